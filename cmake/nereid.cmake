@@ -1,0 +1,66 @@
+# One function per kind of target, so that a folder's CMakeLists.txt is a list of files.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(NEREID_CCACHE ccache)
+if(NEREID_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${NEREID_CCACHE})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(CLI11 REQUIRED)
+
+# A static archive is taken where there is one: the program then runs on machines without our libraries.
+function(nereid_find_archive target name header)
+  find_library(${target}_LIBRARY NAMES lib${name}.a ${name} REQUIRED)
+  find_path(${target}_INCLUDE_DIR ${header} REQUIRED)
+  add_library(${target} UNKNOWN IMPORTED GLOBAL)
+  set_target_properties(${target} PROPERTIES
+    IMPORTED_LOCATION "${${target}_LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${${target}_INCLUDE_DIR}")
+endfunction()
+nereid_find_archive(nettle nettle nettle/sha2.h)
+nereid_find_archive(pcre2 pcre2-8 pcre2.h)
+nereid_find_archive(utf8proc utf8proc utf8proc.h)
+target_compile_definitions(utf8proc INTERFACE UTF8PROC_STATIC)
+
+add_library(nereid_flags INTERFACE)
+target_compile_options(nereid_flags INTERFACE -Wall -Wextra -Wshadow
+  $<$<BOOL:${NEREID_WERROR}>:-Werror>)
+if(NEREID_SANITIZE)
+  target_compile_options(nereid_flags INTERFACE -fsanitize=${NEREID_SANITIZE}
+    -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(nereid_flags INTERFACE -fsanitize=${NEREID_SANITIZE})
+endif()
+target_include_directories(nereid_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_link_libraries(nereid_flags INTERFACE Threads::Threads fmt::fmt-header-only
+  nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
+
+# nereid_layer(NAME SOURCES a.cc ... DEPENDS nereid::base ... LIBRARIES ...): one layer, one static library.
+function(nereid_layer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})
+  add_library(nereid_${name} STATIC ${ARG_SOURCES})
+  add_library(nereid::${name} ALIAS nereid_${name})
+  target_link_libraries(nereid_${name} PUBLIC nereid_flags ${ARG_DEPENDS} ${ARG_LIBRARIES})
+endfunction()
+
+# nereid_test(NAME TIER null|device|golden|e2e SOURCES ... DEPENDS ...): one GoogleTest program; the tier is its ctest label.
+function(nereid_test name)
+  cmake_parse_arguments(ARG "" "TIER" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE NEREID_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    NEREID_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_TIER} TIMEOUT 600)
+endfunction()

@@ -1,0 +1,42 @@
+// Goal: JSON with errors that name the file and the field.
+// Non-goal: a JSON library; that is nlohmann's.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace nereid {
+
+using Json = nlohmann::json;
+
+// `where` is what the message calls the text: usually a path.
+Json parse_json(std::string_view text, const std::string& where);
+Json read_json_file(const std::filesystem::path& path);
+
+// The field `key` of the object `object` as a T; an Error names `where`, the field, and what was got instead.
+template <typename T>
+T json_field(const Json& object, const std::string& key, const std::string& where) {
+  if (!object.is_object())
+    throw Error("{}: expected a JSON object, got {}", where, object.type_name());
+  const auto it = object.find(key);
+  if (it == object.end()) throw Error("{}: field \"{}\" is missing", where, key);
+  try {
+    return it->get<T>();
+  } catch (const Json::exception&) {
+    throw Error("{}: field \"{}\" has the wrong type: got {}", where, key,
+                it->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200));
+  }
+}
+
+// Likewise, but an absent or null field is `fallback`.
+template <typename T>
+T json_field_or(const Json& object, const std::string& key, T fallback, const std::string& where) {
+  if (!object.is_object() || !object.contains(key) || object.at(key).is_null()) return fallback;
+  return json_field<T>(object, key, where);
+}
+
+}  // namespace nereid

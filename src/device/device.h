@@ -1,0 +1,110 @@
+// Goal: what the engine needs of a machine that runs compiled Triton kernels: memory, ordered work, loaded kernels.
+// Non-goal: computing. A device copies bytes and launches; every number is made by a kernel.
+// Rejected: streams and events passed around by the planner. One ordered queue a Device is what a step needs; overlap
+// (copies beside compute) stays inside a backend.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+namespace nereid::device {
+
+// An address in the device's memory. On the cpu device it is a host address.
+using Address = std::uint64_t;
+
+class Device;
+
+// Owns a piece of device memory, 64-byte aligned; freed in the destructor.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device* device, Address address, std::size_t size_bytes)
+      : device_(device), address_(address), size_bytes_(size_bytes) {}
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  Address address() const { return address_; }
+  std::size_t size_bytes() const { return size_bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  Address address_ = 0;
+  std::size_t size_bytes_ = 0;
+};
+
+struct DeviceInfo {
+  std::string name;          // "cpu", "cuda:0": as --device spells it
+  std::string target;        // what bundles are made for: "cpu", "cuda:90", "hip:gfx942"
+  std::string description;   // for people: "Intel Xeon, 2 threads, x86-64-v4"
+  std::size_t memory_bytes;  // all of it
+  int n_units;               // threads or multiprocessors: programs that run at the same time
+};
+
+// One kernel argument's type, in the order of the launch.
+enum class ArgType : std::uint8_t { pointer, i8, i16, i32, i64, fp16, bf16, fp32, fp64 };
+
+// A compiled kernel as a bundle hands it over. `object` is a cubin, an hsaco or a shared object.
+struct KernelImage {
+  std::string symbol;
+  std::string object_path;            // the file behind `object`, for loaders that take only paths
+  std::span<const std::byte> object;  // verified bytes of that file
+  std::vector<ArgType> args;
+  std::uint32_t n_threads = 1;               // per program: 32 * num_warps on NVIDIA
+  std::uint32_t shared_bytes = 0;            // dynamic shared memory of a program
+  std::size_t arena_bytes = 0;               // cpu: scratch a worker thread needs
+  std::uint32_t global_scratch_bytes = 0;    // per program; nonzero is an Error where a backend lacks it
+};
+
+// A kernel loaded into a device. Lives until the device dies.
+struct Function;
+
+struct Grid {
+  std::uint32_t x = 1, y = 1, z = 1;
+};
+
+// One launch. params[i] points at the storage of argument i (a driver's own convention), so that a plan
+// patches sizes in place and launches again.
+struct Launch {
+  const Function* function = nullptr;
+  Grid grid;
+  void* const* params = nullptr;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const DeviceInfo& info() const = 0;
+
+  // `what` names the use in the out-of-memory Error: "KV cache".
+  virtual Buffer allocate(std::size_t size_bytes, const std::string& what) = 0;
+  virtual std::size_t free_bytes() const = 0;
+
+  // All of these are ordered after the work already queued. `upload` may return before it is done, but has read
+  // `source`; `download` returns when `target` is filled.
+  virtual void upload(Address target, std::span<const std::byte> source) = 0;
+  virtual void download(std::span<std::byte> target, Address source) = 0;
+  virtual void fill_zero(Address target, std::size_t size_bytes) = 0;
+  virtual void launch(const Launch& launch) = 0;
+  virtual void synchronize() = 0;
+
+  // True where kernels can read host memory in place: weights are then used where the file is mapped.
+  virtual bool reads_host_memory() const = 0;
+
+  // An Error names the symbol and why the object does not fit this device.
+  virtual const Function* load(const KernelImage& image) = 0;
+
+ protected:
+  friend class Buffer;
+  virtual void release(Address address, std::size_t size_bytes) noexcept = 0;
+};
+
+}  // namespace nereid::device
