@@ -1,0 +1,76 @@
+// Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each row that wants one out.
+// Non-goal: which sequences run (sched), text (tokenizer), requests (Engine).
+// Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes a sequence.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "model/config.h"
+#include "sched/scheduler.h"
+#include "tensor/dtype.h"
+
+namespace nereid::engine {
+
+// How one row's next id is chosen. temperature 0: the largest logit, everything else ignored but the penalty.
+struct SamplingRow {
+  float temperature = 0.0F;
+  float top_p = 1.0F;                // 1: off
+  float min_p = 0.0F;                // 0: off
+  float repetition_penalty = 1.0F;   // 1: off
+  std::int32_t top_k = 0;            // 0: off
+  std::int32_t slot = -1;            // row of the seen-token table; used only with a penalty
+  std::uint64_t seed = 0;
+  std::int32_t n_generated = 0;      // tokens generated before this one: with the seed, the random number's key
+};
+
+struct RunnerOptions {
+  std::filesystem::path model_dir;
+  std::string mode = "eager";               // eager | compiled | graph
+  bool random_weights = false;              // config.json only; weights filled on the device
+  std::int64_t max_batch_tokens = 512;      // tokens of a step
+  std::int64_t max_sequences = 64;          // sequences of a step
+  std::int64_t max_context_tokens = 0;      // 0: the model's
+  std::int64_t n_kv_blocks = 0;             // 0: what max_sequences contexts need, within the device's free memory
+  std::filesystem::path bundle_dir;         // empty: beside the model, then the user's cache
+  bool print_launches = false;              // debugging: the launches of the first step, on stderr
+};
+
+struct StepRequest {
+  const sched::StepBatch* batch = nullptr;
+  std::span<const SamplingRow> sampling;         // [L]
+  std::span<const std::int32_t> token_slots;     // [T] seen-table row of each token (-1: none); empty: no penalty
+  std::span<const std::int32_t> target_ids;      // [L] scoring: the id whose log-probability is wanted; else empty
+};
+
+struct StepResult {
+  std::span<const std::int32_t> ids;      // [L] sampled ids; empty when scoring
+  std::span<const float> logprobs;        // [L] natural log; empty unless scoring
+};
+
+class Runner {
+ public:
+  // Loads weights, plans, finds or compiles the kernels. Errors: whatever a model directory, a bundle or memory can lack.
+  static std::unique_ptr<Runner> create(device::Device& device, const model::ModelConfig& config,
+                                        const RunnerOptions& options);
+  virtual ~Runner() = default;
+
+  virtual std::int64_t block_tokens() const = 0;
+  virtual std::int64_t n_kv_blocks() const = 0;
+  virtual std::int64_t max_context_tokens() const = 0;
+  virtual std::int64_t weight_bytes() const = 0;  // read by a decode step
+
+  // The spans stay valid until the next step.
+  virtual StepResult step(const StepRequest& request) = 0;
+  // The last step's logits, [L, V] row-major; `out` has L * V elements.
+  virtual void read_logits(std::span<float> out) = 0;
+  // Forgets which tokens this seen-table row has met.
+  virtual void clear_slot(std::int32_t slot) = 0;
+};
+
+}  // namespace nereid::engine
