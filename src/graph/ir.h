@@ -1,0 +1,127 @@
+// Goal: a model's computation as a list of operations on named, typed values; every later form (eager, fused, captured)
+// is made from it. A graph is a value: copied, compared and printed.
+// Non-goal: control flow and data-dependent shapes. Dimensions are constants or one of a step's few sizes.
+// Rejected: pointers between nodes; indices into two vectors copy and print without care.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+namespace nereid::graph {
+
+// The sizes that change from step to step. T tokens, S sequences, L rows that want a logit, Q the longest query.
+enum class Symbol : std::uint8_t { one, n_tokens, n_sequences, n_logits, max_query_tokens };
+inline constexpr std::size_t kNSymbols = 5;
+inline constexpr std::array<std::string_view, kNSymbols> kSymbolNames{"1", "T", "S", "L", "Q"};
+
+// symbol * factor + offset: 384, T, T*6, S+1.
+struct Dim {
+  Symbol symbol = Symbol::one;
+  std::int64_t factor = 0;
+  std::int64_t offset = 0;
+
+  constexpr Dim() = default;
+  constexpr Dim(std::int64_t constant) : offset(constant) {}  // NOLINT: a number is a dimension
+  constexpr Dim(Symbol s) : symbol(s), factor(1) {}           // NOLINT
+  constexpr Dim(Symbol s, std::int64_t f, std::int64_t o) : symbol(s), factor(f), offset(o) {}
+
+  constexpr bool is_constant() const { return symbol == Symbol::one; }
+  bool operator==(const Dim&) const = default;
+};
+
+std::string dim_text(const Dim& dim);
+std::string dims_text(const std::vector<Dim>& dims);  // "[T, 384]"
+
+using ValueId = std::int32_t;
+
+// input: filled for each step by the runner. weight: constant, from the checkpoint. state: lives between steps.
+enum class ValueKind : std::uint8_t { input, weight, state, intermediate };
+
+struct Value {
+  ValueKind kind = ValueKind::intermediate;
+  std::string name;
+  DType dtype = DType::fp32;
+  std::vector<Dim> shape;
+  bool operator==(const Value&) const = default;
+};
+
+enum class Op : std::uint8_t {
+#define GRAPH_OP(name, ...) name,
+#include "graph/ops.def"
+#undef GRAPH_OP
+};
+
+enum class OpClass : std::uint8_t {
+  memory, pointwise, reduction, matmul, attention, sampling, view
+};
+
+struct OpRow {
+  Op op;
+  std::string_view name;
+  OpClass op_class;
+  std::vector<std::string_view> roles;  // without the `?`
+  std::size_t n_required;               // operands that must be there
+  std::size_t n_outputs;
+  std::vector<std::pair<std::size_t, std::size_t>> aliases;  // output, operand
+};
+
+const OpRow& op_row(Op op);
+std::optional<Op> op_from_name(std::string_view name);
+
+using Attr = std::variant<std::int64_t, double>;
+
+struct Node {
+  Op op;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  std::vector<std::pair<std::string, Attr>> attrs;
+
+  std::int64_t int_attr(std::string_view name, std::int64_t fallback) const;
+  double float_attr(std::string_view name, double fallback) const;
+  bool operator==(const Node&) const = default;
+};
+
+struct Graph {
+  std::string name;
+  std::vector<Value> values;
+  std::vector<Node> nodes;  // in an order that runs
+  std::vector<ValueId> outputs;
+
+  bool operator==(const Graph&) const = default;
+
+  const Value& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
+  ValueId find(std::string_view name) const;  // -1 where absent
+
+  ValueId add_value(ValueKind kind, std::string name, DType dtype, std::vector<Dim> shape);
+  // Appends a node; outputs' types come from the op's shape function. Names: "%<n>" unless given.
+  std::vector<ValueId> add_node(Op op, std::vector<ValueId> inputs,
+                                std::vector<std::pair<std::string, Attr>> attrs = {},
+                                std::vector<std::string> output_names = {});
+  // The one output of a node that has one.
+  ValueId add(Op op, std::vector<ValueId> inputs,
+              std::vector<std::pair<std::string, Attr>> attrs = {}, std::string name = {});
+};
+
+// Result types of an op from its operands' (shape.cc). An Error names op, operand, expected and got.
+struct TypedShape {
+  DType dtype;
+  std::vector<Dim> shape;
+};
+std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node);
+
+// Operand counts, definitions before uses, shapes as inferred. An Error names the node by its line of text.
+void verify(const Graph& graph);
+
+// Text, one line a value or node; parse(print(g)) == g. Errors: "<where>:<line>: ...".
+std::string print(const Graph& graph);
+Graph parse(std::string_view text, const std::string& where);
+
+}  // namespace nereid::graph
