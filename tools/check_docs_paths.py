@@ -26,7 +26,7 @@ def named_paths(text, top_level):
         if (
             PATH.fullmatch(word)
             and first not in MADE
-            and (first in top_level and "/" in word or word.endswith(".md"))
+            and ((first in top_level and "/" in word) or word.endswith(".md"))
         ):
             yield word
 

@@ -90,7 +90,7 @@ def check_cmake(layers):
         for path in sorted((ROOT / folder).rglob("CMakeLists.txt")):
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 for target in LAYER_TARGET.findall(line.split("#")[0]):
-                    if target in layers and target not in allowed or target == "ttir" != folder:
+                    if (target in layers and target not in allowed) or target == "ttir" != folder:
                         where = f"{path.relative_to(ROOT)}:{number}"
                         yield f"{where}: {folder} may not depend on nereid::{target}"
 
