@@ -1,0 +1,1 @@
+"""The ahead-of-time compiler: kernel requests in, a bundle of objects out (docs/formats.md)."""

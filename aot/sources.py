@@ -1,0 +1,84 @@
+"""Where the kernels lie and what an object is made from.
+
+Works on files only: a request answered from the cache never waits for Triton to be imported.
+"""
+
+import ast
+import functools
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # the repository, or share/nereid of an installation
+TRITON_VERSION = "3.9.0"
+
+
+def kernels_dir() -> Path:
+    return ROOT / "kernels"
+
+
+@functools.cache
+def kernel_names() -> tuple[str, ...]:
+    tree = ast.parse((kernels_dir() / "__init__.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "KERNELS":
+            return tuple(ast.literal_eval(node.value))
+    raise SystemExit(f"{kernels_dir() / '__init__.py'}: no KERNELS")
+
+
+def _imports(path: Path) -> set[Path]:
+    """The kernel sources that a kernel source imports: kernels/lib/*.py and the like."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kernels"):
+            base = ROOT / node.module.replace(".", "/")
+            if base.with_suffix(".py").is_file():
+                found.add(base.with_suffix(".py"))
+            found.update(
+                base / f"{alias.name}.py"
+                for alias in node.names
+                if (base / f"{alias.name}.py").is_file()
+            )
+    return found
+
+
+def kernel_sources(name: str) -> list[Path]:
+    """The kernel's file and all that it imports from here, sorted."""
+    seen: set[Path] = set()
+    todo = [kernels_dir() / f"{name}.py"]
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo.extend(_imports(path))
+    return sorted(seen)
+
+
+@functools.cache
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@functools.cache
+def source_sha256(name: str) -> str:
+    """Of all the Python that an object is made from: kernel, helpers, the driver's lowering."""
+    targets = sorted((ROOT / "aot" / "targets").glob("*.py"))
+    digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
+    for path in [*kernel_sources(name), *targets]:
+        digest.update(f"{path.relative_to(ROOT)} {_file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "nereid"
+
+
+def load_spec(name: str):
+    """Imports the kernel (and Triton with it)."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    import importlib
+
+    return importlib.import_module(f"kernels.{name}").SPEC

@@ -1,0 +1,1 @@
+"""One file a target family: how a kernel becomes an object there."""

@@ -1,0 +1,1 @@
+"""`@triton.jit` helpers shared by kernels."""

@@ -1,0 +1,125 @@
+"""RMSNorm over rows.
+
+    out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * weight
+
+out, x [R, C]; weight [C]. Row r of x lies at r // group * x_stride + r % group * C, out alike: the
+heads of a packed [T, width] buffer are rows too (q and k norm: R = T * H, C = Dh, group = H).
+Ordinary rows have group 1.
+Grid: one program a row. Accumulation: fp32. In place (out is x) is allowed.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.spec import (
+    FLOATS,
+    Case,
+    Spec,
+    derived,
+    filled,
+    inp,
+    normal,
+    out,
+    rng,
+    scalar,
+    size,
+    step_size,
+    stride,
+)
+
+
+@triton.jit
+def rms_norm(
+    out_ptr,
+    x_ptr,
+    weight_ptr,
+    n_rows,
+    n_cols,
+    group,
+    out_stride,
+    x_stride,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    outer = (row // group).to(tl.int64)
+    inner = row % group * n_cols
+    offs = tl.arange(0, BLOCK)
+    mask = offs < n_cols
+    x = tl.load(x_ptr + outer * x_stride + inner + offs, mask=mask, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    factor = tl.rsqrt(tl.sum(x * x, axis=0) / n_cols + eps)
+    y = x * factor * weight
+    y = y.to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + outer * out_stride + inner + offs, y, mask=mask)
+
+
+def reference(a):
+    n_rows, n_cols, group = a["n_rows"], a["n_cols"], a["group"]
+    out_ptr = a["out_ptr"].copy()
+    for row in range(n_rows):
+        cols = slice(row % group * n_cols, row % group * n_cols + n_cols)
+        x = a["x_ptr"][row // group, cols].astype(np.float64)
+        factor = 1.0 / np.sqrt(np.mean(x * x) + a["eps"])
+        out_ptr[row // group, cols] = x * factor * a["weight_ptr"]
+    return {"out_ptr": out_ptr}
+
+
+def cases(act):
+    def case(name, n_outer, n_cols, group=1, pad=0, weight="fp16", act=act, eps=1e-5):
+        g = rng(name)
+        width = n_cols * group + pad
+        return Case(
+            name,
+            {
+                "out_ptr": filled(n_outer, width),
+                "x_ptr": normal(g, n_outer, width, std=2.0),
+                "weight_ptr": 1.0 + normal(g, n_cols, std=0.1),
+                "n_rows": n_outer * group,
+                "n_cols": n_cols,
+                "group": group,
+                "out_stride": width,
+                "x_stride": width,
+                "eps": eps,
+            },
+            {"out_ptr": act, "x_ptr": act, "weight_ptr": weight},
+        )
+
+    yield case("demo", 5, 384)
+    yield case("fixture_bf16_weight", 3, 128, weight="bf16")
+    yield case("llama3_8b", 2, 4096)
+    yield case("wide", 1, 14336, weight="fp32")
+    yield case("odd", 3, 77, pad=3)
+    yield case("one_column", 2, 1)
+    yield case("heads_80", 4, 80, group=5, pad=16)
+    yield case("heads_96_strided", 3, 96, group=8, pad=32, weight="fp32")
+    yield case("half_in_half_out", 3, 384, act="fp16")
+    yield case("bf16_in_bf16_out", 3, 384, act="bf16", weight="bf16")
+
+
+SPEC = Spec(
+    fn=rms_norm,
+    params=(
+        out("out_ptr", FLOATS, "cdiv(n_rows, group)", "out_stride"),
+        inp("x_ptr", FLOATS, "cdiv(n_rows, group)", "x_stride"),
+        inp("weight_ptr", FLOATS, "n_cols"),
+        step_size("n_rows"),
+        size("n_cols"),
+        size("group"),
+        stride("out_stride"),
+        stride("x_stride"),
+        scalar("eps"),
+        derived("BLOCK", "next_pow2(n_cols)"),
+    ),
+    grid=("n_rows", "1", "1"),
+    bytes="n_rows * n_cols * (sizeof(out_ptr) + sizeof(x_ptr)) + n_cols * sizeof(weight_ptr)",
+    flops="4 * n_rows * n_cols",
+    reference=reference,
+    cases=cases,
+    default={
+        "cpu": {"num_warps": 1, "num_stages": 1},
+        "cuda": {"num_warps": "1 if BLOCK <= 256 else 4 if BLOCK <= 4096 else 8", "num_stages": 1},
+        "hip": {"num_warps": "1 if BLOCK <= 512 else 4", "num_stages": 1},
+    },
+)

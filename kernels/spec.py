@@ -1,0 +1,197 @@
+"""What a kernel says about itself: parameters, grid, cost, choices, tolerance and cases.
+
+`Spec` is declarative: the compiler, the planner (C++, through `python -m aot.export`), benches and
+tests read it and it knows none of them. docs/formats.md, section 1, is the contract.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kernels import expr
+
+ROLES = ("out", "inout", "in", "size", "stride", "scalar", "constexpr")
+POINTER_ROLES = ("out", "inout", "in")
+MAX_PARAMS = 24
+
+FLOATS = ("fp32", "fp16", "bf16")
+SIZEOF = {
+    "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8, "fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8,
+}  # fmt: skip
+FAMILIES = ("cpu", "cuda", "hip")
+
+# How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|).
+TOLERANCE = {"fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "i32": 0.0, "i64": 0.0, "u8": 0.0}
+
+
+@dataclass(frozen=True)
+class Param:
+    name: str
+    role: str
+    types: tuple[str, ...] = ()
+    shape: tuple[str, ...] = ()
+    value: str | None = None  # constexpr: an expression
+    step: bool = False  # size: changes from step to step; not known when planning
+
+    def to_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": self.name, "role": self.role}
+        if self.role == "constexpr":
+            return row | {"value": self.value}
+        row["types"] = list(self.types)
+        if self.role in POINTER_ROLES:
+            row["shape"] = list(self.shape)
+        if self.step:
+            row["step"] = True
+        return row
+
+
+def _types(types: str | Iterable[str]) -> tuple[str, ...]:
+    return (types,) if isinstance(types, str) else tuple(types)
+
+
+def out(name: str, types: str | Iterable[str], *shape: str) -> Param:
+    return Param(name, "out", _types(types), shape)
+
+
+def inout(name: str, types: str | Iterable[str], *shape: str) -> Param:
+    return Param(name, "inout", _types(types), shape)
+
+
+def inp(name: str, types: str | Iterable[str], *shape: str) -> Param:
+    return Param(name, "in", _types(types), shape)
+
+
+def size(name: str, types: str | Iterable[str] = "i32") -> Param:
+    """A size that is known when planning: a width, a head count, a vocabulary."""
+    return Param(name, "size", _types(types))
+
+
+def step_size(name: str, types: str | Iterable[str] = "i32") -> Param:
+    """A size that each step sets: how many tokens, sequences, rows."""
+    return Param(name, "size", _types(types), step=True)
+
+
+def stride(name: str) -> Param:
+    """In elements."""
+    return Param(name, "stride", ("i64",))
+
+
+def scalar(name: str, types: str | Iterable[str] = "fp32") -> Param:
+    return Param(name, "scalar", _types(types))
+
+
+def given(name: str) -> Param:
+    """A constexpr that the planner gives: part of what the operation means."""
+    return Param(name, "constexpr")
+
+
+def derived(name: str, value: str) -> Param:
+    """A constexpr that follows from sizes known when planning and from other constexprs."""
+    return Param(name, "constexpr", value=value)
+
+
+def tuned(name: str) -> Param:
+    """A constexpr that tuning data or the Spec's default chooses. Also named in `Spec.tuned`."""
+    return Param(name, "constexpr")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: arguments by name (arrays, numbers, None for a null pointer), and element types.
+
+    Arrays hold float32 or integers; they are rounded to their element type before the kernel and
+    the reference see them.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    dtypes: Mapping[str, str]
+    constexprs: Mapping[str, int] = field(default_factory=dict)
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    fn: Any
+    params: tuple[Param, ...]
+    grid: tuple[str, str, str]
+    bytes: str
+    flops: str
+    reference: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+    cases: Callable[[str], Iterable[Case]]  # by the element type of activations
+    default: Mapping[str, Mapping[str, str | int]]
+    tuned: tuple[str, ...] = ()
+    tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCE)
+
+    @property
+    def name(self) -> str:
+        return self.fn.__name__
+
+    def param(self, name: str) -> Param:
+        for param in self.params:
+            if param.name == name:
+                return param
+        raise KeyError(f"{self.name} has no parameter {name}")
+
+    def __post_init__(self) -> None:
+        def check(condition: bool, what: str) -> None:
+            if not condition:
+                raise ValueError(f"spec of {self.name}: {what}")
+
+        named = [param.name for param in self.params]
+        check(named == list(self.fn.arg_names), f"parameters {named}, kernel {self.fn.arg_names}")
+        check(len(named) <= MAX_PARAMS, f"{len(named)} parameters; at most {MAX_PARAMS}")
+        order = [ROLES.index(param.role) for param in self.params]
+        check(order == sorted(order), f"roles are not in the order {', '.join(ROLES)}")
+        for param in self.params:
+            is_constexpr = self.fn.params[named.index(param.name)].is_constexpr
+            check(is_constexpr == (param.role == "constexpr"), f"{param.name}: constexpr or not?")
+            check(set(param.types) <= set(SIZEOF), f"{param.name}: unknown type in {param.types}")
+        check(len(self.grid) == 3, "the grid has three axes")
+        check(set(self.default) == set(FAMILIES), f"defaults are for {', '.join(FAMILIES)}")
+        for family, choice in self.default.items():
+            wanted = {*self.tuned, "num_warps", "num_stages"}
+            check(set(choice) == wanted, f"default {family} has {set(choice)}, wants {wanted}")
+        for name in self.tuned:
+            param = self.param(name)
+            check(param.role == "constexpr" and param.value is None, f"{name} is not tunable")
+        # What each expression may read. Choices are made when planning, grids at each step.
+        pointers = {p.name for p in self.params if p.role in POINTER_ROLES}
+        numbers = {p.name for p in self.params if p.role in ("size", "stride", "constexpr")}
+        planned = numbers - {p.name for p in self.params if p.step}
+        texts = [(t, numbers) for t in (*self.grid, self.bytes, self.flops)]
+        texts += [(t, numbers) for p in self.params for t in p.shape]
+        texts += [(p.value, planned) for p in self.params if p.value is not None]
+        texts += [(str(t), planned) for c in self.default.values() for t in c.values()]
+        for text, known in texts:
+            values, sizes = expr.names(text)
+            check(values <= known, f"{text!r} reads {values - known}")
+            check(sizes <= pointers, f"{text!r} asks the size of {sizes - pointers}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "params": [param.to_json() for param in self.params],
+            "grid": list(self.grid),
+            "bytes": self.bytes,
+            "flops": self.flops,
+            "tuned": list(self.tuned),
+            "default": {family: dict(choice) for family, choice in self.default.items()},
+            "tolerance": dict(self.tolerance),
+        }
+
+
+def rng(name: str) -> np.random.Generator:
+    """A generator of its own for each case, so that adding one changes no other."""
+    return np.random.default_rng(list(name.encode()))
+
+
+def normal(generator: np.random.Generator, *shape: int, std: float = 1.0) -> np.ndarray:
+    return (generator.standard_normal(shape) * std).astype(np.float32)
+
+
+def filled(*shape: int, value: float = 7.0) -> np.ndarray:
+    """An output before the launch: not zero, so that what a kernel leaves untouched shows."""
+    return np.full(shape, value, np.float32)
