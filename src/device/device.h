@@ -1,14 +1,17 @@
-// Goal: what the engine needs of a machine that runs compiled Triton kernels: memory, ordered work, loaded kernels.
-// Non-goal: computing. A device copies bytes and launches; every number is made by a kernel.
-// Rejected: streams and events passed around by the planner. One ordered queue a Device is what a step needs; overlap
-// (copies beside compute) stays inside a backend.
+// Goal: what the engine needs of a machine that runs compiled Triton kernels: memory, ordered work,
+// loaded kernels. Non-goal: computing. A device copies bytes and launches; every number is made by
+// a kernel. Rejected: streams and events passed around by the planner. One ordered queue a Device
+// is what a step needs; overlap (copies beside compute) stays inside a backend.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tensor/dtype.h"
@@ -47,10 +50,45 @@ struct DeviceInfo {
   std::string description;   // for people: "Intel Xeon, 2 threads, x86-64-v4"
   std::size_t memory_bytes;  // all of it
   int n_units;               // threads or multiprocessors: programs that run at the same time
+  std::string isa = {};      // cpu: the level it runs ("x86-64-v4"); empty elsewhere
 };
 
 // One kernel argument's type, in the order of the launch.
 enum class ArgType : std::uint8_t { pointer, i8, i16, i32, i64, fp16, bf16, fp32, fp64 };
+
+struct ArgTypeRow {
+  ArgType type;
+  std::string_view name;  // as manifests spell it
+  std::size_t size_bytes;
+};
+
+inline constexpr std::array<ArgTypeRow, 9> kArgTypes{{
+    {ArgType::pointer, "pointer", 8},
+    {ArgType::i8, "i8", 1},
+    {ArgType::i16, "i16", 2},
+    {ArgType::i32, "i32", 4},
+    {ArgType::i64, "i64", 8},
+    {ArgType::fp16, "fp16", 2},
+    {ArgType::bf16, "bf16", 2},
+    {ArgType::fp32, "fp32", 4},
+    {ArgType::fp64, "fp64", 8},
+}};
+
+constexpr const ArgTypeRow& arg_type_row(ArgType type) {
+  return kArgTypes[static_cast<std::size_t>(type)];
+}
+
+constexpr std::optional<ArgType> arg_type_from_name(std::string_view name) {
+  for (const auto& row : kArgTypes)
+    if (row.name == name) return row.type;
+  return std::nullopt;
+}
+
+static_assert([] {
+  for (std::size_t i = 0; i < kArgTypes.size(); ++i)
+    if (kArgTypes[i].type != static_cast<ArgType>(i)) return false;
+  return true;
+}());
 
 // A compiled kernel as a bundle hands it over. `object` is a cubin, an hsaco or a shared object.
 struct KernelImage {
@@ -58,21 +96,26 @@ struct KernelImage {
   std::string object_path;            // the file behind `object`, for loaders that take only paths
   std::span<const std::byte> object;  // verified bytes of that file
   std::vector<ArgType> args;
-  std::uint32_t n_threads = 1;               // per program: 32 * num_warps on NVIDIA
-  std::uint32_t shared_bytes = 0;            // dynamic shared memory of a program
-  std::size_t arena_bytes = 0;               // cpu: scratch a worker thread needs
-  std::uint32_t global_scratch_bytes = 0;    // per program; nonzero is an Error where a backend lacks it
+  std::uint32_t n_threads = 1;     // per program: 32 * num_warps on NVIDIA
+  std::uint32_t shared_bytes = 0;  // dynamic shared memory of a program
+  std::size_t arena_bytes = 0;     // cpu: scratch a worker thread needs
+  std::uint32_t global_scratch_bytes =
+      0;                 // per program; nonzero is an Error where a backend lacks it
+  std::string isa = {};  // cpu: the level the object was compiled for
 };
 
-// A kernel loaded into a device. Lives until the device dies.
-struct Function;
+// A kernel loaded into a device; each backend derives its own. Lives until the device dies.
+struct Function {
+ protected:
+  ~Function() = default;
+};
 
 struct Grid {
   std::uint32_t x = 1, y = 1, z = 1;
 };
 
-// One launch. params[i] points at the storage of argument i (a driver's own convention), so that a plan
-// patches sizes in place and launches again.
+// One launch. params[i] points at the storage of argument i (a driver's own convention), so that a
+// plan patches sizes in place and launches again.
 struct Launch {
   const Function* function = nullptr;
   Grid grid;
@@ -88,15 +131,16 @@ class Device {
   virtual Buffer allocate(std::size_t size_bytes, const std::string& what) = 0;
   virtual std::size_t free_bytes() const = 0;
 
-  // All of these are ordered after the work already queued. `upload` may return before it is done, but has read
-  // `source`; `download` returns when `target` is filled.
+  // All of these are ordered after the work already queued. `upload` may return before it is done,
+  // but has read `source`; `download` returns when `target` is filled.
   virtual void upload(Address target, std::span<const std::byte> source) = 0;
   virtual void download(std::span<std::byte> target, Address source) = 0;
   virtual void fill_zero(Address target, std::size_t size_bytes) = 0;
   virtual void launch(const Launch& launch) = 0;
   virtual void synchronize() = 0;
 
-  // True where kernels can read host memory in place: weights are then used where the file is mapped.
+  // True where kernels can read host memory in place: weights are then used where the file is
+  // mapped.
   virtual bool reads_host_memory() const = 0;
 
   // An Error names the symbol and why the object does not fit this device.

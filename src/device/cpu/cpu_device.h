@@ -1,0 +1,52 @@
+// Goal: the processor as a device: kernels are shared objects (docs/formats.md, section 5), a
+// launch runs its programs on a thread pool, memory is the process's own. Non-goal: queueing. A
+// launch is done when it returns; there is nothing a second queue would overlap with.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/cpu/thread_pool.h"
+#include "device/device.h"
+
+namespace nereid::device {
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int n_threads = 0);  // 0: every cpu the process may use
+  ~CpuDevice() override;
+
+  const DeviceInfo& info() const override { return info_; }
+  Buffer allocate(std::size_t size_bytes, const std::string& what) override;
+  std::size_t free_bytes() const override;
+  void upload(Address target, std::span<const std::byte> source) override;
+  void download(std::span<std::byte> target, Address source) override;
+  void fill_zero(Address target, std::size_t size_bytes) override;
+  void launch(const Launch& launch) override;
+  void synchronize() override {}
+  bool reads_host_memory() const override { return true; }
+  const Function* load(const KernelImage& image) override;
+
+ protected:
+  void release(Address address, std::size_t size_bytes) noexcept override;
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+  using Arena = std::unique_ptr<std::byte, Free>;
+
+  void grow_arenas(std::size_t size_bytes);
+
+  DeviceInfo info_;
+  std::size_t allocated_bytes_ = 0;
+  std::size_t arena_bytes_ = 0;  // of each worker
+  std::vector<Arena> arenas_;
+  struct Loaded;
+  std::vector<std::unique_ptr<Loaded>> functions_;
+  ThreadPool pool_;  // last: helpers stop before anything they use dies
+};
+
+}  // namespace nereid::device

@@ -1,0 +1,26 @@
+#include "device/cpu/isa.h"
+
+#include "base/error.h"
+
+namespace nereid::device {
+
+std::string host_isa() {
+#if defined(__aarch64__)
+  return "aarch64";
+#elif defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return "x86-64-v4";
+  if (__builtin_cpu_supports("x86-64-v3")) return "x86-64-v3";
+  throw Error(
+      "this processor lacks AVX2, FMA or F16C; the cpu device needs x86-64-v3 (Haswell, Zen or "
+      "later)");
+#else
+  throw Error("the cpu device runs on x86-64 and aarch64 only");
+#endif
+}
+
+bool isa_runs(std::string_view isa, std::string_view object_isa) {
+  return isa == object_isa || (isa == "x86-64-v4" && object_isa == "x86-64-v3");
+}
+
+}  // namespace nereid::device

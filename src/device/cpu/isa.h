@@ -1,0 +1,16 @@
+// Goal: the level of instructions this processor runs, and whether an object compiled for some
+// level runs here. Non-goal: single features; objects are compiled for levels and nothing finer.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace nereid::device {
+
+// "x86-64-v4", "x86-64-v3" or "aarch64"; an Error on a processor below those.
+std::string host_isa();
+
+// True where an object compiled for `object_isa` runs on a processor of level `isa`.
+bool isa_runs(std::string_view isa, std::string_view object_isa);
+
+}  // namespace nereid::device
