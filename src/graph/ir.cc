@@ -40,7 +40,11 @@ const std::vector<OpRow>& op_table() {
 template <typename T>
 T attr_or(const Node& node, std::string_view name, T fallback) {
   for (const auto& [key, value] : node.attrs)
-    if (key == name) return std::visit([](auto v) { return static_cast<T>(v); }, value);
+    if (key == name) {
+      NEREID_CHECK(std::holds_alternative<T>(value), "attribute {} of {}", name,
+                   op_row(node.op).name);
+      return std::get<T>(value);
+    }
   return fallback;
 }
 
@@ -110,6 +114,10 @@ ValueId Graph::add(Op op, std::vector<ValueId> inputs,
       add_node(op, std::move(inputs), std::move(attrs), {std::move(output_name)});
   NEREID_CHECK(outputs_of.size() == 1, "{} has {} outputs", op_row(op).name, outputs_of.size());
   return outputs_of[0];
+}
+
+DType Node::dtype_attr(std::string_view name, DType fallback) const {
+  return attr_or(*this, name, fallback);
 }
 
 void verify(const Graph& graph) {

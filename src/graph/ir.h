@@ -76,7 +76,7 @@ struct OpRow {
 const OpRow& op_row(Op op);
 std::optional<Op> op_from_name(std::string_view name);
 
-using Attr = std::variant<std::int64_t, double>;
+using Attr = std::variant<std::int64_t, double, DType>;
 
 struct Node {
   Op op;
@@ -86,6 +86,7 @@ struct Node {
 
   std::int64_t int_attr(std::string_view name, std::int64_t fallback) const;
   double float_attr(std::string_view name, double fallback) const;
+  DType dtype_attr(std::string_view name, DType fallback) const;
   bool operator==(const Node&) const = default;
 };
 

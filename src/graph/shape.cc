@@ -57,8 +57,7 @@ Types infer_gather_rows(const Operands& in) {
   in.floats(0);
   in.rank(1, 1);
   in.dtype(1, DType::i32);
-  const auto out = static_cast<DType>(
-      in.node().int_attr("dtype", static_cast<std::int64_t>(in[0].dtype)));
+  const auto out = in.node().dtype_attr("dtype", in[0].dtype);
   return {{out, {in[1].shape[0], in[0].shape[1]}}};
 }
 
@@ -78,8 +77,7 @@ Types infer_linear(const Operands& in) {
   if (in[1].shape[1] != in[0].shape[1])
     in.fail(1, fmt::format("shape [N, {}]", dim_text(in[0].shape[1])));
   if (in.has(2)) in.shape(2, {in[1].shape[0]});
-  const auto out = static_cast<DType>(
-      in.node().int_attr("dtype", static_cast<std::int64_t>(in[0].dtype)));
+  const auto out = in.node().dtype_attr("dtype", in[0].dtype);
   return {{out, {in[0].shape[0], in[1].shape[0]}}};
 }
 
@@ -143,28 +141,22 @@ Types infer_scale(const Operands& in) {
   return {{in[0].dtype, in[0].shape}};
 }
 
-// [T, H*D] <-> [T, H, D] (attribute "heads", 0 joins), and [T, H, D] <-> [T*H, D] (attribute "rows" 1 / "heads").
+// [T, H*D] -> [T, H, D] with the attribute "heads"; without it [T, H, D] -> [T, H*D].
 Types infer_reshape(const Operands& in) {
   const auto heads = in.node().int_attr("heads", 0);
   const auto& shape = in[0].shape;
-  const auto out = [&]() -> std::vector<Dim> {
-    if (shape.size() == 2 && heads > 0 && in.node().int_attr("rows", 0) == 1) {
-      if (shape[0].offset != 0 || shape[0].factor % heads != 0)
-        in.fail(0, fmt::format("rows that are a multiple of {}", heads));
-      return {Dim(shape[0].symbol, shape[0].factor / heads, 0), heads, shape[1]};
-    }
-    if (shape.size() == 2 && heads > 0) {
-      if (!shape[1].is_constant() || shape[1].offset % heads != 0)
-        in.fail(0, fmt::format("columns that are a multiple of {}", heads));
-      return {shape[0], heads, shape[1].offset / heads};
-    }
-    in.rank(0, 3);
-    if (!shape[1].is_constant() || !shape[2].is_constant()) in.fail(0, "constant heads");
-    if (in.node().int_attr("rows", 0) == 1)
-      return {Dim(shape[0].symbol, shape[0].factor * shape[1].offset, 0), shape[2]};
-    return {shape[0], shape[1].offset * shape[2].offset};
-  }();
-  return {{in[0].dtype, out}};
+  if (heads > 0) {
+    in.rank(0, 2);
+    if (!shape[1].is_constant() || shape[1].offset % heads != 0)
+      in.fail(0, fmt::format("columns that are a multiple of {}", heads));
+    return {{in[0].dtype, {shape[0], heads, shape[1].offset / heads}}};
+  }
+  in.rank(0, 3);
+  std::int64_t n_cols = 0;
+  if (!shape[1].is_constant() || !shape[2].is_constant() ||
+      __builtin_mul_overflow(shape[1].offset, shape[2].offset, &n_cols))
+    in.fail(0, "constant heads");
+  return {{in[0].dtype, {shape[0], n_cols}}};
 }
 
 Types infer_mark_seen(const Operands& in) {

@@ -1,0 +1,107 @@
+#include "graph/memory_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+
+namespace nereid::graph {
+
+namespace {
+
+// Vector loads and the divisibility promised to kernels want at least 16; 64 is a cache line.
+constexpr std::size_t kAlignmentBytes = 64;
+
+struct Lifetime {
+  ValueId id;
+  std::size_t first, last;  // node indices, inclusive
+  std::size_t bytes;
+  std::size_t offset = 0;
+};
+
+// For each output of a node that is an operand in place: which operand. -1 elsewhere.
+std::vector<ValueId> direct_aliases(const Graph& graph) {
+  std::vector<ValueId> alias(graph.values.size(), -1);
+  for (const auto& node : graph.nodes)
+    for (const auto& [output, operand] : op_row(node.op).aliases)
+      alias[static_cast<std::size_t>(node.outputs[output])] = node.inputs[operand];
+  return alias;
+}
+
+ValueId follow(const std::vector<ValueId>& alias, ValueId id) {
+  while (alias[static_cast<std::size_t>(id)] >= 0) id = alias[static_cast<std::size_t>(id)];
+  return id;
+}
+
+}  // namespace
+
+std::int64_t dim_value(const Dim& dim, const SymbolValues& symbols) {
+  return symbols[static_cast<std::size_t>(dim.symbol)] * dim.factor + dim.offset;
+}
+
+std::size_t value_bytes(const Value& value, const SymbolValues& symbols) {
+  std::size_t bytes = dtype_size_bytes(value.dtype);
+  for (const auto& dim : value.shape) bytes *= static_cast<std::size_t>(dim_value(dim, symbols));
+  return bytes;
+}
+
+ValueId storage_of(const Graph& graph, ValueId id) { return follow(direct_aliases(graph), id); }
+
+MemoryPlan plan_memory(const Graph& graph, const SymbolValues& largest) {
+  const auto alias = direct_aliases(graph);
+  constexpr auto kNever = std::numeric_limits<std::size_t>::max();
+  std::vector<std::size_t> first(graph.values.size(), kNever);
+  std::vector<std::size_t> last(graph.values.size(), 0);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto touch = [&](ValueId id) {
+      const auto root = static_cast<std::size_t>(follow(alias, id));
+      first[root] = std::min(first[root], i);
+      last[root] = std::max(last[root], i);
+    };
+    for (const auto id : graph.nodes[i].inputs) touch(id);
+    for (const auto id : graph.nodes[i].outputs) touch(id);
+  }
+  // What the graph returns is read after its last node.
+  for (const auto id : graph.outputs)
+    last[static_cast<std::size_t>(follow(alias, id))] = graph.nodes.size();
+
+  std::vector<Lifetime> lifetimes;
+  MemoryPlan plan;
+  plan.offsets.assign(graph.values.size(), MemoryPlan::kNotInArena);
+  for (std::size_t i = 0; i < graph.values.size(); ++i) {
+    const auto id = static_cast<ValueId>(i);
+    if (graph.values[i].kind != ValueKind::intermediate || follow(alias, id) != id ||
+        first[i] == kNever)
+      continue;
+    const auto bytes = value_bytes(graph.values[i], largest);
+    const auto rounded = (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+    lifetimes.push_back({id, first[i], last[i], rounded});
+    plan.unshared_bytes += rounded;
+  }
+
+  // Largest first; each takes the lowest gap among those placed that live at the same time.
+  std::stable_sort(lifetimes.begin(), lifetimes.end(),
+                   [](const Lifetime& a, const Lifetime& b) { return a.bytes > b.bytes; });
+  std::vector<const Lifetime*> placed;  // by offset
+  for (auto& lifetime : lifetimes) {
+    std::size_t offset = 0;
+    for (const auto* other : placed) {
+      if (other->last < lifetime.first || lifetime.last < other->first) continue;
+      if (offset + lifetime.bytes <= other->offset) break;
+      offset = std::max(offset, other->offset + other->bytes);
+    }
+    lifetime.offset = offset;
+    plan.offsets[static_cast<std::size_t>(lifetime.id)] = offset;
+    plan.arena_bytes = std::max(plan.arena_bytes, offset + lifetime.bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), &lifetime,
+                                   [](const Lifetime* a, const Lifetime* b) {
+                                     return a->offset < b->offset;
+                                   }),
+                  &lifetime);
+  }
+  for (std::size_t i = 0; i < graph.values.size(); ++i)
+    plan.offsets[i] = plan.offsets[static_cast<std::size_t>(follow(alias, static_cast<ValueId>(i)))];
+  return plan;
+}
+
+}  // namespace nereid::graph

@@ -1,0 +1,288 @@
+// The graph as text, and back. One declaration or node a line:
+//   graph llama {
+//     input %ids: i32[T]
+//     %2: fp32[T, 384] = gather_rows %embed, %ids {scale = 12.0, dtype = fp32}
+//     return %2
+//   }
+
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <string>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "graph/ir.h"
+
+namespace nereid::graph {
+
+namespace {
+
+constexpr std::string_view kKindNames[] = {"input", "weight", "state"};
+// Bounds what a hostile text can make us allocate, and keeps products of dimensions within 64 bits.
+constexpr std::size_t kMaxValues = 1'000'000;
+constexpr std::int64_t kMaxDim = std::int64_t{1} << 31;
+
+std::string typed_name(const Value& value) {
+  return fmt::format("%{}: {}{}", value.name, dtype_name(value.dtype), dims_text(value.shape));
+}
+
+std::string attr_text(const Attr& attr) {
+  if (const auto* integer = std::get_if<std::int64_t>(&attr)) return fmt::format("{}", *integer);
+  if (const auto* dtype = std::get_if<DType>(&attr)) return std::string(dtype_name(*dtype));
+  auto text = fmt::format("{}", std::get<double>(attr));
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+void print_node(const Graph& graph, const Node& node, std::string& out) {
+  out += "  ";
+  for (std::size_t i = 0; i < node.outputs.size(); ++i)
+    out += (i > 0 ? ", " : "") + typed_name(graph.value(node.outputs[i]));
+  out += fmt::format(" = {}", op_row(node.op).name);
+  for (std::size_t i = 0; i < node.inputs.size(); ++i)
+    out += fmt::format("{} %{}", i > 0 ? "," : "", graph.value(node.inputs[i]).name);
+  if (!node.attrs.empty()) {
+    out += " {";
+    for (std::size_t i = 0; i < node.attrs.size(); ++i)
+      out += fmt::format("{}{} = {}", i > 0 ? ", " : "", node.attrs[i].first,
+                         attr_text(node.attrs[i].second));
+    out += "}";
+  }
+  out += "\n";
+}
+
+class Parser {
+ public:
+  Parser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
+
+  Graph parse() {
+    expect("graph");
+    graph_.name = word();
+    expect("{");
+    while (!at("}")) line();
+    expect("}");
+    skip_space();
+    if (position_ != text_.size()) fail("text after the closing brace");
+    return std::move(graph_);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error("{}:{}: {}", where_, line_, what);
+  }
+
+  void skip_space() {
+    while (position_ < text_.size()) {
+      const char c = text_[position_];
+      if (c == '#') {
+        while (position_ < text_.size() && text_[position_] != '\n') ++position_;
+      } else if (std::isspace(static_cast<unsigned char>(c)) != 0) {
+        if (c == '\n') ++line_;
+        ++position_;
+      } else {
+        return;
+      }
+    }
+  }
+
+  bool at(std::string_view token) {
+    skip_space();
+    return text_.substr(position_).starts_with(token);
+  }
+
+  bool accept(std::string_view token) {
+    if (!at(token)) return false;
+    position_ += token.size();
+    return true;
+  }
+
+  void expect(std::string_view token) {
+    if (!accept(token))
+      fail(fmt::format("expected \"{}\", got \"{}\"", token, text_.substr(position_, 20)));
+  }
+
+  std::string word() {
+    skip_space();
+    const auto begin = position_;
+    while (position_ < text_.size() &&
+           (std::isalnum(static_cast<unsigned char>(text_[position_])) != 0 ||
+            text_[position_] == '_' || text_[position_] == '.'))
+      ++position_;
+    if (begin == position_) fail(fmt::format("expected a name, got \"{}\"", text_.substr(begin, 20)));
+    return std::string(text_.substr(begin, position_ - begin));
+  }
+
+  std::int64_t integer() {
+    skip_space();
+    std::int64_t value = 0;
+    const auto* begin = text_.data() + position_;
+    const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), value);
+    if (error != std::errc{} || value < 0 || value > kMaxDim)
+      fail(fmt::format("expected an integer from 0 to {}", kMaxDim));
+    position_ += static_cast<std::size_t>(end - begin);
+    return value;
+  }
+
+  Dim dim() {
+    skip_space();
+    for (std::size_t i = 1; i < kNSymbols; ++i)
+      if (accept(kSymbolNames[i])) {
+        Dim result(static_cast<Symbol>(i));
+        if (accept("*")) result.factor = integer();
+        if (accept("+")) result.offset = integer();
+        return result;
+      }
+    return integer();
+  }
+
+  Value typed() {
+    Value value;
+    expect("%");
+    value.name = word();
+    expect(":");
+    skip_space();
+    const auto bracket = text_.find('[', position_);
+    const auto name = text_.substr(position_, bracket - position_);
+    const auto dtype = dtype_from_name(name);
+    if (bracket == std::string_view::npos || !dtype)
+      fail(fmt::format("%{}: expected a type such as fp16[T, 384], got \"{}\"", value.name,
+                       name.substr(0, 20)));
+    value.dtype = *dtype;
+    position_ = bracket + 1;
+    while (!accept("]")) {
+      if (!value.shape.empty()) expect(",");
+      value.shape.push_back(dim());
+      if (value.shape.size() > 8) fail(fmt::format("%{}: more than 8 dimensions", value.name));
+    }
+    return value;
+  }
+
+  ValueId declare(Value value, ValueKind kind) {
+    if (graph_.values.size() >= kMaxValues) fail("more values than a graph may have");
+    value.kind = kind;
+    const auto id = static_cast<ValueId>(graph_.values.size());
+    if (!ids_.emplace(value.name, id).second) fail(fmt::format("%{} is declared twice", value.name));
+    graph_.values.push_back(std::move(value));
+    return id;
+  }
+
+  ValueId use() {
+    expect("%");
+    const auto name = word();
+    const auto it = ids_.find(name);
+    if (it == ids_.end()) fail(fmt::format("%{} is used before it is declared", name));
+    return it->second;
+  }
+
+  Attr attr() {
+    skip_space();
+    const auto begin = position_;
+    while (position_ < text_.size() && text_[position_] != ',' && text_[position_] != '}' &&
+           std::isspace(static_cast<unsigned char>(text_[position_])) == 0)
+      ++position_;
+    const auto token = text_.substr(begin, position_ - begin);
+    if (const auto dtype = dtype_from_name(token)) return *dtype;
+    const auto* end = token.data() + token.size();
+    if (std::int64_t value = 0; std::from_chars(token.data(), end, value).ptr == end && !token.empty())
+      return value;
+    if (double value = 0; !token.empty() && std::from_chars(token.data(), end, value).ptr == end)
+      return value;
+    fail(fmt::format("expected a number or a type, got \"{}\"", token.substr(0, 20)));
+  }
+
+  void line() {
+    skip_space();
+    if (position_ >= text_.size()) fail("the graph is not closed by \"}\"");
+    for (std::size_t i = 0; i < std::size(kKindNames); ++i)
+      if (accept(kKindNames[i])) {
+        declare(typed(), static_cast<ValueKind>(i));
+        return;
+      }
+    if (accept("return")) {
+      do graph_.outputs.push_back(use());
+      while (accept(","));
+      return;
+    }
+    node();
+  }
+
+  void node() {
+    const int at_line = line_;
+    std::vector<Value> results;
+    do results.push_back(typed());
+    while (accept(","));
+    expect("=");
+    const auto op_name = word();
+    const auto op = op_from_name(op_name);
+    if (!op) fail(fmt::format("there is no op \"{}\"", op_name));
+    Node result{*op, {}, {}, {}};
+    if (at("%")) {
+      do result.inputs.push_back(use());
+      while (accept(","));
+    }
+    if (accept("{")) {
+      do {
+        auto key = word();
+        expect("=");
+        result.attrs.emplace_back(std::move(key), attr());
+      } while (accept(","));
+      expect("}");
+    }
+    std::vector<TypedShape> types;
+    try {
+      types = infer_shapes(graph_, result);
+    } catch (const Error& error) {
+      line_ = at_line;
+      fail(error.what());
+    }
+    if (types.size() != results.size())
+      fail(fmt::format("{}: expected {} results, got {}", op_name, types.size(), results.size()));
+    for (std::size_t i = 0; i < types.size(); ++i) {
+      if (results[i].dtype != types[i].dtype || results[i].shape != types[i].shape)
+        fail(fmt::format("{}: %{} is declared {}{}, the operands make it {}{}", op_name,
+                         results[i].name, dtype_name(results[i].dtype),
+                         dims_text(results[i].shape), dtype_name(types[i].dtype),
+                         dims_text(types[i].shape)));
+      result.outputs.push_back(declare(std::move(results[i]), ValueKind::intermediate));
+    }
+    graph_.nodes.push_back(std::move(result));
+  }
+
+  std::string_view text_;
+  const std::string& where_;
+  std::size_t position_ = 0;
+  int line_ = 1;
+  Graph graph_;
+  std::unordered_map<std::string, ValueId> ids_;
+};
+
+}  // namespace
+
+std::string print(const Graph& graph) {
+  std::string out = fmt::format("graph {} {{\n", graph.name);
+  std::size_t declared = 0;
+  // Declarations come before the first node whose results have higher ids, so that parsing gives the same ids.
+  const auto declare_up_to = [&](std::size_t end) {
+    for (; declared < end; ++declared)
+      if (const auto& value = graph.values[declared]; value.kind != ValueKind::intermediate)
+        out += fmt::format("  {} {}\n", kKindNames[static_cast<std::size_t>(value.kind)],
+                           typed_name(value));
+  };
+  for (const auto& node : graph.nodes) {
+    declare_up_to(static_cast<std::size_t>(node.outputs.empty() ? 0 : node.outputs[0]));
+    print_node(graph, node, out);
+  }
+  declare_up_to(graph.values.size());
+  if (!graph.outputs.empty()) {
+    out += "  return";
+    for (std::size_t i = 0; i < graph.outputs.size(); ++i)
+      out += fmt::format("{} %{}", i > 0 ? "," : "", graph.value(graph.outputs[i]).name);
+    out += "\n";
+  }
+  return out + "}\n";
+}
+
+Graph parse(std::string_view text, const std::string& where) { return Parser(text, where).parse(); }
+
+}  // namespace nereid::graph

@@ -1,0 +1,65 @@
+// Goal: a config becomes a Graph: the only description of the forward pass, whatever runs it.
+// Non-goal: weights' bytes, kernels, batching.
+// Rejected: a class per family. The families differ in a few yes/no facts, which are fields of ModelConfig; an
+// architecture that differs in more gets a file of its own and a row in registry.cc.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "graph/ir.h"
+#include "model/config.h"
+
+namespace nereid::model {
+
+// What is done with the logits of a step.
+enum class Tail : std::uint8_t {
+  greedy,          // the largest
+  sample,          // temperature, top-k, top-p, min-p
+  sample_penalty,  // the same with a repetition penalty
+  logprob,         // the log-probability of a given id: scoring
+};
+
+struct GraphOptions {
+  DType activation = DType::fp32;
+  DType kv_cache = DType::fp16;
+  std::function<DType(const std::string& weight)> weight_dtype;
+  std::int64_t block_tokens = 64;
+  std::int64_t n_blocks = 1;
+  std::int64_t max_blocks_per_sequence = 1;
+  std::int64_t n_slots = 1;  // rows of the seen-token table
+  Tail tail = Tail::greedy;
+};
+
+// Names of the values that a runner fills or owns.
+namespace names {
+inline constexpr const char* kTokenIds = "token_ids";          // i32[T]
+inline constexpr const char* kPositions = "positions";         // i32[T]
+inline constexpr const char* kSlots = "slot_mapping";          // i32[T]
+inline constexpr const char* kQueryStarts = "query_starts";    // i32[S+1]
+inline constexpr const char* kContextLens = "context_lens";    // i32[S]
+inline constexpr const char* kBlockTables = "block_tables";    // i32[S, B]
+inline constexpr const char* kLogitRows = "logit_rows";        // i32[L]
+inline constexpr const char* kTargets = "target_ids";          // i32[L]
+inline constexpr const char* kTokenSlots = "token_slots";      // i32[T]
+inline constexpr const char* kTemperature = "temperature";     // fp32[L]
+inline constexpr const char* kTopK = "top_k";                  // i32[L]
+inline constexpr const char* kTopP = "top_p";                  // fp32[L]
+inline constexpr const char* kMinP = "min_p";                  // fp32[L]
+inline constexpr const char* kPenalty = "repetition_penalty";  // fp32[L]
+inline constexpr const char* kSeed = "seed";                   // i64[L]
+inline constexpr const char* kStep = "n_generated";            // i32[L]
+inline constexpr const char* kRowSlots = "row_slots";          // i32[L]
+inline constexpr const char* kSeen = "seen";                   // u8[slots, V]
+inline constexpr const char* kInvFreq = "rope.inv_freq";       // fp32[Dh/2], computed from the config
+inline constexpr const char* kLogits = "logits";               // fp32[L, V]
+}  // namespace names
+
+// Outputs: logits, then what the tail gives (ids or log-probabilities).
+graph::Graph build_graph(const ModelConfig& config, const GraphOptions& options);
+
+// One architecture's builder; found by registry.cc.
+graph::Graph build_llama(const ModelConfig& config, const GraphOptions& options);
+
+}  // namespace nereid::model

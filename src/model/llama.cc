@@ -1,0 +1,184 @@
+// Llama and what descends from it: Granite, Mistral, Qwen. Per layer:
+//   x += attention(rope(q), rope(k), v) of norm(x);  x += down(silu(gate) * up) of norm(x)
+// Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward, V vocabulary.
+
+#include "model/architecture.h"
+
+namespace nereid::model {
+
+namespace {
+
+using graph::Graph;
+using graph::Op;
+using graph::Symbol;
+using graph::ValueId;
+using graph::ValueKind;
+
+class LlamaBuilder {
+ public:
+  LlamaBuilder(const ModelConfig& config, const GraphOptions& options)
+      : config_(config), options_(options) {
+    graph_.name = "llama";
+  }
+
+  Graph build() {
+    token_ids_ = input(names::kTokenIds, DType::i32, {Symbol::n_tokens});
+    positions_ = input(names::kPositions, DType::i32, {Symbol::n_tokens});
+    slots_ = input(names::kSlots, DType::i32, {Symbol::n_tokens});
+    query_starts_ = input(names::kQueryStarts, DType::i32, {{Symbol::n_sequences, 1, 1}});
+    context_lens_ = input(names::kContextLens, DType::i32, {Symbol::n_sequences});
+    block_tables_ = input(names::kBlockTables, DType::i32,
+                          {Symbol::n_sequences, options_.max_blocks_per_sequence});
+    logit_rows_ = input(names::kLogitRows, DType::i32, {Symbol::n_logits});
+    inv_freq_ = graph_.add_value(ValueKind::weight, names::kInvFreq, DType::fp32,
+                                 {config_.head_dim / 2});
+    const ValueId embedding =
+        weight("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
+
+    ValueId x = graph_.add(  // [T, D]
+        Op::gather_rows, {embedding, token_ids_},
+        {{"scale", config_.embedding_multiplier}, {"dtype", options_.activation}});
+    for (std::int64_t layer = 0; layer < config_.n_layers; ++layer) x = block(x, layer);
+    logits(x, embedding);
+    return std::move(graph_);
+  }
+
+ private:
+  ValueId input(const char* name, DType dtype, std::vector<graph::Dim> shape) {
+    return graph_.add_value(ValueKind::input, name, dtype, std::move(shape));
+  }
+
+  ValueId weight(const std::string& name, std::vector<graph::Dim> shape) {
+    return graph_.add_value(ValueKind::weight, name, options_.weight_dtype(name),
+                            std::move(shape));
+  }
+
+  ValueId norm(ValueId x, const std::string& name, std::int64_t n_cols) {
+    return graph_.add(Op::rms_norm, {x, weight(name + ".weight", {n_cols})},
+                      {{"eps", config_.rms_norm_eps}});
+  }
+
+  // [T, n_in] -> [T, n_out]
+  ValueId linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
+                 bool has_bias) {
+    std::vector<ValueId> operands{x, weight(name + ".weight", {n_out, n_in})};
+    if (has_bias) operands.push_back(weight(name + ".bias", {n_out}));
+    return graph_.add(Op::linear, std::move(operands));
+  }
+
+  ValueId residual(ValueId x, ValueId y) {
+    return graph_.add(Op::add, {x, y}, {{"alpha", config_.residual_multiplier}});
+  }
+
+  // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised per head where the family does that.
+  ValueId heads(ValueId x, const std::string& name, std::int64_t n_heads, const char* norm_name,
+                const std::string& prefix) {
+    x = linear(x, prefix + name, n_heads * config_.head_dim, config_.hidden_size,
+               config_.attention_bias);
+    x = graph_.add(Op::reshape, {x}, {{"heads", n_heads}});
+    if (config_.qk_norm && norm_name != nullptr) x = norm(x, prefix + norm_name, config_.head_dim);
+    return x;
+  }
+
+  ValueId attention(ValueId x, std::int64_t layer, const std::string& prefix) {
+    const auto n_kv_heads = config_.n_kv_heads;
+    ValueId q = heads(x, "q_proj", config_.n_heads, "q_norm", prefix);
+    ValueId k = heads(x, "k_proj", n_kv_heads, "k_norm", prefix);
+    const ValueId v = heads(x, "v_proj", n_kv_heads, nullptr, prefix);
+    q = graph_.add(Op::rope, {q, positions_, inv_freq_});
+    k = graph_.add(Op::rope, {k, positions_, inv_freq_});
+
+    const std::vector<graph::Dim> cache{options_.n_blocks, n_kv_heads, options_.block_tokens,
+                                        config_.head_dim};
+    const auto cache_name = "cache." + std::to_string(layer);
+    const ValueId k_cache =
+        graph_.add_value(ValueKind::state, cache_name + ".k", options_.kv_cache, cache);
+    const ValueId v_cache =
+        graph_.add_value(ValueKind::state, cache_name + ".v", options_.kv_cache, cache);
+    const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache});
+
+    const ValueId out = graph_.add(
+        Op::attention,
+        {q, written[0], written[1], block_tables_, query_starts_, context_lens_},
+        {{"scale", config_.attention_scale()}, {"window", config_.layer_window(layer)}});
+    return linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
+                  config_.n_heads * config_.head_dim, config_.attention_out_bias);
+  }
+
+  ValueId feed_forward(ValueId x, const std::string& prefix) {
+    const auto n_hidden = config_.hidden_size;
+    const auto n_inner = config_.intermediate_size;
+    const ValueId gate = linear(x, prefix + "gate_proj", n_inner, n_hidden, config_.mlp_bias);
+    const ValueId up = linear(x, prefix + "up_proj", n_inner, n_hidden, config_.mlp_bias);
+    return linear(graph_.add(Op::silu_mul, {gate, up}), prefix + "down_proj", n_hidden, n_inner,
+                  config_.mlp_bias);
+  }
+
+  ValueId block(ValueId x, std::int64_t layer) {
+    const auto prefix = "model.layers." + std::to_string(layer) + ".";
+    x = residual(x, attention(norm(x, prefix + "input_layernorm", config_.hidden_size), layer,
+                              prefix + "self_attn."));
+    return residual(x, feed_forward(norm(x, prefix + "post_attention_layernorm",
+                                         config_.hidden_size),
+                                    prefix + "mlp."));
+  }
+
+  // Only the rows that want a logit go through the head.
+  void logits(ValueId x, ValueId embedding) {
+    x = graph_.add(Op::gather_rows, {x, logit_rows_});  // [L, D]
+    x = norm(x, "model.norm", config_.hidden_size);
+    const ValueId head =
+        config_.tie_word_embeddings
+            ? embedding
+            : weight("lm_head.weight", {config_.vocab_size, config_.hidden_size});
+    const bool is_scaled = config_.logits_scaling != 1.0;
+    ValueId y = graph_.add(Op::linear, {x, head}, {{"dtype", DType::fp32}},
+                           is_scaled ? "" : names::kLogits);
+    if (is_scaled)
+      y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}}, names::kLogits);
+    graph_.outputs = {y, tail(y)};
+  }
+
+  ValueId tail(ValueId y) {
+    if (options_.tail == Tail::greedy) return graph_.add(Op::greedy, {y}, {}, "ids");
+    if (options_.tail == Tail::logprob)
+      return graph_.add(Op::token_logprob,
+                        {y, input(names::kTargets, DType::i32, {Symbol::n_logits})}, {},
+                        "logprobs");
+    const auto row = [&](const char* name, DType dtype) {
+      return input(name, dtype, {Symbol::n_logits});
+    };
+    std::vector<ValueId> operands{
+        y,
+        row(names::kTemperature, DType::fp32),
+        row(names::kTopK, DType::i32),
+        row(names::kTopP, DType::fp32),
+        row(names::kMinP, DType::fp32),
+        row(names::kPenalty, DType::fp32),
+        row(names::kSeed, DType::i64),
+        row(names::kStep, DType::i32),
+        row(names::kRowSlots, DType::i32),
+    };
+    if (options_.tail == Tail::sample_penalty) {
+      const ValueId token_slots = input(names::kTokenSlots, DType::i32, {Symbol::n_tokens});
+      const ValueId seen = graph_.add_value(ValueKind::state, names::kSeen, DType::u8,
+                                            {options_.n_slots, config_.vocab_size});
+      operands.push_back(graph_.add(Op::mark_seen, {token_ids_, token_slots, seen}));
+    }
+    return graph_.add(Op::sample, std::move(operands), {}, "ids");
+  }
+
+  const ModelConfig& config_;
+  const GraphOptions& options_;
+  Graph graph_;
+  ValueId token_ids_ = -1, positions_ = -1, slots_ = -1, query_starts_ = -1, context_lens_ = -1;
+  ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1;
+};
+
+}  // namespace
+
+Graph build_llama(const ModelConfig& config, const GraphOptions& options) {
+  return LlamaBuilder(config, options).build();
+}
+
+}  // namespace nereid::model
