@@ -1,0 +1,72 @@
+// Goal: a directory of compiled kernels (docs/formats.md, section 4), read and verified. Opening it
+// reads the manifest only; an object's hash is checked when it is asked for. Non-goal: making
+// bundles (bundle_source.h asks aot/ for that). Trusting them: any file may be truncated or
+// hostile.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "device/device.h"
+#include "kernel/expression.h"
+#include "kernel/request.h"
+
+namespace nereid::kernel {
+
+struct VariantArg {
+  std::string name;
+  device::ArgType type;
+};
+
+struct Variant {
+  std::string key;
+  KernelRequest request;  // the key, parsed
+  std::string symbol;
+  std::string object;  // "objects/<sha256>.so"
+  std::string object_sha256;
+  std::string source_sha256;
+  std::vector<VariantArg> args;    // of the launch, in order
+  std::array<Expression, 3> grid;  // over the launch arguments; constexprs are filled in
+  std::uint32_t num_warps = 1;
+  std::uint32_t n_threads = 1;
+  std::uint32_t shared_bytes = 0;
+  std::size_t arena_bytes = 0;
+  std::uint32_t global_scratch_bytes = 0;
+  std::optional<std::int64_t> registers;  // where the target's compiler tells
+  std::optional<std::int64_t> spills;
+};
+
+class Bundle {
+ public:
+  // An Error names the file and the field at fault.
+  static Bundle open(const std::filesystem::path& dir);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  const std::string& target() const { return target_; }
+  const std::string& isa() const { return isa_; }  // cpu only
+  const std::string& triton() const { return triton_; }
+  const std::string& compiler() const { return compiler_; }
+  const std::vector<Variant>& variants() const { return variants_; }
+
+  const Variant* find(std::string_view key) const;  // nullptr: not in this bundle
+
+  // The object, verified, ready for Device::load. Its bytes live as long as this bundle.
+  // An Error names the object, the hash expected and got, and the cure.
+  device::KernelImage image(const Variant& variant);
+
+ private:
+  std::filesystem::path dir_;
+  std::string target_, isa_, triton_, compiler_;
+  std::vector<Variant> variants_;
+  std::map<std::string, std::size_t, std::less<>> by_key_;
+  std::map<std::string, MappedFile> objects_;  // by path in the bundle; verified
+};
+
+}  // namespace nereid::kernel

@@ -1,0 +1,41 @@
+// Goal: a complete bundle for a list of requests: the one asked for, the one beside the model, the
+// user's cache, or compiled now by `python -m aot.compile`. With a complete bundle no process is
+// started. Non-goal: compiling in this process; fetching bundles from a network.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernel/bundle.h"
+#include "kernel/request.h"
+#include "kernel/spec.h"
+
+namespace nereid::kernel {
+
+struct BundleOptions {
+  std::filesystem::path model_dir;   // empty: no bundle beside a model
+  std::filesystem::path bundle_dir;  // not empty: this bundle or an Error
+  std::string model_name = "MODEL";  // how the error's command spells the model
+  bool may_compile = true;
+  int n_jobs = 0;  // 0: the compiler decides
+};
+
+// `isa`: DeviceInfo::isa, empty where the target has none: a bundle compiled for more is passed
+// over. Variants whose source differs from `specs` are stale and count as missing.
+Bundle find_bundle(const SpecTable& specs, const std::string& target, const std::string& isa,
+                   std::span<const KernelRequest> requests, const BundleOptions& options);
+
+// Compiles `requests` into `out_dir`, for any target; what `nereid compile` does.
+Bundle compile_bundle(const std::string& target, std::span<const KernelRequest> requests,
+                      const std::filesystem::path& out_dir, int n_jobs = 0);
+
+// The requests, one a line, sorted, each once.
+std::string requests_text(std::span<const KernelRequest> requests);
+
+// What of `requests` the bundle lacks or has from other sources than `specs`; keys.
+std::vector<std::string> missing_keys(const Bundle& bundle, const SpecTable& specs,
+                                      std::span<const KernelRequest> requests);
+
+}  // namespace nereid::kernel

@@ -1,0 +1,72 @@
+// Goal: what kernels/*.py say about themselves, as the planner reads it (docs/formats.md, section
+// 1). The program carries all specs of its build; no file is read. Non-goal: choosing a variant
+// (request.h), compiling (bundle_source.h).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "kernel/expression.h"
+
+namespace nereid::kernel {
+
+enum class ParamRole : std::uint8_t { out, inout, in, size, stride, scalar, constexpr_ };
+
+struct Param {
+  std::string name;
+  ParamRole role = ParamRole::in;
+  std::vector<std::string> types;   // as Triton spells them; empty for constexprs
+  std::vector<Expression> shape;    // pointers
+  std::optional<Expression> value;  // a constexpr that follows from others
+  bool is_tuned = false;            // a constexpr that tuning data chooses
+  bool is_step = false;             // a size that each step sets: unknown when planning
+
+  bool is_pointer() const {
+    return role == ParamRole::out || role == ParamRole::inout || role == ParamRole::in;
+  }
+  bool is_constexpr() const { return role == ParamRole::constexpr_; }
+  bool is_given() const { return is_constexpr() && !value && !is_tuned; }
+};
+
+// Tuned constexprs, num_warps and num_stages by name.
+using Choice = std::map<std::string, Expression>;
+
+struct Spec {
+  std::string name;
+  std::string source_sha256;
+  std::vector<Param> params;
+  std::array<Expression, 3> grid;
+  Expression bytes;
+  Expression flops;
+  std::map<std::string, Choice> defaults;  // by family: cpu, cuda, hip
+
+  const Param* find_param(std::string_view param_name) const;
+};
+
+class SpecTable {
+ public:
+  // The specs this program was built with.
+  static SpecTable builtin();
+  // `where` names the JSON in errors.
+  static SpecTable parse(const Json& specs, const std::string& where);
+
+  const std::string& triton_version() const { return triton_version_; }
+  const std::map<std::string, Spec, std::less<>>& specs() const { return specs_; }
+  const Spec* find(std::string_view kernel) const;
+  const Spec& get(std::string_view kernel) const;  // an Error names the kernel
+
+ private:
+  std::string triton_version_;
+  std::map<std::string, Spec, std::less<>> specs_;
+};
+
+// "cuda:90" -> "cuda": the key of Spec::defaults.
+std::string_view target_family(std::string_view target);
+
+}  // namespace nereid::kernel
