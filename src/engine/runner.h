@@ -35,6 +35,7 @@ struct RunnerOptions {
   bool random_weights = false;              // config.json only; weights filled on the device
   std::int64_t max_batch_tokens = 512;      // tokens of a step
   std::int64_t max_sequences = 64;          // sequences of a step
+  std::int64_t max_logit_rows = 0;          // rows of a step that get logits; 0: max_sequences
   std::int64_t max_context_tokens = 0;      // 0: the model's
   std::int64_t n_kv_blocks = 0;             // 0: what max_sequences contexts need, within the device's free memory
   std::filesystem::path bundle_dir;         // empty: beside the model, then the user's cache

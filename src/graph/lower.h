@@ -1,0 +1,36 @@
+// Goal: which kernel a node becomes, and what each of its parameters is: the one place where op and kernel meet.
+// Non-goal: tile sizes (tuning), addresses (Plan).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graph/ir.h"
+
+namespace nereid::graph {
+
+// The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings just one token.
+struct StepClass {
+  std::int64_t max_tokens = 1;
+  std::int64_t max_sequences = 1;
+  std::int64_t max_logits = 1;
+  bool is_decode = false;
+};
+
+inline constexpr ValueId kNoValue = -1;  // a null address: an operand the variant does not read
+
+struct KernelCall {
+  std::string kernel;
+  std::vector<std::pair<std::string, ValueId>> pointers;
+  std::vector<std::pair<std::string, Dim>> sizes;  // sizes and strides, in elements
+  std::vector<std::pair<std::string, double>> scalars;
+  std::vector<std::pair<std::string, std::int64_t>> constexprs;  // those the planner gives
+};
+
+// Nothing for a view. An Error where no kernel computes the node.
+std::optional<KernelCall> lower(const Graph& graph, const Node& node, const StepClass& steps);
+
+}  // namespace nereid::graph
