@@ -55,23 +55,17 @@ function(nereid_layer name)
   target_link_libraries(nereid_${name} PUBLIC nereid_flags ${ARG_DEPENDS} ${ARG_LIBRARIES})
 endfunction()
 
-# nereid_test(NAME TIER null|device|golden|e2e [THREADS] SOURCES ... DEPENDS ...): one GoogleTest program; the tier is its
-# ctest label. THREADS: also for the thread sanitizer. Targets nereid_tests_<tier> and nereid_tests_threads build each kind.
+# nereid_test(NAME TIER null|device|golden|e2e SOURCES ... DEPENDS ...): one GoogleTest program; the tier is its ctest label.
+# The target nereid_tests_<tier> builds a tier.
 function(nereid_test name)
-  cmake_parse_arguments(ARG "THREADS" "TIER" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIER" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE NEREID_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     NEREID_BINARY_DIR="${CMAKE_BINARY_DIR}")
-  set(kinds ${ARG_TIER})
-  if(ARG_THREADS)
-    list(APPEND kinds threads)
+  if(NOT TARGET nereid_tests_${ARG_TIER})
+    add_custom_target(nereid_tests_${ARG_TIER})
   endif()
-  foreach(kind ${kinds})
-    if(NOT TARGET nereid_tests_${kind})
-      add_custom_target(nereid_tests_${kind})
-    endif()
-    add_dependencies(nereid_tests_${kind} ${name})
-  endforeach()
+  add_dependencies(nereid_tests_${ARG_TIER} ${name})
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_TIER} TIMEOUT 600)
 endfunction()

@@ -1,0 +1,182 @@
+"""The command line as documented: help, exit codes, the two streams, the fields of --json."""
+
+import json
+import math
+
+import nereid_cli as cli
+
+COMMANDS = ("generate", "score", "tokenize", "compile", "inspect")
+PROMPT = "def fibonacci(n):"
+
+
+class Help(cli.TestCase):
+    def test_help(self):
+        result = cli.run("--help")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for command in COMMANDS:
+            self.assertIn(command, result.stdout)
+
+    def test_help_of_each_command(self):
+        for command in COMMANDS:
+            with self.subTest(command=command):
+                result = cli.run(command, "--help")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn(command, result.stdout)
+                self.assertGreater(len(result.stdout.splitlines()), 3)
+
+    def test_version(self):
+        result = cli.run("--version")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"\d+\.\d+\.\d+")
+
+
+class Usage(cli.TestCase):
+    def test_usage_errors_exit_with_2(self):
+        for arguments in (
+            (),
+            ("fly",),
+            ("generate",),
+            ("generate", "demo", "--no-such-option"),
+            ("generate", "demo", "-p", "x", "-n", "many"),
+            ("generate", "demo", "-p", "x", "-n", "-1"),
+            ("generate", "demo", "-p", "x", "--temperature", "-1"),
+            ("generate", "demo", "-p", "x", "--top-p", "2"),
+            ("score", "demo"),
+            ("compile", "demo"),
+            ("inspect",),
+        ):
+            with self.subTest(arguments=arguments):
+                result = cli.run(*arguments)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertTrue(result.stderr.strip())
+                self.assertEqual(result.stdout, "")
+
+    def test_unknown_device_and_target(self):
+        self.expect_error(cli.run("generate", "demo", "-p", "x", "--device", "abacus"), "abacus")
+        out = self.folder / "out"
+        compiled = cli.run("compile", "demo", "--target", "abacus", "--out", out)
+        self.expect_error(compiled, "abacus")
+
+
+class Generate(cli.TestCase):
+    def test_text_alone_on_stdout(self):
+        result = cli.run("generate", "demo", "-p", PROMPT, "-n", 16, "--stats")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out = cli.run_json("generate", "demo", "-p", PROMPT, "-n", 16)["outputs"][0]
+        self.assertIn(out["text"], result.stdout)
+        self.assertNotIn("tokens/s", result.stdout)
+        self.assertIn("tokens/s", result.stderr)
+
+    def test_json(self):
+        prompts = ("def a():", "class B:")
+        arguments = [part for prompt in prompts for part in ("-p", prompt)]
+        out = cli.run_json("generate", "demo", *arguments, "-n", 12)
+        self.assertTrue({"model", "device", "mode", "outputs", "stats"} <= out.keys(), out.keys())
+        self.assertEqual([output["prompt"] for output in out["outputs"]], list(prompts))
+        for output in out["outputs"]:
+            fields = {"prompt", "prompt_ids", "ids", "text", "finish_reason"}
+            self.assertTrue(fields <= output.keys(), output.keys())
+            self.assertIn(output["finish_reason"], ("length", "stop"))
+            self.assertLessEqual(len(output["ids"]), 12)
+        for name in (
+            "ttft_ms",
+            "itl_ms_median",
+            "itl_ms_p99",
+            "prefill_tokens_per_s",
+            "decode_tokens_per_s",
+        ):
+            self.assertGreater(out["stats"][name], 0, name)
+
+    def test_prompt_from_a_file(self):
+        prompt = self.folder / "prompt.txt"
+        prompt.write_text("def from_file():\n")
+        out = cli.run_json("generate", "demo", "-f", prompt, "-n", 4)["outputs"][0]
+        self.assertEqual(out["prompt"], "def from_file():\n")
+
+    def test_prompts_from_a_jsonl_file(self):
+        prompts = ["def a():", "naïve = '日本'\n"]
+        path = self.folder / "prompts.jsonl"
+        path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        outputs = cli.run_json("generate", "demo", "-f", path, "-n", 4)["outputs"]
+        self.assertEqual([out["prompt"] for out in outputs], prompts)
+
+    def test_stop_string_ends_and_is_left_out(self):
+        free = cli.run_json("generate", "demo", "-p", PROMPT, "-n", 64)["outputs"][0]
+        self.assertIn("return", free["text"])
+        out = cli.run_json("generate", "demo", "-p", PROMPT, "-n", 64, "--stop", "return")
+        out = out["outputs"][0]
+        self.assertEqual(out["finish_reason"], "stop")
+        self.assertEqual(out["text"], free["text"].split("return")[0])
+
+    def test_zero_tokens(self):
+        out = cli.run_json("generate", "demo", "-p", PROMPT, "-n", 0)["outputs"][0]
+        self.assertEqual(out["ids"], [])
+
+    def test_one_thread_gives_the_same(self):
+        arguments = ("generate", "demo", "-p", PROMPT, "-n", 32)
+        many = cli.run_json(*arguments)["outputs"]
+        self.assertEqual(cli.run_json(*arguments, "--threads", 1)["outputs"], many)
+
+
+class Score(cli.TestCase):
+    def test_json(self):
+        ids = [8183, 315, 7586, 6821, 510, 305]
+        out = cli.run_json("score", "demo", "--ids", cli.joined(ids))
+        self.assertEqual(out["tokens"], len(ids))
+        self.assertEqual(len(out["logprobs"]), len(ids) - 1)
+        self.assertTrue(all(logprob <= 0 for logprob in out["logprobs"]))
+        self.assertAlmostEqual(out["nll"], -sum(out["logprobs"]) / len(out["logprobs"]), places=4)
+        self.assertAlmostEqual(
+            out["perplexity"], math.exp(out["nll"]), delta=1e-3 * out["perplexity"]
+        )
+
+    def test_file(self):
+        text = self.folder / "text.py"
+        text.write_text("def add(a, b):\n    return a + b\n")
+        from_file = cli.run_json("score", "demo", "-f", text)
+        ids = cli.run_json("tokenize", "demo", "-f", text)["ids"]
+        self.assertIn(from_file["tokens"], (len(ids), len(ids) + 1))
+        self.assertLess(from_file["nll"], 4)
+
+    def test_logits(self):
+        out = self.folder / "logits.safetensors"
+        cli.run_json("score", "demo", "--ids", "8183,315,7586", "--logits", out)
+        tensors = cli.read_safetensors(out)
+        self.assertEqual(list(tensors), ["logits"])
+        dtype, logits = tensors["logits"]
+        self.assertEqual((dtype, logits.shape), ("F32", (3, 8192)))
+
+
+class Tokenize(cli.TestCase):
+    def test_json(self):
+        out = cli.run_json("tokenize", "demo", "-p", "Hello world")
+        self.assertEqual(out, {"ids": [6968, 325, 4741], "text": "Hello world"})
+
+    def test_text(self):
+        result = cli.run("tokenize", "demo", "-p", "Hello world")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("6968", result.stdout)
+
+
+class Inspect(cli.TestCase):
+    def test_model(self):
+        result = cli.run("inspect", "model", "demo")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("8192", result.stdout)
+        self.assertIn("llama", result.stdout.lower())
+
+    def test_model_without_weights(self):
+        for name in ("llama3-8b", "granite-8b", "llama3.2-1b"):
+            with self.subTest(name=name):
+                result = cli.run("inspect", "model", cli.ROOT / "configs" / name)
+                self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_plan(self):
+        result = cli.run("inspect", "plan", "demo")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for kernel in ("rms_norm", "rope"):
+            self.assertIn(kernel, result.stdout)
+
+
+if __name__ == "__main__":
+    cli.main()
