@@ -1,0 +1,659 @@
+#include "parser.h"
+
+#include <algorithm>
+#include <array>
+
+namespace nereid::ttir {
+namespace {
+
+constexpr std::size_t kMaxResults = 1024;
+constexpr std::size_t kMaxText_bytes = std::size_t{64} << 20;
+
+struct OpName {
+  std::string_view spelling;
+  OpKind kind;
+};
+
+constexpr std::array kOpNames = {
+#define TTIR_OP(enumerator, spelling, op_class) OpName{spelling, OpKind::enumerator},
+#include "ops.def"
+#undef TTIR_OP
+    OpName{"gpu.barrier", OpKind::barrier},  // its name up to Triton 3.6
+};
+
+struct RefusedOp {
+  std::string_view prefix;
+  std::string_view cure;
+};
+
+constexpr std::array kRefusedOps = {
+    RefusedOp{"cf.", "an early return; put the rest of the kernel under the opposite condition"},
+    RefusedOp{"tt.call", "a call; let Triton inline the function (noinline=False)"},
+    RefusedOp{"tt.make_tensor_descriptor", "a tensor descriptor; use pointers, offsets and masks"},
+    RefusedOp{"tt.descriptor_", "a tensor descriptor; use pointers, offsets and masks"},
+    RefusedOp{"tt.make_tensor_ptr", "a block pointer; use pointers, offsets and masks"},
+    RefusedOp{"tt.elementwise_inline_asm", "inline assembly; write it in Triton"},
+    RefusedOp{"tt.print", "printing on the device; remove it"},
+    RefusedOp{"tt.assert", "an assertion on the device; compile without debug"},
+    RefusedOp{"ttg.", "Triton GPU IR; expected Triton IR from before the GPU passes"},
+};
+
+}  // namespace
+
+Parser::Parser(std::string_view text, const std::string& where) : lexer_(text, where) {
+  if (text.size() > kMaxText_bytes) {
+    throw Error("{}:1: a text of {} bytes; expected at most {}", where, text.size(), kMaxText_bytes);
+  }
+  advance();
+}
+
+void Parser::fail_at(int line, const std::string& message) const {
+  if (kernel_.empty()) throw Error("{}:{}: {}", lexer_.where(), line, message);
+  throw Error("{}:{}: {} (in kernel {})", lexer_.where(), line, message, kernel_);
+}
+
+bool Parser::at(std::string_view punctuation) const {
+  return token_.kind == TokenKind::punctuation && token_.text == punctuation;
+}
+
+bool Parser::at_word(std::string_view word) const {
+  return token_.kind == TokenKind::word && token_.text == word;
+}
+
+bool Parser::accept(std::string_view punctuation) {
+  const bool found = at(punctuation);
+  if (found) advance();
+  return found;
+}
+
+bool Parser::accept_word(std::string_view word) {
+  const bool found = at_word(word);
+  if (found) advance();
+  return found;
+}
+
+void Parser::expect(std::string_view punctuation) {
+  if (!accept(punctuation)) fail("expected '{}', got {}", punctuation, got());
+}
+
+void Parser::expect_word(std::string_view word) {
+  if (!accept_word(word)) fail("expected '{}', got {}", word, got());
+}
+
+std::string Parser::take(TokenKind kind, std::string_view what) {
+  if (token_.kind != kind) fail("expected {}, got {}", what, got());
+  std::string text(token_.text);
+  advance();
+  return text;
+}
+
+std::string Parser::got() const {
+  if (token_.kind == TokenKind::end) return "the end of the text";
+  constexpr std::size_t kShown = 40;
+  const std::string_view text = lexer_.text().substr(token_.begin, token_.end - token_.begin);
+  return fmt::format("'{}{}'", text.substr(0, kShown), text.size() > kShown ? "..." : "");
+}
+
+// --- Operands, results, names ---
+
+Value* Parser::use() {
+  const int line = token_.line;
+  std::string name = take(TokenKind::value, "a value (%name)");
+  if (token_.kind == TokenKind::hash) {
+    name += ":" + std::string(token_.text);
+    advance();
+  }
+  const auto found = names_.find(name);
+  if (found == names_.end()) {
+    const bool is_group = names_.contains(name + ":0");
+    fail_at(line, fmt::format("{}: %{} {}", op_name_, name,
+                              is_group ? "has several results; expected %name#number"
+                                       : "is not defined before its use"));
+  }
+  return found->second;
+}
+
+void Parser::operands(Op& op) {
+  do add_operand(op, use());
+  while (accept(","));
+}
+
+// Operands, then attributes: `%a, %b, rounding = rtne {x = 1}`.
+void Parser::operands_with_tail(Op& op) {
+  add_operand(op, use());
+  while (accept(",")) {
+    if (token_.kind != TokenKind::value) {
+      attribute(op);
+      break;
+    }
+    add_operand(op, use());
+  }
+  tail(op);
+}
+
+void Parser::define(Value* value) {
+  if (!names_.emplace(value->name, value).second) fail("%{} is defined twice", value->name);
+  scope_.push_back(value->name);
+}
+
+void Parser::close_scope(std::size_t n_names) {
+  while (scope_.size() > n_names) {
+    names_.erase(scope_.back());
+    scope_.pop_back();
+  }
+}
+
+Value* Parser::add_argument(Block& block, std::string name, Type type) {
+  auto value = std::make_unique<Value>();
+  value->name = std::move(name);
+  value->type = std::move(type);
+  value->block = &block;
+  value->index = static_cast<int>(block.args.size());
+  block.args.push_back(std::move(value));
+  define(block.args.back().get());
+  return block.args.back().get();
+}
+
+void Parser::add_result(Op& op, Type type) {
+  auto value = std::make_unique<Value>();
+  value->type = std::move(type);
+  value->def = &op;
+  value->index = static_cast<int>(op.results.size());
+  op.results.push_back(std::move(value));
+}
+
+void Parser::check_operand(const Op& op, std::size_t i, const Type& type) const {
+  const Value& value = *op.operands[i];
+  if (value.type == type) return;
+  fail_at(op.line, fmt::format("{}: operand %{} has type {}, written here as {}", op_name_,
+                               value.name, type_text(value.type), type_text(type)));
+}
+
+void Parser::check_operands(const Op& op, const Types& types) const {
+  if (types.size() != op.operands.size()) {
+    fail_at(op.line, fmt::format("{}: {} operands and {} types", op_name_, op.operands.size(),
+                                 types.size()));
+  }
+  for (std::size_t i = 0; i < types.size(); ++i) check_operand(op, i, types[i]);
+}
+
+// What may stand between the operands and the ':' : `, rounding = rtne`, `overflow<nsw>`, `nneg`, `{...}`.
+void Parser::tail(Op& op) {
+  while (true) {
+    if (accept(",")) {
+      attribute(op);
+    } else if (at("{")) {
+      attribute_dictionary(op);
+    } else if (token_.kind == TokenKind::word && token_.text != "loc") {
+      const Token word = token_;
+      advance();
+      if (at("<")) {
+        const std::size_t begin = token_.end;
+        std::size_t end = begin;
+        for (advance(); !accept(">"); advance()) {
+          if (token_.kind == TokenKind::end) fail("{}: expected '>'", op_name_);
+          end = token_.end;
+        }
+        put(op, std::string(word.text), std::string(lexer_.text().substr(begin, end - begin)));
+      } else if (accept("=")) {
+        put(op, std::string(word.text), attribute_value());
+      } else {
+        put(op, std::string(word.text), std::int64_t{1});
+      }
+    } else {
+      return;
+    }
+  }
+}
+
+// --- Regions ---
+
+// A `{ ... }` whose block arguments are `args`, unless the text has a label that brings its own.
+Block& Parser::region(Op& op, std::vector<std::pair<std::string, Type>> args) {
+  if (++nesting_ > kMaxNesting) fail("regions nested deeper than {}", kMaxNesting);
+  const std::size_t n_names = scope_.size();
+  op.regions.push_back(std::make_unique<Region>());
+  op.regions.back()->block = std::make_unique<Block>();
+  Block& block = *op.regions.back()->block;
+  block.parent = &op;
+  const std::string op_name = op_name_;
+  expect("{");
+  for (auto& [name, type] : args) add_argument(block, std::move(name), std::move(type));
+  if (token_.kind == TokenKind::label && args.empty()) block_label(block);
+  block_body(block);
+  close_scope(n_names);
+  --nesting_;
+  op_name_ = op_name;
+  return block;
+}
+
+// ^bb0(%a: f32, %b: i32):
+void Parser::block_label(Block& block) {
+  advance();
+  if (accept("(")) {
+    do {
+      std::string name = take(TokenKind::value, "a block argument");
+      expect(":");
+      add_argument(block, std::move(name), type());
+      skip_location();
+    } while (accept(","));
+    expect(")");
+  }
+  expect(":");
+}
+
+void Parser::block_body(Block& block) {
+  while (!at("}")) {
+    if (token_.kind == TokenKind::label) {
+      fail("a second block ^{}: control flow other than scf.for, scf.if and scf.while is not "
+           "supported", token_.text);
+    }
+    block.ops.push_back(operation(block));
+  }
+  // Loops and branches without results leave their scf.yield out of the text.
+  const bool may_omit = block.parent != nullptr && op_form(block.parent->kind) != Form::generic &&
+                        block.parent->kind != OpKind::scf_while;
+  const bool ends = !block.ops.empty() && block.ops.back()->kind == OpKind::scf_yield;
+  if (may_omit && !ends) {
+    auto yield = std::make_unique<Op>();
+    yield->kind = OpKind::scf_yield;
+    yield->parent = &block;
+    yield->line = token_.line;
+    block.ops.push_back(std::move(yield));
+  }
+  expect("}");
+}
+
+void Parser::loop_attributes(Op& op) {
+  accept_word("attributes");
+  if (at("{")) attribute_dictionary(op);
+}
+
+// scf.for %i = %lb to %ub step %s iter_args(%a = %x) -> (T) : i32 { ... } {attributes}
+void Parser::for_loop(Op& op) {
+  std::vector<std::pair<std::string, Type>> args;
+  args.emplace_back(take(TokenKind::value, "the loop variable"), scalar_type(Scalar::index));
+  expect("=");
+  add_operand(op, use());
+  expect_word("to");
+  add_operand(op, use());
+  expect_word("step");
+  add_operand(op, use());
+  Types carried;
+  if (accept_word("iter_args")) {
+    expect("(");
+    do {
+      args.emplace_back(take(TokenKind::value, "a carried value"), Type{});
+      expect("=");
+      add_operand(op, use());
+    } while (accept(","));
+    expect(")");
+    expect("->");
+    carried = result_types();
+  }
+  if (carried.size() + 1 != args.size()) {
+    fail("{}: {} carried values and {} types", op_name_, args.size() - 1, carried.size());
+  }
+  if (accept(":")) args[0].second = type();
+  for (std::size_t i = 0; i < 3; ++i) check_operand(op, i, args[0].second);
+  for (std::size_t i = 0; i < carried.size(); ++i) {
+    check_operand(op, i + 3, carried[i]);
+    args[i + 1].second = carried[i];
+  }
+  region(op, std::move(args));
+  loop_attributes(op);
+  for (Type& type : carried) add_result(op, std::move(type));
+}
+
+// scf.if %c -> (T) { ... } else { ... }
+void Parser::if_else(Op& op) {
+  add_operand(op, use());
+  Types types;
+  if (accept("->")) types = result_types();
+  region(op, {});
+  if (accept_word("else")) region(op, {});
+  loop_attributes(op);
+  for (Type& type : types) add_result(op, std::move(type));
+}
+
+// scf.while (%a = %x) : (T) -> U { ... scf.condition(%c) %a : T } do { ^bb0(%b: U): ... }
+void Parser::while_loop(Op& op) {
+  std::vector<std::pair<std::string, Type>> args;
+  if (accept("(") && !accept(")")) {
+    do {
+      args.emplace_back(take(TokenKind::value, "a carried value"), Type{});
+      expect("=");
+      add_operand(op, use());
+    } while (accept(","));
+    expect(")");
+  }
+  expect(":");
+  const Types inits = types_in_parentheses();
+  expect("->");
+  Types types = result_types();
+  check_operands(op, inits);
+  for (std::size_t i = 0; i < args.size(); ++i) args[i].second = inits[i];
+  region(op, std::move(args));
+  expect_word("do");
+  region(op, {});
+  loop_attributes(op);
+  for (Type& type : types) add_result(op, std::move(type));
+}
+
+// --- Operations ---
+
+// "tt.reduce"(%a) <{axis = 1 : i32}> ({ ... }) {attributes} : (T) -> U
+void Parser::generic_form(Op& op) {
+  expect("(");
+  if (!accept(")")) {
+    operands(op);
+    expect(")");
+  }
+  if (accept("<")) {
+    attribute_dictionary(op);
+    expect(">");
+  }
+  if (accept("(")) {
+    do region(op, {});
+    while (accept(","));
+    expect(")");
+  }
+  if (at("{")) attribute_dictionary(op);
+  expect(":");
+  check_operands(op, types_in_parentheses());
+  expect("->");
+  for (Type& type : result_types()) add_result(op, std::move(type));
+}
+
+void Parser::pretty_form(Op& op) {
+  const auto result_at_colon = [&] {
+    tail(op);
+    expect(":");
+    return type();
+  };
+  const auto check_all = [&](const Type& type) {
+    for (std::size_t i = 0; i < op.operands.size(); ++i) check_operand(op, i, type);
+  };
+  switch (op_form(op.kind)) {
+    case Form::same: {
+      operands_with_tail(op);
+      expect(":");
+      Type result = type();
+      check_all(result);
+      return add_result(op, std::move(result));
+    }
+    case Form::compare: {
+      put(op, "predicate", take(TokenKind::word, "a predicate"));
+      expect(",");
+      operands_with_tail(op);
+      expect(":");
+      Type result = type();
+      check_all(result);
+      result.scalar = Scalar::i1;
+      result.is_pointer = false;
+      return add_result(op, std::move(result));
+    }
+    case Form::select: {
+      operands_with_tail(op);
+      expect(":");
+      Types types = type_list();
+      if (op.operands.size() != 3 || types.size() > 2) fail("{}: expected 3 operands", op_name_);
+      if (types.size() == 2) {
+        check_operand(op, 0, types[0]);
+      } else {
+        check_operand(op, 0, scalar_type(Scalar::i1));
+      }
+      check_operand(op, 1, types.back());
+      check_operand(op, 2, types.back());
+      return add_result(op, std::move(types.back()));
+    }
+    case Form::convert:
+    case Form::arrow: {
+      operands_with_tail(op);
+      expect(":");
+      check_all(type());
+      if (op_form(op.kind) == Form::convert) expect_word("to");
+      else expect("->");
+      Type result = type();
+      if (op.kind == OpKind::split) add_result(op, result);
+      return add_result(op, std::move(result));
+    }
+    case Form::addptr: {
+      operands_with_tail(op);
+      expect(":");
+      Types types = type_list();
+      check_operands(op, types);
+      return add_result(op, std::move(types.front()));
+    }
+    case Form::load:
+    case Form::store: {
+      operands_with_tail(op);
+      expect(":");
+      Type pointer = type();
+      check_operand(op, 0, pointer);
+      if (op.kind == OpKind::store) return;
+      pointer.is_pointer = false;
+      return add_result(op, std::move(pointer));
+    }
+    case Form::atomic:
+      put(op, "rmw_op", take(TokenKind::word, "an atomic operation"));
+      expect(",");
+      put(op, "sem", take(TokenKind::word, "a memory order"));
+      expect(",");
+      put(op, "scope", take(TokenKind::word, "a scope"));
+      expect(",");
+      [[fallthrough]];
+    case Form::functional: {
+      operands_with_tail(op);
+      expect(":");
+      check_operands(op, types_in_parentheses());
+      expect("->");
+      return add_result(op, type());
+    }
+    case Form::dot: {
+      operands_with_tail(op);
+      expect(":");
+      Types types = {type()};
+      expect("*");
+      types.push_back(type());
+      expect("->");
+      types.push_back(type());
+      check_operands(op, types);
+      return add_result(op, std::move(types.back()));
+    }
+    case Form::program_id: {
+      const Token axis = token_;
+      const std::string word = take(TokenKind::word, "x, y or z");
+      if (word != "x" && word != "y" && word != "z") {
+        fail_at(axis.line, fmt::format("{}: expected x, y or z, got '{}'", op_name_, word));
+      }
+      put(op, "axis", std::int64_t{word[0] - 'x'});
+      return add_result(op, result_at_colon());
+    }
+    case Form::produce: return add_result(op, result_at_colon());
+    case Form::constant: return constant(op);
+    case Form::unsplat: {
+      operands_with_tail(op);
+      expect(":");
+      Type result = type();
+      check_all(result);
+      result.shape.clear();
+      return add_result(op, std::move(result));
+    }
+    case Form::condition: {
+      expect("(");
+      add_operand(op, use());
+      expect(")");
+      if (token_.kind != TokenKind::value) return tail(op);
+      operands_with_tail(op);
+      expect(":");
+      Types types = type_list();
+      types.insert(types.begin(), scalar_type(Scalar::i1));
+      return check_operands(op, types);
+    }
+    case Form::statement:
+      if (token_.kind != TokenKind::value) return tail(op);
+      operands_with_tail(op);
+      expect(":");
+      return check_operands(op, type_list());
+    case Form::barrier:
+      // The memory it is for: a CPU program has one thread and nothing to wait for.
+      while (at_word("all") || at_word("local") || at_word("global_read") ||
+             at_word("global_write") || at_word("tensor_read") || at_word("tensor_write")) {
+        advance();
+        accept("|");
+      }
+      if (at("{")) attribute_dictionary(op);
+      return;
+    case Form::for_loop: return for_loop(op);
+    case Form::if_else: return if_else(op);
+    case Form::while_loop: return while_loop(op);
+    case Form::generic: fail_at(op.line, op_name_ + ": expected the form \"name\"(operands)");
+    case Form::function: fail_at(op.line, "tt.func inside a function");
+  }
+}
+
+std::vector<Parser::ResultName> Parser::result_names() {
+  std::vector<ResultName> names;
+  if (token_.kind != TokenKind::value) return names;
+  do {
+    ResultName name{take(TokenKind::value, "a result"), 0};
+    if (accept(":")) {
+      const std::int64_t n = integer();
+      if (n < 1 || n > std::int64_t{kMaxResults}) fail("a group of {} results", n);
+      name.n_results = static_cast<std::size_t>(n);
+    }
+    names.push_back(std::move(name));
+    if (names.size() > kMaxResults) fail("more than {} results", kMaxResults);
+  } while (accept(","));
+  expect("=");
+  return names;
+}
+
+std::unique_ptr<Op> Parser::operation(Block& block) {
+  auto op = std::make_unique<Op>();
+  const std::vector<ResultName> names = result_names();
+  const Token token = token_;
+  op->line = token.line;
+  op->parent = &block;
+  if (token.kind != TokenKind::word && token.kind != TokenKind::string) {
+    fail("expected an operation, got {}", got());
+  }
+  op_name_ = token.text;
+  const auto* known = std::find_if(kOpNames.begin(), kOpNames.end(),
+                                   [&](const OpName& row) { return row.spelling == op_name_; });
+  if (known == kOpNames.end()) {
+    for (const RefusedOp& refused : kRefusedOps) {
+      if (op_name_.starts_with(refused.prefix)) {
+        fail("{}: operation not supported: {}", op_name_, refused.cure);
+      }
+    }
+    fail("{}: operation not supported", op_name_);
+  }
+  op->kind = known->kind;
+  advance();
+  if (token.kind == TokenKind::string) generic_form(*op);
+  else pretty_form(*op);
+  skip_location();
+
+  std::size_t n_results = 0;
+  for (const ResultName& name : names) {
+    for (std::size_t i = 0; i < std::max<std::size_t>(name.n_results, 1); ++i, ++n_results) {
+      if (n_results >= op->results.size()) continue;
+      Value* result = op->result(n_results);
+      result->name = name.n_results == 0 ? name.name : fmt::format("{}:{}", name.name, i);
+    }
+  }
+  if (n_results != op->results.size()) {
+    fail_at(op->line, fmt::format("{}: {} results, named {}", op_name_, op->results.size(),
+                                  n_results));
+  }
+  for (const auto& result : op->results) define(result.get());
+  return op;
+}
+
+// --- Functions ---
+
+void Parser::function_arguments(Function& function) {
+  expect("(");
+  if (accept(")")) return;
+  do {
+    std::string name = take(TokenKind::value, "a function argument");
+    expect(":");
+    add_argument(*function.body, std::move(name), type());
+    Op attributes{};
+    if (at("{")) attribute_dictionary(attributes);
+    skip_location();
+    const std::int64_t divisibility = attributes.int_attr("tt.divisibility", 1);
+    if (divisibility < 1) fail("tt.func: tt.divisibility = {}; expected 1 or more", divisibility);
+    function.arg_divisibility.push_back(divisibility);
+  } while (accept(","));
+  expect(")");
+}
+
+std::unique_ptr<Function> Parser::function() {
+  auto function = std::make_unique<Function>();
+  function->line = token_.line;
+  function->body = std::make_unique<Block>();
+  op_name_ = "tt.func";
+  expect_word("tt.func");
+  if (accept_word("private")) {
+    fail_at(function->line, "tt.func: a private function beside the kernel; let Triton inline it");
+  }
+  accept_word("public");
+  function->name = unescape(take(TokenKind::symbol, "a function name (@name)"));
+  kernel_ = function->name;
+  function_arguments(*function);
+  if (at("->")) fail("tt.func: a kernel that returns a value; expected none");
+  Op attributes{};
+  if (accept_word("attributes")) attribute_dictionary(attributes);
+  expect("{");
+  if (token_.kind == TokenKind::label) fail("tt.func: a label before the first operation");
+  block_body(*function->body);
+  skip_location();
+  close_scope(0);
+  kernel_.clear();
+  return function;
+}
+
+// Location aliases (`#loc1 = loc(...)`) and functions.
+void Parser::top_level(Module& module) {
+  if (token_.kind == TokenKind::hash) {
+    advance();
+    expect("=");
+    const int line = token_.line;
+    while (token_.line == line && token_.kind != TokenKind::end) advance();
+    return;
+  }
+  if (!at_word("tt.func")) fail("expected tt.func, got {}", got());
+  if (!module.functions.empty()) fail("tt.func: a second function; expected one kernel");
+  module.functions.push_back(function());
+}
+
+std::unique_ptr<Module> Parser::module() {
+  auto module = std::make_unique<Module>();
+  while (token_.kind == TokenKind::hash) top_level(*module);
+  if (accept_word("module")) {
+    if (token_.kind == TokenKind::symbol) advance();
+    Op attributes{};
+    if (accept_word("attributes")) attribute_dictionary(attributes);
+    expect("{");
+    while (!at("}")) top_level(*module);
+    advance();
+    skip_location();
+    while (token_.kind == TokenKind::hash) top_level(*module);
+    if (token_.kind != TokenKind::end) fail("expected the end of the text, got {}", got());
+  } else {
+    while (token_.kind != TokenKind::end) top_level(*module);
+  }
+  if (module->functions.empty()) fail("no function; expected one tt.func");
+  return module;
+}
+
+std::unique_ptr<Module> parse_module(std::string_view text, const std::string& where) {
+  std::unique_ptr<Module> module = Parser(text, where).module();
+  verify(*module, where);
+  return module;
+}
+
+}  // namespace nereid::ttir
