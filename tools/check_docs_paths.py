@@ -10,6 +10,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"\.?/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?")
+# A word that stands for any name, as in kernels/NAME.py.
+ANY_NAME = re.compile(r"\b(NAME|DIR|MODEL)\b")
 # Made by ./dev, so absent from a fresh clone.
 MADE = {"build", ".venv"}
 
@@ -25,6 +27,7 @@ def named_paths(text, top_level):
         first = word.removeprefix("./").split("/")[0]
         if (
             PATH.fullmatch(word)
+            and not ANY_NAME.search(word)
             and first not in MADE
             and ((first in top_level and "/" in word) or word.endswith(".md"))
         ):
