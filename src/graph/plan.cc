@@ -1,0 +1,107 @@
+#include "graph/plan.h"
+
+#include "base/error.h"
+
+namespace nereid::graph {
+
+namespace {
+
+// An operand the variant does not read still has a type in its signature.
+constexpr DType kUnusedDType = DType::fp32;
+
+kernel::Problem problem_of(const Graph& graph, const KernelCall& call) {
+  kernel::Problem problem;
+  for (const auto& [name, id] : call.pointers)
+    problem.pointers[name] = id == kNoValue ? kUnusedDType : graph.value(id).dtype;
+  for (const auto& [name, dim] : call.sizes)
+    if (dim.is_constant()) problem.sizes[name] = dim.offset;
+  for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
+  return problem;
+}
+
+kernel::SizeValue size_value(const Dim& dim) {
+  if (dim.is_constant()) return kernel::SizeValue::of(dim.offset);
+  NEREID_CHECK(dim.offset == 0, "size {}", dim_text(dim));
+  return kernel::SizeValue::symbol_times(static_cast<int>(dim.symbol), dim.factor);
+}
+
+// Every launch argument of the call that the variant has. Constexprs are in the variant already.
+void bind(kernel::LaunchTemplate& launch, const KernelCall& call, const Plan::AddressOf& address_of) {
+  const auto index_of = [&](const std::string& name) {
+    const int index = launch.arg(name);
+    NEREID_CHECK(index >= 0, "kernel {} has no argument {}", call.kernel, name);
+    return index;
+  };
+  for (const auto& [name, id] : call.pointers)
+    launch.set_pointer(index_of(name), id == kNoValue ? 0 : address_of(id));
+  for (const auto& [name, dim] : call.sizes) launch.set_int(index_of(name), size_value(dim));
+  for (const auto& [name, value] : call.scalars) launch.set_float(index_of(name), value);
+  launch.finish();
+}
+
+}  // namespace
+
+std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
+                                         std::string_view target, const KernelTables& tables) {
+  std::vector<PlannedLaunch> launches;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    auto call = lower(graph, graph.nodes[i], steps);
+    if (!call) continue;
+    auto chosen = kernel::make_request(tables.specs.get(call->kernel), tables.tuning, target,
+                                       problem_of(graph, *call));
+    launches.push_back({i, std::move(*call), std::move(chosen.request), std::move(chosen.why)});
+  }
+  return launches;
+}
+
+std::string describe(const Graph& graph, const std::vector<PlannedLaunch>& launches,
+                     const SymbolValues& sizes, const KernelTables& tables) {
+  std::string text;
+  for (const auto& launch : launches) {
+    const auto& spec = tables.specs.get(launch.call.kernel);
+    const kernel::Expression::Lookup lookup =
+        [&](std::string_view name) -> std::optional<std::int64_t> {
+      for (const auto& [size, dim] : launch.call.sizes)
+        if (size == name) return dim_value(dim, sizes);
+      if (const auto it = launch.request.constexprs.find(std::string(name));
+          it != launch.request.constexprs.end())
+        return it->second;
+      for (const auto& [pointer, id] : launch.call.pointers)
+        if (name == "sizeof(" + pointer + ")")
+          return static_cast<std::int64_t>(
+              id == kNoValue ? 0 : dtype_size_bytes(graph.value(id).dtype));
+      return std::nullopt;
+    };
+    std::string choice;
+    for (const auto& [name, value] : launch.request.constexprs)
+      choice += fmt::format(" {}={}", name, value);
+    const auto& node = graph.nodes[launch.node];
+    text += fmt::format("{:<18} %{:<14} grid {}x{}x{}  {} B  {} flop {}  warps={} stages={} ({})\n",
+                        launch.call.kernel, graph.value(node.outputs[0]).name,
+                        spec.grid[0].evaluate(lookup), spec.grid[1].evaluate(lookup),
+                        spec.grid[2].evaluate(lookup), spec.bytes.evaluate(lookup),
+                        spec.flops.evaluate(lookup), choice, launch.request.num_warps,
+                        launch.request.num_stages, launch.why);
+  }
+  return text;
+}
+
+Plan::Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bundle,
+           const Load& load, const AddressOf& address_of) {
+  launches_.reserve(launches.size());
+  for (const auto& planned : launches) {
+    const auto* variant = bundle.find(planned.request.key());
+    NEREID_CHECK(variant != nullptr, "the bundle lacks {}", planned.request.key());
+    launches_.emplace_back(*variant, load(*variant));
+    bind(launches_.back(), planned.call, address_of);
+  }
+}
+
+void Plan::run(device::Device& device, const SymbolValues& sizes) {
+  for (auto& launch : launches_) {
+    launch.update(sizes);
+    if (!launch.is_empty()) device.launch(launch.launch());
+  }
+}
+
+}  // namespace nereid::graph
