@@ -1,4 +1,22 @@
 """The kernels: one file per operation, each ending in `SPEC` (see docs/formats.md, section 1)."""
 
 # In the order of the listing that the engine embeds. A kernel exists when it is named here.
-KERNELS = ("rms_norm",)
+KERNELS = (
+    "gather_rows",
+    "rms_norm",
+    "add_rms_norm",
+    "linear_gemv",
+    "linear_tiled",
+    "rope",
+    "kv_write",
+    "attention_prefill",
+    "attention_decode",
+    "silu_mul",
+    "add",
+    "scale",
+    "greedy",
+    "sample",
+    "mark_seen",
+    "token_logprob",
+    "random_fill",
+)

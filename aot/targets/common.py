@@ -1,0 +1,81 @@
+"""What every target does first: a request becomes Triton's own source object."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aot import sources
+from aot.request import Request, RequestError, split_type
+
+
+@dataclass
+class Compiled:
+    """One object and what its manifest row says beside the request."""
+
+    data: bytes
+    symbol: str
+    args: list[list[str]]
+    n_threads: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class CompileError(RuntimeError):
+    """The compiler refused; the message names the kernel and the reason."""
+
+
+def source(request: Request):
+    """(spec, ASTSource) of a request; imports the kernel."""
+    from triton.compiler import ASTSource
+
+    spec = sources.load_spec(request.kernel)
+    request.check(spec)
+    signature, attrs = {}, {}
+    for index, param in enumerate(spec.params):
+        if param.role == "constexpr":
+            signature[param.name] = "constexpr"
+            continue
+        is_pointer, element, divisible = split_type(request.args[param.name])
+        signature[param.name] = f"*{element}" if is_pointer else element
+        if divisible:
+            attrs[(index,)] = [["tt.divisibility", 16]]
+    # A flag is a number in a request and a truth in a kernel: both read 0 and 1.
+    constexprs = {name: int(value) for name, value in request.constexprs.items()}
+    return spec, ASTSource(fn=spec.fn, signature=signature, constexprs=constexprs, attrs=attrs)
+
+
+def launch_args(spec, request: Request) -> list[list[str]]:
+    rows = []
+    for param in spec.params:
+        if param.role != "constexpr":
+            is_pointer, element, _ = split_type(request.args[param.name])
+            rows.append([param.name, "pointer" if is_pointer else element])
+    return rows
+
+
+class _NoDriver:
+    """Stands in for a GPU driver. Without it Triton's target checks answer for no GPU at all, and
+    kernels that branch on them would compile the wrong branch in silence."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+
+def set_target(target: Any) -> None:
+    from triton.runtime import driver
+
+    driver.set_active(_NoDriver(target))
+
+
+def check_options(request: Request, allowed: set[str]) -> None:
+    """Triton ignores an option that it does not know; we do not."""
+    unknown = set(request.options) - allowed
+    if unknown:
+        raise RequestError(f"{request.kernel}: unknown options {', '.join(sorted(unknown))}")

@@ -1,0 +1,191 @@
+"""Paged causal attention for one query token a sequence.
+
+    out[s, h] = softmax_j(cap(q[s, h] . k[j, h / G] * scale)) v[j, h / G],  j < context_lens[s]
+
+and j >= context_lens[s] - window where window > 0: the query is the newest token. A context of 0
+stores nothing. out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+Grid: (S, Hq / HEADS): a program reads each key and value once for HEADS query heads of one KV head.
+No `tl.dot`; all arithmetic fp32.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.lib.paged import attention_case, attention_reference, page_offset, soft_cap
+from kernels.spec import (
+    FLOATS,
+    Spec,
+    derived,
+    given,
+    inp,
+    out,
+    scalar,
+    size,
+    step_size,
+    stride,
+    tuned,
+)
+
+
+@triton.jit
+def attention_decode(
+    out_ptr,
+    q_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    block_tables_ptr,
+    context_lens_ptr,
+    n_seqs,
+    n_heads,
+    n_kv_heads,
+    max_blocks,
+    window,
+    out_stride,
+    q_stride,
+    scale,
+    softcap,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    LOG2E: tl.constexpr = 1.4426950408889634
+    seq = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS
+    kv_head = head // (n_heads // n_kv_heads)
+    context = tl.load(context_lens_ptr + seq)
+    block_table = block_tables_ptr + seq * max_blocks
+    offs_n = tl.arange(0, BLOCK_N)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_d = offs_d < HEAD_DIM
+    kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
+    begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
+    factor = scale if HAS_SOFTCAP else scale * LOG2E
+
+    queries = ()
+    largest = ()
+    total = ()
+    acc = ()
+    for i in tl.static_range(HEADS):
+        q_at = q_ptr + seq * q_stride + (head + i) * HEAD_DIM + offs_d
+        if BLOCK_D == HEAD_DIM:
+            q = tl.load(q_at)
+        else:
+            q = tl.load(q_at, mask=mask_d, other=0.0)
+        queries = queries + (q.to(tl.float32) * factor,)
+        largest = largest + (tl.full((), -1e30, tl.float32),)
+        total = total + (tl.full((), 0.0, tl.float32),)
+        acc = acc + (tl.zeros((BLOCK_D,), tl.float32),)
+    for start in range(begin // BLOCK_N * BLOCK_N, context, BLOCK_N):
+        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+        k_pos = start + offs_n
+        mask_n = k_pos[:, None] < context
+        mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
+        seen = (k_pos < context) & (k_pos >= begin)
+        k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
+        v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
+        new_largest = ()
+        new_total = ()
+        new_acc = ()
+        for i in tl.static_range(HEADS):
+            score = tl.sum(k * queries[i][None, :], axis=1)
+            if HAS_SOFTCAP:
+                score = soft_cap(score, softcap) * LOG2E
+            score = tl.where(seen, score, -1e30)
+            peak = tl.maximum(largest[i], tl.max(score, axis=0))
+            p = tl.exp2(score - peak)
+            shrink = tl.exp2(largest[i] - peak)
+            new_largest = new_largest + (peak,)
+            new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
+            new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * v, axis=0),)
+        largest = new_largest
+        total = new_total
+        acc = new_acc
+    for i in tl.static_range(HEADS):
+        y = (acc[i] / total[i]).to(out_ptr.dtype.element_ty)
+        target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
+        tl.store(target, y, mask=mask_d & (context > 0))
+
+
+reference = attention_reference
+
+
+def cases(act):
+    def case(name, contexts, *args, **kwargs):
+        sequences = [(1, n) for n in contexts]
+        return attention_case(name, sequences, *args, decode=True, **{"act": act, **kwargs})
+
+    yield case("demo", [200], 6, 2, 64)
+    yield case("batch", [1, 64, 65, 0, 300, 127], 6, 2, 64)
+    yield case("window", [10, 100, 250], 4, 2, 64, window=48)
+    yield case("window_wide", [90], 4, 4, 64, window=4096)
+    yield case("softcap", [70, 5], 4, 2, 64, softcap=5.0, q_std=3.0)
+    yield case("heads_80", [33, 75], 4, 2, 80, pad=16)
+    yield case("heads_96", [65], 3, 1, 96)
+    yield case("llama3_8b", [100, 513], 32, 8, 128)
+    yield case("seven_heads_a_group", [130], 14, 2, 64)
+    yield case("multi_query", [70], 32, 1, 128)
+    yield case("bf16_cache", [70], 8, 2, 64, cache="bf16")
+    yield case("block_16", [50, 16], 2, 2, 64, block=16)
+    yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16")
+    yield case("half", [44], 6, 2, 64, act="fp16")
+
+
+_CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
+SPEC = Spec(
+    fn=attention_decode,
+    params=(
+        out("out_ptr", FLOATS, "n_seqs", "out_stride"),
+        inp("q_ptr", FLOATS, "n_seqs", "q_stride"),
+        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
+        inp("context_lens_ptr", "i32", "n_seqs"),
+        step_size("n_seqs"),
+        size("n_heads"),
+        size("n_kv_heads"),
+        step_size("max_blocks"),
+        size("window"),
+        stride("out_stride"),
+        stride("q_stride"),
+        scalar("scale"),
+        scalar("softcap"),
+        given("HEAD_DIM"),
+        given("BLOCK_TOKENS"),
+        given("HAS_SOFTCAP"),
+        tuned("HEADS"),
+        tuned("BLOCK_N"),
+        derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
+    ),
+    grid=("n_seqs", "n_heads // HEADS", "1"),
+    # An upper bound from what the launch knows: every page of every block table is read.
+    bytes="n_seqs * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
+    " + max_blocks * BLOCK_TOKENS * n_kv_heads * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr)))",
+    flops="4 * n_seqs * n_heads * max_blocks * BLOCK_TOKENS * HEAD_DIM",
+    reference=reference,
+    cases=cases,
+    tuned=("HEADS", "BLOCK_N"),
+    default={
+        # All heads of a group where they are few enough to unroll.
+        "cpu": {
+            "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "num_warps": 1,
+            "num_stages": 1,
+        },
+        "cuda": {
+            "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "num_warps": 4,
+            "num_stages": 2,
+        },
+        "hip": {
+            "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "num_warps": 4,
+            "num_stages": 1,
+        },
+    },
+)

@@ -1,0 +1,198 @@
+"""Paged, variable-length, causal attention for many query tokens a sequence.
+
+    out[i, h] = softmax_j(cap(q[i, h] . k[j, h / G] * scale)) v[j, h / G]
+
+over the keys j <= position(i), and j > position(i) - window where window > 0. A sequence's query
+tokens are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
+context_lens[s]. Its keys lie in the pages block_tables[s], written before.
+out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+Grid: (max_q_len / BLOCK_M, Hq, S). A program beyond its sequence's end runs no iteration and stores
+nothing. Products take the element type of q; softmax (base 2, running) and sums are fp32.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.lib.paged import attention_case, attention_reference, page_offset, soft_cap
+from kernels.spec import (
+    FLOATS,
+    Spec,
+    derived,
+    given,
+    inp,
+    out,
+    scalar,
+    size,
+    step_size,
+    stride,
+    tuned,
+)
+
+
+@triton.jit
+def attention_prefill(
+    out_ptr,
+    q_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    block_tables_ptr,
+    cu_seqlens_ptr,
+    context_lens_ptr,
+    n_seqs,
+    max_q_len,
+    n_heads,
+    n_kv_heads,
+    max_blocks,
+    window,
+    out_stride,
+    q_stride,
+    scale,
+    softcap,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    LOG2E: tl.constexpr = 1.4426950408889634
+    first = tl.program_id(0) * BLOCK_M
+    head = tl.program_id(1)
+    seq = tl.program_id(2)
+    kv_head = head // (n_heads // n_kv_heads)
+    q_start = tl.load(cu_seqlens_ptr + seq)
+    q_len = tl.load(cu_seqlens_ptr + seq + 1) - q_start
+    context = tl.load(context_lens_ptr + seq)
+    before = context - q_len  # tokens already in the cache
+    block_table = block_tables_ptr + seq.to(tl.int64) * max_blocks
+
+    offs_m = first + tl.arange(0, BLOCK_M)
+    offs_n = tl.arange(0, BLOCK_N)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_m = offs_m[:, None] < q_len
+    mask_d = offs_d[None, :] < HEAD_DIM
+    rows = (q_start + offs_m).to(tl.int64)[:, None]
+    q_at = q_ptr + rows * q_stride + head * HEAD_DIM + offs_d[None, :]
+    if BLOCK_D == HEAD_DIM:
+        q = tl.load(q_at, mask=mask_m, other=0.0)
+    else:
+        q = tl.load(q_at, mask=mask_m & mask_d, other=0.0)
+    kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
+    q_pos = before + offs_m
+
+    # Keys from the first query's window to the last query of this tile.
+    end = tl.minimum(context, before + first + BLOCK_M)
+    end = tl.where(first < q_len, end, 0)
+    begin = tl.maximum(before + first - window + 1, 0) // BLOCK_N * BLOCK_N
+    begin = tl.where(window > 0, begin, 0)
+    reach = tl.where(window > 0, window, 0x7FFFFFFF)
+
+    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    # Finite: a row may see nothing in its first tile; what it adds there is scaled away later.
+    largest = tl.full((BLOCK_M,), -1e30, tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    for start in range(begin, end, BLOCK_N):
+        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+        k_pos = start + offs_n
+        mask_n = k_pos[:, None] < context
+        mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d
+        k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0)
+        score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
+        if HAS_SOFTCAP:
+            score = soft_cap(score, softcap) * LOG2E
+        distance = q_pos[:, None] - k_pos[None, :]
+        score = tl.where((distance >= 0) & (distance < reach), score, -1e30)
+        new_largest = tl.maximum(largest, tl.max(score, axis=1))
+        p = tl.exp2(score - new_largest[:, None])
+        shrink = tl.exp2(largest - new_largest)
+        total = total * shrink + tl.sum(p, axis=1)
+        v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0)
+        acc = acc * shrink[:, None]
+        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
+        largest = new_largest
+
+    y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
+    target = out_ptr + rows * out_stride + head * HEAD_DIM + offs_d[None, :]
+    tl.store(target, y, mask=mask_m & mask_d)
+
+
+reference = attention_reference
+
+
+def cases(act):
+    def case(name, *args, **kwargs):
+        return attention_case(name, *args, **{"act": act, **kwargs})
+
+    yield case("demo_prompt", [(44, 44)], 6, 2, 64)
+    yield case("demo_chunk", [(100, 300)], 6, 2, 64)
+    yield case("ragged", [(1, 1), (70, 70), (3, 130), (64, 64), (2, 65)], 6, 2, 64)
+    yield case("empty_among", [(5, 5), (0, 0), (9, 200)], 4, 2, 64)
+    yield case("window", [(90, 90), (20, 150)], 4, 2, 64, window=32)
+    yield case("window_wide", [(80, 80)], 4, 4, 64, window=4096)
+    yield case("window_long_context", [(7, 500)], 4, 2, 64, window=100)
+    yield case("softcap", [(40, 70)], 4, 2, 64, softcap=5.0, q_std=3.0)
+    yield case("heads_80", [(33, 33), (10, 75)], 4, 2, 80)
+    yield case("heads_96", [(65, 65)], 3, 1, 96, pad=32)
+    yield case("llama3_8b", [(40, 100)], 8, 2, 128)
+    yield case(
+        "multi_query_bf16_cache", [(20, 70)], 8, 1, 64, cache="bf16" if act != "fp16" else "fp16"
+    )
+    yield case("block_16", [(30, 50)], 2, 2, 64, block=16)
+    yield case("bf16", [(44, 44)], 6, 2, 64, act="bf16", cache="bf16")
+    if act == "fp32":
+        yield case("fp32_cache", [(44, 90)], 6, 2, 64, cache="fp32")
+
+
+_CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
+SPEC = Spec(
+    fn=attention_prefill,
+    params=(
+        out("out_ptr", FLOATS, "max_q_len", "out_stride"),
+        inp("q_ptr", FLOATS, "max_q_len", "q_stride"),
+        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
+        inp("cu_seqlens_ptr", "i32", "n_seqs + 1"),
+        inp("context_lens_ptr", "i32", "n_seqs"),
+        step_size("n_seqs"),
+        step_size("max_q_len"),
+        size("n_heads"),
+        size("n_kv_heads"),
+        step_size("max_blocks"),
+        size("window"),
+        stride("out_stride"),
+        stride("q_stride"),
+        scalar("scale"),
+        scalar("softcap"),
+        given("HEAD_DIM"),
+        given("BLOCK_TOKENS"),
+        given("HAS_SOFTCAP"),
+        tuned("BLOCK_M"),
+        tuned("BLOCK_N"),
+        derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
+    ),
+    grid=("cdiv(max_q_len, BLOCK_M)", "n_heads", "n_seqs"),
+    # An estimate from what the launch knows: every sequence as long as the longest, no context.
+    bytes="n_seqs * max_q_len * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
+    " + n_kv_heads * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr)))",
+    flops="2 * n_seqs * n_heads * max_q_len * max_q_len * HEAD_DIM",
+    reference=reference,
+    cases=cases,
+    tuned=("BLOCK_M", "BLOCK_N"),
+    default={
+        "cpu": {"BLOCK_M": 64, "BLOCK_N": "min(BLOCK_TOKENS, 64)", "num_warps": 1, "num_stages": 1},
+        "cuda": {
+            "BLOCK_M": 64,
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "num_warps": 4,
+            "num_stages": 2,
+        },
+        "hip": {
+            "BLOCK_M": 64,
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "num_warps": 4,
+            "num_stages": 1,
+        },
+    },
+)

@@ -1,0 +1,99 @@
+"""Rows of a table by index: the embedding, and the rows whose logits are wanted.
+
+    out[t, :] = table[ids[t], :] * scale
+
+out [T, D]; table [n, D] with row stride; ids [T]. Grid: (T, D / BLOCK). Arithmetic: fp32.
+Every id must name a row of the table.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.spec import (
+    FLOATS,
+    Case,
+    Spec,
+    derived,
+    filled,
+    inp,
+    normal,
+    out,
+    rng,
+    scalar,
+    size,
+    step_size,
+    stride,
+)
+
+
+@triton.jit
+def gather_rows(
+    out_ptr, table_ptr, ids_ptr, n_rows, n_cols, table_stride, scale, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0)
+    source = tl.load(ids_ptr + row).to(tl.int64)
+    offs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < n_cols
+    x = tl.load(table_ptr + source * table_stride + offs, mask=mask, other=0.0).to(tl.float32)
+    y = (x * scale).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row.to(tl.int64) * n_cols + offs, y, mask=mask)
+
+
+def reference(a):
+    n_cols = a["n_cols"]
+    out_ptr = a["out_ptr"].copy()
+    for row in range(a["n_rows"]):
+        out_ptr[row] = a["table_ptr"][a["ids_ptr"][row], :n_cols] * np.float32(a["scale"])
+    return {"out_ptr": out_ptr}
+
+
+def cases(act):
+    def case(name, n_rows, n_cols, n_table, pad=0, scale=1.0, table="fp16", n_spare=0):
+        g = rng(name)
+        return Case(
+            name,
+            {
+                "out_ptr": filled(n_rows + n_spare, n_cols),
+                "table_ptr": normal(g, n_table, n_cols + pad),
+                "ids_ptr": g.integers(0, n_table, max(n_rows, 1)).astype(np.int32),
+                "n_rows": n_rows,
+                "n_cols": n_cols,
+                "table_stride": n_cols + pad,
+                "scale": scale,
+            },
+            {"out_ptr": act, "table_ptr": table, "ids_ptr": "i32"},
+        )
+
+    yield case("demo", 7, 384, 8192)
+    yield case("granite_multiplier", 5, 128, 512, scale=12.0, table="bf16")
+    yield case("llama3_8b", 2, 4096, 300)
+    yield case("odd_strided", 3, 77, 19, pad=5, table="fp32")
+    yield case("wide", 2, 14336, 3)
+    yield case("pick_activations", 4, 384, 9, table=act)
+    yield case("no_rows", 0, 384, 4, n_spare=1)
+
+
+SPEC = Spec(
+    fn=gather_rows,
+    params=(
+        out("out_ptr", FLOATS, "n_rows", "n_cols"),
+        inp("table_ptr", FLOATS, "n_rows", "table_stride"),
+        inp("ids_ptr", "i32", "n_rows"),
+        step_size("n_rows"),
+        size("n_cols"),
+        stride("table_stride"),
+        scalar("scale"),
+        derived("BLOCK", "min(next_pow2(n_cols), 4096)"),
+    ),
+    grid=("n_rows", "cdiv(n_cols, BLOCK)", "1"),
+    bytes="n_rows * n_cols * (sizeof(out_ptr) + sizeof(table_ptr))",
+    flops="n_rows * n_cols",
+    reference=reference,
+    cases=cases,
+    default={
+        "cpu": {"num_warps": 1, "num_stages": 1},
+        "cuda": {"num_warps": "1 if BLOCK <= 256 else 4", "num_stages": 1},
+        "hip": {"num_warps": "1 if BLOCK <= 512 else 4", "num_stages": 1},
+    },
+)

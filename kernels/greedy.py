@@ -1,0 +1,103 @@
+"""The likeliest token of each row.
+
+    out[r] = argmax(logits[r, :]), the lowest index among equals; NaN is never chosen
+
+logits [R, V] with row stride; out [R]. Grid: one program a row.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.lib.select import lowest_index_of_max
+from kernels.spec import FLOATS, Case, Spec, inp, normal, out, rng, size, step_size, stride, tuned
+
+
+@triton.jit
+def greedy(out_ptr, logits_ptr, n_rows, n_vocab, logits_stride, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, BLOCK)
+    best = tl.full((BLOCK,), float("-inf"), tl.float32)
+    # Each lane keeps its first maximum; a row without any number gives index 0.
+    best_index = lane
+    for start in range(0, n_vocab, BLOCK):
+        offs = start + lane
+        x = tl.load(
+            logits_ptr + row * logits_stride + offs, mask=offs < n_vocab, other=float("-inf")
+        ).to(tl.float32)
+        better = x > best
+        best = tl.where(better, x, best)
+        best_index = tl.where(better, offs, best_index)
+    tl.store(out_ptr + row, lowest_index_of_max(best, best_index))
+
+
+def reference(a):
+    out_ptr = a["out_ptr"].copy()
+    for row in range(a["n_rows"]):
+        logits = a["logits_ptr"][row, : a["n_vocab"]]
+        out_ptr[row] = np.argmax(np.where(np.isnan(logits), -np.inf, logits))
+    return {"out_ptr": out_ptr}
+
+
+def cases(act):
+    def case(name, n_rows, n_vocab, pad=0, logits="fp32", edit=None):
+        g = rng(name)
+        values = normal(g, n_rows, n_vocab + pad, std=3.0)
+        if pad:
+            values[:, n_vocab:] = 100.0  # never to be looked at
+        if edit is not None:
+            edit(values)
+        return Case(
+            name,
+            {
+                "out_ptr": np.full(n_rows + 1, -5, np.int32),
+                "logits_ptr": values,
+                "n_rows": n_rows,
+                "n_vocab": n_vocab,
+                "logits_stride": n_vocab + pad,
+            },
+            {"out_ptr": "i32", "logits_ptr": logits},
+        )
+
+    def ties(values):
+        values[0, [3, 700, 1300]] = 50.0
+        values[1] = -2.0
+
+    def strange(values):
+        values[0, 5:9] = np.nan
+        values[1] = -np.inf
+        values[2, 0] = np.inf
+
+    yield case("demo", 3, 8192)
+    yield case("fixture", 2, 512)
+    yield case("llama3", 1, 128256)
+    yield case("odd_strided", 4, 1031, pad=9)
+    yield case("tiny", 2, 3)
+    yield case("ties", 2, 2048, edit=ties)
+    yield case("strange", 3, 600, edit=strange)
+    yield case("half", 3, 8192, logits="fp16")
+    yield case("bf16", 3, 8192, logits="bf16")
+
+
+SPEC = Spec(
+    fn=greedy,
+    params=(
+        out("out_ptr", "i32", "n_rows"),
+        inp("logits_ptr", FLOATS, "n_rows", "logits_stride"),
+        step_size("n_rows"),
+        size("n_vocab"),
+        stride("logits_stride"),
+        tuned("BLOCK"),
+    ),
+    grid=("n_rows", "1", "1"),
+    bytes="n_rows * n_vocab * sizeof(logits_ptr)",
+    flops="n_rows * n_vocab",
+    reference=reference,
+    cases=cases,
+    tuned=("BLOCK",),
+    default={
+        "cpu": {"BLOCK": 64, "num_warps": 1, "num_stages": 1},
+        "cuda": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
+        "hip": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
+    },
+)

@@ -1,0 +1,143 @@
+"""Writes this step's keys and values into the paged cache.
+
+    k_cache[slot // B, h, slot % B, :] = k[t, h, :],  slot = slot_mapping[t]; v alike
+
+k, v [T, Hkv, Dh] with token strides; caches [n_blocks, Hkv, B, Dh] with B = BLOCK_TOKENS.
+A negative slot is skipped. Grid: one program a token.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.spec import (
+    FLOATS,
+    Case,
+    Spec,
+    derived,
+    filled,
+    given,
+    inout,
+    inp,
+    normal,
+    rng,
+    size,
+    step_size,
+    stride,
+)
+
+
+@triton.jit
+def kv_write(
+    k_cache_ptr,
+    v_cache_ptr,
+    k_ptr,
+    v_ptr,
+    slot_mapping_ptr,
+    n_tokens,
+    n_kv_heads,
+    head_dim,
+    k_stride,
+    v_stride,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slot_mapping_ptr + token).to(tl.int64)
+    # No head is written where the slot is negative; the mask stays a plain bound.
+    n_heads = tl.where(slot >= 0, n_kv_heads, 0)
+    heads = tl.arange(0, BLOCK_H)[:, None]
+    offs = tl.arange(0, BLOCK_D)[None, :]
+    mask = (heads < n_heads) & (offs < head_dim)
+    source = heads * head_dim + offs
+    k = tl.load(k_ptr + token * k_stride + source, mask=mask, other=0.0)
+    v = tl.load(v_ptr + token * v_stride + source, mask=mask, other=0.0)
+    page = (slot // BLOCK_TOKENS) * n_kv_heads * BLOCK_TOKENS * head_dim
+    target = page + (slot % BLOCK_TOKENS) * head_dim + heads * BLOCK_TOKENS * head_dim + offs
+    tl.store(k_cache_ptr + target, k.to(k_cache_ptr.dtype.element_ty), mask=mask)
+    tl.store(v_cache_ptr + target, v.to(v_cache_ptr.dtype.element_ty), mask=mask)
+
+
+def reference(a):
+    n_kv_heads, head_dim = a["n_kv_heads"], a["head_dim"]
+    k_cache, v_cache = a["k_cache_ptr"].copy(), a["v_cache_ptr"].copy()
+    width = n_kv_heads * head_dim
+    for token in range(a["n_tokens"]):
+        slot = int(a["slot_mapping_ptr"][token])
+        if slot >= 0:
+            block, offset = divmod(slot, a["BLOCK_TOKENS"])
+            shape = (n_kv_heads, head_dim)
+            k_cache[block, :, offset] = a["k_ptr"][token, :width].reshape(shape)
+            v_cache[block, :, offset] = a["v_ptr"][token, :width].reshape(shape)
+    return {"k_cache_ptr": k_cache, "v_cache_ptr": v_cache}
+
+
+def cases(act):
+    def case(name, n_tokens, n_heads, head_dim, cache="fp16", slot="i32", block=64, pad=0, skip=0):
+        g = rng(name)
+        n_blocks = n_tokens // block + 2
+        slots = g.permutation(n_blocks * block)[:n_tokens].astype(np.int64)
+        slots[:skip] = -1
+        width = n_heads * head_dim + pad
+        return Case(
+            name,
+            {
+                "k_cache_ptr": filled(n_blocks, n_heads, block, head_dim),
+                "v_cache_ptr": filled(n_blocks, n_heads, block, head_dim, value=-3.0),
+                "k_ptr": normal(g, n_tokens, width),
+                "v_ptr": normal(g, n_tokens, width),
+                "slot_mapping_ptr": slots,
+                "n_tokens": n_tokens,
+                "n_kv_heads": n_heads,
+                "head_dim": head_dim,
+                "k_stride": width,
+                "v_stride": width,
+            },
+            {
+                "k_cache_ptr": cache,
+                "v_cache_ptr": cache,
+                "k_ptr": act,
+                "v_ptr": act,
+                "slot_mapping_ptr": slot,
+            },
+            {"BLOCK_TOKENS": block},
+        )
+
+    yield case("demo", 5, 2, 64)
+    yield case("llama3_8b_skipped", 4, 8, 128, slot="i64", skip=2)
+    yield case("heads_80_strided", 70, 3, 80, pad=16)
+    yield case("heads_96", 3, 5, 96, cache="fp32")
+    yield case("bf16_cache", 9, 2, 64, cache="bf16")
+    yield case("block_16", 33, 2, 128, block=16)
+
+
+SPEC = Spec(
+    fn=kv_write,
+    params=(
+        inout("k_cache_ptr", FLOATS, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
+        inout("v_cache_ptr", FLOATS, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
+        inp("k_ptr", FLOATS, "n_tokens", "k_stride"),
+        inp("v_ptr", FLOATS, "n_tokens", "v_stride"),
+        inp("slot_mapping_ptr", ("i32", "i64"), "n_tokens"),
+        step_size("n_tokens"),
+        size("n_kv_heads"),
+        size("head_dim"),
+        stride("k_stride"),
+        stride("v_stride"),
+        given("BLOCK_TOKENS"),
+        derived("BLOCK_H", "next_pow2(n_kv_heads)"),
+        derived("BLOCK_D", "next_pow2(head_dim)"),
+    ),
+    grid=("n_tokens", "1", "1"),
+    bytes="n_tokens * n_kv_heads * head_dim * (sizeof(k_ptr) + sizeof(v_ptr)"
+    " + sizeof(k_cache_ptr) + sizeof(v_cache_ptr))",
+    flops="0",
+    reference=reference,
+    cases=cases,
+    default={
+        "cpu": {"num_warps": 1, "num_stages": 1},
+        "cuda": {"num_warps": "min(8, max(1, BLOCK_H * BLOCK_D // 256))", "num_stages": 1},
+        "hip": {"num_warps": "min(8, max(1, BLOCK_H * BLOCK_D // 512))", "num_stages": 1},
+    },
+)

@@ -1,0 +1,96 @@
+"""Log-probability of a given token in each row.
+
+    out[r] = logits[r, targets[r]] - log(sum(exp(logits[r, :])))
+
+logits [R, V] with row stride; targets [R]; out [R] fp32. Two passes (maximum, then sum), fp32.
+Grid: one program a row.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.spec import FLOATS, Case, Spec, inp, normal, out, rng, size, step_size, stride, tuned
+
+
+@triton.jit
+def token_logprob(
+    out_ptr, logits_ptr, targets_ptr, n_rows, n_vocab, logits_stride, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    logits = logits_ptr + row * logits_stride
+    lane = tl.arange(0, BLOCK)
+    lane_max = tl.full((BLOCK,), float("-inf"), tl.float32)
+    for start in range(0, n_vocab, BLOCK):
+        mask = start + lane < n_vocab
+        x = tl.load(logits + start + lane, mask=mask, other=float("-inf")).to(tl.float32)
+        lane_max = tl.maximum(lane_max, x)
+    largest = tl.max(lane_max, axis=0)
+    lane_sum = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, n_vocab, BLOCK):
+        mask = start + lane < n_vocab
+        x = tl.load(logits + start + lane, mask=mask, other=float("-inf")).to(tl.float32)
+        lane_sum += tl.exp(x - largest)
+    target = tl.load(logits + tl.load(targets_ptr + row)).to(tl.float32)
+    tl.store(out_ptr + row, target - largest - tl.log(tl.sum(lane_sum, axis=0)))
+
+
+def reference(a):
+    out_ptr = a["out_ptr"].copy()
+    for row in range(a["n_rows"]):
+        logits = a["logits_ptr"][row, : a["n_vocab"]].astype(np.float64)
+        largest = logits.max()
+        total = np.log(np.exp(logits - largest).sum())
+        out_ptr[row] = logits[a["targets_ptr"][row]] - largest - total
+    return {"out_ptr": out_ptr}
+
+
+def cases(act):
+    def case(name, n_rows, n_vocab, pad=0, std=3.0, logits="fp32"):
+        g = rng(name)
+        values = normal(g, n_rows, n_vocab + pad, std=std)
+        values[:, n_vocab:] = 100.0  # never to be looked at
+        return Case(
+            name,
+            {
+                "out_ptr": np.full(n_rows + 1, 9.0, np.float32),
+                "logits_ptr": values,
+                "targets_ptr": g.integers(0, n_vocab, n_rows).astype(np.int32),
+                "n_rows": n_rows,
+                "n_vocab": n_vocab,
+                "logits_stride": n_vocab + pad,
+            },
+            {"out_ptr": "fp32", "logits_ptr": logits, "targets_ptr": "i32"},
+        )
+
+    yield case("demo", 5, 8192)
+    yield case("fixture", 3, 512)
+    yield case("llama3", 1, 128256)
+    yield case("odd_strided", 4, 1031, pad=9)
+    yield case("peaked", 2, 2048, std=40.0)
+    yield case("half", 3, 8192, logits="fp16")
+
+
+SPEC = Spec(
+    fn=token_logprob,
+    params=(
+        out("out_ptr", "fp32", "n_rows"),
+        inp("logits_ptr", FLOATS, "n_rows", "logits_stride"),
+        inp("targets_ptr", "i32", "n_rows"),
+        step_size("n_rows"),
+        size("n_vocab"),
+        stride("logits_stride"),
+        tuned("BLOCK"),
+    ),
+    grid=("n_rows", "1", "1"),
+    bytes="2 * n_rows * n_vocab * sizeof(logits_ptr)",
+    flops="4 * n_rows * n_vocab",
+    reference=reference,
+    cases=cases,
+    tuned=("BLOCK",),
+    default={
+        "cpu": {"BLOCK": 64, "num_warps": 1, "num_stages": 1},
+        "cuda": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
+        "hip": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
+    },
+)
