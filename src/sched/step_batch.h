@@ -1,0 +1,38 @@
+// Goal: one step's work as the flat arrays that kernels read. Generating sequences come first.
+// Letters: T tokens, S sequences, L rows of logits, B blocks of the longest possible sequence.
+// Non-goal: device memory; the runner uploads these.
+// Rejected: arrays made anew each step. They are refilled in place: nothing is allocated.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace nereid::sched {
+
+class Sequence;
+
+struct StepBatch {
+  std::int32_t n_tokens = 0;     // T; 0: nothing to run
+  std::int32_t n_sequences = 0;  // S
+  // The first n_decodes of S generate: one token each.
+  std::int32_t n_decodes = 0;
+  std::int32_t n_logit_rows = 0;  // L
+  // The first n_sample_rows of L get a sampled id; the rest are only scored.
+  std::int32_t n_sample_rows = 0;
+  std::int32_t max_q_len = 0;           // tokens of the longest sequence in this step
+  std::int32_t max_context_len = 0;     // largest of context_lens
+  std::int32_t block_table_stride = 0;  // B
+
+  std::vector<std::int32_t> token_ids;     // [T]
+  std::vector<std::int32_t> positions;     // [T]
+  std::vector<std::int32_t> slot_mapping;  // [T] where K and V go: block * block_tokens + offset
+  std::vector<std::int32_t> cu_seqlens;    // [S+1] first token of each sequence in T
+  std::vector<std::int32_t> context_lens;  // [S] cached positions once this step is done
+  std::vector<std::int32_t> block_tables;  // [S, B] row-major; 0 past a sequence's blocks
+  std::vector<std::int32_t> logit_rows;    // [L] index in T
+
+  std::vector<Sequence*> sequences;      // [S]
+  std::vector<Sequence*> row_sequences;  // [L]
+};
+
+}  // namespace nereid::sched
