@@ -1,6 +1,6 @@
-// Goal: how each operation is written in Triton's pretty form; the parser reads it, the printer writes it.
-// Non-goal: what operations mean or which types they take: verify.cc.
-// Rejected: one grammar string per operation interpreted at run time: twenty forms cover all of them.
+// Goal: how each operation is written in Triton's pretty form; the parser reads it, the printer
+// writes it. Non-goal: what operations mean or which types they take: verify.cc. Rejected: one
+// grammar string per operation interpreted at run time: twenty forms cover all of them.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,8 @@ std::string_view scalar_text(Scalar scalar);
 // Adds an operand and the use that goes with it.
 void add_operand(Op& op, Value* value);
 
-// A value written in `scalar`'s bits, as the double of the same value; and the bits of an infinity or a NaN.
+// A value written in `scalar`'s bits, as the double of the same value; and the bits of an infinity
+// or a NaN.
 double float_from_bits(std::uint64_t bits, Scalar scalar);
 std::uint64_t bits_of_special(double value, Scalar scalar);
 // Rounds to the nearest value that `scalar` has, ties to even; infinity where it is too large.

@@ -31,20 +31,29 @@ struct FloatFormat {
 
 FloatFormat format_of(Scalar scalar) {
   switch (scalar) {
-    case Scalar::f16: return {5, 10, true};
-    case Scalar::bf16: return {8, 7, true};
-    case Scalar::f32: return {8, 23, true};
-    case Scalar::f64: return {11, 52, true};
-    case Scalar::f8e4m3fn: return {4, 3, false};
-    case Scalar::f8e5m2: return {5, 2, true};
-    default: break;
+    case Scalar::f16:
+      return {5, 10, true};
+    case Scalar::bf16:
+      return {8, 7, true};
+    case Scalar::f32:
+      return {8, 23, true};
+    case Scalar::f64:
+      return {11, 52, true};
+    case Scalar::f8e4m3fn:
+      return {4, 3, false};
+    case Scalar::f8e5m2:
+      return {5, 2, true};
+    default:
+      break;
   }
   NEREID_CHECK(false, "no float format for {}", scalar_text(scalar));
 }
 
 }  // namespace
 
-std::string_view op_spelling(OpKind kind) { return kOpRows[static_cast<std::size_t>(kind)].spelling; }
+std::string_view op_spelling(OpKind kind) {
+  return kOpRows[static_cast<std::size_t>(kind)].spelling;
+}
 OpClass op_class(OpKind kind) { return kOpRows[static_cast<std::size_t>(kind)].op_class; }
 
 std::int64_t Type::n_elements() const {
@@ -74,16 +83,20 @@ std::string_view Op::word_attr(std::string_view name, std::string_view fallback)
 
 Form op_form(OpKind kind) {
   switch (kind) {
-    case OpKind::func: return Form::function;
+    case OpKind::func:
+      return Form::function;
     case OpKind::return_:
     case OpKind::reduce_return:
     case OpKind::scan_return:
     case OpKind::scf_yield:
-    case OpKind::assume: return Form::statement;
+    case OpKind::assume:
+      return Form::statement;
     case OpKind::get_program_id:
-    case OpKind::get_num_programs: return Form::program_id;
+    case OpKind::get_num_programs:
+      return Form::program_id;
     case OpKind::make_range:
-    case OpKind::poison: return Form::produce;
+    case OpKind::poison:
+      return Form::produce;
     case OpKind::splat:
     case OpKind::expand_dims:
     case OpKind::broadcast:
@@ -94,20 +107,32 @@ Form op_form(OpKind kind) {
     case OpKind::fp_to_fp:
     case OpKind::bitcast_tt:
     case OpKind::int_to_ptr:
-    case OpKind::ptr_to_int: return Form::arrow;
-    case OpKind::unsplat: return Form::unsplat;
-    case OpKind::addptr: return Form::addptr;
-    case OpKind::load: return Form::load;
-    case OpKind::store: return Form::store;
-    case OpKind::atomic_rmw: return Form::atomic;
-    case OpKind::dot: return Form::dot;
+    case OpKind::ptr_to_int:
+      return Form::arrow;
+    case OpKind::unsplat:
+      return Form::unsplat;
+    case OpKind::addptr:
+      return Form::addptr;
+    case OpKind::load:
+      return Form::load;
+    case OpKind::store:
+      return Form::store;
+    case OpKind::atomic_rmw:
+      return Form::atomic;
+    case OpKind::dot:
+      return Form::dot;
     case OpKind::reduce:
-    case OpKind::scan: return Form::generic;
-    case OpKind::extern_elementwise: return Form::functional;
-    case OpKind::constant: return Form::constant;
+    case OpKind::scan:
+      return Form::generic;
+    case OpKind::extern_elementwise:
+      return Form::functional;
+    case OpKind::constant:
+      return Form::constant;
     case OpKind::cmpf:
-    case OpKind::cmpi: return Form::compare;
-    case OpKind::select: return Form::select;
+    case OpKind::cmpi:
+      return Form::compare;
+    case OpKind::select:
+      return Form::select;
     case OpKind::extf:
     case OpKind::truncf:
     case OpKind::extsi:
@@ -118,13 +143,20 @@ Form op_form(OpKind kind) {
     case OpKind::fptosi:
     case OpKind::fptoui:
     case OpKind::bitcast:
-    case OpKind::index_cast: return Form::convert;
-    case OpKind::scf_for: return Form::for_loop;
-    case OpKind::scf_if: return Form::if_else;
-    case OpKind::scf_while: return Form::while_loop;
-    case OpKind::scf_condition: return Form::condition;
-    case OpKind::barrier: return Form::barrier;
-    default: return Form::same;
+    case OpKind::index_cast:
+      return Form::convert;
+    case OpKind::scf_for:
+      return Form::for_loop;
+    case OpKind::scf_if:
+      return Form::if_else;
+    case OpKind::scf_while:
+      return Form::while_loop;
+    case OpKind::scf_condition:
+      return Form::condition;
+    case OpKind::barrier:
+      return Form::barrier;
+    default:
+      return Form::same;
   }
 }
 
@@ -139,36 +171,53 @@ bool is_integer(Scalar scalar) { return scalar <= Scalar::index; }
 
 int bit_width(Scalar scalar) {
   switch (scalar) {
-    case Scalar::i1: return 1;
+    case Scalar::i1:
+      return 1;
     case Scalar::i8:
     case Scalar::f8e4m3fn:
-    case Scalar::f8e5m2: return 8;
+    case Scalar::f8e5m2:
+      return 8;
     case Scalar::i16:
     case Scalar::f16:
-    case Scalar::bf16: return 16;
+    case Scalar::bf16:
+      return 16;
     case Scalar::i32:
-    case Scalar::f32: return 32;
+    case Scalar::f32:
+      return 32;
     case Scalar::i64:
     case Scalar::index:
-    case Scalar::f64: return 64;
+    case Scalar::f64:
+      return 64;
   }
   NEREID_CHECK(false, "scalar {}", static_cast<int>(scalar));
 }
 
 std::string_view scalar_text(Scalar scalar) {
   switch (scalar) {
-    case Scalar::i1: return "i1";
-    case Scalar::i8: return "i8";
-    case Scalar::i16: return "i16";
-    case Scalar::i32: return "i32";
-    case Scalar::i64: return "i64";
-    case Scalar::index: return "index";
-    case Scalar::f16: return "f16";
-    case Scalar::bf16: return "bf16";
-    case Scalar::f32: return "f32";
-    case Scalar::f64: return "f64";
-    case Scalar::f8e4m3fn: return "f8E4M3FN";
-    case Scalar::f8e5m2: return "f8E5M2";
+    case Scalar::i1:
+      return "i1";
+    case Scalar::i8:
+      return "i8";
+    case Scalar::i16:
+      return "i16";
+    case Scalar::i32:
+      return "i32";
+    case Scalar::i64:
+      return "i64";
+    case Scalar::index:
+      return "index";
+    case Scalar::f16:
+      return "f16";
+    case Scalar::bf16:
+      return "bf16";
+    case Scalar::f32:
+      return "f32";
+    case Scalar::f64:
+      return "f64";
+    case Scalar::f8e4m3fn:
+      return "f8E4M3FN";
+    case Scalar::f8e5m2:
+      return "f8E5M2";
   }
   NEREID_CHECK(false, "scalar {}", static_cast<int>(scalar));
 }

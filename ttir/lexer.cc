@@ -101,10 +101,14 @@ Token Lexer::next() {
     return make(kind, begin, begin + 1);
   };
   switch (c) {
-    case '%': return prefixed(TokenKind::value);
-    case '^': return prefixed(TokenKind::label);
-    case '!': return prefixed(TokenKind::bang);
-    case '#': return prefixed(TokenKind::hash);
+    case '%':
+      return prefixed(TokenKind::value);
+    case '^':
+      return prefixed(TokenKind::label);
+    case '!':
+      return prefixed(TokenKind::bang);
+    case '#':
+      return prefixed(TokenKind::hash);
     case '@': {
       if (peek() != '"') return prefixed(TokenKind::symbol);
       Token token = string();
@@ -114,10 +118,25 @@ Token Lexer::next() {
     case '-':
       if (peek() == '>') ++position_;
       return make(TokenKind::punctuation, begin, begin);
-    case '(': case ')': case '{': case '}': case '[': case ']': case '<': case '>':
-    case ',': case ':': case '=': case '*': case '?': case '+': case '|': case '/':
+    case '(':
+    case ')':
+    case '{':
+    case '}':
+    case '[':
+    case ']':
+    case '<':
+    case '>':
+    case ',':
+    case ':':
+    case '=':
+    case '*':
+    case '?':
+    case '+':
+    case '|':
+    case '/':
       return make(TokenKind::punctuation, begin, begin);
-    default: break;
+    default:
+      break;
   }
   throw Error("{}:{}: unexpected character 0x{:02x}; expected Triton IR text", where_, line_,
               static_cast<unsigned char>(c));

@@ -8,9 +8,9 @@
 namespace nereid::ttir {
 namespace {
 
-constexpr std::array kScalars = {Scalar::i1,  Scalar::i8,   Scalar::i16, Scalar::i32,
-                                 Scalar::i64, Scalar::index, Scalar::f16, Scalar::bf16,
-                                 Scalar::f32, Scalar::f64,  Scalar::f8e4m3fn, Scalar::f8e5m2};
+constexpr std::array kScalars = {Scalar::i1,  Scalar::i8,    Scalar::i16,      Scalar::i32,
+                                 Scalar::i64, Scalar::index, Scalar::f16,      Scalar::bf16,
+                                 Scalar::f32, Scalar::f64,   Scalar::f8e4m3fn, Scalar::f8e5m2};
 
 // Types that Triton has and this compiler refuses, with what to do instead.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kRefusedTypes = {{
@@ -20,13 +20,13 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kRefusedT
 }};
 
 bool is_closing(const Token& token) {
-  return token.kind == TokenKind::punctuation && (token.text == ")" || token.text == "]" ||
-                                                  token.text == "}" || token.text == ">");
+  return token.kind == TokenKind::punctuation &&
+         (token.text == ")" || token.text == "]" || token.text == "}" || token.text == ">");
 }
 
 bool is_opening(const Token& token) {
-  return token.kind == TokenKind::punctuation && (token.text == "(" || token.text == "[" ||
-                                                  token.text == "{" || token.text == "<");
+  return token.kind == TokenKind::punctuation &&
+         (token.text == "(" || token.text == "[" || token.text == "{" || token.text == "<");
 }
 
 }  // namespace
@@ -40,7 +40,8 @@ Type Parser::element_type() {
     if (token_.text != "tt.ptr") fail("unknown type !{}", token_.text);
     advance();
     expect("<");
-    if (token_.kind != TokenKind::word) fail("expected the type a pointer points at, got {}", got());
+    if (token_.kind != TokenKind::word)
+      fail("expected the type a pointer points at, got {}", got());
     type = element_type();
     type.is_pointer = true;
     if (accept(",")) advance();  // the address space says nothing on a CPU
@@ -231,8 +232,10 @@ Attr Parser::attribute_value() {
     std::string text = "[";
     while (!at("]")) {
       text += skip_value();
-      if (accept(",")) text += ", ";
-      else if (!at("]")) fail("expected ',' or ']', got {}", got());
+      if (accept(","))
+        text += ", ";
+      else if (!at("]"))
+        fail("expected ',' or ']', got {}", got());
     }
     advance();
     return text + "]";
@@ -307,7 +310,8 @@ void Parser::constant(Op& op) {
 
 Attr Parser::constant_as(const Attr& value, const Token& token, Scalar scalar) const {
   const auto fail_range = [&](std::string_view text) {
-    fail_at(token.line, fmt::format("arith.constant: '{}' does not fit {}", text, scalar_text(scalar)));
+    fail_at(token.line,
+            fmt::format("arith.constant: '{}' does not fit {}", text, scalar_text(scalar)));
   };
   if (const auto* number = std::get_if<double>(&value)) {
     if (!is_float(scalar)) fail_range(token.text);

@@ -1,6 +1,7 @@
-// Goal: recursive descent over the pretty form of Triton IR, for the reading functions of parser.cc and parse_values.cc.
-// Non-goal: judging what was read beyond what reading needs; verify.cc does.
-// Rejected: backtracking: every form is decided by its next token.
+// Goal: recursive descent over the pretty form of Triton IR, one class read in three files:
+// parser.cc (structure), parse_forms.cc (operations) and parse_values.cc (types, attributes,
+// constants). Non-goal: judging what was read beyond what reading needs; verify.cc does. Rejected:
+// backtracking: every form is decided by its next token.
 #pragma once
 
 #include <cstddef>
@@ -69,27 +70,29 @@ class Parser {
   void constant(Op& op);
   Attr constant_as(const Attr& value, const Token& token, Scalar scalar) const;
 
+  // parse_forms.cc: operations.
+  void pretty_form(Op& op);
+  void generic_form(Op& op);
+  void for_loop(Op& op);
+  void if_else(Op& op);
+  void while_loop(Op& op);
+  void loop_attributes(Op& op);
+  void operands_with_tail(Op& op);
+  void tail(Op& op);
+
   // parser.cc: structure.
   std::unique_ptr<Function> function();
   void function_arguments(Function& function);
   void top_level(Module& module);
   std::unique_ptr<Op> operation(Block& block);
   std::vector<ResultName> result_names();
-  void pretty_form(Op& op);
-  void generic_form(Op& op);
   Block& region(Op& op, std::vector<std::pair<std::string, Type>> args);
   void block_label(Block& block);
   void block_body(Block& block);
-  void for_loop(Op& op);
-  void if_else(Op& op);
-  void while_loop(Op& op);
-  void loop_attributes(Op& op);
 
   // Operands, results, names.
   Value* use();
   void operands(Op& op);
-  void operands_with_tail(Op& op);
-  void tail(Op& op);
   void add_result(Op& op, Type type);
   void check_operand(const Op& op, std::size_t i, const Type& type) const;
   void check_operands(const Op& op, const Types& types) const;
@@ -100,8 +103,9 @@ class Parser {
   Lexer lexer_;
   Token token_;
   std::unordered_map<std::string, Value*> names_;
-  std::vector<std::string> scope_;  // names in order of definition: a region's are taken back at its end
-  std::string kernel_;              // for messages
+  std::vector<std::string>
+      scope_;           // names in order of definition: a region's are taken back at its end
+  std::string kernel_;  // for messages
   std::string op_name_;
   int nesting_ = 0;
 };

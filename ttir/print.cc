@@ -31,13 +31,16 @@ std::string quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     const bool plain = c >= ' ' && c <= '~' && c != '"' && c != '\\';
-    if (plain) out += c;
-    else out += fmt::format("\\{:02X}", static_cast<unsigned char>(c));
+    if (plain)
+      out += c;
+    else
+      out += fmt::format("\\{:02X}", static_cast<unsigned char>(c));
   }
   return out + "\"";
 }
 
-// MLIR's way: six digits where they say the number, else as many as the type needs, always with a point.
+// MLIR's way: six digits where they say the number, else as many as the type needs, always with a
+// point.
 std::string float_text(double value, Scalar scalar) {
   const auto says = [&](const std::string& text) {
     double read = 0;
@@ -159,7 +162,8 @@ class Printer {
                                bit_width(type.scalar) / 4);
     } else {
       const std::int64_t integer = std::get<std::int64_t>(value);
-      text = type.scalar == Scalar::i1 ? (integer != 0 ? "true" : "false") : std::to_string(integer);
+      text =
+          type.scalar == Scalar::i1 ? (integer != 0 ? "true" : "false") : std::to_string(integer);
     }
     if (type.is_tensor()) text = "dense<" + text + ">";
     return text + " : " + type_text(type);
@@ -199,11 +203,16 @@ class Printer {
   void print_op(const Op& op) {
     const std::string head = result_names(op) + std::string(op_spelling(op.kind));
     switch (op_form(op.kind)) {
-      case Form::for_loop: return print_for(op, head);
-      case Form::if_else: return print_if(op, head);
-      case Form::while_loop: return print_while(op, head);
-      case Form::generic: return print_generic(op);
-      default: line(head + pretty_rest(op));
+      case Form::for_loop:
+        return print_for(op, head);
+      case Form::if_else:
+        return print_if(op, head);
+      case Form::while_loop:
+        return print_while(op, head);
+      case Form::generic:
+        return print_generic(op);
+      default:
+        line(head + pretty_rest(op));
     }
   }
 
@@ -216,11 +225,14 @@ class Printer {
       case Form::same:
       case Form::load:
       case Form::store:
-      case Form::unsplat: return plain(operand_type(0));
-      case Form::convert: return plain(operand_type(0) + " to " + result_types(op, true));
+      case Form::unsplat:
+        return plain(operand_type(0));
+      case Form::convert:
+        return plain(operand_type(0) + " to " + result_types(op, true));
       case Form::arrow:
         return plain(operand_type(0) + " -> " + type_text(op.result()->type));
-      case Form::addptr: return plain(operand_types(op));
+      case Form::addptr:
+        return plain(operand_types(op));
       case Form::select: {
         const bool is_scalar = !op.operands[0]->type.is_tensor();
         return plain(is_scalar ? operand_type(1) : operand_type(0) + ", " + operand_type(1));
@@ -228,8 +240,8 @@ class Printer {
       case Form::functional:
         return plain(fmt::format("({}) -> {}", operand_types(op), result_types(op, true)));
       case Form::dot:
-        return plain(fmt::format("{} * {} -> {}", operand_type(0), operand_type(1),
-                                 result_types(op, true)));
+        return plain(
+            fmt::format("{} * {} -> {}", operand_type(0), operand_type(1), result_types(op, true)));
       case Form::compare:
         return fmt::format(" {}, {}{} : {}", op.word_attr("predicate", ""), operands(op),
                            attributes(op, {"predicate"}), operand_type(0));
@@ -243,7 +255,8 @@ class Printer {
       case Form::program_id:
         return fmt::format(" {}{} : {}", "xyz"[op.int_attr("axis", 0)], attributes(op, {"axis"}),
                            result_types(op, true));
-      case Form::constant: return attributes(op, {"value"}) + " " + constant_text(op);
+      case Form::constant:
+        return attributes(op, {"value"}) + " " + constant_text(op);
       case Form::condition:
         if (op.operands.size() == 1) {
           return fmt::format("({}){}", name(*op.operands[0]), attributes(op, {}));
@@ -252,8 +265,10 @@ class Printer {
                            attributes(op, {}), operand_types(op, 1));
       case Form::statement:
         return op.operands.empty() ? attributes(op, {}) : plain(operand_types(op));
-      case Form::barrier: return attributes(op, {});
-      default: break;
+      case Form::barrier:
+        return attributes(op, {});
+      default:
+        break;
     }
     NEREID_CHECK(false, "no pretty form for {}", op_spelling(op.kind));
   }
@@ -270,9 +285,9 @@ class Printer {
 
   void print_for(const Op& op, const std::string& head) {
     const Block& block = *op.regions[0]->block;
-    std::string text = fmt::format("{} {} = {} to {} step {}", head, name(*block.args[0]),
-                                   name(*op.operands[0]), name(*op.operands[1]),
-                                   name(*op.operands[2]));
+    std::string text =
+        fmt::format("{} {} = {} to {} step {}", head, name(*block.args[0]), name(*op.operands[0]),
+                    name(*op.operands[1]), name(*op.operands[2]));
     if (!op.results.empty()) {
       text += fmt::format(" iter_args({}) -> {}", assignments(op, 3, 1), result_types(op, false));
     }
