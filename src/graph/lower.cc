@@ -8,9 +8,6 @@ namespace nereid::graph {
 
 namespace {
 
-// Rows up to which a linear reads weights once, straight to registers; above it a tiled product reuses them.
-constexpr std::int64_t kMaxGemvRows = 8;
-
 Dim product(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
   const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
@@ -64,7 +61,8 @@ KernelCall lower_linear(const View& v) {
   const auto& weight = v.shape(v.in(1));
   const bool is_logits = x[0].symbol == Symbol::n_logits;
   const auto max_rows = is_logits ? v.steps.max_logits : v.steps.max_tokens;
-  KernelCall call{max_rows <= kMaxGemvRows ? "linear_gemv" : "linear_tiled",
+  const bool is_gemv = max_rows <= kGemvRows.back();
+  KernelCall call{is_gemv ? "linear_gemv" : "linear_tiled",
                   {{"y_ptr", v.out()},
                    {"x_ptr", v.in(0)},
                    {"w_ptr", v.in(1)},
@@ -76,7 +74,7 @@ KernelCall lower_linear(const View& v) {
                    {"x_stride", weight[1]}},
                   {},
                   {{"HAS_BIAS", v.in(2) != kNoValue ? 1 : 0}}};
-  if (max_rows <= kMaxGemvRows) call.constexprs.emplace_back("ROWS", max_rows);
+  if (is_gemv) call.constexprs.emplace_back("ROWS", max_rows);
   return call;
 }
 

@@ -2,6 +2,7 @@
 // Non-goal: tile sizes (tuning), addresses (Plan).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,6 +12,10 @@
 #include "graph/ir.h"
 
 namespace nereid::graph {
+
+// Rows up to which a linear reads weights once, straight to registers, and the variants made for it; above, a tiled
+// product reuses them.
+inline constexpr std::array<std::int64_t, 4> kGemvRows{1, 2, 4, 8};
 
 // The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings just one token.
 struct StepClass {

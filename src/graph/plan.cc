@@ -1,5 +1,7 @@
 #include "graph/plan.h"
 
+#include <unordered_map>
+
 #include "base/error.h"
 
 namespace nereid::graph {
@@ -9,12 +11,15 @@ namespace {
 // An operand the variant does not read still has a type in its signature.
 constexpr DType kUnusedDType = DType::fp32;
 
-kernel::Problem problem_of(const Graph& graph, const KernelCall& call) {
+kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec) {
   kernel::Problem problem;
   for (const auto& [name, id] : call.pointers)
     problem.pointers[name] = id == kNoValue ? kUnusedDType : graph.value(id).dtype;
-  for (const auto& [name, dim] : call.sizes)
-    if (dim.is_constant()) problem.sizes[name] = dim.offset;
+  for (const auto& [name, dim] : call.sizes) {
+    // A size that the kernel lets each step set must not shape the variant, even where it happens to be constant.
+    const auto* param = spec.find_param(name);
+    if (dim.is_constant() && (param == nullptr || !param->is_step)) problem.sizes[name] = dim.offset;
+  }
   for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
   return problem;
 }
@@ -39,17 +44,32 @@ void bind(kernel::LaunchTemplate& launch, const KernelCall& call, const Plan::Ad
   launch.finish();
 }
 
+// What a choice depends on. Layers repeat: the same signature is chosen for once.
+std::string signature_of(const Graph& graph, const KernelCall& call) {
+  std::string text = call.kernel;
+  for (const auto& [name, id] : call.pointers)
+    text += id == kNoValue ? '-' : static_cast<char>('a' + static_cast<int>(graph.value(id).dtype));
+  for (const auto& [name, dim] : call.sizes)
+    text += dim.is_constant() ? fmt::format(" {}", dim.offset) : " *";
+  for (const auto& [name, value] : call.constexprs) text += fmt::format(" {}", value);
+  return text;
+}
+
 }  // namespace
 
 std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
                                          std::string_view target, const KernelTables& tables) {
   std::vector<PlannedLaunch> launches;
+  std::unordered_map<std::string, kernel::ChosenRequest> chosen_before;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     auto call = lower(graph, graph.nodes[i], steps);
     if (!call) continue;
-    auto chosen = kernel::make_request(tables.specs.get(call->kernel), tables.tuning, target,
-                                       problem_of(graph, *call));
-    launches.push_back({i, std::move(*call), std::move(chosen.request), std::move(chosen.why)});
+    const auto [it, is_new] = chosen_before.try_emplace(signature_of(graph, *call));
+    if (is_new) {
+      const auto& spec = tables.specs.get(call->kernel);
+      it->second = kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec));
+    }
+    launches.push_back({i, std::move(*call), it->second.request, it->second.why});
   }
   return launches;
 }
@@ -92,6 +112,7 @@ Plan::Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bun
   for (const auto& planned : launches) {
     const auto* variant = bundle.find(planned.request.key());
     NEREID_CHECK(variant != nullptr, "the bundle lacks {}", planned.request.key());
+    variants_.push_back(variant);
     launches_.emplace_back(*variant, load(*variant));
     bind(launches_.back(), planned.call, address_of);
   }
@@ -102,6 +123,16 @@ void Plan::run(device::Device& device, const SymbolValues& sizes) {
     launch.update(sizes);
     if (!launch.is_empty()) device.launch(launch.launch());
   }
+}
+
+std::string Plan::trace() const {
+  std::string text;
+  for (std::size_t i = 0; i < launches_.size(); ++i) {
+    const auto grid = launches_[i].grid();
+    text += fmt::format("{:<18} grid {}x{}x{}  {}\n", variants_[i]->request.kernel, grid.x, grid.y, grid.z,
+                        variants_[i]->object_sha256);
+  }
+  return text;
 }
 
 }  // namespace nereid::graph

@@ -51,10 +51,12 @@ class Plan {
   // Queues every launch. Allocates nothing.
   void run(device::Device& device, const SymbolValues& sizes);
 
-  const std::vector<kernel::LaunchTemplate>& launches() const { return launches_; }
+  // The launches of the last run, one a line: kernel, grid, object. For debugging.
+  std::string trace() const;
 
  private:
   std::vector<kernel::LaunchTemplate> launches_;
+  std::vector<const kernel::Variant*> variants_;  // of each launch
 };
 
 }  // namespace nereid::graph

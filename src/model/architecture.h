@@ -56,7 +56,7 @@ inline constexpr const char* kInvFreq = "rope.inv_freq";       // fp32[Dh/2], co
 inline constexpr const char* kLogits = "logits";               // fp32[L, V]
 }  // namespace names
 
-// Outputs: logits, then what the tail gives (ids or log-probabilities).
+// Outputs: what the tail gives (ids or log-probabilities), then the logits where the tail leaves them intact.
 graph::Graph build_graph(const ModelConfig& config, const GraphOptions& options);
 
 // One architecture's builder; found by registry.cc.

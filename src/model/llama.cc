@@ -136,7 +136,9 @@ class LlamaBuilder {
                            is_scaled ? "" : names::kLogits);
     if (is_scaled)
       y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}}, names::kLogits);
-    graph_.outputs = {y, tail(y)};
+    graph_.outputs = {tail(y)};
+    // Sampling uses the logits as scratch.
+    if (options_.tail == Tail::greedy || options_.tail == Tail::logprob) graph_.outputs.push_back(y);
   }
 
   ValueId tail(ValueId y) {

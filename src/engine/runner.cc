@@ -1,0 +1,352 @@
+#include "engine/runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "engine/plan_catalog.h"
+#include "engine/planning.h"
+#include "engine/random_weights.h"
+#include "engine/step_inputs.h"
+#include "engine/weights.h"
+#include "kernel/bundle_source.h"
+
+namespace nereid::engine {
+
+namespace {
+
+namespace names = model::names;
+
+// Of the memory that is free once weights and activations have theirs, the part a KV cache may take: the rest is for
+// other programs, and on the processor for the page cache.
+constexpr double kKvShareOfFree = 0.8;
+
+struct InputHandles {
+  int token_ids, positions, slots, query_starts, context_lens, block_tables, logit_rows, targets;
+  int token_slots, temperature, top_k, top_p, min_p, penalty, seed, step, row_slots;
+};
+
+template <typename T>
+void copy_into(std::span<T> target, std::span<const T> source) {
+  NEREID_CHECK(source.size() <= target.size(), "{} elements for {}", source.size(), target.size());
+  std::copy(source.begin(), source.end(), target.begin());
+}
+
+class PlanRunner final : public Runner {
+ public:
+  PlanRunner(device::Device& device, const model::ModelConfig& config, const RunnerOptions& options)
+      : device_(device),
+        config_(config),
+        options_(resolve_options(config, options)),
+        tuning_(kernel::TuningTable::builtin(specs_)),
+        weights_(device),
+        inputs_(device) {
+    std::shared_ptr<model::Checkpoint> checkpoint;
+    if (!options_.random_weights)
+      checkpoint = std::make_shared<model::Checkpoint>(
+          model::Checkpoint::open(options_.model_dir));
+    plan(checkpoint.get());
+    bundle_.emplace(find_kernels(checkpoint.get()));
+    load_weights(std::move(checkpoint));
+    allocate_arena();
+    allocate_states();
+    declare_inputs();
+    plans_.resize(kNTails * kNBuckets * kNBuckets * 2);
+  }
+
+  std::int64_t block_tokens() const override { return kBlockTokens; }
+  std::int64_t n_kv_blocks() const override { return options_.n_kv_blocks; }
+  std::int64_t max_context_tokens() const override { return options_.max_context_tokens; }
+  std::int64_t weight_bytes() const override { return weights_.bytes(); }
+
+  StepResult step(const StepRequest& request) override {
+    const auto& batch = *request.batch;
+    NEREID_CHECK(batch.n_tokens > 0 && batch.n_tokens <= options_.max_batch_tokens, "{} tokens",
+                 batch.n_tokens);
+    NEREID_CHECK(batch.n_logit_rows <= options_.max_logit_rows, "{} rows", batch.n_logit_rows);
+    const PlanKey key{tail_of(request), PlanCatalog::bucket_of(batch.n_tokens),
+                      PlanCatalog::bucket_of(batch.n_logit_rows), batch.max_q_len == 1};
+    fill_inputs(request);
+    auto& plan = plan_of(key);
+    const graph::SymbolValues sizes{1, batch.n_tokens, batch.n_sequences, batch.n_logit_rows,
+                                    batch.max_q_len};
+    plan.run(device_, sizes);
+    if (options_.print_launches) {
+      fmt::print(stderr, "{}", plan.trace());
+      options_.print_launches = false;
+    }
+    last_tail_ = key.tail;
+    last_n_rows_ = batch.n_logit_rows;
+    const auto n_rows = static_cast<std::size_t>(batch.n_logit_rows);
+    const auto result = address_of(key.tail, catalog_->graph(key.tail).outputs[0]);
+    if (key.tail == model::Tail::logprob) {
+      const std::span<float> logprobs(logprobs_.data(), n_rows);
+      device_.download(std::as_writable_bytes(logprobs), result);
+      return {{}, logprobs};
+    }
+    const std::span<std::int32_t> ids(ids_.data(), n_rows);
+    device_.download(std::as_writable_bytes(ids), result);
+    return {ids, {}};
+  }
+
+  void read_logits(std::span<float> out) override {
+    const auto& graph = catalog_->graph(last_tail_);
+    NEREID_CHECK(graph.outputs.size() > 1, "the last step's logits were used up by sampling");
+    NEREID_CHECK(out.size() == static_cast<std::size_t>(last_n_rows_ * config_.vocab_size),
+                 "{} logits", out.size());
+    device_.download(std::as_writable_bytes(out), address_of(last_tail_, graph.outputs[1]));
+  }
+
+  void clear_slot(std::int32_t slot) override {
+    NEREID_CHECK(slot >= 0 && slot < options_.max_sequences, "slot {}", slot);
+    const auto row_bytes = static_cast<std::size_t>(config_.vocab_size);
+    device_.fill_zero(states_.at(names::kSeen).address() +
+                          static_cast<std::size_t>(slot) * row_bytes,
+                      row_bytes);
+  }
+
+ private:
+  graph::KernelTables tables() const { return {specs_, tuning_}; }
+
+  // Graphs do not depend on the number of KV blocks but for the cache's declared shape, which no kernel reads.
+  void plan(const model::Checkpoint* checkpoint) {
+    const auto dtype_of = [this, checkpoint](const std::string& name) {
+      return checkpoint == nullptr ? config_.dtype : checkpoint->get(name).dtype;
+    };
+    const auto& target = device_.info().target;
+    options_.n_kv_blocks = std::max<std::int64_t>(options_.n_kv_blocks, 0);
+    catalog_.emplace(config_, target, options_, tables(), dtype_of);
+  }
+
+  kernel::Bundle find_kernels(const model::Checkpoint* checkpoint) {
+    bool is_uniform = true;
+    for (const auto& value : catalog_->graph(model::Tail::greedy).values)
+      if (value.kind == graph::ValueKind::weight && value.name != names::kInvFreq)
+        is_uniform = is_uniform && value.dtype == config_.dtype;
+    auto requests = checkpoint == nullptr || is_uniform
+                        ? requests_for(config_, device_.info().target, options_)
+                        : catalog_->requests();
+    kernel::BundleOptions bundle_options;
+    bundle_options.model_dir = options_.model_dir;
+    bundle_options.bundle_dir = options_.bundle_dir;
+    bundle_options.model_name = options_.model_dir.string();
+    return kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
+                               bundle_options);
+  }
+
+  void load_weights(std::shared_ptr<model::Checkpoint> checkpoint) {
+    const auto& graph = catalog_->graph(model::Tail::greedy);
+    if (checkpoint != nullptr) {
+      weights_.load(graph, config_, std::move(checkpoint));
+      return;
+    }
+    RandomWeights random(device_, *bundle_, tables());
+    weights_.randomise(graph, config_, std::ref(random));
+    device_.synchronize();
+  }
+
+  void allocate_arena() {
+    std::size_t size_bytes = 0;
+    for (std::size_t i = 0; i < kNTails; ++i) {
+      memory_plans_[i] =
+          graph::plan_memory(catalog_->graph(static_cast<model::Tail>(i)), catalog_->largest());
+      size_bytes = std::max(size_bytes, memory_plans_[i].arena_bytes);
+    }
+    arena_ = device_.allocate(size_bytes, "activations");
+    ids_.resize(static_cast<std::size_t>(options_.max_logit_rows));
+    logprobs_.resize(static_cast<std::size_t>(options_.max_logit_rows));
+  }
+
+  // Chooses the number of KV blocks, and makes the caches and the seen-token table.
+  void allocate_states() {
+    const auto& graph = catalog_->graph(model::Tail::sample_penalty);
+    std::size_t block_bytes = 0;
+    for (const auto& value : graph.values)
+      if (is_cache(value)) block_bytes += cache_bytes(value, 1);
+    const auto blocks_of_one =
+        (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens;
+    const auto affordable = static_cast<std::int64_t>(
+        static_cast<double>(device_.free_bytes()) * kKvShareOfFree /
+        static_cast<double>(block_bytes));
+    const auto wanted = options_.n_kv_blocks > 0 ? options_.n_kv_blocks : blocks_of_one;
+    if (wanted > affordable)
+      throw Error(
+          "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit {}: {:.2f} GiB are free for "
+          "it; choose a smaller --context or --kv-blocks",
+          wanted, wanted * kBlockTokens, gib(block_bytes, wanted), device_.info().name,
+          gib(block_bytes, affordable));
+    if (options_.n_kv_blocks == 0)
+      options_.n_kv_blocks = std::min(affordable, blocks_of_one * options_.max_sequences);
+    for (const auto& value : graph.values) {
+      if (value.kind != graph::ValueKind::state) continue;
+      const auto size_bytes = is_cache(value)
+                                  ? cache_bytes(value, options_.n_kv_blocks)
+                                  : graph::value_bytes(value, catalog_->largest());
+      states_[value.name] = device_.allocate(size_bytes, is_cache(value) ? "KV cache" : value.name);
+    }
+    const auto& seen = states_.at(names::kSeen);
+    device_.fill_zero(seen.address(), seen.size_bytes());
+  }
+
+  static bool is_cache(const graph::Value& value) {
+    return value.kind == graph::ValueKind::state && value.name != names::kSeen;
+  }
+
+  static double gib(std::size_t block_bytes, std::int64_t n_blocks) {
+    return static_cast<double>(block_bytes) * static_cast<double>(n_blocks) / (1 << 30);
+  }
+
+  // [n_blocks, G, block tokens, Dh]; the graph's own first dimension says nothing.
+  static std::size_t cache_bytes(const graph::Value& value, std::int64_t n_blocks) {
+    auto bytes = static_cast<std::size_t>(n_blocks) * dtype_size_bytes(value.dtype);
+    for (std::size_t i = 1; i < value.shape.size(); ++i)
+      bytes *= static_cast<std::size_t>(value.shape[i].offset);
+    return bytes;
+  }
+
+  void declare_inputs() {
+    for (std::size_t i = 0; i < kNTails; ++i)
+      for (const auto& value : catalog_->graph(static_cast<model::Tail>(i)).values)
+        if (value.kind == graph::ValueKind::input) inputs_.declare(value, catalog_->largest());
+    inputs_.seal();
+    const auto handle = [this](const char* name) { return inputs_.handle(name); };
+    handles_ = {handle(names::kTokenIds),   handle(names::kPositions),
+                handle(names::kSlots),      handle(names::kQueryStarts),
+                handle(names::kContextLens), handle(names::kBlockTables),
+                handle(names::kLogitRows),  handle(names::kTargets),
+                handle(names::kTokenSlots), handle(names::kTemperature),
+                handle(names::kTopK),       handle(names::kTopP),
+                handle(names::kMinP),       handle(names::kPenalty),
+                handle(names::kSeed),       handle(names::kStep),
+                handle(names::kRowSlots)};
+  }
+
+  static model::Tail tail_of(const StepRequest& request) {
+    if (!request.target_ids.empty()) return model::Tail::logprob;
+    if (!request.token_slots.empty()) return model::Tail::sample_penalty;
+    const bool is_greedy =
+        std::all_of(request.sampling.begin(), request.sampling.end(),
+                    [](const SamplingRow& row) { return row.temperature <= 0.0F; });
+    return is_greedy ? model::Tail::greedy : model::Tail::sample;
+  }
+
+  void fill_inputs(const StepRequest& request) {
+    const auto& batch = *request.batch;
+    const auto ids = [&](int handle, std::span<const std::int32_t> source, std::int64_t n) {
+      copy_into(inputs_.elements<std::int32_t>(handle),
+                source.first(static_cast<std::size_t>(n)));
+    };
+    ids(handles_.token_ids, batch.token_ids, batch.n_tokens);
+    ids(handles_.positions, batch.positions, batch.n_tokens);
+    ids(handles_.slots, batch.slot_mapping, batch.n_tokens);
+    ids(handles_.query_starts, batch.cu_seqlens, batch.n_sequences + 1);
+    ids(handles_.context_lens, batch.context_lens, batch.n_sequences);
+    NEREID_CHECK(batch.block_table_stride ==
+                     (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens,
+                 "block tables of {} columns", batch.block_table_stride);
+    ids(handles_.block_tables, batch.block_tables,
+        std::int64_t{batch.n_sequences} * batch.block_table_stride);
+    ids(handles_.logit_rows, batch.logit_rows, batch.n_logit_rows);
+    if (!request.target_ids.empty())
+      ids(handles_.targets, request.target_ids, batch.n_logit_rows);
+    if (!request.token_slots.empty())
+      ids(handles_.token_slots, request.token_slots, batch.n_tokens);
+    fill_sampling(request.sampling);
+    inputs_.send();
+  }
+
+  void fill_sampling(std::span<const SamplingRow> rows) {
+    const auto temperature = inputs_.elements<float>(handles_.temperature);
+    const auto top_k = inputs_.elements<std::int32_t>(handles_.top_k);
+    const auto top_p = inputs_.elements<float>(handles_.top_p);
+    const auto min_p = inputs_.elements<float>(handles_.min_p);
+    const auto penalty = inputs_.elements<float>(handles_.penalty);
+    const auto seed = inputs_.elements<std::uint64_t>(handles_.seed);
+    const auto n_generated = inputs_.elements<std::int32_t>(handles_.step);
+    const auto row_slots = inputs_.elements<std::int32_t>(handles_.row_slots);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      temperature[i] = rows[i].temperature;
+      top_k[i] = rows[i].top_k;
+      top_p[i] = rows[i].top_p;
+      min_p[i] = rows[i].min_p;
+      penalty[i] = rows[i].repetition_penalty;
+      seed[i] = rows[i].seed;
+      n_generated[i] = rows[i].n_generated;
+      row_slots[i] = rows[i].slot;
+    }
+  }
+
+  device::Address address_of(model::Tail tail, graph::ValueId id) const {
+    const auto& graph = catalog_->graph(tail);
+    const auto& value = graph.value(id);
+    switch (value.kind) {
+      case graph::ValueKind::input:
+        return inputs_.address(value.name);
+      case graph::ValueKind::weight:
+        return weights_.address(value.name);
+      case graph::ValueKind::state:
+        return states_.at(value.name).address();
+      case graph::ValueKind::intermediate:
+        break;
+    }
+    const auto offset =
+        memory_plans_[static_cast<std::size_t>(tail)].offsets[static_cast<std::size_t>(id)];
+    // An operation in place on a state or an input: its bytes are that one's.
+    if (offset == graph::MemoryPlan::kNotInArena)
+      return address_of(tail, graph::storage_of(graph, id));
+    return arena_.address() + offset;
+  }
+
+  const device::Function* load(const kernel::Variant& variant) {
+    const device::Function*& function = functions_[&variant];
+    if (function == nullptr) function = device_.load(bundle_->image(variant));
+    return function;
+  }
+
+  // Made when a step first needs it; every later step finds it by index.
+  graph::Plan& plan_of(const PlanKey& key) {
+    auto& slot = plans_[((static_cast<std::size_t>(key.tail) * kNBuckets + key.token_bucket) *
+                             kNBuckets +
+                         key.logit_bucket) *
+                            2 +
+                        (key.is_decode ? 1 : 0)];
+    if (!slot)
+      slot.emplace(
+          catalog_->launches(key), *bundle_,
+          [this](const kernel::Variant& variant) { return load(variant); },
+          [this, &key](graph::ValueId id) { return address_of(key.tail, id); });
+    return *slot;
+  }
+
+  device::Device& device_;
+  const model::ModelConfig config_;
+  RunnerOptions options_;
+  const kernel::SpecTable specs_ = kernel::SpecTable::builtin();
+  const kernel::TuningTable tuning_;
+  std::optional<PlanCatalog> catalog_;
+  std::optional<kernel::Bundle> bundle_;
+  std::unordered_map<const kernel::Variant*, const device::Function*> functions_;
+  Weights weights_;
+  device::Buffer arena_;
+  std::map<std::string, device::Buffer> states_;
+  StepInputs inputs_;
+  InputHandles handles_{};
+  std::array<graph::MemoryPlan, kNTails> memory_plans_;
+  std::vector<std::optional<graph::Plan>> plans_;
+  std::vector<std::int32_t> ids_;
+  std::vector<float> logprobs_;
+  model::Tail last_tail_ = model::Tail::greedy;
+  std::int64_t last_n_rows_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> Runner::create(device::Device& device, const model::ModelConfig& config,
+                                       const RunnerOptions& options) {
+  return std::make_unique<PlanRunner>(device, config, options);
+}
+
+}  // namespace nereid::engine

@@ -1,0 +1,46 @@
+// Goal: a graph's weights at device addresses, each once, whatever the number of plans that read it.
+// Non-goal: reading files (model/safetensors.h), choosing layouts.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "graph/ir.h"
+#include "model/config.h"
+#include "model/safetensors.h"
+
+namespace nereid::engine {
+
+class Weights {
+ public:
+  explicit Weights(device::Device& device) : device_(device) {}
+
+  // From the checkpoint: used where they are mapped if the device reads host memory, else uploaded. An Error names a
+  // tensor that is missing or of another shape than the config makes it.
+  void load(const graph::Graph& graph, const model::ModelConfig& config,
+            std::shared_ptr<const model::Checkpoint> checkpoint);
+
+  // Without a checkpoint: `fill(address, dtype, n_elements, seed, standard deviation)` makes each on the device.
+  using Fill = std::function<void(device::Address, DType, std::int64_t, std::uint64_t, double)>;
+  void randomise(const graph::Graph& graph, const model::ModelConfig& config, const Fill& fill);
+
+  device::Address address(const std::string& name) const;
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  device::Address own(std::size_t size_bytes, const std::string& name);
+  void load_inv_freq(const model::ModelConfig& config);
+
+  device::Device& device_;
+  std::shared_ptr<const model::Checkpoint> checkpoint_;  // what is used in place lies there
+  std::vector<device::Buffer> buffers_;
+  std::map<std::string, device::Address> addresses_;
+  std::int64_t bytes_ = 0;
+};
+
+}  // namespace nereid::engine
