@@ -29,9 +29,7 @@ bool Scheduler::is_scheduled(const Sequence& sequence) {
 
 Scheduler::Scheduler(const SchedulerConfig& config)
     : config_(checked(config)), pool_(config.n_blocks, config.block_tokens) {
-  // No sequence holds more blocks than there are, so a small pool keeps the tables narrow.
-  batch_.block_table_stride =
-      std::min(pool_.blocks_for(config_.max_context_tokens), pool_.n_blocks());
+  batch_.block_table_stride = pool_.blocks_for(config_.max_context_tokens);
   const auto n_tokens = std::size_t(config_.max_batch_tokens);
   const auto n_sequences = std::size_t(config_.max_sequences);
   const auto n_rows = std::size_t(config_.max_logit_rows);

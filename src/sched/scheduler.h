@@ -74,7 +74,7 @@ class Scheduler {
   StepBatch batch_;
   std::vector<std::int32_t> score_rows_;  // rows that follow the sampled ones in logit_rows
   std::vector<Sequence*> score_row_sequences_;
-  std::vector<std::int32_t> n_row_blocks_;  // [max_sequences] entries of each table that may not be 0
+  std::vector<std::int32_t> n_row_blocks_;  // [max_sequences] entries that may not be 0
   std::uint64_t n_arrivals_ = 0;
   std::int64_t n_preemptions_ = 0;
   bool in_flight_ = false;

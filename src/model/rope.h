@@ -1,0 +1,29 @@
+// Goal: the frequencies of rotary position embedding, as the config's scaling makes them.
+// Non-goal: rotating (the rope kernel), scalings that depend on the length of the prompt (dynamic).
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace nereid::model {
+
+enum class RopeType : std::uint8_t { plain, linear, llama3 };
+
+struct RopeConfig {
+  RopeType type = RopeType::plain;
+  double theta = 10000.0;
+  double factor = 1.0;                     // linear, llama3
+  double low_freq_factor = 1.0;            // llama3
+  double high_freq_factor = 4.0;           // llama3
+  std::int64_t original_max_position = 0;  // llama3: the context before it was stretched
+
+  bool operator==(const RopeConfig&) const = default;
+};
+
+std::string_view rope_type_name(RopeType type);  // as config.json spells it
+
+// Radians a position, [head_dim / 2]: element i turns elements i and i + head_dim / 2.
+std::vector<float> rope_inv_freq(const RopeConfig& rope, std::int64_t head_dim);
+
+}  // namespace nereid::model
