@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import unittest
 
 import nereid_cli as cli
@@ -72,7 +73,7 @@ class Process(cli.TestCase):
         arguments = ("-p", prompt, "-n", N_CONTEXT_TOKENS, "--context", N_CONTEXT_TOKENS)
         run = cli.command("generate", "demo", *arguments, "--ignore-eos", "--json")
         parent = subprocess.run(
-            ["python3", "-c", report, *run], capture_output=True, text=True, check=True
+            [sys.executable, "-c", report, *run], capture_output=True, text=True, check=True
         )
         code, out, err, peak_bytes = json.loads(parent.stdout)
         self.assertEqual(code, 0, err)
