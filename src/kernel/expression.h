@@ -75,7 +75,9 @@ class Expression {
   };
 
   std::int64_t evaluate_node(std::uint32_t index, std::span<const std::int64_t> values) const;
-  std::int64_t apply(const Node& node, std::int64_t a, std::int64_t b) const;
+  static std::optional<std::int64_t> apply(Kind kind, std::int64_t a, std::int64_t b);
+  // Appends the node `index` of `from`, with what `lookup` knows filled in.
+  std::uint32_t rebuild(const Expression& from, std::uint32_t index, const Lookup& lookup);
 
   std::string text_;
   std::vector<Node> nodes_;

@@ -1,0 +1,209 @@
+#include "kernel/bundle.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "kernel/spec.h"
+
+namespace nereid::kernel {
+
+namespace {
+
+constexpr int kSchema = 1;
+// Far above anything a kernel of ours needs; a manifest that asks for more is damaged.
+constexpr std::size_t kMaxManifestBytes = std::size_t{64} << 20;
+constexpr std::size_t kMaxArgs = 64;
+constexpr std::int64_t kMaxArenaBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxSharedBytes = std::int64_t{1} << 24;
+constexpr std::int64_t kMaxThreads = 4096;
+
+bool is_sha256(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+bool is_identifier(std::string_view text) {
+  return !text.empty() && text.size() <= 512 &&
+         text.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$."
+             "-") == std::string_view::npos;
+}
+
+// An integer field within [low, high].
+std::int64_t bounded(const Json& json, const char* name, std::int64_t low, std::int64_t high,
+                     const std::string& where) {
+  const auto it = json.find(name);
+  if (it == json.end()) throw Error("{}: field \"{}\" is missing", where, name);
+  if (!it->is_number_integer() || it->is_number_float() ||
+      (it->is_number_unsigned() && it->get<std::uint64_t>() > INT64_MAX) ||
+      it->get<std::int64_t>() < low || it->get<std::int64_t>() > high)
+    throw Error("{}: field \"{}\": expected an integer from {} to {}, got {}", where, name, low,
+                high, it->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100));
+  return it->get<std::int64_t>();
+}
+
+std::optional<std::int64_t> optional_count(const Json& json, const char* name,
+                                           const std::string& where) {
+  if (!json.contains(name) || json.at(name).is_null()) return std::nullopt;
+  return bounded(json, name, 0, INT32_MAX, where);
+}
+
+// The launch arguments, which must be what the request names: the planner binds by these names and
+// types.
+std::vector<VariantArg> parse_args(const Json& json, const KernelRequest& request,
+                                   const std::string& where) {
+  const auto rows = json_field<std::vector<std::array<std::string, 2>>>(json, "args", where);
+  if (rows.size() > kMaxArgs) throw Error("{}: {} arguments", where, rows.size());
+  std::vector<VariantArg> args;
+  for (const auto& [name, type_name] : rows) {
+    const auto type = device::arg_type_from_name(type_name);
+    if (!type) throw Error("{}: argument {} has the unknown type \"{}\"", where, name, type_name);
+    for (const auto& other : args)
+      if (other.name == name) throw Error("{}: argument {} appears twice", where, name);
+    const auto asked = request.args.find(name);
+    if (asked == request.args.end())
+      throw Error("{}: argument {} is not in the variant's key", where, name);
+    const std::string_view asked_type =
+        std::string_view(asked->second).substr(0, asked->second.find(':'));
+    if (asked_type.starts_with('*') ? *type != device::ArgType::pointer : asked_type != type_name)
+      throw Error("{}: argument {} is {}, but its key says {}", where, name, type_name,
+                  asked->second);
+    args.push_back({name, *type});
+  }
+  return args;
+}
+
+std::array<Expression, 3> parse_grid(const Json& json, const Variant& variant,
+                                     const std::string& where) {
+  const auto texts = json_field<std::array<std::string, 3>>(json, "grid", where);
+  const Expression::Lookup known = [&](std::string_view symbol) -> std::optional<std::int64_t> {
+    const auto& constexprs = variant.request.constexprs;
+    if (const auto it = constexprs.find(std::string(symbol)); it != constexprs.end())
+      return it->second;
+    if (!symbol.starts_with("sizeof(")) return std::nullopt;
+    const auto arg = variant.request.args.find(std::string(symbol.substr(7, symbol.size() - 8)));
+    if (arg == variant.request.args.end() || !arg->second.starts_with('*')) return std::nullopt;
+    const auto dtype =
+        dtype_from_name(std::string_view(arg->second).substr(1, arg->second.find(':') - 1));
+    if (!dtype) return std::nullopt;
+    return static_cast<std::int64_t>(dtype_size_bytes(*dtype));
+  };
+  std::array<Expression, 3> grid;
+  for (std::size_t i = 0; i < 3; ++i) {
+    grid[i] = Expression::parse(texts[i], where + ", grid").substitute(known);
+    for (const auto& symbol : grid[i].symbols()) {
+      const bool is_integer =
+          std::any_of(variant.args.begin(), variant.args.end(), [&](const VariantArg& arg) {
+            return arg.name == symbol && arg.type >= device::ArgType::i8 &&
+                   arg.type <= device::ArgType::i64;
+          });
+      if (!is_integer)
+        throw Error("{}: grid \"{}\" reads {}, which is no integer argument", where, texts[i],
+                    symbol);
+    }
+  }
+  return grid;
+}
+
+Variant parse_variant(const Json& json, const std::string& where) {
+  Variant variant;
+  variant.key = json_field<std::string>(json, "key", where);
+  variant.request = KernelRequest::from_key(variant.key, where + ", key");
+  if (variant.request.key() != variant.key)
+    throw Error("{}: the key is not in canonical form; expected {}", where, variant.request.key());
+  variant.symbol = json_field<std::string>(json, "symbol", where);
+  if (!is_identifier(variant.symbol)) throw Error("{}: the symbol is no identifier", where);
+  variant.object = json_field<std::string>(json, "object", where);
+  variant.object_sha256 = json_field<std::string>(json, "object_sha256", where);
+  variant.source_sha256 = json_field<std::string>(json, "source_sha256", where);
+  if (!is_sha256(variant.object_sha256) || !is_sha256(variant.source_sha256))
+    throw Error("{}: expected SHA-256 hashes of 64 hexadecimal digits", where);
+  bool is_right_path = false;
+  for (const char* suffix : {".so", ".cubin", ".hsaco"})
+    is_right_path |= variant.object == "objects/" + variant.object_sha256 + suffix;
+  if (!is_right_path)
+    throw Error("{}: object is \"{}\"; expected objects/{}.so, .cubin or .hsaco", where,
+                variant.object.substr(0, 200), variant.object_sha256);
+  variant.args = parse_args(json, variant.request, where);
+  variant.grid = parse_grid(json, variant, where);
+  variant.num_warps = static_cast<std::uint32_t>(bounded(json, "num_warps", 1, 64, where));
+  variant.n_threads = static_cast<std::uint32_t>(bounded(json, "n_threads", 1, kMaxThreads, where));
+  variant.shared_bytes =
+      static_cast<std::uint32_t>(bounded(json, "shared_bytes", 0, kMaxSharedBytes, where));
+  variant.arena_bytes =
+      static_cast<std::size_t>(bounded(json, "arena_bytes", 0, kMaxArenaBytes, where));
+  variant.global_scratch_bytes =
+      static_cast<std::uint32_t>(bounded(json, "global_scratch_bytes", 0, INT32_MAX, where));
+  variant.registers = optional_count(json, "registers", where);
+  variant.spills = optional_count(json, "spills", where);
+  return variant;
+}
+
+}  // namespace
+
+Bundle Bundle::open(const std::filesystem::path& dir) {
+  const auto path = dir / "manifest.json";
+  const MappedFile file(path);
+  const std::string where = path.string();
+  const auto bytes = file.bytes();
+  if (bytes.size() > kMaxManifestBytes)
+    throw Error("{}: {} bytes; expected at most {}", where, bytes.size(), kMaxManifestBytes);
+  const Json json = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
+  const auto schema = json_field<std::int64_t>(json, "schema", where);
+  if (schema != kSchema)
+    throw Error("{}: expected schema {}, got {}; make the bundle anew with this version", where,
+                kSchema, schema);
+  Bundle bundle;
+  bundle.dir_ = dir;
+  bundle.target_ = json_field<std::string>(json, "target", where);
+  bundle.triton_ = json_field<std::string>(json, "triton", where);
+  bundle.compiler_ = json_field_or<std::string>(json, "compiler", "", where);
+  bundle.isa_ = json_field_or<std::string>(json, "isa", "", where);
+  if (target_family(bundle.target_) == "cpu" && bundle.isa_.empty())
+    throw Error("{}: field \"isa\" is missing", where);
+  const auto variants = json.find("variants");
+  if (variants == json.end() || !variants->is_array())
+    throw Error("{}: field \"variants\" is missing or no list", where);
+  for (const auto& variant : *variants) {
+    const auto index = bundle.variants_.size();
+    bundle.variants_.push_back(parse_variant(variant, fmt::format("{}: variant {}", where, index)));
+    if (!bundle.by_key_.emplace(bundle.variants_.back().key, index).second)
+      throw Error("{}: variant {}: its key appears twice", where, index);
+  }
+  return bundle;
+}
+
+const Variant* Bundle::find(std::string_view key) const {
+  const auto it = by_key_.find(key);
+  return it == by_key_.end() ? nullptr : &variants_[it->second];
+}
+
+device::KernelImage Bundle::image(const Variant& variant) {
+  const auto path = dir_ / variant.object;
+  auto it = objects_.find(variant.object);
+  if (it == objects_.end()) {
+    MappedFile file(path);
+    const std::string got = sha256_hex(file.bytes());
+    if (got != variant.object_sha256)
+      throw Error(
+          "{} (kernel {}) is damaged: expected SHA-256 {}, got {}; remove {} and run again, or "
+          "make "
+          "the bundle anew with nereid compile",
+          path.string(), variant.request.kernel, variant.object_sha256, got, dir_.string());
+    it = objects_.emplace(variant.object, std::move(file)).first;
+  }
+  device::KernelImage image;
+  image.symbol = variant.symbol;
+  image.object_path = path.string();
+  image.object = it->second.bytes();
+  for (const auto& arg : variant.args) image.args.push_back(arg.type);
+  image.n_threads = variant.n_threads;
+  image.shared_bytes = variant.shared_bytes;
+  image.arena_bytes = variant.arena_bytes;
+  image.global_scratch_bytes = variant.global_scratch_bytes;
+  image.isa = isa_;
+  return image;
+}
+
+}  // namespace nereid::kernel

@@ -1,0 +1,245 @@
+#include "kernel/compile_client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "kernel/spec.h"
+
+extern char** environ;
+
+namespace nereid::kernel {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// Enough for the errors of a few kernels.
+constexpr std::size_t kMaxErrorText = 16 << 10;
+constexpr int kBarWidth = 30;
+
+std::optional<fs::path> from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return fs::path(value);
+}
+
+bool is_program(const fs::path& path) { return ::access(path.c_str(), X_OK) == 0; }
+
+fs::path program_dir() {
+  std::error_code error;
+  return fs::read_symlink("/proc/self/exe", error).parent_path();
+}
+
+fs::path find_python() {
+  if (const auto path = from_environment("NEREID_PYTHON")) {
+    if (!is_program(*path)) throw Error("NEREID_PYTHON is {}, which is no program", path->string());
+    return *path;
+  }
+  const fs::path path = NEREID_DEFAULT_PYTHON;
+  if (!is_program(path))
+    throw Error("no Python with Triton at {} (set NEREID_PYTHON to one)", path.string());
+  return path;
+}
+
+fs::path find_aot_dir() {
+  const auto holds_aot = [](const fs::path& dir) { return fs::exists(dir / "aot" / "compile.py"); };
+  if (const auto dir = from_environment("NEREID_AOT_DIR")) {
+    if (!holds_aot(*dir))
+      throw Error("NEREID_AOT_DIR is {}, which holds no aot/compile.py", dir->string());
+    return *dir;
+  }
+  const fs::path default_dir = NEREID_DEFAULT_AOT_DIR;
+  for (const auto& dir : {program_dir() / ".." / "share" / "nereid", default_dir})
+    if (holds_aot(dir)) return dir;
+  throw Error("no kernel compiler at {} (set NEREID_AOT_DIR to the folder that holds aot/)",
+              default_dir.string());
+}
+
+fs::path find_ttir() {
+  if (const auto path = from_environment("NEREID_TTIR")) {
+    if (!is_program(*path)) throw Error("NEREID_TTIR is {}, which is no program", path->string());
+    return *path;
+  }
+  // Installed: beside this program. In a build tree programs and tests lie one or two folders down.
+  const fs::path dir = program_dir();
+  for (const char* place : {".", "../ttir", "../../ttir"})
+    if (is_program(dir / place / "nereid-ttir")) return dir / place / "nereid-ttir";
+  throw Error("nereid-ttir not found beside {} (set NEREID_TTIR to it)", dir.string());
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  ~FileDescriptor() { close(); }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return fd_; }
+  void set(int fd) { fd_ = fd; }
+  void close() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+ private:
+  int fd_;
+};
+
+struct Pipe {
+  FileDescriptor read_end, write_end;
+  Pipe() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+      throw Error("cannot make a pipe: {}", std::strerror(errno));
+    read_end.set(ends[0]);
+    write_end.set(ends[1]);
+  }
+};
+
+class ProgressBar {
+ public:
+  ~ProgressBar() {
+    if (is_shown_) fmt::print(stderr, "\r\033[K");
+  }
+
+  // One line of the compiler's: {"done": 3, "total": 25, "kernel": "rms_norm"}.
+  void show(std::string_view line) {
+    if (!is_terminal_) return;
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object() || !json.contains("done") || !json.contains("total")) return;
+    const auto done = json_field<std::int64_t>(json, "done", "progress");
+    const auto total =
+        std::max<std::int64_t>(1, json_field<std::int64_t>(json, "total", "progress"));
+    const auto kernel = json_field_or<std::string>(json, "kernel", "", "progress");
+    const auto filled =
+        static_cast<int>(std::clamp<std::int64_t>(done, 0, total) * kBarWidth / total);
+    fmt::print(stderr, "\r\033[Kcompiling kernels [{:=<{}}{: <{}}] {}/{} {}", "", filled, "",
+               kBarWidth - filled, done, total, kernel.substr(0, 30));
+    std::fflush(stderr);
+    is_shown_ = true;
+  }
+
+ private:
+  bool is_terminal_ = ::isatty(STDERR_FILENO) == 1;
+  bool is_shown_ = false;
+};
+
+// The environment with NEREID_TTIR set, as posix_spawn takes it.
+std::vector<std::string> child_environment(const fs::path& ttir) {
+  std::vector<std::string> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    if (ttir.empty() || !std::string_view(*variable).starts_with("NEREID_TTIR="))
+      variables.emplace_back(*variable);
+  if (!ttir.empty()) variables.push_back("NEREID_TTIR=" + ttir.string());
+  return variables;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (auto& text : texts) result.push_back(text.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+// Starts the program in `dir` with stdin empty and its output on the two pipes.
+pid_t start(std::vector<std::string> arguments, std::vector<std::string> environment,
+            const fs::path& dir, const Pipe& out, const Pipe& err) {
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, out.write_end.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, err.write_end.get(), STDERR_FILENO);
+  posix_spawn_file_actions_addchdir_np(&actions, dir.c_str());
+  pid_t pid = -1;
+  const int error = ::posix_spawn(&pid, arguments[0].c_str(), &actions, nullptr,
+                                  pointers(arguments).data(), pointers(environment).data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) throw Error("cannot start {}: {}", arguments[0], std::strerror(error));
+  return pid;
+}
+
+// Reads both pipes to their ends; keeps the last of what came on the second.
+std::string follow(Pipe& out, Pipe& err) {
+  ProgressBar bar;
+  std::string line, errors;
+  std::array<char, 4096> chunk;
+  while (out.read_end.get() >= 0 || err.read_end.get() >= 0) {
+    std::array<pollfd, 2> polled{
+        {{out.read_end.get(), POLLIN, 0}, {err.read_end.get(), POLLIN, 0}}};
+    if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR)
+      throw Error("cannot wait for the kernel compiler: {}", std::strerror(errno));
+    for (std::size_t i = 0; i < polled.size(); ++i) {
+      if (polled[i].fd < 0 || polled[i].revents == 0) continue;
+      const ssize_t n_read = ::read(polled[i].fd, chunk.data(), chunk.size());
+      if (n_read < 0 && errno == EINTR) continue;
+      if (n_read <= 0) {
+        (i == 0 ? out : err).read_end.close();
+        continue;
+      }
+      const std::string_view text(chunk.data(), static_cast<std::size_t>(n_read));
+      if (i == 1) {
+        errors += text;
+        if (errors.size() > 2 * kMaxErrorText) errors.erase(0, errors.size() - kMaxErrorText);
+        continue;
+      }
+      for (const char c : text) {
+        if (c == '\n') {
+          bar.show(line);
+          line.clear();
+        } else if (line.size() < kMaxErrorText) {
+          line += c;
+        }
+      }
+    }
+  }
+  if (errors.size() > kMaxErrorText) errors.erase(0, errors.size() - kMaxErrorText);
+  while (!errors.empty() && errors.back() == '\n') errors.pop_back();
+  return errors;
+}
+
+}  // namespace
+
+CompilerPaths find_compiler(const std::string& target) {
+  CompilerPaths paths{find_python(), find_aot_dir(), {}};
+  if (target_family(target) == "cpu") paths.ttir = find_ttir();
+  return paths;
+}
+
+void run_compiler(const CompilerPaths& paths, const std::string& target,
+                  const fs::path& requests_file, const fs::path& out_dir, int n_jobs) {
+  std::vector<std::string> arguments{
+      fs::absolute(paths.python).string(),  "-m",         "aot.compile", "--requests",
+      fs::absolute(requests_file).string(), "--target",   target,        "--out",
+      fs::absolute(out_dir).string(),       "--progress", "json"};
+  if (n_jobs > 0) arguments.insert(arguments.end(), {"--jobs", std::to_string(n_jobs)});
+  Pipe out, err;
+  const fs::path ttir = paths.ttir.empty() ? paths.ttir : fs::absolute(paths.ttir);
+  const pid_t pid = start(std::move(arguments), child_environment(ttir), paths.aot_dir, out, err);
+  out.write_end.close();
+  err.write_end.close();
+  const std::string errors = follow(out, err);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0)
+    if (errno != EINTR) throw Error("lost the kernel compiler: {}", std::strerror(errno));
+  if (WIFSIGNALED(status))
+    throw Error("the kernel compiler was killed by signal {} ({})\n{}", WTERMSIG(status),
+                ::strsignal(WTERMSIG(status)), errors);
+  if (WEXITSTATUS(status) != 0)
+    throw Error("the kernel compiler failed for target {}:\n{}", target, errors);
+}
+
+}  // namespace nereid::kernel

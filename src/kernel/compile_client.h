@@ -1,0 +1,28 @@
+// Goal: run `python -m aot.compile`, the one process this program ever starts, and report its
+// progress and its failure. Non-goal: deciding what to compile or where the result belongs
+// (bundle_source.h). Rejected: a shell. Paths are arguments, whatever characters they hold.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace nereid::kernel {
+
+// Environment first (NEREID_PYTHON, NEREID_AOT_DIR, NEREID_TTIR), then where this program was built
+// or installed.
+struct CompilerPaths {
+  std::filesystem::path python;
+  std::filesystem::path aot_dir;  // holds aot/ and kernels/
+  std::filesystem::path ttir;     // the cpu target's compiler; empty for the others
+};
+
+// An Error says what is absent.
+CompilerPaths find_compiler(const std::string& target);
+
+// Compiles the requests of `requests_file` into `out_dir`; a progress bar on stderr if that is a
+// terminal. An Error carries what the compiler said last.
+void run_compiler(const CompilerPaths& paths, const std::string& target,
+                  const std::filesystem::path& requests_file, const std::filesystem::path& out_dir,
+                  int n_jobs);
+
+}  // namespace nereid::kernel

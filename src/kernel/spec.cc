@@ -1,0 +1,160 @@
+#include "kernel/spec.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernel/builtin.h"
+
+namespace nereid::kernel {
+
+namespace {
+
+constexpr int kSchema = 1;
+
+ParamRole parse_role(const std::string& name, const std::string& where) {
+  constexpr std::array<std::pair<std::string_view, ParamRole>, 7> kRoles{
+      {{"out", ParamRole::out},
+       {"inout", ParamRole::inout},
+       {"in", ParamRole::in},
+       {"size", ParamRole::size},
+       {"stride", ParamRole::stride},
+       {"scalar", ParamRole::scalar},
+       {"constexpr", ParamRole::constexpr_}}};
+  for (const auto& [text, role] : kRoles)
+    if (name == text) return role;
+  throw Error("{}: unknown role \"{}\"", where, name);
+}
+
+// Every name an expression reads must be a parameter, and sizeof only of pointers.
+void check_names(const Expression& expression, const Spec& spec, const std::string& where) {
+  for (const auto& symbol : expression.symbols()) {
+    const bool is_sizeof = symbol.starts_with("sizeof(");
+    const Param* param = spec.find_param(is_sizeof ? symbol.substr(7, symbol.size() - 8) : symbol);
+    if (param == nullptr || param->is_pointer() != is_sizeof)
+      throw Error("{}: expression \"{}\" reads {}, which is no {} of the kernel", where,
+                  expression.text(), symbol, is_sizeof ? "pointer" : "number");
+  }
+}
+
+Param parse_param(const Json& json, const std::string& where) {
+  Param param;
+  param.name = json_field<std::string>(json, "name", where);
+  const std::string here = where + ", " + param.name;
+  param.role = parse_role(json_field<std::string>(json, "role", here), here);
+  param.is_step = json_field_or<bool>(json, "step", false, here);
+  if (param.is_constexpr()) {
+    if (json.contains("value") && !json.at("value").is_null())
+      param.value = parse_number_or_expression(json.at("value"), here);
+    return param;
+  }
+  param.types = json_field<std::vector<std::string>>(json, "types", here);
+  if (param.types.empty()) throw Error("{}: no types", here);
+  if (param.is_pointer())
+    for (const auto& axis : json_field<std::vector<std::string>>(json, "shape", here))
+      param.shape.push_back(Expression::parse(axis, here));
+  return param;
+}
+
+Spec parse_spec(const Json& json, const std::string& name, const std::string& where) {
+  Spec spec;
+  spec.name = json_field<std::string>(json, "name", where);
+  if (spec.name != name) throw Error("{}: calls itself \"{}\"", where, spec.name);
+  spec.source_sha256 = json_field<std::string>(json, "source_sha256", where);
+  for (const auto& param : json_field<Json>(json, "params", where)) {
+    spec.params.push_back(parse_param(param, where));
+    if (spec.find_param(spec.params.back().name) != &spec.params.back())
+      throw Error("{}: parameter {} appears twice", where, spec.params.back().name);
+  }
+  for (const auto& tuned : json_field<std::vector<std::string>>(json, "tuned", where)) {
+    const auto it = std::find_if(spec.params.begin(), spec.params.end(),
+                                 [&](const Param& param) { return param.name == tuned; });
+    if (it == spec.params.end() || !it->is_constexpr() || it->value)
+      throw Error("{}: tuned \"{}\" is no constexpr without a value", where, tuned);
+    it->is_tuned = true;
+  }
+  const auto grid = json_field<std::vector<std::string>>(json, "grid", where);
+  if (grid.size() != 3) throw Error("{}: expected a grid of 3 axes, got {}", where, grid.size());
+  for (std::size_t i = 0; i < 3; ++i) spec.grid[i] = Expression::parse(grid[i], where + ", grid");
+  spec.bytes = Expression::parse(json_field<std::string>(json, "bytes", where), where + ", bytes");
+  spec.flops = Expression::parse(json_field<std::string>(json, "flops", where), where + ", flops");
+  const auto defaults = json_field<Json>(json, "default", where);
+  if (!defaults.is_object()) throw Error("{}: \"default\" is no object", where);
+  for (const auto& [family, choice] : defaults.items())
+    spec.defaults[family] = parse_choice(choice, spec, where + ", default " + family);
+
+  for (const auto& expression : spec.grid) check_names(expression, spec, where + ", grid");
+  check_names(spec.bytes, spec, where + ", bytes");
+  check_names(spec.flops, spec, where + ", flops");
+  for (const auto& param : spec.params) {
+    for (const auto& axis : param.shape) check_names(axis, spec, where + ", shape");
+    if (param.value) check_names(*param.value, spec, where + ", " + param.name);
+  }
+  return spec;
+}
+
+}  // namespace
+
+Expression parse_number_or_expression(const Json& json, const std::string& where) {
+  if (json.is_boolean()) return Expression::constant(json.get<bool>() ? 1 : 0);
+  if (json.is_number_integer()) return Expression::constant(json.get<std::int64_t>());
+  if (json.is_string()) return Expression::parse(json.get<std::string>(), where);
+  throw Error("{}: expected an integer or an expression, got {}", where, json.type_name());
+}
+
+Choice parse_choice(const Json& json, const Spec& spec, const std::string& where) {
+  if (!json.is_object()) throw Error("{}: expected an object, got {}", where, json.type_name());
+  Choice choice;
+  for (const auto& [name, value] : json.items()) {
+    const Param* param = spec.find_param(name);
+    if (name != "num_warps" && name != "num_stages" && (param == nullptr || !param->is_tuned))
+      throw Error("{}: \"{}\" is not tunable", where, name);
+    const auto& expression = choice[name] = parse_number_or_expression(value, where + ", " + name);
+    check_names(expression, spec, where + ", " + name);
+  }
+  for (const auto& param : spec.params)
+    if (param.is_tuned && !choice.contains(param.name))
+      throw Error("{}: says nothing of {}", where, param.name);
+  for (const char* name : {"num_warps", "num_stages"})
+    if (!choice.contains(name)) throw Error("{}: says nothing of {}", where, name);
+  return choice;
+}
+
+const Param* Spec::find_param(std::string_view param_name) const {
+  for (const auto& param : params)
+    if (param.name == param_name) return &param;
+  return nullptr;
+}
+
+SpecTable SpecTable::builtin() {
+  const std::string where = "built-in kernel specs";
+  return parse(parse_json(builtin_specs(), where), where);
+}
+
+SpecTable SpecTable::parse(const Json& specs, const std::string& where) {
+  const int schema = json_field<int>(specs, "schema", where);
+  if (schema != kSchema) throw Error("{}: expected schema {}, got {}", where, kSchema, schema);
+  SpecTable table;
+  table.triton_version_ = json_field<std::string>(specs, "triton", where);
+  const auto kernels = json_field<Json>(specs, "kernels", where);
+  if (!kernels.is_object()) throw Error("{}: \"kernels\" is no object", where);
+  for (const auto& [name, spec] : kernels.items())
+    table.specs_.emplace(name, parse_spec(spec, name, where + ", kernel " + name));
+  return table;
+}
+
+const Spec* SpecTable::find(std::string_view kernel) const {
+  const auto it = specs_.find(kernel);
+  return it == specs_.end() ? nullptr : &it->second;
+}
+
+const Spec& SpecTable::get(std::string_view kernel) const {
+  const Spec* spec = find(kernel);
+  if (spec == nullptr) throw Error("no kernel \"{}\" in this build", kernel);
+  return *spec;
+}
+
+std::string_view target_family(std::string_view target) {
+  return target.substr(0, target.find(':'));
+}
+
+}  // namespace nereid::kernel
