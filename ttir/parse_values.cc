@@ -292,6 +292,8 @@ void Parser::constant(Op& op) {
   }
   const Token token = token_;
   const Attr value = number();
+  std::string_view text = lexer_.text().substr(token.begin, token_.begin - token.begin);
+  text = text.substr(0, text.find_last_not_of(" \n") + 1);
   if (is_splat) expect(">");
   Type result;
   if (accept(":")) {
@@ -302,35 +304,35 @@ void Parser::constant(Op& op) {
     fail("{}: expected ':' and a type, got {}", op_name_, got());
   }
   if (result.is_pointer || is_splat != result.is_tensor()) {
-    fail("{}: a value of type {} cannot be written so", op_name_, type_text(result));
+    fail_at(token.line,
+            fmt::format("{}: '{}' is no value of type {}", op_name_, text, type_text(result)));
   }
-  put(op, "value", constant_as(value, token, result.scalar));
+  put(op, "value", constant_as(value, text, token.line, result.scalar));
   add_result(op, std::move(result));
 }
 
-Attr Parser::constant_as(const Attr& value, const Token& token, Scalar scalar) const {
-  const auto fail_range = [&](std::string_view text) {
-    fail_at(token.line,
-            fmt::format("arith.constant: '{}' does not fit {}", text, scalar_text(scalar)));
+Attr Parser::constant_as(const Attr& value, std::string_view text, int line, Scalar scalar) const {
+  const auto fail_range = [&] {
+    fail_at(line, fmt::format("{}: '{}' does not fit {}", op_name_, text, scalar_text(scalar)));
   };
   if (const auto* number = std::get_if<double>(&value)) {
-    if (!is_float(scalar)) fail_range(token.text);
+    if (!is_float(scalar)) fail_range();
     const double rounded = round_to(*number, scalar);
-    if (!std::isfinite(rounded)) fail_range(token.text);
+    if (!std::isfinite(rounded)) fail_range();
     return rounded;
   }
   const std::int64_t integer = std::get<std::int64_t>(value);
   const int n_bits = bit_width(scalar);
   const auto bits = static_cast<std::uint64_t>(integer);
   if (is_float(scalar)) {
-    const bool is_hex = token.text.starts_with("0x");
-    if (!is_hex || (n_bits < 64 && (bits >> n_bits) != 0)) fail_range(token.text);
+    const bool is_hex = text.starts_with("0x");
+    if (!is_hex || (n_bits < 64 && (bits >> n_bits) != 0)) fail_range();
     return float_from_bits(bits, scalar);
   }
   if (n_bits == 64) return integer;
   const std::int64_t lowest = -(std::int64_t{1} << (n_bits - 1));
   const std::int64_t span = std::int64_t{1} << n_bits;
-  if (integer < lowest || integer >= span) fail_range(token.text);
+  if (integer < lowest || integer >= span) fail_range();
   if (n_bits == 1) return std::int64_t{integer != 0};
   return integer >= span / 2 ? integer - span : integer;
 }

@@ -68,7 +68,7 @@ class Parser {
   void cache_policy(Op& op);
   void put(Op& op, std::string name, Attr value);
   void constant(Op& op);
-  Attr constant_as(const Attr& value, const Token& token, Scalar scalar) const;
+  Attr constant_as(const Attr& value, std::string_view text, int line, Scalar scalar) const;
 
   // parse_forms.cc: operations.
   void pretty_form(Op& op);
