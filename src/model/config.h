@@ -1,7 +1,7 @@
-// Goal: what config.json says of a model, in the engine's words, whatever family and file version it
-// is. What families differ in are fields here: nothing below asks for a model's name.
+// Goal: what config.json says of a model, in the engine's words, whatever family and version it is.
+// What families differ in are fields here: nothing below asks for a model's name.
 // Non-goal: defaults of sampling; options of a run.
-// Rejected: ignoring unknown fields. They may change the numbers a model computes: each is an Error.
+// Rejected: ignoring unknown fields. They may change what a model computes: each is an Error.
 #pragma once
 
 #include <cstdint>

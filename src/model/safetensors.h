@@ -1,7 +1,7 @@
 // Goal: tensors of safetensors files where they are mapped, by name. Every promise of the format is
-// checked before the first byte is used: a broken or hostile file is an Error naming it and the tensor.
+// checked before the first byte is used: a broken or hostile file is an Error naming the tensor.
 // Non-goal: converting, or knowing which tensors a model needs (its graph does).
-// Rejected: a JSON tree of the header. Headers may be 100 MB; events need memory for tensors only.
+// Rejected: a JSON tree of the header. It may be 100 MB; events need memory for tensors only.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,27 @@
+// Goal: the header of a safetensors file, parsed and checked against the size of the file: what
+// tensors there are and where their bytes lie. Non-goal: the bytes.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace nereid::model {
+
+struct TensorEntry {
+  std::string name;
+  DType dtype = DType::fp32;
+  Shape shape;
+  std::size_t begin = 0;  // bytes from the start of the file
+  std::size_t end = 0;
+};
+
+// Entries in the order of their bytes, which fill the file from the header to its end without
+// holes. An Error names `where` (the path), the tensor, what was expected and what was got.
+std::vector<TensorEntry> parse_safetensors_header(std::span<const std::byte> file,
+                                                  const std::string& where);
+
+}  // namespace nereid::model
