@@ -57,7 +57,7 @@ class Request:
         return json.dumps(row, sort_keys=True, separators=(",", ":"))
 
     def check(self, spec) -> None:
-        """That names and types are the kernel's; the engine may be newer or older than its kernels."""
+        """That names and types are the kernel's: the engine may be newer or older than it."""
         wanted = {p.name for p in spec.params if p.role != "constexpr"}
         if set(self.args) != wanted:
             raise RequestError(f"{self.kernel} takes {sorted(wanted)}, asked {sorted(self.args)}")
@@ -78,7 +78,7 @@ class Request:
 
 
 def split_type(text: str) -> tuple[bool, str, bool]:
-    """"*fp16:16" -> (is a pointer, "fp16", is divisible by 16)."""
+    """ "*fp16:16" -> (is a pointer, "fp16", is divisible by 16)."""
     element, _, divisible = text.partition(":")
     if divisible not in ("", "16"):
         raise RequestError(f"argument type {text!r}: only :16 is known")

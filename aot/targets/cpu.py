@@ -1,6 +1,6 @@
-"""CPU: Triton IR text, through our own compiler (`nereid-ttir`) to C++, through the system's to an object.
+"""CPU: Triton IR text; C++ by our own compiler (`nereid-ttir`); an object by the system's compiler.
 
-Compiles once per machine type: `isa` says which.
+An object is for one level of instruction set: `isa`.
 """
 
 import functools
@@ -40,7 +40,7 @@ def ttir_text(request: Request) -> tuple[object, str]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import make_backend
 
-    # The front end wants a GPU target; only its dialects and types are used, nothing of its lowering.
+    # The front end wants a GPU target. Only its dialects and types are used, not its lowering.
     target = GPUTarget("cuda", 90, 32)
     common.set_target(target)
     backend = make_backend(target)
@@ -61,3 +61,115 @@ def ttir_text(request: Request) -> tuple[object, str]:
     passes.common.add_symbol_dce(manager)
     manager.run(module, "make_ttir")
     return spec, module.str_nodebug()
+
+
+# Why each: emitted code means IEEE infinities and NaN (never -ffast-math); Highway 1.0.3 drops to
+# SSSE3 under -march=x86-64-v3 or -v4 unless told that AES and CLMUL are not wanted.
+_FLAGS = (
+    "-std=c++20", "-O3", "-DHWY_COMPILE_ONLY_STATIC", "-DHWY_DISABLE_PCLMUL_AES",
+    "-ffp-contract=fast", "-fno-math-errno", "-fwrapv", "-fno-strict-aliasing", "-fno-exceptions",
+    "-fno-rtti", "-fvisibility=hidden", "-fPIC",
+)  # fmt: skip
+_MARCH = {"aarch64": "armv8.2-a+fp16"}
+
+
+class Toolchain:
+    """The programs behind an object: nereid-ttir, its runtime headers, the C++ compiler."""
+
+    def __init__(self, isa: str | None = None, ttir: str | None = None) -> None:
+        self.isa = isa or default_isa()
+        self.cxx = os.environ.get("CXX") or shutil.which("c++") or "g++"
+        self.ttir = _find_ttir(ttir)
+        self.include = sources.ROOT / "ttir"
+        flags = [*_FLAGS, f"-march={_MARCH.get(self.isa, self.isa)}"]
+        if self.isa == "x86-64-v4":
+            flags.append("-mprefer-vector-width=512")
+        self.flags = flags
+
+    @functools.cached_property
+    def compiler_id(self) -> str:
+        """Changes when anything but the kernel's own source would change an object."""
+        digest = hashlib.sha256()
+        for path in [self.ttir, *sorted((self.include / "runtime").glob("*.h"))]:
+            digest.update(path.name.encode() + path.read_bytes())
+        version = _run([self.cxx, "--version"], "the C++ compiler").splitlines()[0]
+        digest.update("\n".join([version, *self.flags]).encode())
+        return f"nereid-ttir {digest.hexdigest()[:16]}, {version}"
+
+    def prepare(self) -> None:
+        """Makes the precompiled header, once a compiler: it saves most of every kernel's time."""
+        if self.pch_dir.is_dir():
+            return
+        parent = self.pch_dir.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
+        try:
+            (partial / "runtime").mkdir()
+            header = self.include / "runtime" / "runtime.h"
+            made = partial / "runtime" / "runtime.h.gch"
+            _run(
+                [self.cxx, *self.flags, "-x", "c++-header", str(header), "-o", str(made)],
+                "the runtime header",
+            )
+            try:
+                partial.rename(self.pch_dir)
+            except OSError:
+                if not self.pch_dir.is_dir():  # another process was first: as good
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @functools.cached_property
+    def pch_dir(self) -> Path:
+        tag = hashlib.sha256(self.compiler_id.encode()).hexdigest()[:16]
+        return sources.cache_dir() / "pch" / tag
+
+
+def _find_ttir(path: str | None) -> Path:
+    """The option, the environment, then beside an installed share/nereid."""
+    beside = sources.ROOT.parent.parent / "bin" / "nereid-ttir"
+    for candidate in (path, os.environ.get("NEREID_TTIR"), beside, shutil.which("nereid-ttir")):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate).resolve()
+    raise common.CompileError(
+        "nereid-ttir not found: the CPU target needs it; build the project, or name it with"
+        " --ttir FILE or NEREID_TTIR"
+    )
+
+
+def _run(command: list[str], what: str, cwd: str | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    if done.returncode != 0:
+        raise common.CompileError(f"{what}: {Path(command[0]).name}: {done.stderr.strip()[-4000:]}")
+    return done.stdout
+
+
+def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = None):
+    """One request to a `Compiled`. `keep`: a folder that receives the text of every stage."""
+    common.check_options(request, set())
+    spec, text = ttir_text(request)
+    with tempfile.TemporaryDirectory(prefix="nereid-aot-") as folder:
+        name = request.kernel
+        # Relative names: nothing of this machine's folders ends in the object.
+        (Path(folder) / f"{name}.ttir").write_text(text)
+        _run(
+            [str(toolchain.ttir), f"{name}.ttir", "--source", f"{name}.cc", "--meta", "meta.json"],
+            name,
+            cwd=folder,
+        )
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            for part in (f"{name}.ttir", f"{name}.cc"):
+                shutil.copy(Path(folder) / part, keep)
+        meta = json.loads((Path(folder) / "meta.json").read_text())
+        includes = ["-I", str(toolchain.pch_dir), "-I", str(toolchain.include)]
+        command = [toolchain.cxx, *toolchain.flags, *includes, "-shared", f"{name}.cc"]
+        _run([*command, "-s", "-Wl,--build-id=none", "-o", f"{name}.so"], name, cwd=folder)
+        data = (Path(folder) / f"{name}.so").read_bytes()
+    return common.Compiled(
+        data=data,
+        symbol=meta["symbol"],
+        args=common.launch_args(spec, request),
+        n_threads=1,
+        facts={"arena_bytes": int(meta["arena_bytes"])},
+    )

@@ -1,0 +1,131 @@
+"""Writes every kernel's test cases as files that a program in any language can run.
+
+python -m aot.cases --out DIR --target T [--kernel NAME]...   (docs/formats.md, section 6)
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aot import sources
+from aot.request import Request, choose, tuning_for
+from kernels import expr
+from kernels.lib.numbers import from_storage, to_storage
+
+# What activations are, by family: the CPU computes in fp32, GPUs keep 16 bits.
+ACTIVATIONS = {"cpu": "fp32", "cuda": "fp16", "hip": "fp16"}
+
+
+def request_of(spec, case, target: str) -> Request:
+    """The request that a planner would make for this case."""
+    planned = {
+        p.name: case.args[p.name]
+        for p in spec.params
+        if p.role in ("size", "stride") and not p.step
+    }
+    constexprs, n_warps, n_stages = choose(
+        spec, target, planned, case.constexprs, case.dtypes, tuning_for(target, spec.name)
+    )
+    args = {}
+    for param in spec.params:
+        if param.shape:
+            args[param.name] = f"*{case.dtypes[param.name]}:16"
+        elif param.role != "constexpr":
+            divisible = param.name in planned and planned[param.name] % 16 == 0
+            args[param.name] = param.types[0] + (":16" if divisible else "")
+    return Request(spec.name, args, constexprs, n_warps, n_stages, {})
+
+
+def arguments(spec, case) -> dict[str, Any]:
+    """The case's arguments as the kernel sees them: arrays rounded to their element types."""
+    values = dict(case.args)
+    for name, dtype in case.dtypes.items():
+        if values[name] is not None:
+            values[name] = from_storage(to_storage(np.asarray(values[name]), dtype), dtype)
+    return values
+
+
+def expected(spec, case, request: Request) -> dict[str, np.ndarray]:
+    """Outputs by the reference; an output that it leaves out is scratch."""
+    values = {**arguments(spec, case), **request.constexprs, "dtypes": case.dtypes}
+    return spec.reference(values)
+
+
+def grid_of(spec, case, request: Request) -> list[int]:
+    names = {p.name: case.args[p.name] for p in spec.params if p.role in ("size", "stride")}
+    return [expr.evaluate(text, {**names, **request.constexprs}) for text in spec.grid]
+
+
+def tolerance_of(spec, case, name: str) -> float:
+    if case.tolerance is not None:
+        return case.tolerance
+    return spec.tolerance[case.dtypes[name]]
+
+
+def all_cases(target: str, only: list[str] | None = None) -> Iterator[tuple[Any, Any, Request]]:
+    for kernel in only or sources.kernel_names():
+        spec = sources.load_spec(kernel)
+        names = set()
+        for case in spec.cases(ACTIVATIONS[target.partition(":")[0]]):
+            if case.name in names:
+                raise ValueError(f"{kernel} has two cases {case.name}")
+            names.add(case.name)
+            yield spec, case, request_of(spec, case, target)
+
+
+def write_case(folder: Path, spec, case, request: Request) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = expected(spec, case, request)
+    rows = []
+    for param in spec.params:
+        if param.role == "constexpr":
+            continue
+        value = case.args[param.name]
+        row: dict[str, Any] = {"name": param.name, "role": param.role}
+        row["type"] = "pointer" if param.shape else param.types[0]
+        if not param.shape or value is None:
+            row["value"] = 0 if value is None else value
+        else:
+            dtype = case.dtypes[param.name]
+            file = f"{param.role}.{param.name}"
+            (folder / file).write_bytes(to_storage(np.asarray(value), dtype).tobytes())
+            row |= {"file": file, "shape": list(value.shape), "dtype": dtype}
+        if param.name in wanted:
+            raw = to_storage(wanted[param.name], case.dtypes[param.name])
+            row["expected"] = f"out.{param.name}.expected"
+            row["tolerance"] = tolerance_of(spec, case, param.name)
+            (folder / row["expected"]).write_bytes(raw.tobytes())
+        rows.append(row)
+    body = {
+        "request": json.loads(request.key),
+        "args": rows,
+        "grid": grid_of(spec, case, request),
+    }
+    (folder / "case.json").write_text(json.dumps(body, indent=1) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="aot.cases", description="Writes kernels' test cases.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--kernel", action="append", help="only this one; may be repeated")
+    args = parser.parse_args()
+    keys = {}
+    n_cases = 0
+    for spec, case, request in all_cases(args.target, args.kernel):
+        write_case(args.out / spec.name / case.name, spec, case, request)
+        keys[request.key] = None
+        n_cases += 1
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "requests.jsonl").write_text("".join(f"{key}\n" for key in keys))
+    print(f"{n_cases} cases, {len(keys)} requests in {args.out}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

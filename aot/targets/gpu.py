@@ -1,0 +1,105 @@
+"""NVIDIA and AMD: Triton's own compilers, with no GPU and no driver present."""
+
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from aot import sources
+from aot.request import Request
+from aot.targets import common
+
+TARGETS = ("cuda:80", "cuda:90", "hip:gfx942")
+EXTENSIONS = {"cuda": "cubin", "hip": "hsaco"}
+# Options that a request may set beside num_warps and num_stages; Triton drops unknown ones.
+_OPTIONS = {
+    "cuda": {"maxnreg", "launch_pdl", "launch_cooperative_grid", "num_ctas"},
+    "hip": {"waves_per_eu", "matrix_instr_nonkdim", "kpack"},
+}
+
+
+class Toolchain:
+    isa = None
+
+    def __init__(self, target: str) -> None:
+        from triton.backends.compiler import GPUTarget
+
+        self.family, _, arch = target.partition(":")
+        if self.family == "cuda":
+            self.target = GPUTarget("cuda", int(arch), 32)
+        else:
+            self.target = GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+        # No source paths in objects; nothing read from or left in the user's own Triton cache.
+        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
+        self._cache = tempfile.TemporaryDirectory(prefix="nereid-triton-")
+        os.environ["TRITON_CACHE_DIR"] = self._cache.name
+        common.set_target(self.target)
+
+
+def compiler_id(target: str) -> str:
+    """Triton carries its own LLVM, ptxas and lld: its version says it all."""
+    return f"triton {sources.TRITON_VERSION}, {target}"
+
+
+def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = None):
+    """One request to a `Compiled`. `keep`: a folder that receives the text of every stage."""
+    import triton
+
+    common.check_options(request, _OPTIONS[toolchain.family])
+    spec, source = common.source(request)
+    options = {
+        "num_warps": request.num_warps,
+        "num_stages": request.num_stages,
+        "enable_fp_fusion": True,
+        **request.options,
+    }
+    done = triton.compile(source, target=toolchain.target, options=options)
+    extension = EXTENSIONS[toolchain.family]
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        for stage, text in done.asm.items():
+            if isinstance(text, str):
+                (keep / f"{request.kernel}.{stage}").write_text(text)
+    data = done.asm[extension]
+    meta = done.metadata
+    n_warps = int(meta.num_warps)
+    if getattr(meta, "profile_scratch_size", 0):
+        raise common.CompileError(f"{request.kernel}: asks for profiling scratch")
+    registers, spills = (
+        _nvidia_registers(data) if toolchain.family == "cuda" else _amd_registers(done.asm)
+    )
+    facts = {
+        "num_warps": n_warps,
+        "shared_bytes": int(meta.shared),
+        "global_scratch_bytes": int(getattr(meta, "global_scratch_size", 0) or 0),
+        "registers": registers,
+        "spills": spills,
+    }
+    n_threads = n_warps * toolchain.target.warp_size
+    args = common.launch_args(spec, request)
+    return common.Compiled(bytes(data), meta.name, args, n_threads, facts)
+
+
+def _nvidia_registers(cubin: bytes) -> tuple[int | None, int | None]:
+    """Registers a thread and bytes of spilled ones, from the cubin's own resource table."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.is_file():
+        return None, None
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    registers = re.search(r"\bREG:(\d+)", text)
+    stack = re.search(r"\bSTACK:(\d+)", text)
+    return (int(registers[1]) if registers else None, int(stack[1]) if stack else None)
+
+
+def _amd_registers(asm) -> tuple[int | None, int | None]:
+    text = asm.get("amdgcn", "")
+    registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
+    spills = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
+    return (int(registers[1]) if registers else None, int(spills[1]) if spills else None)
