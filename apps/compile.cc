@@ -1,0 +1,56 @@
+// nereid compile: a bundle of every kernel a model needs on a target, made on any machine.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "apps/commands.h"
+#include "apps/model_options.h"
+#include "engine/planning.h"
+#include "engine/session.h"
+#include "kernel/bundle_source.h"
+
+namespace nereid::apps {
+
+namespace {
+
+struct CompileArguments {
+  ModelArguments model;
+  std::string target;
+  std::string out_dir;
+  int n_jobs = 0;
+};
+
+int run_compile(const CompileArguments& arguments) {
+  const Options options = resolve(arguments.model);
+  const auto config = model::ModelConfig::load(options.model_dir);
+  const auto requests =
+      engine::requests_for(config, arguments.target, engine::runner_options(options));
+  const auto bundle =
+      kernel::compile_bundle(arguments.target, requests, arguments.out_dir, arguments.n_jobs);
+  fmt::print(stderr, "{}: {} kernels for {}\n", arguments.out_dir, bundle.variants().size(),
+             bundle.target());
+  return 0;
+}
+
+}  // namespace
+
+void add_compile(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<CompileArguments>();
+  CLI::App& command = *app.add_subcommand("compile", "Compile the kernels a model needs, for any target");
+  command.footer(
+      "\nNeeds config.json only, no weights and no GPU; needs Python with the pinned Triton.\n"
+      "Examples:\n  nereid compile demo --target cpu --out demo-cpu\n"
+      "  nereid compile configs/llama3-8b --target cuda:90 --out llama3-8b-h100");
+  add_plan_options(command, arguments->model);
+  command.add_option("--target", arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")->required();
+  command.add_option("--out", arguments->out_dir, "The bundle's directory")->required();
+  command.add_option("--jobs", arguments->n_jobs, "Compilers running at the same time; 0: one a processor")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_compile(*arguments); };
+  });
+}
+
+}  // namespace nereid::apps

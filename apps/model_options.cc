@@ -1,0 +1,137 @@
+#include "apps/model_options.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <iostream>
+#include <iterator>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace nereid::apps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kMachineGroup = "Machine";
+
+// Where the bundled model may be, best first.
+std::vector<fs::path> demo_directories() {
+  const fs::path inside = fs::path("models") / "demo";
+  if (const char* share = std::getenv("NEREID_SHARE"); share != nullptr && *share != '\0')
+    return {fs::path(share) / inside};
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
+  return {fs::path(NEREID_SOURCE_ROOT) / inside,
+          program.parent_path().parent_path() / "share" / "nereid" / inside};
+}
+
+}  // namespace
+
+void add_model(CLI::App& command, std::string& model) {
+  command.add_option("MODEL", model, "A Hugging Face snapshot directory, or demo")->required();
+}
+
+void add_plan_options(CLI::App& command, ModelArguments& arguments) {
+  Options& options = arguments.options;
+  add_model(command, arguments.model);
+  command.add_option("--mode", options.mode, "How the model is planned: eager (one kernel per operation)")
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command
+      .add_option("--context", options.max_context_tokens,
+                  "Longest prompt and answer together, in tokens; 0: the model's")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command.add_option("--max-batch-tokens", options.max_batch_tokens, "Tokens computed in one step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command
+      .add_option("--batch-size", options.max_sequences,
+                  "Prompts computed in one step; further ones wait")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(kMachineGroup);
+}
+
+void add_model_options(CLI::App& command, ModelArguments& arguments) {
+  Options& options = arguments.options;
+  add_plan_options(command, arguments);
+  command.add_option("--device", options.device, "Where to compute: auto, cpu, null (runs no kernel)")
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command
+      .add_option("--kv-blocks", options.n_kv_blocks,
+                  "Blocks of the key-value cache; 0: enough for every sequence of a batch")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command
+      .add_option("--bundle", options.bundle_dir,
+                  "Directory of compiled kernels; without it: beside the model, then the user's cache")
+      ->type_name("DIR")
+      ->group(kMachineGroup);
+  command
+      .add_flag("--random-weights", options.random_weights,
+                "Needs only config.json: random weights, for measuring speed")
+      ->group(kMachineGroup);
+  command
+      .add_flag("--print-launches", options.print_launches,
+                "Print the kernel launches of the first step on stderr")
+      ->group(kMachineGroup);
+}
+
+fs::path model_directory(const std::string& model) {
+  std::error_code ignored;
+  if (model != "demo") {
+    if (fs::is_directory(model, ignored)) return model;
+    throw Error("model {} is not a directory; expected a Hugging Face snapshot directory "
+                "(config.json, *.safetensors, tokenizer.json), or demo",
+                model);
+  }
+  std::string looked_in;
+  for (const auto& path : demo_directories()) {
+    if (fs::exists(path / "config.json", ignored)) return path;
+    looked_in += (looked_in.empty() ? "" : " and ") + path.string();
+  }
+  throw Error("the demo model is not in {}; set NEREID_SHARE to the directory that holds models/demo",
+              looked_in);
+}
+
+Options resolve(const ModelArguments& arguments) {
+  Options options = arguments.options;
+  options.model_dir = model_directory(arguments.model);
+  return options;
+}
+
+std::vector<std::int32_t> parse_ids(const std::string& text) {
+  std::vector<std::int32_t> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    while (at != end && *at == ' ') ++at;
+    std::int32_t id = 0;
+    const auto [rest, code] = std::from_chars(at, end, id);
+    if (code != std::errc() || (rest != end && *rest != ',' && *rest != ' '))
+      throw Error("--ids \"{}\": expected whole numbers with commas between them, as in 1,2,3", text);
+    ids.push_back(id);
+    at = rest;
+    while (at != end && *at == ' ') ++at;
+    if (at == end) return ids;
+    if (*at == ',') ++at;
+  }
+}
+
+std::string read_input(const std::string& path) {
+  if (path != "-") return read_text_file(path);
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace nereid::apps

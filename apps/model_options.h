@@ -1,0 +1,36 @@
+// Goal: the arguments that every command which opens a model shares, and what they mean.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "nereid/options.h"
+
+namespace nereid::apps {
+
+struct ModelArguments {
+  std::string model;  // as given: a directory, or "demo"
+  Options options;    // model_dir is filled by model_directory()
+};
+
+// MODEL and nothing else.
+void add_model(CLI::App& command, std::string& model);
+// MODEL and the options that decide which kernels it needs.
+void add_plan_options(CLI::App& command, ModelArguments& arguments);
+// Those, and the options about device and memory.
+void add_model_options(CLI::App& command, ModelArguments& arguments);
+
+// The directory of `model`. An Error says that there is none, and where `demo` was looked for.
+std::filesystem::path model_directory(const std::string& model);
+// The Options with their model directory.
+Options resolve(const ModelArguments& arguments);
+
+// "1,2,3" as ids. An Error names what is not a number.
+std::vector<std::int32_t> parse_ids(const std::string& text);
+// A file's text; "-" reads standard input.
+std::string read_input(const std::string& path);
+
+}  // namespace nereid::apps

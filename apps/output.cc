@@ -1,0 +1,77 @@
+#include "apps/output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace nereid::apps {
+
+namespace {
+
+// A signal handler has no other way to tell the program.
+volatile std::sig_atomic_t interrupt_received = 0;
+
+void on_interrupt(int /*signal*/) { interrupt_received = 1; }
+
+constexpr double kBytesPerMb = 1e6;
+
+}  // namespace
+
+void write_out(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (n >= 0) {
+      text.remove_prefix(std::size_t(n));
+    } else if (errno != EINTR) {
+      throw Error("stdout: {}; stopped", std::strerror(errno));
+    }
+  }
+}
+
+void write_json(const nlohmann::ordered_json& document) {
+  write_out(document.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+InterruptFlag::InterruptFlag() {
+  interrupt_received = 0;
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+InterruptFlag::~InterruptFlag() { std::signal(SIGINT, SIG_DFL); }
+
+bool InterruptFlag::is_set() const { return interrupt_received != 0; }
+
+nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_token_ms) {
+  return {{"ttft_ms", stats.ttft_ms},
+          {"start_to_first_token_ms", start_to_first_token_ms},
+          {"itl_ms_median", stats.itl_ms_median},
+          {"itl_ms_p99", stats.itl_ms_p99},
+          {"prefill_tokens_per_s", stats.prefill_tokens_per_s},
+          {"decode_tokens_per_s", stats.decode_tokens_per_s},
+          {"weight_gb_per_s", stats.weight_gb_per_s},
+          {"prompt_tokens", stats.n_prompt_tokens},
+          {"generated_tokens", stats.n_generated_tokens},
+          {"steps", stats.n_steps},
+          {"preemptions", stats.n_preemptions},
+          {"peak_memory_bytes", stats.peak_memory_bytes}};
+}
+
+std::string stats_line(const Stats& stats, double start_to_first_token_ms) {
+  return fmt::format(
+      "{} prompt + {} new tokens | first token {:.1f} ms ({:.1f} ms from process start) | "
+      "between tokens {:.2f} ms (p99 {:.2f}) | prefill {:.1f} tokens/s | decode {:.1f} tokens/s | "
+      "weights {:.2f} GB/s | peak memory {:.1f} MB",
+      stats.n_prompt_tokens, stats.n_generated_tokens, stats.ttft_ms, start_to_first_token_ms,
+      stats.itl_ms_median, stats.itl_ms_p99, stats.prefill_tokens_per_s, stats.decode_tokens_per_s,
+      stats.weight_gb_per_s, double(stats.peak_memory_bytes) / kBytesPerMb);
+}
+
+}  // namespace nereid::apps

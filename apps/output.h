@@ -1,0 +1,32 @@
+// Goal: what goes to the terminal: text as it is produced on stdout, Ctrl-C, and the closing line of statistics.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "nereid/engine.h"
+
+namespace nereid::apps {
+
+// Writes all of it to stdout now. An Error where nobody reads any more.
+void write_out(std::string_view text);
+// One JSON document and a line end; bytes that are not UTF-8 become U+FFFD.
+void write_json(const nlohmann::ordered_json& document);
+
+// While this lives, the first Ctrl-C only sets a flag; the second ends the program as usual.
+class InterruptFlag {
+ public:
+  InterruptFlag();
+  ~InterruptFlag();
+  InterruptFlag(const InterruptFlag&) = delete;
+  InterruptFlag& operator=(const InterruptFlag&) = delete;
+  bool is_set() const;
+};
+
+// "stats" of --json.
+nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_token_ms);
+// The line of --stats.
+std::string stats_line(const Stats& stats, double start_to_first_token_ms);
+
+}  // namespace nereid::apps

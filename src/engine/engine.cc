@@ -1,0 +1,89 @@
+#include "nereid/engine.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/generator.h"
+#include "engine/session.h"
+
+namespace nereid {
+
+namespace {
+
+engine::GeneratorConfig generator_config(const engine::Session& session) {
+  engine::GeneratorConfig config;
+  const Options& options = session.options();
+  config.max_batch_tokens = options.max_batch_tokens;
+  config.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);
+  config.vocab_size = session.config().vocab_size;
+  config.eos_ids = session.config().eos_ids;
+  return config;
+}
+
+}  // namespace
+
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none: return "none";
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::cancelled: return "cancelled";
+  }
+  NEREID_CHECK(false, "finish reason {}", int(reason));
+}
+
+struct Engine::Impl {
+  explicit Impl(const Options& options)
+      : session(options),
+        generator(session.runner(), session.tokenizer(), generator_config(session), opened) {}
+
+  const tokenizer::Tokenizer& tokenizer() const {
+    if (session.tokenizer() == nullptr)
+      throw Error("{} has no tokenizer.json; work with token ids", session.options().model_dir.string());
+    return *session.tokenizer();
+  }
+
+  engine::Clock::time_point opened = engine::Clock::now();
+  engine::Session session;
+  engine::Generator generator;
+};
+
+Engine::Engine(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+RequestId Engine::submit(const Request& request) { return impl_->generator.submit(request); }
+bool Engine::step(const ProgressCallback& on_progress) { return impl_->generator.step(on_progress); }
+void Engine::cancel(RequestId request) { impl_->generator.cancel(request); }
+Completion Engine::take(RequestId request) { return impl_->generator.take(request); }
+
+std::vector<Completion> Engine::run(std::span<const Request> requests,
+                                    const ProgressCallback& on_progress) {
+  std::vector<RequestId> ids;
+  ids.reserve(requests.size());
+  try {
+    for (const auto& request : requests) ids.push_back(submit(request));
+  } catch (...) {
+    for (const RequestId id : ids) impl_->generator.withdraw(id);
+    throw;
+  }
+  while (step(on_progress)) {
+  }
+  std::vector<Completion> completions;
+  completions.reserve(ids.size());
+  for (const RequestId id : ids) completions.push_back(take(id));
+  return completions;
+}
+
+bool Engine::has_tokenizer() const { return impl_->session.tokenizer() != nullptr; }
+std::vector<TokenId> Engine::encode(std::string_view text) const {
+  return impl_->tokenizer().encode(text);
+}
+std::string Engine::decode(std::span<const TokenId> ids) const { return impl_->tokenizer().decode(ids); }
+
+std::int64_t Engine::max_context_tokens() const { return impl_->generator.max_context_tokens(); }
+std::string Engine::device_name() const { return impl_->session.device().info().name; }
+Stats Engine::stats() const { return impl_->generator.stats(); }
+
+}  // namespace nereid

@@ -1,0 +1,289 @@
+#include "engine/generator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "engine/stop_filter.h"
+
+namespace nereid::engine {
+
+namespace {
+
+// Text of a token, on average, for reserving: more costs one growth of a string.
+constexpr std::int64_t kTextBytesPerToken = 4;
+
+sched::SchedulerConfig scheduler_config(const Runner& runner, const GeneratorConfig& config) {
+  sched::SchedulerConfig result;
+  result.max_batch_tokens = std::int32_t(config.max_batch_tokens);
+  result.max_sequences = std::int32_t(config.max_sequences);
+  result.block_tokens = std::int32_t(runner.block_tokens());
+  result.n_blocks = std::int32_t(runner.n_kv_blocks());
+  result.max_context_tokens = std::int32_t(runner.max_context_tokens());
+  return result;
+}
+
+void check_sampling(const SamplingParams& sampling) {
+  if (!(sampling.temperature >= 0) || !std::isfinite(sampling.temperature))
+    throw Error("temperature is {}; expected 0 (greedy) or more", sampling.temperature);
+  if (sampling.top_k < 0) throw Error("top_k is {}; expected 0 (off) or more", sampling.top_k);
+  if (!(sampling.top_p > 0 && sampling.top_p <= 1))
+    throw Error("top_p is {}; expected more than 0 and at most 1 (off)", sampling.top_p);
+  if (!(sampling.min_p >= 0 && sampling.min_p <= 1))
+    throw Error("min_p is {}; expected 0 (off) to 1", sampling.min_p);
+  if (!(sampling.repetition_penalty > 0) || !std::isfinite(sampling.repetition_penalty))
+    throw Error("repetition_penalty is {}; expected more than 0 (1: off)",
+                sampling.repetition_penalty);
+}
+
+}  // namespace
+
+struct Generator::Active {
+  Active(RequestId request_id, const Request& request, sched::Sequence tokens)
+      : id(request_id),
+        sequence(std::move(tokens)),
+        stop_filter(request.stop),
+        ignore_eos(request.ignore_eos) {}
+
+  RequestId id;
+  sched::Sequence sequence;
+  SamplingRow sampling;
+  std::optional<tokenizer::StreamDecoder> decoder;
+  StopFilter stop_filter;
+  bool ignore_eos;
+  FinishReason early_end = FinishReason::none;  // to be reported by the next step
+  Clock::time_point submitted;
+  Clock::time_point last_token;
+  Completion completion;
+};
+
+Generator::Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer,
+                     const GeneratorConfig& config, Clock::time_point opened)
+    : runner_(runner),
+      tokenizer_(tokenizer),
+      config_(config),
+      scheduler_(scheduler_config(runner, config)),
+      stats_(opened, runner.weight_bytes()) {
+  for (std::int64_t slot = config.max_sequences - 1; slot >= 0; --slot)
+    free_slots_.push_back(std::int32_t(slot));
+  sampling_.reserve(std::size_t(config.max_sequences));
+  token_slots_.reserve(std::size_t(config.max_batch_tokens));
+}
+
+Generator::~Generator() = default;
+
+std::int64_t Generator::max_context_tokens() const {
+  return std::min(runner_.max_context_tokens(), runner_.n_kv_blocks() * runner_.block_tokens());
+}
+
+RequestId Generator::submit(const Request& request) {
+  check_sampling(request.sampling);
+  if (request.max_tokens < 0)
+    throw Error("max_tokens is {}; expected 0 or more", request.max_tokens);
+  std::vector<TokenId> prompt_ids = request.prompt_ids;
+  if (prompt_ids.empty()) {
+    if (tokenizer_ == nullptr)
+      throw Error("this model has no tokenizer.json; give the prompt as token ids");
+    prompt_ids = tokenizer_->encode(request.prompt);
+  }
+  for (const TokenId id : prompt_ids)
+    if (id < 0 || id >= config_.vocab_size)
+      throw Error("token id {} in the prompt; expected 0 to {}, the model's vocabulary", id,
+                  config_.vocab_size - 1);
+  const auto n_prompt = std::int64_t(prompt_ids.size());
+  if (n_prompt > max_context_tokens())
+    throw Error("the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
+                "give more context or KV blocks",
+                n_prompt, max_context_tokens());
+  const std::int64_t n_new = std::min(request.max_tokens, max_context_tokens() - n_prompt);
+
+  // Everything that can throw comes before the first change of state.
+  const std::uint64_t sequence_id = free_ids_.empty() ? active_.size() : free_ids_.back();
+  auto active = std::make_unique<Active>(
+      n_submitted_, request,
+      sched::Sequence(sequence_id, std::move(prompt_ids), std::int32_t(n_new)));
+  const SamplingParams& sampling = request.sampling;
+  active->sampling = {.temperature = sampling.temperature,
+                      .top_p = sampling.top_p,
+                      .min_p = sampling.min_p,
+                      .repetition_penalty = sampling.repetition_penalty,
+                      .top_k = sampling.top_k,
+                      .slot = -1,
+                      .seed = sampling.seed.value_or(std::uint64_t(n_submitted_)),
+                      .n_generated = 0};
+  active->completion.ids.reserve(std::size_t(n_new));
+  if (tokenizer_ != nullptr) {
+    active->decoder.emplace(*tokenizer_);
+    active->completion.text.reserve(std::size_t(n_new * kTextBytesPerToken));
+  }
+  active->submitted = Clock::now();
+  if (n_new > 0) {
+    scheduler_.add(active->sequence);
+  } else {
+    active->early_end = FinishReason::length;
+    has_early_ends_ = true;
+  }
+
+  const RequestId id = n_submitted_++;
+  if (sampling.repetition_penalty != 1.0F) ++n_penalised_;
+  ids_.emplace(id, sequence_id);
+  if (free_ids_.empty()) {
+    active_.push_back(std::move(active));
+  } else {
+    free_ids_.pop_back();
+    active_[sequence_id] = std::move(active);
+  }
+  return id;
+}
+
+void Generator::cancel(RequestId request) {
+  const auto it = ids_.find(request);
+  if (it == ids_.end()) return;
+  active_[it->second]->early_end = FinishReason::cancelled;
+  has_early_ends_ = true;
+}
+
+void Generator::withdraw(RequestId request) {
+  const auto it = ids_.find(request);
+  if (it != ids_.end()) finish(*active_[it->second], FinishReason::cancelled);
+  finished_.erase(request);
+}
+
+Completion Generator::take(RequestId request) {
+  const auto it = finished_.find(request);
+  NEREID_CHECK(it != finished_.end(), "request {} is not finished, or was taken before", request);
+  Completion completion = std::move(it->second->completion);
+  finished_.erase(it);
+  return completion;
+}
+
+Stats Generator::stats() const {
+  Stats stats = stats_.summary();
+  stats.n_preemptions = scheduler_.n_preemptions();
+  return stats;
+}
+
+bool Generator::step(const ProgressCallback& on_progress) {
+  if (has_early_ends_) report_early_ends(on_progress);
+  if (!scheduler_.has_work()) return false;
+  const auto begin = Clock::now();
+  const sched::StepBatch& batch = scheduler_.schedule();
+  fill_sampling(batch);
+  const StepResult result = runner_.step({.batch = &batch,
+                                          .sampling = sampling_,
+                                          .token_slots = token_slots_,
+                                          .target_ids = {}});
+  const auto now = Clock::now();
+  NEREID_CHECK(std::int64_t(result.ids.size()) == batch.n_sample_rows, "{} ids for {} rows",
+               result.ids.size(), batch.n_sample_rows);
+  stats_.record_step(now - begin, batch.n_tokens - batch.n_decodes, batch.n_decodes);
+  scheduler_.complete(result.ids);
+  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row)
+    append_token(active_of(*batch.row_sequences[std::size_t(row)]), result.ids[std::size_t(row)],
+                 now, on_progress);
+  return scheduler_.has_work();
+}
+
+void Generator::fill_sampling(const sched::StepBatch& batch) {
+  token_slots_.clear();
+  if (n_penalised_ > 0) {
+    release_slots_of_preempted();
+    for (std::int32_t s = 0; s < batch.n_sequences; ++s) {
+      Active& active = active_of(*batch.sequences[std::size_t(s)]);
+      assign_slot(active);
+      token_slots_.resize(std::size_t(batch.cu_seqlens[std::size_t(s) + 1]), active.sampling.slot);
+    }
+  }
+  sampling_.clear();
+  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
+    Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
+    active.sampling.n_generated = active.sequence.n_generated_tokens();
+    sampling_.push_back(active.sampling);
+  }
+}
+
+void Generator::release_slots_of_preempted() {
+  // Sequences that wait hold no slot, so that there is one for each that runs.
+  if (scheduler_.n_preemptions() == n_preemptions_seen_) return;
+  n_preemptions_seen_ = scheduler_.n_preemptions();
+  for (const auto& active : active_) {
+    if (!active || active->sampling.slot < 0) continue;
+    if (active->sequence.state() != sched::SequenceState::waiting) continue;
+    free_slots_.push_back(std::exchange(active->sampling.slot, -1));
+  }
+}
+
+void Generator::assign_slot(Active& active) {
+  if (active.sampling.repetition_penalty == 1.0F || active.sampling.slot >= 0) return;
+  NEREID_CHECK(!free_slots_.empty(), "{} sequences run and no slot is free", scheduler_.n_running());
+  active.sampling.slot = free_slots_.back();
+  free_slots_.pop_back();
+  runner_.clear_slot(active.sampling.slot);
+}
+
+void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
+                             const ProgressCallback& on_progress) {
+  if (active.completion.ids.empty())
+    stats_.record_first_token(active.submitted, now);
+  else
+    stats_.record_next_token(active.last_token, now);
+  active.last_token = now;
+  active.completion.ids.push_back(id);
+
+  auto reason = FinishReason::none;
+  new_text_.clear();
+  const bool is_eos = !active.ignore_eos && std::ranges::find(config_.eos_ids, id) != config_.eos_ids.end();
+  if (is_eos) {
+    reason = FinishReason::stop;
+  } else if (active.decoder && active.stop_filter.push(active.decoder->push(id), new_text_)) {
+    reason = FinishReason::stop;
+  } else if (active.sequence.is_exhausted()) {
+    reason = FinishReason::length;
+  }
+  if (reason != FinishReason::none && end_text(active)) reason = FinishReason::stop;
+  active.completion.text += new_text_;
+  if (reason != FinishReason::none) finish(active, reason);
+  if (on_progress)
+    on_progress({.request = active.id, .ids = {&id, 1}, .text = new_text_, .finish_reason = reason});
+}
+
+bool Generator::end_text(Active& active) {
+  if (!active.decoder) return false;
+  const bool is_stopped = active.stop_filter.push(active.decoder->flush(), new_text_);
+  active.stop_filter.finish(new_text_);
+  return is_stopped;
+}
+
+void Generator::report_early_ends(const ProgressCallback& on_progress) {
+  has_early_ends_ = false;
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    if (!active_[i] || active_[i]->early_end == FinishReason::none) continue;
+    Active& active = *active_[i];
+    const FinishReason reason = active.early_end;
+    new_text_.clear();
+    end_text(active);
+    active.completion.text += new_text_;
+    finish(active, reason);
+    if (on_progress)
+      on_progress({.request = active.id, .ids = {}, .text = new_text_, .finish_reason = reason});
+  }
+}
+
+void Generator::finish(Active& active, FinishReason reason) {
+  const std::uint64_t sequence_id = active.sequence.id();
+  // A request for no tokens was never scheduled.
+  if (active.sequence.state() != sched::SequenceState::created) scheduler_.finish(active.sequence);
+  if (active.sampling.slot >= 0) free_slots_.push_back(active.sampling.slot);
+  if (active.sampling.repetition_penalty != 1.0F) --n_penalised_;
+  const auto prompt = active.sequence.prompt_ids();
+  active.completion.prompt_ids.assign(prompt.begin(), prompt.end());
+  active.completion.finish_reason = reason;
+  ids_.erase(active.id);
+  free_ids_.push_back(sequence_id);
+  finished_[active.id] = std::move(active_[sequence_id]);
+}
+
+}  // namespace nereid::engine

@@ -1,0 +1,75 @@
+#include "engine/scoring.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "sched/scheduler.h"
+
+namespace nereid::engine {
+
+namespace {
+
+void check_ids(const Runner& runner, std::span<const std::int32_t> ids, std::int64_t vocab_size) {
+  const std::int64_t context_tokens =
+      std::min(runner.max_context_tokens(), runner.n_kv_blocks() * runner.block_tokens());
+  if (ids.empty()) throw Error("the text has no tokens; expected at least one");
+  if (std::int64_t(ids.size()) > context_tokens)
+    throw Error("the text has {} tokens; expected at most {}, the context; score a shorter text or "
+                "give more context or KV blocks",
+                ids.size(), context_tokens);
+  for (const auto id : ids)
+    if (id < 0 || id >= vocab_size)
+      throw Error("token id {}; expected 0 to {}, the model's vocabulary", id, vocab_size - 1);
+}
+
+}  // namespace
+
+Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConfig& config,
+            const LogitsSink& logits) {
+  check_ids(runner, ids, config.vocab_size);
+  sched::Scheduler scheduler({.max_batch_tokens = std::int32_t(config.max_step_tokens),
+                              .max_sequences = 1,
+                              .max_logit_rows = std::int32_t(config.max_step_tokens),
+                              .block_tokens = std::int32_t(runner.block_tokens()),
+                              .n_blocks = std::int32_t(runner.n_kv_blocks()),
+                              .max_context_tokens = std::int32_t(runner.max_context_tokens())});
+  sched::Sequence sequence(0, {ids.begin(), ids.end()}, 0, /*want_all_logits=*/true);
+  scheduler.add(sequence);
+
+  Score result;
+  result.logprobs.reserve(ids.size());
+  std::vector<std::int32_t> targets;
+  std::vector<float> rows;
+  double sum = 0;
+  while (!sequence.is_exhausted()) {
+    const sched::StepBatch& batch = scheduler.schedule();
+    const std::int64_t first = batch.positions.front();
+    NEREID_CHECK(batch.n_logit_rows == batch.n_tokens, "{} rows of logits for {} tokens",
+                 batch.n_logit_rows, batch.n_tokens);
+    targets.clear();
+    // The last token of the text has no successor: its row's value is not used.
+    for (std::int64_t t = first; t < first + batch.n_tokens; ++t)
+      targets.push_back(t + 1 < std::int64_t(ids.size()) ? ids[std::size_t(t) + 1] : 0);
+    const StepResult step = runner.step(
+        {.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets});
+    NEREID_CHECK(step.logprobs.size() == targets.size(), "{} log-probabilities for {} rows",
+                 step.logprobs.size(), targets.size());
+    if (logits) {
+      rows.resize(targets.size() * std::size_t(config.vocab_size));
+      runner.read_logits(rows);
+      logits(first, rows);
+    }
+    for (std::size_t i = 0; i < targets.size() && result.logprobs.size() + 1 < ids.size(); ++i) {
+      result.logprobs.push_back(step.logprobs[i]);
+      sum -= double(step.logprobs[i]);
+    }
+    scheduler.complete({});
+  }
+  scheduler.finish(sequence);
+  if (!result.logprobs.empty()) result.nll = sum / double(result.logprobs.size());
+  result.perplexity = std::exp(result.nll);
+  return result;
+}
+
+}  // namespace nereid::engine

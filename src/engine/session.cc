@@ -1,0 +1,39 @@
+#include "engine/session.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace nereid::engine {
+
+std::unique_ptr<const tokenizer::Tokenizer> load_tokenizer(const std::filesystem::path& model_dir) {
+  if (!std::filesystem::exists(model_dir / "tokenizer.json")) return nullptr;
+  return std::make_unique<const tokenizer::Tokenizer>(tokenizer::Tokenizer::load(model_dir));
+}
+
+RunnerOptions runner_options(const Options& options) {
+  RunnerOptions result;
+  result.model_dir = options.model_dir;
+  result.mode = options.mode;
+  result.random_weights = options.random_weights;
+  result.max_batch_tokens = options.max_batch_tokens;
+  result.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);
+  result.max_context_tokens = options.max_context_tokens;
+  result.n_kv_blocks = options.n_kv_blocks;
+  result.bundle_dir = options.bundle_dir;
+  result.print_launches = options.print_launches;
+  return result;
+}
+
+Session::Session(const Options& options) : options_(options) {
+  if (options.max_batch_tokens < 1 || options.max_sequences < 1)
+    throw Error("a step of {} tokens and {} sequences; expected at least one of each",
+                options.max_batch_tokens, options.max_sequences);
+  auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
+  config_ = model::ModelConfig::load(options_.model_dir);
+  device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
+  runner_ = Runner::create(*device_, config_, runner_options(options_));
+  tokenizer_ = tokenizer.get();
+}
+
+}  // namespace nereid::engine

@@ -1,0 +1,41 @@
+// Goal: everything a model needs to run, opened in the order that is quickest: the tokenizer is read beside the weights.
+// Non-goal: requests (Generator) and scores (scoring).
+#pragma once
+
+#include <future>
+#include <memory>
+#include <string>
+
+#include "device/registry.h"
+#include "engine/runner.h"
+#include "model/config.h"
+#include "nereid/options.h"
+#include "tokenizer/tokenizer.h"
+
+namespace nereid::engine {
+
+class Session {
+ public:
+  explicit Session(const Options& options);
+
+  const model::ModelConfig& config() const { return config_; }
+  const device::Device& device() const { return *device_; }
+  Runner& runner() { return *runner_; }
+  const Options& options() const { return options_; }
+  // Null where the model has no tokenizer.json.
+  const tokenizer::Tokenizer* tokenizer() const { return tokenizer_.get(); }
+
+ private:
+  Options options_;
+  model::ModelConfig config_;
+  std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
+  std::unique_ptr<device::Device> device_;
+  std::unique_ptr<Runner> runner_;  // dies before its device
+};
+
+// Null where the directory has no tokenizer.json.
+std::unique_ptr<const tokenizer::Tokenizer> load_tokenizer(const std::filesystem::path& model_dir);
+
+RunnerOptions runner_options(const Options& options);
+
+}  // namespace nereid::engine

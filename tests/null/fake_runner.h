@@ -1,0 +1,121 @@
+// Goal: a Runner whose next token is a function of everything a model may look at, read back through the batch's own
+// arrays: a token written to a wrong cache slot, a stale block table or a lost seed changes the output.
+// Non-goal: language.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/runner.h"
+
+namespace nereid::engine {
+
+class FakeRunner : public Runner {
+ public:
+  FakeRunner(std::int64_t n_kv_blocks, std::int64_t n_slots)
+      : cache_(std::size_t(n_kv_blocks * kBlockTokens), -1), seen_(std::size_t(n_slots)), n_blocks_(n_kv_blocks) {}
+
+  static constexpr std::int64_t kBlockTokens = 4;
+  static constexpr std::int64_t kVocab = 97;
+  static constexpr std::int64_t kContext = 64;
+
+  // The model itself: the token after `context`.
+  static std::int32_t next_id(const std::vector<std::int32_t>& context, const SamplingRow& row) {
+    std::uint64_t hash = 14695981039346656037U;
+    const auto mix = [&](std::uint64_t value) { hash = (hash ^ value) * 1099511628211U; };
+    for (const auto id : context) mix(std::uint64_t(id));
+    if (row.temperature > 0) {
+      mix(row.seed);
+      mix(std::uint64_t(row.n_generated));
+    }
+    if (row.repetition_penalty != 1.0F)
+      for (const auto id : std::set<std::int32_t>(context.begin(), context.end())) mix(std::uint64_t(id) + 1000);
+    return std::int32_t((hash >> 20) % kVocab);
+  }
+
+  std::int64_t block_tokens() const override { return kBlockTokens; }
+  std::int64_t n_kv_blocks() const override { return n_blocks_; }
+  std::int64_t max_context_tokens() const override { return kContext; }
+  std::int64_t weight_bytes() const override { return 1000; }
+
+  StepResult step(const StepRequest& request) override {
+    if (n_steps++ == fail_at_step) throw Error("step {} fails", fail_at_step);
+    const sched::StepBatch& batch = *request.batch;
+    NEREID_CHECK(batch.block_table_stride == kContext / kBlockTokens, "{} columns", batch.block_table_stride);
+    for (std::int32_t t = 0; t < batch.n_tokens; ++t)
+      cache_.at(std::size_t(batch.slot_mapping[std::size_t(t)])) = batch.token_ids[std::size_t(t)];
+    mark_seen(request);
+    ids_.clear();
+    logprobs_.clear();
+    logits_.clear();
+    for (std::int32_t l = 0; l < batch.n_logit_rows; ++l) {
+      const auto context = context_of_row(batch, batch.logit_rows[std::size_t(l)]);
+      if (!request.target_ids.empty()) {
+        logprobs_.push_back(logprob(context, request.target_ids[std::size_t(l)]));
+        for (std::int64_t v = 0; v < kVocab; ++v) logits_.push_back(float(context.size() * 1000 + std::size_t(v)));
+        continue;
+      }
+      const SamplingRow& row = request.sampling[std::size_t(l)];
+      if (row.repetition_penalty != 1.0F) check_seen(row, context);
+      ids_.push_back(next_id(context, row));
+    }
+    return {.ids = ids_, .logprobs = logprobs_};
+  }
+
+  // Of `target` after `context`.
+  static float logprob(const std::vector<std::int32_t>& context, std::int32_t target) {
+    SamplingRow row;
+    return -0.01F * float((next_id(context, row) + target) % kVocab + 1);
+  }
+
+  void read_logits(std::span<float> out) override {
+    NEREID_CHECK(out.size() == logits_.size(), "{} != {}", out.size(), logits_.size());
+    std::copy(logits_.begin(), logits_.end(), out.begin());
+  }
+
+  void clear_slot(std::int32_t slot) override { seen_.at(std::size_t(slot)).clear(); }
+
+  int n_steps = 0;
+  int fail_at_step = -1;
+
+ private:
+  std::vector<std::int32_t> context_of_row(const sched::StepBatch& batch, std::int32_t t) const {
+    const auto after = std::upper_bound(batch.cu_seqlens.begin(), batch.cu_seqlens.end(), t);
+    const auto s = std::size_t(after - batch.cu_seqlens.begin() - 1);
+    std::vector<std::int32_t> context;
+    for (std::int64_t p = 0; p <= batch.positions[std::size_t(t)]; ++p) {
+      const auto block = batch.block_tables[s * std::size_t(batch.block_table_stride) + std::size_t(p / kBlockTokens)];
+      context.push_back(cache_.at(std::size_t(block * kBlockTokens + p % kBlockTokens)));
+    }
+    return context;
+  }
+
+  void mark_seen(const StepRequest& request) {
+    if (request.token_slots.empty()) return;
+    NEREID_CHECK(std::int64_t(request.token_slots.size()) == request.batch->n_tokens, "{} slots for {} tokens",
+                 request.token_slots.size(), request.batch->n_tokens);
+    for (std::size_t t = 0; t < request.token_slots.size(); ++t)
+      if (request.token_slots[t] >= 0)
+        seen_.at(std::size_t(request.token_slots[t])).insert(request.batch->token_ids[t]);
+  }
+
+  void check_seen(const SamplingRow& row, const std::vector<std::int32_t>& context) const {
+    const std::set<std::int32_t> expected(context.begin(), context.end());
+    if (seen_.at(std::size_t(row.slot)) != expected)
+      throw std::logic_error("slot " + std::to_string(row.slot) + " has seen other tokens than its context");
+  }
+
+  std::vector<std::int32_t> cache_;  // a position's K and V: its token
+  std::vector<std::set<std::int32_t>> seen_;
+  std::int64_t n_blocks_;
+  std::vector<std::int32_t> ids_;
+  std::vector<float> logprobs_;
+  std::vector<float> logits_;
+};
+
+}  // namespace nereid::engine

@@ -1,0 +1,70 @@
+// Scores over a fake model, in chunks of any size.
+#include "engine/scoring.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "null/fake_runner.h"
+
+namespace nereid::engine {
+namespace {
+
+std::vector<std::int32_t> some_ids(int n_ids) {
+  std::vector<std::int32_t> ids;
+  for (int i = 0; i < n_ids; ++i) ids.push_back((i * 37 + 11) % std::int32_t(FakeRunner::kVocab));
+  return ids;
+}
+
+TEST(Score, IsTheSameForAnyChunk) {
+  const auto ids = some_ids(50);
+  double sum = 0;
+  std::vector<float> expected;
+  for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+    expected.push_back(FakeRunner::logprob({ids.begin(), ids.begin() + std::ptrdiff_t(t) + 1}, ids[t + 1]));
+    sum -= double(expected.back());
+  }
+  for (const std::int64_t max_step_tokens : {1, 7, 49, 50, 64}) {
+    FakeRunner runner(16, 1);
+    const Score result = score(runner, ids, {.max_step_tokens = max_step_tokens, .vocab_size = FakeRunner::kVocab});
+    EXPECT_EQ(result.logprobs, expected);
+    EXPECT_DOUBLE_EQ(result.nll, sum / 49);
+    EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / 49));
+    EXPECT_EQ(runner.n_steps, (50 + max_step_tokens - 1) / max_step_tokens);
+  }
+}
+
+TEST(Score, HandsOutLogitsInOrder) {
+  FakeRunner runner(16, 1);
+  const auto ids = some_ids(20);
+  std::vector<float> logits;
+  score(runner, ids, {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab},
+        [&](std::int64_t first_row, std::span<const float> rows) {
+          EXPECT_EQ(first_row * FakeRunner::kVocab, std::int64_t(logits.size()));
+          logits.insert(logits.end(), rows.begin(), rows.end());
+        });
+  ASSERT_EQ(logits.size(), 20U * FakeRunner::kVocab);
+  for (std::size_t t = 0; t < 20; ++t) EXPECT_EQ(logits[t * FakeRunner::kVocab + 3], float((t + 1) * 1000 + 3));
+}
+
+TEST(Score, OneTokenHasNothingToScore) {
+  FakeRunner runner(16, 1);
+  const Score result = score(runner, some_ids(1), {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab});
+  EXPECT_TRUE(result.logprobs.empty());
+  EXPECT_EQ(result.nll, 0);
+  EXPECT_EQ(result.perplexity, 1);
+}
+
+TEST(Score, BadIdsAreErrors) {
+  FakeRunner runner(4, 1);
+  const ScoringConfig config{.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab};
+  EXPECT_THROW(score(runner, {}, config), Error);
+  EXPECT_THROW(score(runner, some_ids(17), config), Error);  // 4 blocks of 4
+  EXPECT_THROW(score(runner, std::vector<std::int32_t>{97}, config), Error);
+  EXPECT_THROW(score(runner, std::vector<std::int32_t>{-1}, config), Error);
+  EXPECT_EQ(runner.n_steps, 0);
+}
+
+}  // namespace
+}  // namespace nereid::engine

@@ -1,0 +1,102 @@
+// Stop strings, whatever the pieces the text arrives in.
+#include "engine/stop_filter.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+namespace nereid::engine {
+namespace {
+
+// What a byte at a time gives, computed without holding anything back: the reference.
+std::string expected_text(const std::string& text, const std::vector<std::string>& stops, bool& is_stopped) {
+  for (std::size_t end = 1; end <= text.size(); ++end) {
+    std::size_t longest = 0;
+    for (const auto& stop : stops)
+      if (text.substr(0, end).ends_with(stop)) longest = std::max(longest, stop.size());
+    if (longest == 0) continue;
+    is_stopped = true;
+    return text.substr(0, end - longest);
+  }
+  is_stopped = false;
+  return text;
+}
+
+TEST(StopFilter, WithoutStopsPassesEverything) {
+  StopFilter filter({});
+  std::string out;
+  EXPECT_FALSE(filter.push("abc", out));
+  EXPECT_EQ(out, "abc");
+}
+
+TEST(StopFilter, HoldsBackOnlyWhatMayBeAStart) {
+  StopFilter filter({"\n\ndef"});
+  std::string out;
+  EXPECT_FALSE(filter.push("x = 1\n", out));
+  EXPECT_EQ(out, "x = 1");
+  EXPECT_FALSE(filter.push("\nd", out));
+  EXPECT_EQ(out, "x = 1");
+  EXPECT_FALSE(filter.push("one", out));
+  EXPECT_EQ(out, "x = 1\n\ndone");
+}
+
+TEST(StopFilter, LeavesTheStopStringOut) {
+  StopFilter filter({"END"});
+  std::string out;
+  EXPECT_FALSE(filter.push("text E", out));
+  EXPECT_TRUE(filter.push("ND and more", out));
+  EXPECT_EQ(out, "text ");
+  EXPECT_TRUE(filter.push("after", out));
+  filter.finish(out);
+  EXPECT_EQ(out, "text ");
+}
+
+TEST(StopFilter, GivesBackWhatWasHeldWhenTheTextEnds) {
+  StopFilter filter({"END"});
+  std::string out;
+  EXPECT_FALSE(filter.push("the EN", out));
+  EXPECT_EQ(out, "the ");
+  filter.finish(out);
+  EXPECT_EQ(out, "the EN");
+}
+
+TEST(StopFilter, EmptyStopIsAnError) { EXPECT_THROW(StopFilter({"a", ""}), Error); }
+
+TEST(StopFilter, AnyCutOfTheTextGivesTheSame) {
+  std::mt19937 random(1);
+  const auto word = [&](std::size_t max_size) {
+    std::string text(1 + random() % max_size, 'a');
+    for (char& c : text) c = char('a' + random() % 2);
+    return text;
+  };
+  int n_stopped = 0;
+  for (int round = 0; round < 5000; ++round) {
+    std::vector<std::string> stops(1 + random() % 3);
+    for (auto& stop : stops) stop = word(6);
+    const std::string text = word(24);
+    bool is_stopped = false;
+    const std::string expected = expected_text(text, stops, is_stopped);
+    n_stopped += is_stopped;
+
+    StopFilter filter(stops);
+    std::string out;
+    bool was_stopped = false;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t n = std::min<std::size_t>(1 + random() % 5, text.size() - at);
+      was_stopped = filter.push(text.substr(at, n), out);
+      ASSERT_TRUE(expected.starts_with(out)) << text << " gave " << out;
+      at += n;
+    }
+    filter.finish(out);
+    ASSERT_EQ(out, expected) << text;
+    ASSERT_EQ(was_stopped, is_stopped) << text;
+  }
+  EXPECT_GT(n_stopped, 1000);
+}
+
+}  // namespace
+}  // namespace nereid::engine
