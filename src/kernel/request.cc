@@ -49,18 +49,15 @@ class Chooser {
     resolve();
 
     const auto family = std::string(target_family(target));
-    const Choice* choice = nullptr;
-    std::string why;
-    if (const TuningRow* row = tuning.find(target, spec_.name, lookup())) {
-      choice = &row->choice;
-      why = fmt::format("tuning {}{}{}", target, row->note.empty() ? "" : ": ", row->note);
-    } else {
-      const auto it = spec_.defaults.find(family);
-      if (it == spec_.defaults.end()) fail("has no choice for target {}", target);
-      choice = &it->second;
-      why = fmt::format("default of {}", family);
-    }
-    for (const auto& [name, expression] : *choice) pending_[name] = &expression;
+    const auto fallback = spec_.defaults.find(family);
+    if (fallback == spec_.defaults.end()) fail("has no choice for target {}", target);
+    const TuningRow* row = tuning.find(target, spec_.name, lookup());
+    for (const auto& [name, expression] : fallback->second) pending_[name] = &expression;
+    if (row != nullptr)
+      for (const auto& [name, expression] : row->choice) pending_[name] = &expression;
+    std::string why = row == nullptr      ? fmt::format("default of {}", family)
+                      : row->note.empty() ? fmt::format("tuning of {}", target)
+                                          : fmt::format("tuning of {}: {}", target, row->note);
     resolve();
     if (!pending_.empty()) fail_unresolved();
 

@@ -36,6 +36,15 @@ void check_names(const Expression& expression, const Spec& spec, const std::stri
   }
 }
 
+// A default chooses everything; a tuning row may choose less and leave the rest to it.
+void check_complete(const Choice& choice, const Spec& spec, const std::string& where) {
+  for (const auto& param : spec.params)
+    if (param.is_tuned && !choice.contains(param.name))
+      throw Error("{}: says nothing of {}", where, param.name);
+  for (const char* name : {"num_warps", "num_stages"})
+    if (!choice.contains(name)) throw Error("{}: says nothing of {}", where, name);
+}
+
 Param parse_param(const Json& json, const std::string& where) {
   Param param;
   param.name = json_field<std::string>(json, "name", where);
@@ -79,8 +88,11 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   spec.flops = Expression::parse(json_field<std::string>(json, "flops", where), where + ", flops");
   const auto defaults = json_field<Json>(json, "default", where);
   if (!defaults.is_object()) throw Error("{}: \"default\" is no object", where);
-  for (const auto& [family, choice] : defaults.items())
-    spec.defaults[family] = parse_choice(choice, spec, where + ", default " + family);
+  for (const auto& [family, choice] : defaults.items()) {
+    const std::string here = where + ", default " + family;
+    spec.defaults[family] = parse_choice(choice, spec, here);
+    check_complete(spec.defaults[family], spec, here);
+  }
 
   for (const auto& expression : spec.grid) check_names(expression, spec, where + ", grid");
   check_names(spec.bytes, spec, where + ", bytes");
@@ -111,11 +123,6 @@ Choice parse_choice(const Json& json, const Spec& spec, const std::string& where
     const auto& expression = choice[name] = parse_number_or_expression(value, where + ", " + name);
     check_names(expression, spec, where + ", " + name);
   }
-  for (const auto& param : spec.params)
-    if (param.is_tuned && !choice.contains(param.name))
-      throw Error("{}: says nothing of {}", where, param.name);
-  for (const char* name : {"num_warps", "num_stages"})
-    if (!choice.contains(name)) throw Error("{}: says nothing of {}", where, name);
   return choice;
 }
 

@@ -68,7 +68,7 @@ class SpecTable {
 
 // An integer, a boolean or the text of an expression.
 Expression parse_number_or_expression(const Json& json, const std::string& where);
-// An Error where the choice leaves out a tuned constexpr or names anything that is not tunable.
+// An Error where the choice names anything that is not tunable.
 Choice parse_choice(const Json& json, const Spec& spec, const std::string& where);
 
 // "cuda:90" -> "cuda": the key of Spec::defaults.

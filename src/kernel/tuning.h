@@ -20,7 +20,7 @@ struct TuningRow {
     std::int64_t low, high;  // inclusive
   };
   std::map<std::string, Range> when;
-  Choice choice;
+  Choice choice;  // what it leaves out the Spec's default chooses
   std::string note;
 };
 
