@@ -1,0 +1,360 @@
+#include "tokenizer/decoder.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/metaspace.h"
+#include "tokenizer/pattern.h"
+#include "tokenizer/utf8.h"
+
+namespace nereid::tokenizer {
+
+namespace {
+
+using Stage = std::unique_ptr<TokenSink>;
+
+// A stage that needs the whole token.
+class WholeToken : public TokenSink {
+ public:
+  explicit WholeToken(TokenSink& next) : next_(next) {}
+  void text(std::string_view part) override { held_ += part; }
+  void end_token() override {
+    token(held_);
+    held_.clear();
+  }
+  void finish() override { next_.finish(); }
+
+ protected:
+  virtual void token(std::string_view whole) = 0;
+  void send(std::string_view whole) {
+    next_.text(whole);
+    next_.end_token();
+  }
+  TokenSink& next_;
+
+ private:
+  std::string held_;
+};
+
+// All tokens become one.
+class FuseStage : public TokenSink {
+ public:
+  explicit FuseStage(TokenSink& next) : next_(next) {}
+  void text(std::string_view part) override { next_.text(part); }
+  void end_token() override {}
+  void finish() override {
+    next_.end_token();
+    next_.finish();
+  }
+
+ private:
+  TokenSink& next_;
+};
+
+// Without a decoder the tokens are joined by spaces, as Hugging Face does.
+class JoinStage : public TokenSink {
+ public:
+  explicit JoinStage(TokenSink& next) : next_(next) {}
+  void text(std::string_view part) override {
+    if (!std::exchange(in_token_, true) && std::exchange(any_, true)) next_.text(" ");
+    next_.text(part);
+  }
+  void end_token() override {
+    text("");
+    in_token_ = false;
+    next_.end_token();
+  }
+  void finish() override { next_.finish(); }
+
+ private:
+  TokenSink& next_;
+  bool any_ = false;
+  bool in_token_ = false;
+};
+
+// The bytes of all tokens are one text, valid or not.
+class ByteLevelStage : public WholeToken {
+ public:
+  using WholeToken::WholeToken;
+  void finish() override {
+    std::string out;
+    assembler_.finish(out);
+    next_.text(out);
+    next_.end_token();
+    next_.finish();
+  }
+
+ private:
+  void token(std::string_view whole) override {
+    std::string bytes;
+    append_from_byte_level(bytes, whole);
+    std::string out;
+    assembler_.push(bytes, out);
+    if (!out.empty()) next_.text(out);
+  }
+  Utf8Assembler assembler_;
+};
+
+// "<0xE2>" is a byte. A run of bytes is one text if it is valid as a whole, else one U+FFFD for
+// each byte: so a run waits for its end unless it cannot become valid any more.
+class ByteFallbackStage : public WholeToken {
+ public:
+  using WholeToken::WholeToken;
+  void finish() override {
+    end_run();
+    next_.finish();
+  }
+
+ private:
+  static std::optional<char> byte_of(std::string_view token) {
+    if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+    int byte = 0;
+    for (const char digit : token.substr(3, 2)) {
+      if (digit >= '0' && digit <= '9')
+        byte = byte * 16 + (digit - '0');
+      else if (digit >= 'a' && digit <= 'f')
+        byte = byte * 16 + (digit - 'a' + 10);
+      else if (digit >= 'A' && digit <= 'F')
+        byte = byte * 16 + (digit - 'A' + 10);
+      else
+        return std::nullopt;
+    }
+    return static_cast<char>(byte);
+  }
+
+  void token(std::string_view whole) override {
+    if (const auto byte = byte_of(whole)) {
+      run_.push_back(*byte);
+    } else {
+      end_run();
+      send(whole);
+    }
+  }
+  void end_run() {
+    if (run_.empty()) return;
+    if (is_valid_utf8(run_)) {
+      send(run_);
+    } else {
+      for (std::size_t i = 0; i < run_.size(); ++i) send(kReplacement);
+    }
+    run_.clear();
+  }
+  std::string run_;
+};
+
+class ReplaceStage : public WholeToken {
+ public:
+  ReplaceStage(TokenSink& next, const Pattern& pattern, const std::string& content)
+      : WholeToken(next), pattern_(pattern), content_(content) {}
+  void text(std::string_view part) override {
+    // A single character needs no context: after Fuse the one token would else be held to the end.
+    if (pattern_.literal().size() == 1 ||
+        (!pattern_.literal().empty() &&
+         utf8_at(pattern_.literal(), 0).size_bytes == pattern_.literal().size()))
+      next_.text(replaced(part));
+    else
+      WholeToken::text(part);
+  }
+
+ private:
+  void token(std::string_view whole) override {
+    if (!whole.empty()) next_.text(replaced(whole));
+    next_.end_token();
+  }
+  std::string replaced(std::string_view text) const {
+    std::vector<Span> spans;
+    pattern_.spans(text, spans);
+    std::string out;
+    for (const Span& span : spans)
+      out += span.is_match ? std::string_view(content_)
+                           : text.substr(span.begin, span.end - span.begin);
+    return out;
+  }
+  const Pattern& pattern_;
+  const std::string& content_;
+};
+
+// Drops up to n_start and n_stop of one character at the ends of each token.
+class StripStage : public TokenSink {
+ public:
+  StripStage(TokenSink& next, const std::string& content, std::size_t n_start, std::size_t n_stop)
+      : next_(next), content_(content), n_start_(n_start), n_stop_(n_stop) {}
+  void text(std::string_view part) override {
+    while (n_dropped_ < n_start_ && part.starts_with(content_)) {
+      part.remove_prefix(content_.size());
+      ++n_dropped_;
+    }
+    if (part.empty()) return;
+    n_dropped_ = n_start_;
+    held_ += part;
+    std::size_t kept_bytes = held_.size();
+    for (std::size_t i = 0; i < n_stop_; ++i)
+      if (std::string_view(held_).substr(0, kept_bytes).ends_with(content_))
+        kept_bytes -= content_.size();
+    next_.text(std::string_view(held_).substr(0, kept_bytes));
+    held_.erase(0, kept_bytes);
+  }
+  void end_token() override {
+    held_.clear();
+    n_dropped_ = 0;
+    next_.end_token();
+  }
+  void finish() override { next_.finish(); }
+
+ private:
+  TokenSink& next_;
+  const std::string& content_;
+  std::size_t n_start_;
+  std::size_t n_stop_;
+  std::size_t n_dropped_ = 0;
+  std::string held_;  // at most n_stop_ characters that are dropped if the token ends here
+};
+
+// The replacement character is a space, but dropped from the first token where one was prepended.
+class MetaspaceStage : public TokenSink {
+ public:
+  MetaspaceStage(TokenSink& next, const MetaspaceOptions& options)
+      : next_(next), options_(options), drops_(options.prepend_scheme != PrependScheme::kNever) {}
+  void text(std::string_view part) override {
+    std::string out;
+    while (!part.empty()) {
+      if (part.starts_with(options_.replacement)) {
+        if (!drops_) out.push_back(' ');
+        part.remove_prefix(options_.replacement.size());
+      } else {
+        const std::size_t size_bytes = utf8_at(part, 0).size_bytes;
+        out += part.substr(0, size_bytes);
+        part.remove_prefix(size_bytes);
+      }
+    }
+    next_.text(out);
+  }
+  void end_token() override {
+    drops_ = false;
+    next_.end_token();
+  }
+  void finish() override { next_.finish(); }
+
+ private:
+  TokenSink& next_;
+  const MetaspaceOptions& options_;
+  bool drops_;
+};
+
+template <typename T>
+class Plain : public Decoder {
+ public:
+  Stage start(TokenSink& next) const override { return std::make_unique<T>(next); }
+};
+
+class Replace : public Decoder {
+ public:
+  Replace(const Json& config, const std::string& where)
+      : pattern_(config, where), content_(json_field<std::string>(config, "content", where)) {}
+  Stage start(TokenSink& next) const override {
+    return std::make_unique<ReplaceStage>(next, pattern_, content_);
+  }
+
+ private:
+  Pattern pattern_;
+  std::string content_;
+};
+
+class Strip : public Decoder {
+ public:
+  Strip(const Json& config, const std::string& where)
+      : content_(json_field<std::string>(config, "content", where)),
+        n_start_(read_count(config, "start", where)),
+        n_stop_(read_count(config, "stop", where)) {
+    if (content_.empty() || utf8_at(content_, 0).size_bytes != content_.size())
+      throw Error("{}: content is \"{}\"; expected one character", where, content_);
+  }
+  Stage start(TokenSink& next) const override {
+    return std::make_unique<StripStage>(next, content_, n_start_, n_stop_);
+  }
+
+ private:
+  static std::size_t read_count(const Json& config, const std::string& key,
+                                const std::string& where) {
+    constexpr std::uint64_t kLargest = 1 << 16;  // bounds the work per token; real files say 0 or 1
+    const Json count = json_field<Json>(config, key, where);
+    if (!count.is_number_unsigned() || count.get<std::uint64_t>() > kLargest)
+      throw Error("{}: {} is {}; expected 0 to {}", where, key, count.dump(), kLargest);
+    return count.get<std::size_t>();
+  }
+  std::string content_;
+  std::size_t n_start_;
+  std::size_t n_stop_;
+};
+
+class Metaspace : public Decoder {
+ public:
+  Metaspace(const Json& config, const std::string& where)
+      : options_(MetaspaceOptions::read(config, where)) {}
+  Stage start(TokenSink& next) const override {
+    return std::make_unique<MetaspaceStage>(next, options_);
+  }
+
+ private:
+  MetaspaceOptions options_;
+};
+
+struct Row {
+  std::string_view type;
+  std::unique_ptr<const Decoder> (*make)(const Json& config, const std::string& where);
+};
+
+template <typename T>
+std::unique_ptr<const Decoder> make_plain(const Json&, const std::string&) {
+  return std::make_unique<Plain<T>>();
+}
+template <typename T>
+std::unique_ptr<const Decoder> make_configured(const Json& config, const std::string& where) {
+  return std::make_unique<T>(config, where);
+}
+
+constexpr std::array kRows = {
+    Row{"ByteLevel", make_plain<ByteLevelStage>},
+    Row{"ByteFallback", make_plain<ByteFallbackStage>},
+    Row{"Fuse", make_plain<FuseStage>},
+    Row{"Replace", make_configured<Replace>},
+    Row{"Strip", make_configured<Strip>},
+    Row{"Metaspace", make_configured<Metaspace>},
+};
+
+void append_decoders(const Json& config, const std::string& where,
+                     std::vector<std::unique_ptr<const Decoder>>& out) {
+  const auto type = json_field<std::string>(config, "type", where);
+  const std::string here = where + " " + type;
+  if (type == "Sequence") {
+    for (const Json& part : json_field<Json::array_t>(config, "decoders", here))
+      append_decoders(part, here, out);
+    return;
+  }
+  for (const Row& row : kRows) {
+    if (row.type == type) {
+      out.push_back(row.make(config, here));
+      return;
+    }
+  }
+  throw Error("{}: type \"{}\" is not supported; expected Sequence, {}", where, type,
+              names_of_types(kRows));
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<const Decoder>> make_decoders(const Json& config,
+                                                          const std::string& where) {
+  std::vector<std::unique_ptr<const Decoder>> decoders;
+  if (config.is_null())
+    decoders.push_back(std::make_unique<Plain<JoinStage>>());
+  else
+    append_decoders(config, where, decoders);
+  return decoders;
+}
+
+}  // namespace nereid::tokenizer

@@ -1,0 +1,37 @@
+// Goal: the decoders of tokenizer.json as a chain of stages that works token by token: decoding a
+// whole answer and streaming it run the same code, so their texts cannot differ. Rejected: decoding
+// a window of the last tokens again at each step (what Hugging Face's DecodeStream does): it
+// guesses where the window may begin, and guesses wrong for runs of bytes.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+
+namespace nereid::tokenizer {
+
+// Takes tokens in parts. All text is valid UTF-8, cut only between characters.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void text(std::string_view part) = 0;  // more of the current token
+  virtual void end_token() = 0;
+  virtual void finish() = 0;  // there are no more tokens
+};
+
+// One decoder; start() gives its state for one stream, which passes its output on to `next`.
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  virtual std::unique_ptr<TokenSink> start(TokenSink& next) const = 0;
+};
+
+// The decoders in order: for a null `config` one that joins by spaces. An Error names `where` and a
+// type that is not known.
+std::vector<std::unique_ptr<const Decoder>> make_decoders(const Json& config,
+                                                          const std::string& where);
+
+}  // namespace nereid::tokenizer

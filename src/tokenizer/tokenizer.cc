@@ -1,0 +1,269 @@
+#include "tokenizer/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/decoder.h"
+#include "tokenizer/normalizer.h"
+#include "tokenizer/post_processor.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/tokenizer_json.h"
+#include "tokenizer/utf8.h"
+
+namespace nereid::tokenizer {
+
+namespace {
+
+const Json& field_or_null(const Json& object, const char* key) {
+  static const Json null;
+  const auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+
+// The model of a parsed file, checked to be one that Bpe can be.
+const Json& require_bpe(const TokenizerJson& file, const std::string& where) {
+  const Json& model = field_or_null(file.root, "model");
+  if (!model.is_object())
+    throw Error("{}: \"model\" is {}; expected an object with a vocabulary and merges", where,
+                model.is_null() ? "missing" : model.type_name());
+  // Files from before the field name no type; they are BPE if they have merges.
+  const auto type = json_field_or<std::string>(model, "type", file.has_merges ? "BPE" : "", where);
+  if (type != "BPE")
+    throw Error("{}: model type \"{}\" is not supported; expected BPE", where, type);
+  if (!file.has_vocab) throw Error("{}: model.vocab is missing; expected an object", where);
+  if (!file.has_merges) throw Error("{}: model.merges is missing; expected an array", where);
+  return model;
+}
+
+// Where in the output each recent word's ids are. Direct-mapped: a collision forgets the older
+// word.
+class WordCache {
+ public:
+  explicit WordCache(std::size_t n_words)
+      : slots_(std::clamp(std::bit_ceil(n_words), kMinSlots, kMaxSlots)) {}
+
+  void append(std::string_view word, const Bpe& bpe, Bpe::Scratch& scratch,
+              std::vector<std::int32_t>& ids) {
+    if (word.size() > kMaxWordBytes) {
+      bpe.encode_word(word, scratch, ids);
+      return;
+    }
+    Slot& slot = slots_[hash_bytes(word) & (slots_.size() - 1)];
+    const std::size_t begin = ids.size();
+    if (slot.word == word && slot.word.data() != nullptr) {
+      ids.resize(begin + slot.n_ids);
+      std::copy_n(ids.begin() + static_cast<std::ptrdiff_t>(slot.begin), slot.n_ids,
+                  ids.begin() + static_cast<std::ptrdiff_t>(begin));
+      return;
+    }
+    bpe.encode_word(word, scratch, ids);
+    slot = {word, begin, ids.size() - begin};
+  }
+
+ private:
+  static constexpr std::size_t kMinSlots = 16;
+  static constexpr std::size_t kMaxSlots = 16384;   // about the words of a long prompt: 640 KB
+  static constexpr std::size_t kMaxWordBytes = 64;  // longer ones seldom come twice
+  struct Slot {
+    std::string_view word;
+    std::size_t begin = 0;
+    std::size_t n_ids = 0;
+  };
+  std::vector<Slot> slots_;
+};
+
+}  // namespace
+
+struct Tokenizer::Parts {
+  Vocab vocab;
+  std::unique_ptr<const Normalizer> normalizer;       // may be null
+  std::unique_ptr<const PreTokenizer> pre_tokenizer;  // may be null
+  std::unique_ptr<const AddedTokens> added;
+  std::unique_ptr<const Bpe> bpe;
+  std::vector<std::unique_ptr<const Decoder>> decoders;
+  SpecialFrame frame;
+
+  std::vector<Piece> split(std::string_view text, TextArena& arena) const;
+  std::optional<std::int32_t> find(std::string_view token) const;
+  std::string_view token_text(std::int32_t id) const;
+  bool is_special(std::int32_t id) const;
+};
+
+Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& where,
+                           const Json& config) {
+  TokenizerJson file = parse_tokenizer_json(tokenizer_json, where);
+  const Json& model = require_bpe(file, where);
+  const Json& root = file.root;
+  auto parts = std::make_unique<Parts>();
+  parts->vocab = std::move(file.vocab);
+  parts->bpe = std::make_unique<Bpe>(model, file.merges, parts->vocab, where);
+  parts->normalizer = make_normalizer(field_or_null(root, "normalizer"), where + ": normalizer");
+  parts->pre_tokenizer =
+      make_pre_tokenizer(field_or_null(root, "pre_tokenizer"), where + ": pre_tokenizer");
+  parts->decoders = make_decoders(field_or_null(root, "decoder"), where + ": decoder");
+  parts->added = std::make_unique<AddedTokens>(field_or_null(root, "added_tokens"), parts->vocab,
+                                               parts->normalizer.get(), where);
+  const Parts& made = *parts;
+  const auto has_id = [&](std::int64_t id) {
+    const auto narrow = static_cast<std::int32_t>(id);
+    return made.added->by_id(narrow) != nullptr || made.vocab.contains(narrow);
+  };
+  parts->frame = read_post_processor(field_or_null(root, "post_processor"), has_id,
+                                     where + ": post_processor");
+  // "truncation" and "padding" are the caller's choices of the day the file was saved: they are not
+  // applied.
+  apply_tokenizer_config(
+      config, [&](std::string_view token) { return made.find(token); }, parts->frame,
+      where + ": tokenizer_config.json");
+  return Tokenizer(std::move(parts));
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) {
+  const std::filesystem::path path = model_dir / "tokenizer.json";
+  if (!std::filesystem::exists(path))
+    throw Error("tokenizer.json not found in {}; expected a Hugging Face snapshot directory",
+                model_dir.string());
+  const std::filesystem::path config_path = model_dir / "tokenizer_config.json";
+  Json config;
+  if (std::filesystem::exists(config_path)) config = read_json_file(config_path);
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string(), config);
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::optional<std::int32_t> Tokenizer::Parts::find(std::string_view token) const {
+  if (const auto id = added->find(token)) return id;
+  return vocab.find(token);
+}
+
+std::string_view Tokenizer::Parts::token_text(std::int32_t id) const {
+  if (const AddedToken* token = added->by_id(id)) return token->content;
+  return vocab.text(id);
+}
+
+bool Tokenizer::Parts::is_special(std::int32_t id) const {
+  const AddedToken* token = added->by_id(id);
+  return token != nullptr && token->special;
+}
+
+std::vector<Piece> Tokenizer::Parts::split(std::string_view text, TextArena& arena) const {
+  std::vector<Piece> raw;
+  added->split_raw({text, -1, true}, raw);
+  std::vector<Piece> pieces;
+  for (Piece& piece : raw) {
+    if (piece.id >= 0) {
+      pieces.push_back(piece);
+      continue;
+    }
+    if (normalizer) {
+      NormalText normal{std::string(piece.text), piece.at_start};
+      normalizer->apply(normal);
+      piece = {arena.hold(std::move(normal.text)), -1, normal.at_start};
+    }
+    added->split_normalized(piece, pieces);
+  }
+  if (pre_tokenizer) pre_tokenizer->apply(pieces, arena);
+  return pieces;
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  TextArena arena;
+  if (!is_valid_utf8(text)) text = arena.hold(to_valid_utf8(text));
+  const std::vector<Piece> pieces = parts_->split(text, arena);
+
+  std::vector<std::int32_t> ids;
+  if (add_special_tokens) ids = parts_->frame.before;
+  WordCache cache(pieces.size());
+  Bpe::Scratch scratch;
+  for (const Piece& piece : pieces) {
+    if (piece.id >= 0)
+      ids.push_back(piece.id);
+    else
+      cache.append(piece.text, *parts_->bpe, scratch, ids);
+  }
+  if (add_special_tokens)
+    ids.insert(ids.end(), parts_->frame.after.begin(), parts_->frame.after.end());
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  StreamDecoder decoder(*this, skip_special);
+  std::string text;
+  for (const std::int32_t id : ids) text += decoder.push(id);
+  text += decoder.flush();
+  return text;
+}
+
+std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
+  return parts_->find(token);
+}
+
+std::string_view Tokenizer::token_text(std::int32_t id) const { return parts_->token_text(id); }
+bool Tokenizer::is_special(std::int32_t id) const { return parts_->is_special(id); }
+
+std::int32_t Tokenizer::vocab_size() const {
+  return std::max(parts_->vocab.id_bound(), parts_->added->id_bound());
+}
+
+// The end of the chain: collects what the stages let through.
+class TextSink : public TokenSink {
+ public:
+  void text(std::string_view part) override { text_ += part; }
+  void end_token() override {}
+  void finish() override {}
+  std::string take() { return std::exchange(text_, {}); }
+
+ private:
+  std::string text_;
+};
+
+struct StreamDecoder::State {
+  const Tokenizer::Parts& parts;
+  bool skip_special;
+  TextSink sink;
+  std::vector<std::unique_ptr<TokenSink>> stages;  // last decoder first; the back takes the tokens
+
+  void start() {
+    stages.clear();
+    for (auto decoder = parts.decoders.rbegin(); decoder != parts.decoders.rend(); ++decoder)
+      stages.push_back((*decoder)->start(stages.empty() ? sink : *stages.back()));
+  }
+  TokenSink& first() { return stages.empty() ? sink : *stages.back(); }
+};
+
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
+    : state_(new State{*tokenizer.parts_, skip_special, {}, {}}) {
+  state_->start();
+}
+StreamDecoder::~StreamDecoder() = default;
+StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
+StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
+
+std::string StreamDecoder::push(std::int32_t id) {
+  const std::string_view token = state_->parts.token_text(id);
+  if (token.data() == nullptr) return {};
+  if (state_->skip_special && state_->parts.is_special(id)) return {};
+  state_->first().text(token);
+  state_->first().end_token();
+  return state_->sink.take();
+}
+
+std::string StreamDecoder::flush() {
+  state_->first().finish();
+  std::string text = state_->sink.take();
+  state_->start();
+  return text;
+}
+
+}  // namespace nereid::tokenizer
