@@ -142,18 +142,18 @@ SPEC = Spec(
         # AVX-512 accumulators. BLOCK_K must not depend on ROWS (see above).
         "cpu": {"BLOCK_N": 1, "BLOCK_K": 64, "N_LOOP": 16, "num_warps": 1, "num_stages": 1},
         "cuda": {
-            "BLOCK_N": "4 if n_in >= 2048 else 8",
-            "BLOCK_K": "1024 if n_in >= 2048 else 256",
-            "N_LOOP": 1,
-            "num_warps": "8 if n_in >= 2048 else 4",
-            "num_stages": 2,
-        },
-        "hip": {
-            "BLOCK_N": "4 if n_in >= 2048 else 8",
-            "BLOCK_K": "1024 if n_in >= 2048 else 256",
+            "BLOCK_N": "2 if n_in >= 1024 else 8",
+            "BLOCK_K": "1024 if n_in >= 1024 else 256",
             "N_LOOP": 1,
             "num_warps": 4,
-            "num_stages": 2,
+            "num_stages": 1,
+        },
+        "hip": {
+            "BLOCK_N": "2 if n_in >= 1024 else 8",
+            "BLOCK_K": "1024 if n_in >= 1024 else 256",
+            "N_LOOP": 1,
+            "num_warps": 4,
+            "num_stages": 1,
         },
     },
 )
