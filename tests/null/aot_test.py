@@ -1,0 +1,205 @@
+"""The ahead-of-time driver without a GPU: expressions, choices, requests, the cache, bundles."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from aot import cases, export, request, sources
+from aot import compile as driver
+from aot.cache import ObjectCache, digest
+from kernels import expr
+
+
+class Expressions(unittest.TestCase):
+    def test_values(self):
+        names = {"n": 77, "BLOCK": 16, "flag": 0}
+        for text, value in {
+            "cdiv(n, BLOCK) * 2 - 1": 9,
+            "next_pow2(n) + next_pow2(0) + next_pow2(64)": 128 + 1 + 64,
+            "n % BLOCK == 0 or not flag": 1,
+            "n and BLOCK": 1,
+            "3 if n >= 100 else 4 if n > 70 else 5": 4,
+            "min(n, 5) * max(-n, 2) // 3": 3,
+            "sizeof(w) * n": 154,
+        }.items():
+            self.assertEqual(expr.evaluate(text, names, {"w": 2}), value, text)
+
+    def test_outside_the_grammar(self):
+        for text in ("n ** 2", "n / 2", "f(n)", "1 < n < 3", "n.x", "'a'", "sizeof(x)", "m", "n +",
+                     "True", "cdiv(n)", "[n]", "1.5"):  # fmt: skip
+            with self.assertRaises(expr.ExprError, msg=text):
+                expr.evaluate(text, {"n": 1}, {})
+
+    def test_names(self):
+        self.assertEqual(expr.names("cdiv(n, B) * sizeof(w_ptr)"), ({"n", "B"}, {"w_ptr"}))
+
+
+class Kernels(unittest.TestCase):
+    def test_export_is_complete_and_stable(self):
+        exported = export.export()
+        self.assertEqual(tuple(exported["kernels"]), sources.kernel_names())
+        files = {p.stem for p in sources.kernels_dir().glob("*.py")} - {"__init__", "spec", "expr"}
+        self.assertEqual(set(sources.kernel_names()), files)
+        for name, spec in exported["kernels"].items():
+            self.assertEqual(spec["name"], name)
+            self.assertRegex(spec["source_sha256"], "^[0-9a-f]{64}$")
+        self.assertEqual(json.dumps(exported), json.dumps(export.export()))
+
+    def test_helpers_are_part_of_a_kernel(self):
+        names = {path.name for path in sources.kernel_sources("sample")}
+        self.assertLessEqual({"sample.py", "philox.py", "select.py", "spec.py"}, names)
+
+    def test_choices(self):
+        spec = sources.load_spec("linear_gemv")
+        sizes = {"n_out": 100, "n_in": 384}
+        given = {"HAS_BIAS": 1, "ROWS": 2}
+        types = {"x_ptr": "fp32", "w_ptr": "fp16", "y_ptr": "fp32", "bias_ptr": "fp16"}
+        constexprs, n_warps, _ = request.choose(spec, "cpu", sizes, given, types)
+        self.assertEqual(constexprs["EVEN_K"], int(384 % constexprs["BLOCK_K"] == 0))
+        self.assertEqual(n_warps, 1)
+        table = {"rows": [
+            {"when": {"n_in": [1, 383]}, "choice": {"BLOCK_K": 8}},
+            {"when": {"n_in": 384, "ROWS": 2}, "choice": {"BLOCK_K": "n_in // 3"}},
+        ]}  # fmt: skip
+        constexprs, _, _ = request.choose(spec, "cpu", sizes, given, types, table)
+        self.assertEqual(constexprs["BLOCK_K"], 128)
+
+    def test_every_tuned_row_names_its_kernel(self):
+        for path in sorted((sources.ROOT / "tuning").glob("*/*.json")):
+            table = json.loads(path.read_text())
+            spec = sources.load_spec(path.stem)
+            self.assertEqual(table["kernel"], spec.name, path)
+            self.assertEqual(table["target"].replace(":", "-"), path.parent.name)
+            for row in table["rows"]:
+                for name in row["when"]:
+                    spec.param(name)
+                self.assertLessEqual(set(row["choice"]), set(spec.default["cpu"]), path)
+
+    def test_attention_reference(self):
+        """The reference of attention against a loop that shares nothing with it."""
+        import numpy as np
+
+        spec = sources.load_spec("attention_decode")
+        case = next(c for c in spec.cases("fp32") if c.name == "window")
+        asked = cases.request_of(spec, case, "cpu")
+        got = cases.expected(spec, case, asked)["out_ptr"]
+        a = cases.arguments(spec, case)
+        dim, block = asked.constexprs["HEAD_DIM"], asked.constexprs["BLOCK_TOKENS"]
+        seq, head = 1, 3
+        context = int(a["context_lens_ptr"][seq])
+        q = a["q_ptr"][seq, head * dim : (head + 1) * dim]
+        weights, values = [], []
+        for j in range(max(0, context - a["window"]), context):
+            page = a["block_tables_ptr"][seq, j // block]
+            kv = head // (a["n_heads"] // a["n_kv_heads"])
+            weights.append(np.exp(float(q @ a["k_cache_ptr"][page, kv, j % block]) * a["scale"]))
+            values.append(a["v_cache_ptr"][page, kv, j % block])
+        want = np.average(values, axis=0, weights=weights)
+        np.testing.assert_allclose(
+            got[seq, head * dim : (head + 1) * dim], want, rtol=1e-4, atol=1e-5
+        )
+
+
+class Bundles(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        spec = sources.load_spec("scale")
+        self.requests = [
+            cases.request_of(spec, case, "cuda:90")
+            for case in spec.cases("fp16")
+            if case.name in ("logits", "widen")
+        ]
+        self.target = driver.Target("cuda:90")
+        self.cache = ObjectCache("cubin", self.folder / "cache")
+
+    def compile(self, requests):
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            rows, failures = driver.compile_all(requests, self.target, jobs=1, cache=self.cache)
+        return rows, failures, said.getvalue()
+
+    def test_key_is_canonical(self):
+        key = self.requests[0].key
+        again = request.Request.parse(json.dumps(json.loads(key), indent=2))
+        self.assertEqual(again.key, key)
+        self.assertNotIn(" ", key)
+
+    def test_refused(self):
+        good = json.loads(self.requests[0].key)
+        for change, words in (
+            ({"kernel": "nothing"}, "no kernel nothing"),
+            ({"args": {**good["args"], "more": "i32"}}, "more"),
+            ({"args": {**good["args"], "alpha": "i32"}}, "alpha is i32"),
+            ({"constexprs": {}}, "constexprs"),
+            ({"options": {"speed": 1}}, "speed"),
+        ):
+            with self.subTest(words):
+                try:
+                    bad = request.Request.parse(json.dumps({**good, **change}))
+                except request.RequestError as error:
+                    self.assertIn(words, str(error))
+                    continue
+                rows, failures, _ = self.compile([bad])
+                self.assertEqual((rows, len(failures)), ([], 1))
+                self.assertIn(words, failures[0][1])
+
+    def test_bundle(self):
+        rows, failures, _ = self.compile(self.requests)
+        self.assertEqual(failures, [])
+        names = {r.key: digest(r, "cuda:90", self.target.compiler, None) for r in self.requests}
+        out = self.folder / "bundle"
+        driver.write_bundle(out, self.target, rows[:1], self.cache, names)
+        driver.write_bundle(out, self.target, rows[1:], self.cache, names)
+        manifest = json.loads((out / "manifest.json").read_text())
+        self.assertEqual({row["key"] for row in manifest["variants"]}, set(names))
+        for row in manifest["variants"]:
+            data = (out / row["object"]).read_bytes()
+            self.assertEqual(data[:4], b"\x7fELF")
+            self.assertEqual(hashlib.sha256(data).hexdigest(), row["object_sha256"])
+            self.assertEqual(row["source_sha256"], sources.source_sha256("scale"))
+            self.assertNotIn(str(sources.ROOT).encode(), data)
+            self.assertEqual([kind for _, kind in row["args"]], ["pointer"] * 2 + ["i64", "fp32"])
+        # A damaged object in the cache is made anew, to the same bytes.
+        name = names[self.requests[0].key]
+        path = self.cache._path(name, "cubin")
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        self.assertIsNone(self.cache.get(name))
+        self.compile(self.requests[:1])
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_command(self):
+        asked = self.folder / "requests.jsonl"
+        bad = json.loads(self.requests[0].key)
+        asked.write_text(self.requests[0].key + "\n" + json.dumps({**bad, "constexprs": {}}) + "\n")
+        argv = ["aot.compile", "--requests", str(asked), "--target", "cuda:90"]
+        argv += ["--out", str(self.folder / "none"), "--jobs", "1", "--progress", "json"]
+        os.environ["XDG_CACHE_HOME"] = str(self.folder)
+        self.addCleanup(os.environ.pop, "XDG_CACHE_HOME")
+        before, sys.argv = sys.argv, argv
+        try:
+            with (
+                contextlib.redirect_stderr(io.StringIO()) as said,
+                contextlib.redirect_stdout(io.StringIO()) as progress,
+            ):
+                code = driver.main()
+        finally:
+            sys.argv = before
+        self.assertEqual(code, 1)
+        self.assertIn("error: scale for cuda:90", said.getvalue())
+        self.assertFalse((self.folder / "none" / "manifest.json").exists())
+        last = json.loads(progress.getvalue().splitlines()[-1])
+        self.assertEqual((last["done"], last["total"]), (2, 2))
+
+
+if __name__ == "__main__":
+    unittest.main()
