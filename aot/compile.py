@@ -20,7 +20,7 @@ from aot import sources
 from aot.cache import ObjectCache, digest, write_atomically
 from aot.request import Request, RequestError
 from aot.targets import cpu, gpu
-from aot.targets.common import CompileError
+from aot.targets.common import CompileError, triton_scratch
 
 SCHEMA = 1
 TARGETS = (*cpu.TARGETS, *gpu.TARGETS)
@@ -163,12 +163,12 @@ def compile_all(
     by_name = dict(zip(names, requests))
     if todo:
         target.prepare()
-        import triton  # noqa: F401  imported here, once: forked workers share it
+        import triton  # noqa: F401  once, here: forked workers share it
 
         n_jobs = min(jobs or len(os.sched_getaffinity(0)), len(todo))
         _worker = (target, cache, keep)
         context = multiprocessing.get_context("fork")
-        with context.Pool(n_jobs, initializer=_ignore_interrupt) as pool:
+        with triton_scratch(), context.Pool(n_jobs, initializer=_ignore_interrupt) as pool:
             for name, row, error in pool.imap_unordered(_work, todo):
                 request = by_name[name]
                 if row is not None:

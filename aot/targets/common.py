@@ -1,5 +1,8 @@
 """What every target does first: a request becomes Triton's own source object."""
 
+import contextlib
+import os
+import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +52,24 @@ def launch_args(spec, request: Request) -> list[list[str]]:
             is_pointer, element, _ = split_type(request.args[param.name])
             rows.append([param.name, "pointer" if is_pointer else element])
     return rows
+
+
+@contextlib.contextmanager
+def triton_scratch():
+    """Around all compiling: nothing is read from or left in the user's own Triton cache, and no
+    source path gets into an object."""
+    with tempfile.TemporaryDirectory(prefix="nereid-triton-", ignore_cleanup_errors=True) as folder:
+        ours = {"TRITON_CACHE_DIR": folder, "TRITON_DISABLE_LINE_INFO": "1"}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 class _NoDriver:

@@ -1,6 +1,5 @@
 """NVIDIA and AMD: Triton's own compilers, with no GPU and no driver present."""
 
-import os
 import re
 import subprocess
 import tempfile
@@ -30,10 +29,6 @@ class Toolchain:
             self.target = GPUTarget("cuda", int(arch), 32)
         else:
             self.target = GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
-        # No source paths in objects; nothing read from or left in the user's own Triton cache.
-        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
-        self._cache = tempfile.TemporaryDirectory(prefix="nereid-triton-")
-        os.environ["TRITON_CACHE_DIR"] = self._cache.name
         common.set_target(self.target)
 
 
