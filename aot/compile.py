@@ -4,6 +4,7 @@ python -m aot.compile --requests FILE --target T --out DIR [--jobs N] [--progres
 """
 
 import argparse
+import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -131,9 +132,17 @@ def _work(job: tuple[str, Request]) -> tuple[str, dict[str, Any] | None, str | N
         return name, None, traceback.format_exc()[-6000:]
 
 
-def _ignore_interrupt() -> None:
+def _start_worker() -> None:
     # The parent ends its workers; a traceback from each would hide its message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # PR_SET_PDEATHSIG: a parent that is killed leaves no worker waiting for it.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _terminate(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def compile_all(
@@ -168,7 +177,7 @@ def compile_all(
         n_jobs = min(jobs or len(os.sched_getaffinity(0)), len(todo))
         _worker = (target, cache, keep)
         context = multiprocessing.get_context("fork")
-        with triton_scratch(), context.Pool(n_jobs, initializer=_ignore_interrupt) as pool:
+        with triton_scratch(), context.Pool(n_jobs, initializer=_start_worker) as pool:
             for name, row, error in pool.imap_unordered(_work, todo):
                 request = by_name[name]
                 if row is not None:
@@ -257,6 +266,7 @@ def main() -> int:
         "--keep", type=Path, help="compile all anew and leave every stage's text here"
     )
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         requests = read_requests(args.requests.read_text().splitlines())
         target = Target(args.target, args.isa, args.ttir)
