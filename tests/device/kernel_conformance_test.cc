@@ -1,0 +1,307 @@
+// Every kernel over its Spec's cases on every backend of this machine, against its numpy reference:
+// the expected outputs come from `python -m aot.cases`, the objects from a bundle, the launch from
+// LaunchTemplate, as in the engine.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "device/registry.h"
+#include "kernel/bundle_source.h"
+#include "kernel/compile_client.h"
+#include "kernel/launch.h"
+#include "kernel/spec.h"
+#include "tensor/tensor.h"
+
+namespace nereid::kernel {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The backends the suite runs on: those of this list that this machine has.
+constexpr const char* kDevices[] = {"cpu"};
+// Written around every buffer, and checked: a kernel that strays is caught even where the numbers
+// are right.
+constexpr std::size_t kGuardBytes = 64;
+constexpr std::byte kGuard{0xa5};
+
+std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
+
+// Another test process may be writing the same folder.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder) {
+    fs::create_directories(folder.parent_path());
+    fd_ = ::open((folder.string() + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    if (fd_ < 0 || ::flock(fd_, LOCK_EX) != 0) throw Error("cannot lock {}", folder.string());
+  }
+  ~FolderLock() { ::close(fd_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+// The folder with the kernel's cases, written anew when the kernel's sources have changed.
+fs::path cases_of(const Spec& spec, const std::string& target) {
+  std::string folder = target;
+  std::replace(folder.begin(), folder.end(), ':', '-');
+  const fs::path dir = fs::path(NEREID_BINARY_DIR) / "kernel_cases" / folder / spec.name;
+  const FolderLock lock(dir);
+  const fs::path stamp = dir / "source_sha256";
+  if (fs::exists(stamp) && read_text_file(stamp) == spec.source_sha256) return dir;
+  fs::remove_all(dir);
+  const CompilerPaths paths = find_compiler(target);
+  const std::string command = fmt::format(
+      "cd {} && {} -m aot.cases --out {} --target {} --kernel {}", quoted(paths.aot_dir),
+      quoted(fs::absolute(paths.python)), quoted(dir), target, spec.name);
+  if (std::system(command.c_str()) != 0) throw Error("failed: {}", command);
+  write_text_file(stamp, spec.source_sha256);
+  return dir;
+}
+
+double element(DType dtype, const std::byte* bytes, std::size_t index) {
+  const auto read = [&](auto value) {
+    std::memcpy(&value, bytes + index * sizeof(value), sizeof(value));
+    return value;
+  };
+  switch (dtype) {
+    case DType::fp32:
+      return read(float{});
+    case DType::fp16:
+      return static_cast<double>(read(_Float16{}));
+    case DType::bf16: {
+      const std::uint32_t bits = std::uint32_t{read(std::uint16_t{})} << 16;
+      float value;
+      std::memcpy(&value, &bits, sizeof(value));
+      return value;
+    }
+    case DType::i64:
+      return static_cast<double>(read(std::int64_t{}));
+    case DType::i32:
+      return read(std::int32_t{});
+    case DType::i16:
+      return read(std::int16_t{});
+    case DType::i8:
+      return read(std::int8_t{});
+    case DType::u8:
+    case DType::i1:
+      return read(std::uint8_t{});
+  }
+  return NAN;
+}
+
+std::string coordinates(const Shape& shape, std::size_t index) {
+  Shape result(shape.size());
+  for (std::size_t axis = shape.size(); axis-- > 0;) {
+    const auto size = static_cast<std::size_t>(std::max<std::int64_t>(1, shape[axis]));
+    result[axis] = static_cast<std::int64_t>(index % size);
+    index /= size;
+  }
+  return shape_text(result);
+}
+
+struct Argument {
+  std::string name;
+  std::string role;
+  DType dtype = DType::fp32;
+  Shape shape;
+  std::vector<std::byte> before;  // with guards; empty for a null pointer
+  std::vector<std::byte> expected;
+  double tolerance = 0;
+  device::Buffer buffer;
+
+  std::size_t n_bytes() const { return before.size() - 2 * kGuardBytes; }
+};
+
+std::vector<std::byte> read_bytes(const fs::path& path) {
+  const MappedFile file(path);
+  return {file.bytes().begin(), file.bytes().end()};
+}
+
+// A floating number of any size, a whole number, or the names numpy gives what JSON cannot hold.
+double number(const Json& value) {
+  if (value.is_string()) return std::stod(value.get<std::string>());
+  return value.get<double>();
+}
+
+// Compares one output, prints the largest errors, and fails with the worst element's place and
+// values.
+void compare(const std::string& what, const Argument& arg, const std::vector<std::byte>& got) {
+  ASSERT_EQ(arg.expected.size(), arg.n_bytes()) << what;
+  const std::size_t n = arg.expected.size() / dtype_size_bytes(arg.dtype);
+  double worst = 0, max_abs = 0, max_rel = 0;
+  std::size_t worst_index = 0, n_bad = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double ref = element(arg.dtype, arg.expected.data(), i);
+    const double out = element(arg.dtype, got.data() + kGuardBytes, i);
+    if ((std::isnan(ref) && std::isnan(out)) || ref == out) continue;
+    const double error = std::abs(out - ref);
+    const double relative = error / (1 + std::abs(ref));
+    // Not "relative <= tolerance": a NaN must count.
+    const bool is_bad = !(relative <= arg.tolerance);
+    n_bad += is_bad;
+    max_abs = std::max(max_abs, std::isnan(error) ? INFINITY : error);
+    if (ref != 0) max_rel = std::max(max_rel, error / std::abs(ref));
+    const double badness = std::isnan(relative) ? INFINITY : relative;
+    if (badness > worst) {
+      worst = badness;
+      worst_index = i;
+    }
+  }
+  fmt::print("  {}: max abs {:.3g}, max rel {:.3g}\n", what, max_abs, max_rel);
+  if (n_bad == 0) return;
+  ADD_FAILURE() << fmt::format(
+      "{}: {} of {} elements off by more than {} * (1 + |reference|); the worst at {}: got {}, "
+      "reference {}",
+      what, n_bad, n, arg.tolerance, coordinates(arg.shape, worst_index),
+      element(arg.dtype, got.data() + kGuardBytes, worst_index),
+      element(arg.dtype, arg.expected.data(), worst_index));
+}
+
+class Case {
+ public:
+  Case(fs::path dir, const Spec& spec) : dir_(std::move(dir)), spec_(spec) {
+    json_ = read_json_file(dir_ / "case.json");
+    const Json request = json_field<Json>(json_, "request", dir_.string());
+    request_ = KernelRequest::from_key(request.dump(), dir_.string());
+  }
+
+  const KernelRequest& request() const { return request_; }
+
+  void run(device::Device& device, Bundle& bundle) {
+    const std::string name = spec_.name + "/" + dir_.filename().string();
+    const Variant* variant = bundle.find(request_.key());
+    ASSERT_NE(variant, nullptr) << name;
+    LaunchTemplate launch(*variant, device.load(bundle.image(*variant)));
+    // Sizes that steps set go the way steps set them.
+    std::vector<std::int64_t> symbols;
+    std::vector<Argument> pointers;
+    for (const auto& row : json_.at("args")) {
+      const int index = launch.arg(row.at("name").get<std::string>());
+      ASSERT_GE(index, 0) << name << ": " << row.dump();
+      if (launch.arg_type(index) == device::ArgType::pointer) {
+        pointers.push_back(load_pointer(row, device));
+        const device::Address address = pointers.back().buffer.address();
+        launch.set_pointer(index, address == 0 ? 0 : address + kGuardBytes);
+      } else if (launch.arg_type(index) >= device::ArgType::fp16) {
+        launch.set_float(index, number(row.at("value")));
+      } else {
+        const auto value = row.at("value").get<std::int64_t>();
+        const Param* param = spec_.find_param(launch.arg_name(index));
+        ASSERT_NE(param, nullptr) << name;
+        if (param->is_step) {
+          launch.set_int(index, SizeValue::symbol_times(static_cast<int>(symbols.size())));
+          symbols.push_back(value);
+        } else {
+          launch.set_int(index, SizeValue::of(value));
+        }
+      }
+    }
+    launch.finish();
+    launch.update(symbols);
+    const auto grid = json_.at("grid").get<std::array<std::uint32_t, 3>>();
+    EXPECT_EQ(launch.grid().x, grid[0]) << name;
+    EXPECT_EQ(launch.grid().y, grid[1]) << name;
+    EXPECT_EQ(launch.grid().z, grid[2]) << name;
+    if (!launch.is_empty()) device.launch(launch.launch());
+    device.synchronize();
+    for (const auto& arg : pointers) check(name, arg, device);
+  }
+
+ private:
+  Argument load_pointer(const Json& row, device::Device& device) const {
+    Argument arg;
+    arg.name = row.at("name").get<std::string>();
+    arg.role = row.at("role").get<std::string>();
+    if (!row.contains("file")) return arg;
+    arg.dtype = dtype_from_name(row.at("dtype").get<std::string>()).value();
+    arg.shape = row.at("shape").get<Shape>();
+    const auto bytes = read_bytes(dir_ / row.at("file").get<std::string>());
+    arg.before.assign(bytes.size() + 2 * kGuardBytes, kGuard);
+    std::copy(bytes.begin(), bytes.end(), arg.before.begin() + kGuardBytes);
+    arg.buffer = device.allocate(arg.before.size(), arg.name);
+    device.upload(arg.buffer.address(), arg.before);
+    if (row.contains("expected")) {
+      arg.expected = read_bytes(dir_ / row.at("expected").get<std::string>());
+      arg.tolerance = row.at("tolerance").get<double>();
+    }
+    return arg;
+  }
+
+  void check(const std::string& name, const Argument& arg, device::Device& device) const {
+    if (arg.before.empty()) return;
+    const std::string what = name + " " + arg.name;
+    std::vector<std::byte> after(arg.before.size());
+    device.download(after, arg.buffer.address());
+    const auto is_guard = [](std::byte byte) { return byte == kGuard; };
+    EXPECT_TRUE(std::all_of(after.begin(), after.begin() + kGuardBytes, is_guard))
+        << what << ": written before its beginning";
+    EXPECT_TRUE(std::all_of(after.end() - kGuardBytes, after.end(), is_guard))
+        << what << ": written past its end";
+    if (arg.role == "in") {
+      EXPECT_TRUE(after == arg.before) << what << ": an input was written to";
+    }
+    if (!arg.expected.empty()) compare(what, arg, after);
+  }
+
+  fs::path dir_;
+  const Spec& spec_;
+  Json json_;
+  KernelRequest request_;
+};
+
+class KernelConformance : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(KernelConformance, MatchesItsReference) {
+  const auto& [device_name, kernel] = GetParam();
+#ifdef NEREID_TTIR
+  ::setenv("NEREID_TTIR", NEREID_TTIR, 0);
+#endif
+  const SpecTable specs = SpecTable::builtin();
+  const Spec& spec = specs.get(kernel);
+  const auto device = device::open_device({device_name, 0});
+  const std::string& target = device->info().target;
+
+  std::vector<Case> cases;
+  for (const auto& entry : fs::directory_iterator(cases_of(spec, target) / kernel))
+    cases.emplace_back(entry.path(), spec);
+  ASSERT_FALSE(cases.empty());
+  std::vector<KernelRequest> requests;
+  for (const auto& each : cases) requests.push_back(each.request());
+  Bundle bundle = find_bundle(specs, target, device->info().isa, requests, {});
+  for (auto& each : cases) each.run(*device, bundle);
+  RecordProperty("cases", static_cast<int>(cases.size()));
+}
+
+std::vector<std::string> kernels() {
+  std::vector<std::string> names;
+  const SpecTable specs = SpecTable::builtin();
+  for (const auto& [name, spec] : specs.specs()) names.push_back(name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Devices, KernelConformance,
+    testing::Combine(testing::ValuesIn(std::vector<std::string>(std::begin(kDevices),
+                                                                std::end(kDevices))),
+                     testing::ValuesIn(kernels())),
+    [](const auto& row) { return std::get<0>(row.param) + "_" + std::get<1>(row.param); });
+
+}  // namespace
+}  // namespace nereid::kernel
