@@ -47,40 +47,17 @@ constexpr std::array<Family, 5> kFamilies{{
 
 // Fields that say nothing of what a forward pass computes: names and versions, training, defaults
 // of generation, switches of the library that wrote the file.
-constexpr std::array<std::string_view, 34> kHarmlessFields{"_attn_implementation",
-                                                           "_attn_implementation_autoset",
-                                                           "_name_or_path",
-                                                           "attention_dropout",
-                                                           "attn_implementation",
-                                                           "attn_pdrop",
-                                                           "do_sample",
-                                                           "embd_pdrop",
-                                                           "hidden_dropout",
-                                                           "id2label",
-                                                           "initializer_range",
-                                                           "is_llama_config",
-                                                           "label2id",
-                                                           "max_length",
-                                                           "max_sequence_length",
-                                                           "model_type",
-                                                           "num_beams",
-                                                           "num_return_sequences",
-                                                           "pad_token_id",
-                                                           "pretraining_tp",
-                                                           "repetition_penalty",
-                                                           "resid_pdrop",
-                                                           "return_dict",
-                                                           "temperature",
-                                                           "tokenizer_class",
-                                                           "top_k",
-                                                           "top_p",
-                                                           "transformers_version",
-                                                           "typical_p",
-                                                           "unk_token_id",
-                                                           "unsloth_fixed",
-                                                           "unsloth_version",
-                                                           "use_cache",
-                                                           "use_return_dict"};
+// clang-format off
+constexpr std::string_view kHarmlessFields[] = {
+    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attention_dropout",
+    "attn_implementation", "attn_pdrop", "do_sample", "embd_pdrop", "hidden_dropout", "id2label",
+    "initializer_range", "is_llama_config", "label2id", "max_length", "max_sequence_length",
+    "model_type", "num_beams", "num_return_sequences", "pad_token_id", "pretraining_tp",
+    "repetition_penalty", "resid_pdrop", "return_dict", "temperature", "tokenizer_class", "top_k",
+    "top_p", "transformers_version", "typical_p", "unk_token_id", "unsloth_fixed",
+    "unsloth_version", "use_cache", "use_return_dict",
+};
+// clang-format on
 
 // Fields that change nothing at this value and are refused at any other.
 struct NeutralField {
@@ -209,8 +186,14 @@ void read_neutral(ConfigFields& fields, const NeutralField& neutral) {
     fields.fail(neutral.name, *value, fmt::format("{}; nothing else is supported", neutral.value));
 }
 
+std::optional<double> theta_if(ConfigFields& fields) {
+  const auto theta = fields.number_if("rope_theta");
+  if (theta && *theta < 1.0) fields.fail("rope_theta", *theta, "1 or more");
+  return theta;
+}
+
 void read_rope(ConfigFields& fields, const std::string& where, RopeConfig& config) {
-  if (const auto theta = fields.number_if("rope_theta")) config.theta = *theta;
+  if (const auto theta = theta_if(fields)) config.theta = *theta;
   const Json* new_form = fields.find("rope_parameters");
   const Json* old_form = fields.find("rope_scaling");
   if (new_form != nullptr && old_form != nullptr && *new_form != *old_form)
@@ -220,7 +203,7 @@ void read_rope(ConfigFields& fields, const std::string& where, RopeConfig& confi
   ConfigFields rope(*form, where, new_form != nullptr ? "rope_parameters." : "rope_scaling.");
   config.type = rope_type_of(rope);
   const bool has_outer_theta = fields.find("rope_theta") != nullptr;
-  if (const auto theta = rope.number_if("rope_theta")) {
+  if (const auto theta = theta_if(rope)) {
     if (has_outer_theta && *theta != config.theta)
       rope.fail("rope_theta", *theta, fmt::format("the same as rope_theta = {}", config.theta));
     config.theta = *theta;

@@ -1,0 +1,426 @@
+#include "model/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "base/mapped_file.h"
+
+namespace nereid::model {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const std::filesystem::path kSource = NEREID_SOURCE_DIR;
+
+ModelConfig fixture(const std::string& name) {
+  return ModelConfig::load(kSource / "tests/fixtures" / name);
+}
+
+Json fixture_json(const std::string& name) {
+  return read_json_file(kSource / "tests/fixtures" / name / "config.json");
+}
+
+ModelConfig parse(const Json& json) { return ModelConfig::parse(json, Json(), "config.json"); }
+
+// A field set (or, with a discarded value, removed) in a fixture's config.
+Json changed(const std::string& name, const std::string& field, const Json& value) {
+  Json json = fixture_json(name);
+  json[field] = value;
+  return json;
+}
+
+Json without(const std::string& name, const std::string& field) {
+  Json json = fixture_json(name);
+  json.erase(field);
+  return json;
+}
+
+std::string error_of(const Json& json) {
+  try {
+    parse(json);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Config, ReadsSizes) {
+  const auto config = fixture("llama3");
+  EXPECT_EQ(config.architecture, "LlamaForCausalLM");
+  EXPECT_EQ(config.vocab_size, 512);
+  EXPECT_EQ(config.hidden_size, 128);
+  EXPECT_EQ(config.n_layers, 2);
+  EXPECT_EQ(config.n_heads, 4);
+  EXPECT_EQ(config.n_kv_heads, 2);
+  EXPECT_EQ(config.head_dim, 64);
+  EXPECT_EQ(config.intermediate_size, 256);
+  EXPECT_EQ(config.max_context_tokens, 512);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.dtype, DType::fp16);
+  EXPECT_EQ(config.bos_token_id, 1);
+  EXPECT_THAT(config.eos_ids, ElementsAre(2));
+  EXPECT_EQ(config.rope, RopeConfig{});
+  EXPECT_EQ(config.attention_scale(), 0.125);
+  EXPECT_FALSE(config.tie_word_embeddings);
+}
+
+TEST(Config, FamiliesDifferInTheirFacts) {
+  struct Row {
+    const char* name;
+    bool qkv_bias, o_bias, mlp_bias, qk_norm, tied;
+    std::int64_t window;
+  };
+  for (const Row& row : {Row{"llama3", false, false, false, false, false, 0},
+                         Row{"llama31_rope", false, false, false, false, false, 0},
+                         Row{"granite_code", true, true, true, false, true, 0},
+                         Row{"granite3", false, false, false, false, true, 0},
+                         Row{"mistral_swa", false, false, false, false, false, 16},
+                         Row{"qwen2", true, false, false, false, true, 0},
+                         Row{"qwen3", false, false, false, true, false, 0}}) {
+    SCOPED_TRACE(row.name);
+    const auto config = fixture(row.name);
+    EXPECT_EQ(config.attention_bias, row.qkv_bias);
+    EXPECT_EQ(config.attention_out_bias, row.o_bias);
+    EXPECT_EQ(config.mlp_bias, row.mlp_bias);
+    EXPECT_EQ(config.qk_norm, row.qk_norm);
+    EXPECT_EQ(config.tie_word_embeddings, row.tied);
+    EXPECT_EQ(config.layer_window(0), row.window);
+    EXPECT_EQ(config.layer_window(1), row.window);
+  }
+}
+
+TEST(Config, GraniteMultipliers) {
+  const auto config = fixture("granite3");
+  EXPECT_EQ(config.embedding_multiplier, 12.0);
+  EXPECT_EQ(config.residual_multiplier, 0.22);
+  EXPECT_EQ(config.logits_scaling, 8.0);
+  EXPECT_EQ(config.attention_scale(), 0.0156);
+  // In another family they would be ignored, so they must be neutral.
+  EXPECT_EQ(parse(changed("llama3", "embedding_multiplier", 1.0)).embedding_multiplier, 1.0);
+  EXPECT_THAT(error_of(changed("llama3", "embedding_multiplier", 12.0)),
+              HasSubstr("field \"embedding_multiplier\" = 12.0: expected 1"));
+}
+
+TEST(Config, ShippedConfigsLoad) {
+  for (const auto& folder : std::filesystem::directory_iterator(kSource / "configs")) {
+    SCOPED_TRACE(folder.path());
+    EXPECT_NO_THROW(ModelConfig::load(folder.path()));
+  }
+  const auto demo = ModelConfig::load(kSource / "models/demo");
+  EXPECT_EQ(demo.n_layers, 8);
+  EXPECT_THAT(demo.eos_ids, ElementsAre(8184));
+}
+
+TEST(Config, OldAndNewFormsSayTheSame) {
+  Json json = fixture_json("llama31_rope");
+  const RopeConfig expected{.type = RopeType::llama3,
+                            .theta = 500000.0,
+                            .factor = 8.0,
+                            .low_freq_factor = 1.0,
+                            .high_freq_factor = 4.0,
+                            .original_max_position = 64};
+  EXPECT_EQ(parse(json).rope, expected);
+  json["rope_scaling"] = json["rope_parameters"];
+  json.erase("rope_parameters");
+  json["rope_scaling"].erase("rope_theta");
+  json["rope_theta"] = 500000;
+  EXPECT_EQ(parse(json).rope, expected);
+  json["rope_scaling"]["type"] = json["rope_scaling"]["rope_type"];
+  EXPECT_EQ(parse(json).rope, expected);
+  json["rope_scaling"].erase("rope_type");
+  EXPECT_EQ(parse(json).rope, expected);
+
+  json = without("llama3", "rope_parameters");
+  EXPECT_EQ(parse(json).rope, RopeConfig{});
+  json["rope_scaling"] = {{"type", "linear"}, {"factor", 2.5}};
+  EXPECT_EQ(parse(json).rope, (RopeConfig{.type = RopeType::linear, .factor = 2.5}));
+
+  json = without("llama3", "dtype");
+  EXPECT_EQ(parse(json).dtype, DType::fp32);
+  json["torch_dtype"] = "bfloat16";
+  EXPECT_EQ(parse(json).dtype, DType::bf16);
+}
+
+TEST(Config, AbsentHeadCounts) {
+  EXPECT_EQ(parse(without("llama3", "num_key_value_heads")).n_kv_heads, 4);
+  EXPECT_EQ(parse(without("llama3", "head_dim")).head_dim, 32);
+  EXPECT_THAT(error_of(without("mistral_swa", "num_key_value_heads")),
+              HasSubstr("\"num_key_value_heads\" is missing"));
+  EXPECT_THAT(error_of(without("qwen3", "head_dim")), HasSubstr("\"head_dim\" is missing"));
+}
+
+TEST(Config, SlidingWindows) {
+  EXPECT_EQ(parse(changed("mistral_swa", "sliding_window", nullptr)).layer_window(0), 0);
+  // Larger than the context of 512: no window at all.
+  EXPECT_EQ(parse(changed("mistral_swa", "sliding_window", 512)).layer_window(0), 0);
+  EXPECT_EQ(parse(changed("mistral_swa", "sliding_window", 511)).layer_window(0), 511);
+  Json json = without("mistral_swa", "sliding_window");
+  json["max_position_embeddings"] = 32768;
+  EXPECT_EQ(parse(json).layer_window(0), 4096);
+
+  json = fixture_json("qwen2");
+  json["sliding_window"] = 100;
+  EXPECT_EQ(parse(json).layer_window(1), 0);  // not used
+  json["use_sliding_window"] = true;
+  json["max_window_layers"] = 1;
+  EXPECT_EQ(parse(json).layer_window(1), 0);  // layer_types decide
+  json["layer_types"] = {"sliding_attention", "full_attention"};
+  EXPECT_EQ(parse(json).layer_window(0), 100);
+  EXPECT_EQ(parse(json).layer_window(1), 0);
+  json.erase("layer_types");
+  EXPECT_EQ(parse(json).layer_window(0), 0);
+  EXPECT_EQ(parse(json).layer_window(1), 100);
+
+  EXPECT_THAT(error_of(changed("qwen2", "layer_types", {"full_attention", "sliding_attention"})),
+              HasSubstr("since there is no sliding_window"));
+  EXPECT_THAT(error_of(changed("qwen2", "layer_types", {"full_attention"})),
+              HasSubstr("expected a list of 2 layers"));
+  EXPECT_THAT(error_of(changed("qwen3", "layer_types", {"full_attention", "linear_attention"})),
+              HasSubstr("\"linear_attention\""));
+  EXPECT_THAT(error_of(changed("llama3", "sliding_window", 4096)),
+              HasSubstr("\"sliding_window\" = 4096 is not supported"));
+}
+
+TEST(Config, EosIdsOfBothFiles) {
+  const Json json = changed("llama3", "eos_token_id", {7, 3});
+  EXPECT_THAT(ModelConfig::parse(json, {{"eos_token_id", {3, 5}}}, "c").eos_ids,
+              ElementsAre(3, 5, 7));
+  EXPECT_THAT(ModelConfig::parse(json, {{"eos_token_id", 9}, {"top_k", 5}}, "c").eos_ids,
+              ElementsAre(3, 7, 9));
+  EXPECT_TRUE(parse(changed("llama3", "eos_token_id", nullptr)).eos_ids.empty());
+  EXPECT_THAT(error_of(changed("llama3", "eos_token_id", "</s>")), HasSubstr("eos_token_id"));
+  EXPECT_THAT(error_of(changed("llama3", "eos_token_id", {1, -1})), HasSubstr("= -1"));
+}
+
+TEST(Config, UnknownFieldsAreRefusedUnlessTheyAreOff) {
+  EXPECT_THAT(error_of(changed("llama3", "attn_logit_softcapping", 50.0)),
+              AllOf(HasSubstr("config.json"),
+                    HasSubstr("\"attn_logit_softcapping\" = 50.0 is not supported")));
+  EXPECT_THAT(error_of(changed("llama3", "quantization_config", {{"bits", 4}})),
+              HasSubstr("\"quantization_config\" = {\"bits\":4} is not supported"));
+  for (const Json& off : {Json(), Json(false), Json(0), Json(0.0), Json(""), Json::array()})
+    EXPECT_EQ(error_of(changed("llama3", "attn_logit_softcapping", off)), "no error");
+  EXPECT_EQ(error_of(changed("llama3", "transformers_version", "9")), "no error");
+}
+
+TEST(Config, RefusesWhatItCannotRun) {
+  struct Row {
+    const char* field;
+    Json value;
+    const char* message;
+  };
+  const std::vector<Row> rows{
+      {"architectures", {"GPT2LMHeadModel"}, "[\"GPT2LMHeadModel\"]: expected one of \"Llama"},
+      {"architectures", "LlamaForCausalLM", "expected one of"},
+      {"architectures", nullptr, "\"architectures\" is missing"},
+      {"hidden_size", nullptr, "\"hidden_size\" is missing"},
+      {"hidden_size", 128.5, "\"hidden_size\" = 128.5: expected an integer from 1"},
+      {"hidden_size", true, "expected an integer"},
+      {"hidden_size", -1, "expected an integer from 1"},
+      {"hidden_size", 4294967296, "expected an integer from 1 to 2147483647"},
+      {"hidden_size", 18446744073709551615u, "expected an integer"},
+      {"num_hidden_layers", 1025, "from 1 to 1024"},
+      {"num_key_value_heads", 3, "a divisor of num_attention_heads = 4"},
+      {"num_key_value_heads", 8, "from 1 to 4"},
+      {"num_attention_heads", 1073741824, "expected at most"},
+      {"head_dim", 63, "an even number"},
+      {"head_dim", 1073741824, "from 2 to 512"},
+      {"hidden_act", "gelu", "\"hidden_act\" = \"gelu\": expected \"silu\""},
+      {"rms_norm_eps", 0, "a number above 0"},
+      {"rms_norm_eps", "1e-5", "a number above 0"},
+      {"tie_word_embeddings", 1, "true or false"},
+      {"dtype", "float8_e4m3fn", "\"float8_e4m3fn\": expected \"float16\""},
+      {"torch_dtype", "bfloat16", "the same as dtype = \"float16\""},
+      {"partial_rotary_factor", 0.5, "\"partial_rotary_factor\" = 0.5: expected 1"},
+      {"rope_theta", 5000.0, "\"rope_parameters.rope_theta\" = 10000.0: expected the same"},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}, "the same as rope_parameters"},
+      {"rope_parameters", 7, "expected a JSON object as \"rope_parameters\", got 7"},
+      {"rope_parameters", {{"rope_type", "yarn"}}, "\"rope_parameters.rope_type\" = \"yarn\""},
+      {"rope_parameters", {{"type", "dynamic"}}, "\"rope_parameters.type\" = \"dynamic\""},
+      {"rope_parameters", {{"rope_type", "longrope"}}, "the engine implements no other"},
+      {"rope_parameters", {{"rope_type", "linear"}}, "\"rope_parameters.factor\" is missing"},
+      {"rope_parameters", {{"rope_type", "linear"}, {"factor", 0.5}}, "1 or more"},
+      {"rope_parameters",
+       {{"rope_type", "linear"}, {"factor", 2}, {"mscale", 0.7}},
+       "\"rope_parameters.mscale\" = 0.7 is not supported"},
+      {"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}, "is not supported"},
+      {"rope_parameters",
+       {{"rope_type", "llama3"},
+        {"factor", 8},
+        {"low_freq_factor", 4},
+        {"high_freq_factor", 4},
+        {"original_max_position_embeddings", 64}},
+       "more than low_freq_factor"},
+  };
+  for (const Row& row : rows)
+    EXPECT_THAT(error_of(changed("llama3", row.field, row.value)), HasSubstr(row.message))
+        << row.field << " = " << row.value;
+  EXPECT_THAT(error_of(Json::array()), HasSubstr("expected a JSON object"));
+}
+
+TEST(Config, FolderWithoutConfig) {
+  try {
+    ModelConfig::load(kSource / "tests");
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("expected a Hugging Face snapshot directory"));
+  }
+}
+
+// Bytes of a real config changed at random, and fields set to values that parsers stumble over.
+TEST(Config, HostileFilesAreErrorsOrSane) {
+  std::mt19937 random(11);
+  const std::vector<Json> values{nullptr,
+                                 true,
+                                 -1,
+                                 0,
+                                 1,
+                                 3,
+                                 1e300,
+                                 0.5,
+                                 2147483648,
+                                 18446744073709551615u,
+                                 "",
+                                 "x",
+                                 Json::array(),
+                                 Json::object(),
+                                 {1, 2},
+                                 {{"rope_type", "llama3"}}};
+  const std::vector<Json> originals{fixture_json("llama31_rope"), fixture_json("qwen2"),
+                                    fixture_json("mistral_swa"), fixture_json("granite3")};
+  int n_accepted = 0;
+  for (int run = 0; run < 6000; ++run) {
+    Json json = originals[random() % originals.size()];
+    std::string text;
+    if (run % 2 == 0) {
+      for (int i = 0; i < 3; ++i) {
+        auto& object = random() % 4 == 0 ? json["rope_parameters"] : json;
+        if (!object.is_object() || object.empty()) continue;
+        auto it = object.begin();
+        std::advance(it, random() % object.size());
+        *it = values[random() % values.size()];
+      }
+      text = json.dump();
+    } else {
+      text = json.dump();
+      for (std::uint32_t i = random() % 4; i < 4; ++i)
+        text[random() % text.size()] =
+            char(random() % 3 ? "0123456789,:{}[]\"-eE.tf"[random() % 22] : random() % 256);
+      if (random() % 8 == 0) text.resize(random() % text.size());
+    }
+    try {
+      const auto config = ModelConfig::parse(parse_json(text, "fuzz"), Json(), "fuzz");
+      n_accepted += 1;
+      ASSERT_EQ(config.n_heads % config.n_kv_heads, 0) << text;
+      ASSERT_EQ(config.head_dim % 2, 0) << text;
+      ASSERT_LE(config.head_dim, 512) << text;
+      ASSERT_EQ(std::int64_t(config.layer_windows.size()), config.n_layers) << text;
+      ASSERT_TRUE(std::isfinite(config.attention_scale())) << text;
+      for (const float f : rope_inv_freq(config.rope, config.head_dim))
+        ASSERT_TRUE(std::isfinite(f)) << text;
+    } catch (const Error&) {
+    }
+  }
+  EXPECT_GT(n_accepted, 100);
+  EXPECT_LT(n_accepted, 5000);
+}
+
+// Reference tables: the formulas of Hugging Face's modeling_rope_utils.py, evaluated in Python.
+void expect_table(const std::vector<float>& table, const std::vector<double>& expected) {
+  ASSERT_EQ(table.size(), expected.size());
+  for (std::size_t i = 0; i < table.size(); ++i)
+    EXPECT_NEAR(table[i], expected[i], 2e-7 * expected[i]) << i;
+}
+
+TEST(Rope, Default) {
+  const auto table = rope_inv_freq(RopeConfig{}, 64);
+  ASSERT_EQ(table.size(), 32u);
+  EXPECT_EQ(table[0], 1.0F);
+  EXPECT_FLOAT_EQ(table[1], 0.749894209F);
+  EXPECT_FLOAT_EQ(table[15], 0.0133352143F);
+  EXPECT_FLOAT_EQ(table[31], 0.000133352143F);
+}
+
+TEST(Rope, Linear) {
+  expect_table(rope_inv_freq({.type = RopeType::linear, .factor = 4.0}, 8),
+               {0.25, 0.025, 0.0025, 0.00025});
+}
+
+TEST(Rope, Llama3AsInTheFixture) {
+  expect_table(rope_inv_freq(fixture("llama31_rope").rope, 64), {1,
+                                                                 0.663601238,
+                                                                 0.440366603,
+                                                                 0.205000948,
+                                                                 0.0794030092,
+                                                                 0.0277513879,
+                                                                 0.0106746375,
+                                                                 0.00708370268,
+                                                                 0.00470075387,
+                                                                 0.00311942608,
+                                                                 0.00207005501,
+                                                                 0.00137369107,
+                                                                 0.000911583092,
+                                                                 0.000604927668,
+                                                                 0.000401430749,
+                                                                 0.000266389942,
+                                                                 0.000176776695,
+                                                                 0.000117309234,
+                                                                 7.78465527e-05,
+                                                                 5.16590687e-05,
+                                                                 3.4281022e-05,
+                                                                 2.27489286e-05,
+                                                                 1.50962172e-05,
+                                                                 1.00178684e-05,
+                                                                 6.64786987e-06,
+                                                                 4.41153467e-06,
+                                                                 2.92749987e-06,
+                                                                 1.94269254e-06,
+                                                                 1.28917317e-06,
+                                                                 8.55496913e-07,
+                                                                 5.6770881e-07,
+                                                                 3.76732269e-07});
+}
+
+TEST(Rope, Llama3AsInLlama32) {
+  expect_table(rope_inv_freq(ModelConfig::load(kSource / "configs/llama3.2-1b").rope, 64),
+               {1,
+                0.663601238,
+                0.440366603,
+                0.292227823,
+                0.193922745,
+                0.128687373,
+                0.0853971003,
+                0.0566696214,
+                0.0376060309,
+                0.0249554087,
+                0.0165604401,
+                0.0109895285,
+                0.00729266474,
+                0.00483942135,
+                0.00321144599,
+                0.00129054793,
+                0.000429556797,
+                9.7082878e-05,
+                1.94616382e-05,
+                1.29147672e-05,
+                8.57025549e-06,
+                5.68723215e-06,
+                3.77405429e-06,
+                2.5044671e-06,
+                1.66196747e-06,
+                1.10288367e-06,
+                7.31874968e-07,
+                4.85673134e-07,
+                3.22293293e-07,
+                2.13874228e-07,
+                1.41927203e-07,
+                9.41830673e-08});
+}
+
+}  // namespace
+}  // namespace nereid::model
