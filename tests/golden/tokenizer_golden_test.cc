@@ -1,4 +1,5 @@
-// What Hugging Face's tokenizers gives, string by string: for the demo model and for small tokenizers of every kind.
+// What Hugging Face's tokenizers gives, string by string: for the demo model and for small
+// tokenizers of every kind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,8 +39,7 @@ TEST(TokenizerGolden, DemoModel) {
 class SmallTokenizer : public testing::TestWithParam<const char*> {};
 
 TEST_P(SmallTokenizer, AgreesWithHuggingFace) {
-  const auto path =
-      kSource / "tests/golden/tokenizers" / (std::string(GetParam()) + ".json");
+  const auto path = kSource / "tests/golden/tokenizers" / (std::string(GetParam()) + ".json");
   const Json golden = read_json_file(path);
   const auto tokenizer = Tokenizer::parse(golden["tokenizer"].dump(), path.string());
   ASSERT_GE(golden["cases"].size(), 30U);
