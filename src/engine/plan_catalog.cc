@@ -64,6 +64,14 @@ PlanCatalog::PlanCatalog(const model::ModelConfig& config, std::string target,
   }
 }
 
+model::ModelConfig PlanCatalog::representative(const model::ModelConfig& config) {
+  model::ModelConfig reduced = config;
+  const std::set<std::int64_t> windows(config.layer_windows.begin(), config.layer_windows.end());
+  reduced.layer_windows.assign(windows.begin(), windows.end());
+  reduced.n_layers = static_cast<std::int64_t>(windows.size());
+  return reduced;
+}
+
 const graph::Graph& PlanCatalog::graph(model::Tail tail) const {
   return graphs_[static_cast<std::size_t>(tail)];
 }
