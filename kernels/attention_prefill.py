@@ -30,6 +30,67 @@ from kernels.spec import (
 
 
 @triton.jit
+def attend(
+    state,
+    q,
+    q_pos,
+    pages,
+    begin,
+    end,
+    context,
+    reach,
+    scale,
+    softcap,
+    MASKED: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One query tile over the keys from begin to end, added to the running softmax (largest score,
+    sum, weighted values). MASKED: some row may not see some key."""
+    LOG2E: tl.constexpr = 1.4426950408889634
+    largest, total, acc = state
+    k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
+    offs_n = tl.arange(0, BLOCK_N)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_d = offs_d[None, :] < HEAD_DIM
+    kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
+    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    for start in range(begin, end, BLOCK_N):
+        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+        k_at = k_cache_ptr + page + kv_at
+        v_at = v_cache_ptr + page + kv_at
+        k_pos = start + offs_n
+        if MASKED:
+            mask_n = k_pos[:, None] < context
+            mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d
+            k = tl.load(k_at, mask=mask, other=0.0)
+            v = tl.load(v_at, mask=mask, other=0.0)
+        elif BLOCK_D == HEAD_DIM:
+            k = tl.load(k_at)
+            v = tl.load(v_at)
+        else:
+            k = tl.load(k_at, mask=mask_d, other=0.0)
+            v = tl.load(v_at, mask=mask_d, other=0.0)
+        score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
+        if HAS_SOFTCAP:
+            score = soft_cap(score, softcap) * LOG2E
+        if MASKED:
+            distance = q_pos[:, None] - k_pos[None, :]
+            score = tl.where((distance >= 0) & (distance < reach), score, -1e30)
+        new_largest = tl.maximum(largest, tl.max(score, axis=1))
+        p = tl.exp2(score - new_largest[:, None])
+        shrink = tl.exp2(largest - new_largest)
+        total = total * shrink + tl.sum(p, axis=1)
+        acc = acc * shrink[:, None]
+        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
+        largest = new_largest
+    return largest, total, acc
+
+
+@triton.jit
 def attention_prefill(
     out_ptr,
     q_ptr,
@@ -55,7 +116,6 @@ def attention_prefill(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    LOG2E: tl.constexpr = 1.4426950408889634
     first = tl.program_id(0) * BLOCK_M
     head = tl.program_id(1)
     seq = tl.program_id(2)
@@ -67,7 +127,6 @@ def attention_prefill(
     block_table = block_tables_ptr + seq.to(tl.int64) * max_blocks
 
     offs_m = first + tl.arange(0, BLOCK_M)
-    offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
     mask_m = offs_m[:, None] < q_len
     mask_d = offs_d[None, :] < HEAD_DIM
@@ -77,42 +136,34 @@ def attention_prefill(
         q = tl.load(q_at, mask=mask_m, other=0.0)
     else:
         q = tl.load(q_at, mask=mask_m & mask_d, other=0.0)
-    kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
     q_pos = before + offs_m
 
-    # Keys from the first query's window to the last query of this tile.
+    # Keys from the first query's window to the last query of this tile. Between, those that every
+    # row sees need no mask; with a window there are none such.
     end = tl.minimum(context, before + first + BLOCK_M)
     end = tl.where(first < q_len, end, 0)
     begin = tl.maximum(before + first - window + 1, 0) // BLOCK_N * BLOCK_N
     begin = tl.where(window > 0, begin, 0)
+    middle = tl.minimum(before + first + 1, end) // BLOCK_N * BLOCK_N
+    middle = tl.where(window > 0, begin, middle)
     reach = tl.where(window > 0, window, 0x7FFFFFFF)
 
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
     # Finite: a row may see nothing in its first tile; what it adds there is scaled away later.
     largest = tl.full((BLOCK_M,), -1e30, tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    for start in range(begin, end, BLOCK_N):
-        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
-        k_pos = start + offs_n
-        mask_n = k_pos[:, None] < context
-        mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d
-        k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0)
-        score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
-        if HAS_SOFTCAP:
-            score = soft_cap(score, softcap) * LOG2E
-        distance = q_pos[:, None] - k_pos[None, :]
-        score = tl.where((distance >= 0) & (distance < reach), score, -1e30)
-        new_largest = tl.maximum(largest, tl.max(score, axis=1))
-        p = tl.exp2(score - new_largest[:, None])
-        shrink = tl.exp2(largest - new_largest)
-        total = total * shrink + tl.sum(p, axis=1)
-        v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0)
-        acc = acc * shrink[:, None]
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
-        largest = new_largest
+    state = (largest, total, acc)
+    pages = (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads)
+    state = attend(
+        state, q, q_pos, pages, begin, middle, context, reach, scale, softcap,
+        False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+    )  # fmt: skip
+    state = attend(
+        state, q, q_pos, pages, middle, end, context, reach, scale, softcap,
+        True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+    )  # fmt: skip
 
-    y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
+    y = (state[2] / state[1][:, None]).to(out_ptr.dtype.element_ty)
     target = out_ptr + rows * out_stride + head * HEAD_DIM + offs_d[None, :]
     tl.store(target, y, mask=mask_m & mask_d)
 
