@@ -1,0 +1,215 @@
+// Loops and branches: carried scalars are variables, carried tensors tiles of vectors or parts of the arena.
+#include <algorithm>
+
+#include "emitter.h"
+
+namespace nereid::ttir {
+
+namespace {
+
+std::string variable_type(const Value* v) {
+  return v->type.is_pointer ? memory_type(v->type.scalar) + "*" : value_type(v->type.scalar);
+}
+
+}  // namespace
+
+// All at once: what is read is what was there before.
+void Emitter::assign_scalars(const std::vector<const Value*>& to, const std::vector<const Value*>& from) {
+  std::vector<std::size_t> changed;
+  for (std::size_t i = 0; i < to.size(); ++i)
+    if (!to[i]->type.is_tensor() && to[i] != from[i]) changed.push_back(i);
+  const auto is_target = [&](const Value* v) {
+    return std::any_of(changed.begin(), changed.end(), [&](std::size_t i) { return to[i] == v; });
+  };
+  std::vector<std::string> texts;
+  for (std::size_t i : changed) {
+    std::string text = scalar_text(from[i]);
+    if (is_target(from[i])) {
+      const std::string copy = scope_.names.fresh(text + "_old");
+      out_.line(cat("const auto ", copy, " = ", text, ";"));
+      text = copy;
+    }
+    texts.push_back(text);
+  }
+  for (std::size_t k = 0; k < changed.size(); ++k)
+    out_.line(cat(scope_.names.of(to[changed[k]]), " = ", texts[k], ";"));
+}
+
+// Tensors `from` become the contents of `to`'s storage, all at once.
+void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const Value*>& from) {
+  // What is stored elsewhere is copied; what is an expression is computed, all of one shape in one nest.
+  std::vector<std::size_t> rest;
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (!to[i]->type.is_tensor() || plan_.place(to[i]) == Place::advance) continue;
+    if (plan_.place(from[i]) != Place::lazy && plan_.home(from[i]) == plan_.home(to[i])) continue;
+    rest.push_back(i);
+  }
+  struct Late {
+    std::size_t slot;
+    std::string copy;
+  };
+  std::vector<Late> late;
+  std::vector<std::vector<std::size_t>> groups;
+  for (std::size_t i : rest) {
+    // Read by another slot's value, in another nest or at another index: computed aside, written at the end.
+    bool is_read = false;
+    for (std::size_t k : rest) {
+      const auto reads = plan_.reads(from[k], plan_.home(to[i]));
+      if (reads == Plan::Reads::other_index) is_read = true;
+      if (reads != Plan::Reads::no && k != i && to[k]->type.shape != to[i]->type.shape) is_read = true;
+    }
+    const bool is_tile = plan_.place(to[i]) == Place::tile;
+    if (is_read && !is_tile) {
+      late.push_back({i, ""});
+      continue;
+    }
+    auto same = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
+      return to[g[0]]->type.shape == to[i]->type.shape && (plan_.place(to[g[0]]) == Place::tile) == is_tile;
+    });
+    if (same == groups.end()) groups.push_back({}), same = groups.end() - 1;
+    same->push_back(i);
+  }
+  for (Late& l : late) {
+    const Value* v = to[l.slot];
+    l.copy = temporary(scope_.names.of(v) + "_next", storage_type(v->type),
+                       static_cast<std::size_t>(v->type.n_elements()) * storage_bytes(v->type));
+    // The old value stays readable: the new one is written to a stand-in.
+    Value stand_in;
+    stand_in.name = v->name + "_next";
+    stand_in.type = v->type;
+    scope_.storage[&stand_in] = l.copy;
+    fill({&stand_in}, {from[l.slot]});
+    scope_.storage.erase(&stand_in);
+  }
+  // Tiles last: what is stored may still read them.
+  std::stable_partition(groups.begin(), groups.end(),
+                        [&](const auto& g) { return plan_.place(to[g[0]]) != Place::tile; });
+  for (const auto& g : groups) {
+    std::vector<const Value*> storages, values;
+    for (std::size_t i : g) storages.push_back(to[i]), values.push_back(from[i]);
+    fill(storages, values);
+  }
+  for (const Late& l : late)
+    out_.line(cat("std::memcpy(", scope_.storage_of(to[l.slot]), ", ", l.copy, ", ",
+                  std::to_string(to[l.slot]->type.n_elements() * storage_bytes(to[l.slot]->type)), ");"));
+}
+
+void Emitter::for_loop(const Op& o) {
+  const Block& body = *o.regions[0]->block;
+  const Op& yield = *body.ops.back();
+  const Value* iv = body.args[0].get();
+  std::vector<const Value*> args, inits, yields;
+  for (std::size_t i = 0; i < o.results.size(); ++i) {
+    args.push_back(body.args[i + 1].get());
+    inits.push_back(o.operands[3 + i]);
+    yields.push_back(yield.operands[i]);
+  }
+  std::vector<const Value*> tensor_args, tensor_inits;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const Value* a = args[i];
+    if (!a->type.is_tensor()) {
+      // The result is what the variable holds at the end: one name for both.
+      out_.line(cat(variable_type(a), " ", scope_.names.of(a), " = ", scalar_text(inits[i]), ";"));
+    } else if (plan_.place(a) == Place::advance) {
+      out_.line(cat("std::int64_t ", *scope_.analysis.advance(a), " = 0;"));
+    } else if (plan_.place(a) == Place::tile) {
+      const std::string name = scope_.names.fresh(scope_.names.of(a) + "_tile");
+      out_.line(cat("rt::Vec<", value_type(a->type.scalar), "> ", name, "[",
+                    std::to_string((a->type.shape.back() + 15) / 16), "];"));
+      scope_.storage[a] = name;
+    } else {
+      declare_buffer(a);
+    }
+  }
+  carry(args, inits);
+  const std::string type = value_type(iv->type.scalar);
+  const std::string& i = scope_.names.of(iv);
+  // Counted in 64 bits where the last step could pass the type's end.
+  out_.open(cat("for (std::int64_t ", i, "_at = ", scalar_text(o.operands[0]), "; ", i, "_at < ",
+                scalar_text(o.operands[1]), "; ", i, "_at += ", scalar_text(o.operands[2]), ") {"));
+  out_.line(cat("const ", type, " ", i, " = static_cast<", type, ">(", i, "_at);"));
+  const std::size_t before = arena_;
+  for (const auto& op_in : body.ops) op(*op_in);
+  carry(args, yields);
+  for (const Value* a : args)
+    if (plan_.place(a) == Place::advance && a->type.is_tensor()) {
+      const Linear step = scope_.analysis.advance_step(a);
+      if (!step.is_constant(0)) out_.line(cat(*scope_.analysis.advance(a), " += ", step.text(), ";"));
+    }
+  assign_scalars(args, yields);
+  arena_ = before;
+  out_.close();
+  for (std::size_t k = 0; k < args.size(); ++k)
+    if (!args[k]->type.is_tensor() && !o.results[k]->users.empty())
+      out_.line(cat(args[k]->type.is_pointer ? "" : "const ", variable_type(args[k]), " ",
+                    args[k]->type.is_pointer ? "const " : "", scope_.names.of(o.results[k].get()), " = ",
+                    scope_.names.of(args[k]), ";"));
+}
+
+void Emitter::if_else(const Op& o) {
+  std::vector<const Value*> results;
+  for (const auto& r : o.results) {
+    results.push_back(r.get());
+    if (r->type.is_tensor()) {
+      declare_buffer(r.get());
+    } else {
+      out_.line(cat(variable_type(r.get()), " ", scope_.names.of(r.get()), ";"));
+    }
+  }
+  const auto branch = [&](const Region& region) {
+    const std::size_t before = arena_;
+    const Block& b = *region.block;
+    for (const auto& op_in : b.ops) op(*op_in);
+    if (!results.empty()) {
+      const std::vector<const Value*> yields(b.ops.back()->operands.begin(), b.ops.back()->operands.end());
+      carry(results, yields);
+      assign_scalars(results, yields);
+    }
+    arena_ = before;
+  };
+  out_.open(cat("if (", scalar_text(o.operands[0]), ") {"));
+  branch(*o.regions[0]);
+  if (o.regions.size() > 1 && (!results.empty() || o.regions[1]->block->ops.size() > 1)) {
+    out_.reopen("} else {");
+    branch(*o.regions[1]);
+  }
+  out_.close();
+}
+
+void Emitter::while_loop(const Op& o) {
+  const Block& before = *o.regions[0]->block;
+  const Block& after = *o.regions[1]->block;
+  std::vector<const Value*> args, inits(o.operands.begin(), o.operands.end()), results, after_args;
+  const auto declare = [&](const Value* v) {
+    if (v->type.is_tensor()) {
+      declare_buffer(v);
+    } else {
+      out_.line(cat(variable_type(v), " ", scope_.names.of(v), "{};"));
+    }
+  };
+  for (const auto& a : before.args) args.push_back(a.get());
+  for (const auto& r : o.results) results.push_back(r.get());
+  for (const auto& a : after.args) after_args.push_back(a.get());
+  for (const auto& list : {args, results, after_args})
+    for (const Value* v : list) declare(v);
+  carry(args, inits);
+  assign_scalars(args, inits);
+  out_.open("for (;;) {");
+  const std::size_t mark = arena_;
+  for (const auto& op_in : before.ops) op(*op_in);
+  const Op& condition = *before.ops.back();
+  const std::vector<const Value*> passed(condition.operands.begin() + 1, condition.operands.end());
+  carry(results, passed);
+  assign_scalars(results, passed);
+  out_.line(cat("if (!(", scalar_text(condition.operands[0]), ")) break;"));
+  carry(after_args, passed);
+  assign_scalars(after_args, passed);
+  for (const auto& op_in : after.ops) op(*op_in);
+  const std::vector<const Value*> yields(after.ops.back()->operands.begin(), after.ops.back()->operands.end());
+  carry(args, yields);
+  assign_scalars(args, yields);
+  arena_ = mark;
+  out_.close();
+}
+
+}  // namespace nereid::ttir

@@ -1,0 +1,20 @@
+// Goal: one elementwise operation as a C++ expression over its operands' expressions, for scalars and vectors alike.
+// Non-goal: where operands come from: nest.h.
+// Rejected: separate tables for scalars and vectors: the runtime overloads the same names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ir.h"
+
+namespace nereid::ttir {
+
+// `args` are all vectors (masks for i1) or, with is_vector false, all scalars.
+std::string elementwise_text(const Op& op, const std::vector<std::string>& args, bool is_vector,
+                             const std::string& where);
+
+// A scalar expression in every lane.
+std::string broadcast_text(const std::string& scalar, const Type& type);
+
+}  // namespace nereid::ttir
