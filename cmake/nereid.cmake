@@ -11,6 +11,9 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
 
+# Host code keeps books; kernels, which compute, are compiled by aot/ with flags of their own.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
 find_program(NEREID_CCACHE ccache)
 if(NEREID_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${NEREID_CCACHE})
@@ -44,7 +47,7 @@ if(NEREID_SANITIZE)
   target_link_options(nereid_flags INTERFACE -fsanitize=${NEREID_SANITIZE})
 endif()
 target_include_directories(nereid_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
-target_link_libraries(nereid_flags INTERFACE Threads::Threads fmt::fmt-header-only
+target_link_libraries(nereid_flags INTERFACE Threads::Threads fmt::fmt
   nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
 
 # nereid_layer(NAME SOURCES a.cc ... DEPENDS nereid::base ... LIBRARIES ...): one layer, one static library.
