@@ -118,6 +118,10 @@ class Toolchain:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        # 50 MB each: those of earlier compilers go. Who still uses one compiles without it.
+        others = [p for p in parent.glob("[0-9a-f]*") if p != self.pch_dir]
+        for path in sorted(others, key=lambda p: p.stat().st_mtime)[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
 
     @functools.cached_property
     def pch_dir(self) -> Path:
