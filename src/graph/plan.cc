@@ -8,13 +8,17 @@ namespace nereid::graph {
 
 namespace {
 
-// An operand the variant does not read still has a type in its signature.
-constexpr DType kUnusedDType = DType::fp32;
+// An operand the variant does not read still has a type in its signature: the first that it may have.
+DType unused_dtype(const kernel::Spec& spec, const std::string& name) {
+  const auto* param = spec.find_param(name);
+  NEREID_CHECK(param != nullptr && !param->types.empty(), "kernel {} has no operand {}", spec.name, name);
+  return dtype_from_name(param->types.front()).value();
+}
 
 kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec) {
   kernel::Problem problem;
   for (const auto& [name, id] : call.pointers)
-    problem.pointers[name] = id == kNoValue ? kUnusedDType : graph.value(id).dtype;
+    problem.pointers[name] = id == kNoValue ? unused_dtype(spec, name) : graph.value(id).dtype;
   for (const auto& [name, dim] : call.sizes) {
     // A size that the kernel lets each step set must not shape the variant, even where it happens to be constant.
     const auto* param = spec.find_param(name);
