@@ -201,7 +201,13 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
 
   // Made beside its place and moved there whole, so that nobody opens half a bundle.
   Unfinished unfinished{cached.string() + fmt::format(".{}.part", ::getpid())};
-  compile_bundle(target, requests, unfinished.dir, options.n_jobs);
+  const auto why = unfitness(compile_bundle(target, requests, unfinished.dir, options.n_jobs),
+                             specs, target, isa, requests);
+  if (!why.empty())
+    throw Error(
+        "{}, though it was compiled just now: this program and its kernels at hand are not "
+        "of one version; build it anew (./dev build)",
+        why);
   std::error_code error;
   fs::rename(unfinished.dir, cached, error);
   if (error) {
@@ -212,14 +218,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
     fs::rename(unfinished.dir, cached);
   }
   unfinished.dir.clear();
-  Bundle bundle = Bundle::open(cached);
-  const auto why = unfitness(bundle, specs, target, isa, requests);
-  if (!why.empty())
-    throw Error(
-        "{}, though it was compiled just now: this program and its kernels at hand are not "
-        "of one version; build it anew (./dev build)",
-        why);
-  return bundle;
+  return Bundle::open(cached);
 }
 
 }  // namespace nereid::kernel

@@ -77,7 +77,7 @@ fs::path find_ttir() {
   }
   // Installed: beside this program. In a build tree programs and tests lie one or two folders down.
   const fs::path dir = program_dir();
-  for (const char* place : {".", "../ttir", "../../ttir"})
+  for (const char* place : {".", "../ttir/emit", "../../ttir/emit"})
     if (is_program(dir / place / "nereid-ttir")) return dir / place / "nereid-ttir";
   throw Error("nereid-ttir not found beside {} (set NEREID_TTIR to it)", dir.string());
 }
