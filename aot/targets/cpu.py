@@ -144,7 +144,7 @@ def _find_ttir(path: str | None) -> Path:
 def _run(command: list[str], what: str, cwd: str | None = None) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     if done.returncode != 0:
-        raise common.CompileError(f"{what}: {Path(command[0]).name}: {done.stderr.strip()[-4000:]}")
+        raise common.CompileError(f"{what}: {Path(command[0]).name}: {done.stderr.strip()[:4000]}")
     return done.stdout
 
 
