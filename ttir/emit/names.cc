@@ -93,12 +93,12 @@ void refuse(const std::string& where, const Op& op, const std::string& why) {
 const std::string& Names::of(const Value* v) {
   auto it = names_.find(v);
   if (it != names_.end()) return it->second;
-  return names_.emplace(v, fresh(cat("v_", v->name))).first->second;
+  return names_.emplace(v, fresh(stem(v))).first->second;
 }
 
-std::string Names::fresh(const std::string& stem) {
+std::string Names::fresh(const std::string& like) {
   std::string base;
-  for (char c : stem)
+  for (char c : like)
     base += (std::isalnum(static_cast<unsigned char>(c)) != 0) || c == '_' ? c : '_';
   if (base.rfind("v_", 0) == 0 && base.size() > 2 &&
       std::isdigit(static_cast<unsigned char>(base[2])) != 0)

@@ -37,10 +37,14 @@ class Names {
  public:
   // One name a value, the same at every call.
   const std::string& of(const Value* v);
-  // A name like `stem` that nothing else has.
-  std::string fresh(const std::string& stem);
+  // A further name for v, for its value at one index.
+  std::string fresh(const Value* v) { return fresh(stem(v)); }
+  // A name like `like` that nothing else has.
+  std::string fresh(const std::string& like);
 
  private:
+  static std::string stem(const Value* v) { return cat("v_", v->name); }
+
   std::unordered_map<const Value*, std::string> names_;
   std::unordered_set<std::string> taken_;
 };

@@ -67,8 +67,7 @@ void Nest::write(Writer& out) {
       open = cat("rt::for_row", with, "<", width, u, ">(", full, ", [&](auto active, std::int64_t c",
                  accumulators_ > 1 ? ", auto u" : "", ") RT_BODY {");
     } else if (walk_ == Walk::lanes) {
-      open = cat("rt::for_lanes", with, accumulators_ > 1 ? cat("<", std::to_string(accumulators_), ">") : "", "(",
-                 limit_, ", ", full, ", [&](auto active, std::int64_t c", accumulators_ > 1 ? ", auto u" : "",
+      open = cat("rt::for_lanes", with, "<", width, u, ">(", limit_, ", ", full, ", [&](auto active, std::int64_t c", accumulators_ > 1 ? ", auto u" : "",
                  ") RT_BODY {");
     } else {
       if (counts.empty() && lanes_ < 16) full = "rt::Some()";
@@ -96,7 +95,7 @@ Coords Nest::canonical(const Value* v, Coords coords) {
 }
 
 Expr Nest::declare(const Value* v, const std::string& text, bool is_vector, int level) {
-  const std::string name = scope_.names.fresh(scope_.names.of(v));
+  const std::string name = scope_.names.fresh(v);
   const std::string type = is_vector ? "auto" : v->type.is_pointer ? "std::int64_t" : value_type(v->type.scalar);
   line(level, cat("const ", type, " ", name, " = ", text, ";"));
   return {name, is_vector, level};

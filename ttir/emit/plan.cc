@@ -168,21 +168,17 @@ int Plan::cost(const Value* v) {
   return costs_[v] = std::min(sum, 1000);
 }
 
+// Each root evaluates v once, whatever paths lead there, but for loops around it and rows that it is repeated for.
 int Plan::uses(const Value* v) const {
   int n = 0;
-  for (const Op* user : v->users) {
+  for (const Op* root : roots_.at(v)) {
     int one = 1;
-    if (!user->results.empty() && user->result()->type.is_tensor() && place(user->result()) == Place::lazy &&
-        user->kind != OpKind::scf_for) {
-      one = uses_.count(user->result()) != 0 ? uses_.at(user->result()) : 1;
-      if (user->kind == OpKind::broadcast) one *= 2;
-    }
-    for (const Op* o = user->parent->parent; o != nullptr && v->def != nullptr && o != v->def->parent->parent;
+    for (const Op* o = root->parent->parent; o != nullptr && v->def != nullptr && o != v->def->parent->parent;
          o = o->parent->parent)
       if (o->kind == OpKind::scf_for || o->kind == OpKind::scf_while) one *= 4;
     n = std::min(n + one, 1 << 20);
   }
-  return n;
+  return is_repeated_.count(v) != 0 ? 2 * n : n;
 }
 
 // A load evaluated at `root` must not see what was written since.
@@ -232,11 +228,11 @@ void Plan::place_result(const Op& op, const Value* v) {
       } else if (is_lazy) {
         const auto& more = roots_[r.get()];
         roots.insert(more.begin(), more.end());
+        if (user->kind == OpKind::broadcast || is_repeated_.count(r.get()) != 0) is_repeated_.insert(v);
       }
     }
     if (!is_lazy) roots.insert(user);
   }
-  uses_[v] = uses(v);
   if (places_.count(v) != 0) return;  // carried
   switch (op.kind) {
     case OpKind::dot:
@@ -264,7 +260,7 @@ void Plan::place_result(const Op& op, const Value* v) {
   }
   if (v->type.is_pointer || op_class(op.kind) != OpClass::elementwise) return;
   const int threshold = v->type.scalar == Scalar::i1 ? 2 * kCheap : kCheap;
-  if (uses_[v] >= 2 && cost(v) >= threshold) places_[v] = Place::buffer;
+  if (uses(v) >= 2 && cost(v) >= threshold) places_[v] = Place::buffer;
 }
 
 Plan::Reads Plan::reads(const Value* v, const Value* storage) const {

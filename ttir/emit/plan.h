@@ -52,7 +52,7 @@ class Plan {
   std::unordered_map<const Value*, const Value*> homes_;
   std::unordered_map<const Value*, std::set<const Op*>> roots_;
   std::unordered_map<const Value*, int> costs_;
-  std::unordered_map<const Value*, int> uses_;
+  std::unordered_set<const Value*> is_repeated_;  // broadcast on the way to a root
   std::unordered_map<const Op*, int> position_;
   std::unordered_map<const Op*, int> end_;  // of an operation with regions: after its last
   std::vector<int> writes_;                 // positions of stores and atomics

@@ -86,7 +86,7 @@ std::vector<std::string> Emitter::combine(const Op& o, const std::vector<std::st
     std::vector<std::string> in;
     for (const Value* operand : op_in->operands) in.push_back(text(operand));
     const Value* v = op_in->result();
-    const std::string name = scope_.names.fresh(scope_.names.of(v));
+    const std::string name = scope_.names.fresh(v);
     const std::string type = is_vector ? "auto" : value_type(v->type.scalar);
     lines.push_back(cat("const ", type, " ", name, " = ", elementwise_text(*op_in, in, is_vector, scope_.where), ";"));
     names[v] = name;

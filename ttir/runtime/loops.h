@@ -24,7 +24,7 @@ RT_INLINE void unroll(F&& f) {
 RT_INLINE std::int64_t i64(std::int64_t x) { return x; }
 template <class... N>
 RT_INLINE std::int64_t least(std::int64_t a, N... rest) {
-  ((a = rest < a ? rest : a), ...);
+  ((a = std::int64_t{rest} < a ? std::int64_t{rest} : a), ...);
   return a;
 }
 
@@ -36,7 +36,8 @@ RT_INLINE FirstN upto(Some, std::int64_t n) { return {n}; }
 
 // All C lanes of a row.
 template <int C, class F>
-RT_INLINE void for_row(std::int64_t full, F&& f) {
+RT_INLINE void for_row(std::int64_t n_full, F&& f) {
+  const std::int64_t full = least(n_full, C);
   std::int64_t c = 0;
   if constexpr (C >= kVec)
     for (; c + kVec <= full; c += kVec) f(All{}, c);
@@ -50,9 +51,11 @@ RT_INLINE void for_row(All, F&& f) {
     for (std::int64_t c = 0; c < C; c += kVec) f(All{}, c);
   }
 }
-// The first n lanes of a row, full <= n.
-template <class F>
-RT_INLINE void for_lanes(std::int64_t n, std::int64_t full, F&& f) {
+// The first n lanes of a row (all, where n is more), n_full <= n.
+template <int C, class F>
+RT_INLINE void for_lanes(std::int64_t n_any, std::int64_t n_full, F&& f) {
+  const std::int64_t n = least(n_any, C);
+  const std::int64_t full = least(n_full, C);
   std::int64_t c = 0;
   for (; c + kVec <= full; c += kVec) f(All{}, c);
   for (; c < n; c += kVec) f(Some{}, c);
@@ -60,7 +63,8 @@ RT_INLINE void for_lanes(std::int64_t n, std::int64_t full, F&& f) {
 
 // Likewise, with the index of one of U accumulators: f(active, c, Index<u>).
 template <int C, int U, class F>
-RT_INLINE void for_row_with(std::int64_t full, F&& f) {
+RT_INLINE void for_row_with(std::int64_t n_full, F&& f) {
+  const std::int64_t full = least(n_full, C);
   std::int64_t c = 0;
   if constexpr (C >= kVec)
     for (; c + U * kVec <= full; c += U * kVec)
@@ -76,8 +80,10 @@ RT_INLINE void for_row_with(All, F&& f) {
       unroll<U>([&](auto u) RT_BODY { f(All{}, c + u * kVec, u); });
   }
 }
-template <int U, class F>
-RT_INLINE void for_lanes_with(std::int64_t n, std::int64_t full, F&& f) {
+template <int C, int U, class F>
+RT_INLINE void for_lanes_with(std::int64_t n_any, std::int64_t n_full, F&& f) {
+  const std::int64_t n = least(n_any, C);
+  const std::int64_t full = least(n_full, C);
   std::int64_t c = 0;
   for (; c + U * kVec <= full; c += U * kVec)
     unroll<U>([&](auto u) RT_BODY { f(All{}, c + u * kVec, u); });

@@ -271,10 +271,20 @@ RT_INLINE Vec<T> operator>>(const Vec<T>& a, const Vec<T>& b) {
   }
 RT_COMPARE(==, Eq)
 RT_COMPARE(<, Lt)
-RT_COMPARE(<=, Le)
 RT_COMPARE(>, Gt)
-RT_COMPARE(>=, Ge)
 #undef RT_COMPARE
+template <class T>
+RT_INLINE Mask operator<=(const Vec<T>& a, const Vec<T>& b) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return join_masks<T>([&](int i) RT_BODY { return hn::Le(a.r[i], b.r[i]); });
+  } else {
+    return !(a > b);
+  }
+}
+template <class T>
+RT_INLINE Mask operator>=(const Vec<T>& a, const Vec<T>& b) {
+  return b <= a;
+}
 template <class T>
 RT_INLINE Mask operator!=(const Vec<T>& a, const Vec<T>& b) {
   return !(a == b);
