@@ -133,8 +133,11 @@ class PlanRunner final : public Runner {
     bundle_options.model_dir = options_.model_dir;
     bundle_options.bundle_dir = options_.bundle_dir;
     bundle_options.model_name = options_.model_dir.string();
-    return kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
-                               bundle_options);
+    auto bundle = kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
+                                      bundle_options);
+    // A damaged object is found now, not by the step that first needs it.
+    for (const auto& request : requests) static_cast<void>(bundle.image(*bundle.find(request.key())));
+    return bundle;
   }
 
   void load_weights(std::shared_ptr<model::Checkpoint> checkpoint) {
@@ -174,8 +177,8 @@ class PlanRunner final : public Runner {
     const auto wanted = options_.n_kv_blocks > 0 ? options_.n_kv_blocks : blocks_of_one;
     if (wanted > affordable)
       throw Error(
-          "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit {}: {:.2f} GiB are free for "
-          "it; choose a smaller --context or --kv-blocks",
+          "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit the memory of {}: {:.2f} GiB "
+          "are free for it; choose a smaller --context or --kv-blocks",
           wanted, wanted * kBlockTokens, gib(block_bytes, wanted), device_.info().name,
           gib(block_bytes, affordable));
     if (options_.n_kv_blocks == 0)
