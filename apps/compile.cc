@@ -37,15 +37,22 @@ int run_compile(const CompileArguments& arguments) {
 
 void add_compile(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<CompileArguments>();
-  CLI::App& command = *app.add_subcommand("compile", "Compile the kernels a model needs, for any target");
+  CLI::App& command =
+      *app.add_subcommand("compile", "Compile the kernels a model needs, for any target");
   command.footer(
       "\nNeeds config.json only, no weights and no GPU; needs Python with the pinned Triton.\n"
       "Examples:\n  nereid compile demo --target cpu --out demo-cpu\n"
       "  nereid compile configs/llama3-8b --target cuda:90 --out llama3-8b-h100");
   add_plan_options(command, arguments->model);
-  command.add_option("--target", arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")->required();
-  command.add_option("--out", arguments->out_dir, "The bundle's directory")->required();
-  command.add_option("--jobs", arguments->n_jobs, "Compilers running at the same time; 0: one a processor")
+  command.add_option("--target", arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
+      ->required()
+      ->type_name("NAME");
+  command.add_option("--out", arguments->out_dir, "The bundle's directory")
+      ->required()
+      ->type_name("DIR");
+  command
+      .add_option("--jobs", arguments->n_jobs,
+                  "Compilers running at the same time; 0: one a processor")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.callback([arguments, &chosen] {

@@ -38,7 +38,8 @@ Examples:
   nereid generate demo -f prompts.jsonl --json > answers.json
 The text of one prompt goes to stdout as it is produced; of several, in the order of the prompts.)";
 
-// Streams the texts of all prompts in their order: the first unfinished one live, later ones once it is their turn.
+// Streams the texts of all prompts in their order: the first unfinished one live, later ones once
+// it is their turn.
 class OrderedPrinter {
  public:
   OrderedPrinter(const std::vector<Request>& requests, RequestId first)
@@ -113,7 +114,8 @@ std::vector<RequestId> submit_all(Engine& engine, const std::vector<Request>& re
 nlohmann::ordered_json output_json(const Engine& engine, const Request& request,
                                    const Completion& completion) {
   std::string prompt = request.prompt;
-  if (!request.prompt_ids.empty() && engine.has_tokenizer()) prompt = engine.decode(request.prompt_ids);
+  if (!request.prompt_ids.empty() && engine.has_tokenizer())
+    prompt = engine.decode(request.prompt_ids);
   return {{"prompt", prompt},
           {"prompt_ids", completion.prompt_ids},
           {"ids", completion.ids},
@@ -202,7 +204,9 @@ void add_sampling(CLI::App& command, GenerateArguments& arguments) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(group);
-  command.add_option("--seed", arguments.seed, "Of the first prompt; the second has the next, and so on")
+  command
+      .add_option("--seed", arguments.seed,
+                  "Of the first prompt; the second has the next, and so on")
       ->capture_default_str()
       ->group(group);
   command.add_option("--stop", request.stop, "End the answer before this text; may be repeated")
@@ -219,14 +223,16 @@ void add_generate(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App& command = *app.add_subcommand("generate", "Continue prompts with text from a model");
   command.footer(kFooter);
-  add_model_options(command, arguments->model);
   add_prompts(command, arguments->prompts);
   add_sampling(command, *arguments);
+  add_model_options(command, arguments->model);
   command.add_flag("--json", arguments->is_json, "One JSON object on stdout instead of text");
   command.add_flag("--stats", arguments->has_stats, "A closing line of statistics on stderr");
   command.callback([arguments, &chosen] {
     require_prompts(arguments->prompts);
-    chosen = [arguments](const Environment& environment) { return run_generate(*arguments, environment); };
+    chosen = [arguments](const Environment& environment) {
+      return run_generate(*arguments, environment);
+    };
   });
 }
 

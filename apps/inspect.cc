@@ -28,7 +28,8 @@ struct InspectArguments {
   std::string target = "cpu";
 };
 
-constexpr std::size_t kShortHash = 12;  // characters of a sha256: enough to tell apart and to search for
+constexpr std::size_t kShortHash =
+    12;  // characters of a sha256: enough to tell apart and to search for
 
 std::string row(const std::string& name, const std::string& value) {
   return fmt::format("{:<22} {}\n", name, value);
@@ -90,9 +91,10 @@ int run_model(const InspectArguments& arguments) {
   std::string text;
   text += row("model", directory.string());
   text += row("architecture", config.architecture);
-  text += row("parameters", fmt::format("{} ({:.1f} M)", totals.n_parameters, double(totals.n_parameters) / 1e6));
-  text += row("weights", fmt::format("{} bytes ({:.1f} MB), {}", totals.bytes, double(totals.bytes) / 1e6,
-                                     totals.source));
+  text += row("parameters",
+              fmt::format("{} ({:.1f} M)", totals.n_parameters, double(totals.n_parameters) / 1e6));
+  text += row("weights", fmt::format("{} bytes ({:.1f} MB), {}", totals.bytes,
+                                     double(totals.bytes) / 1e6, totals.source));
   text += row("dtype", std::string(dtype_name(config.dtype)));
   text += row("context", fmt::format("{} tokens", config.max_context_tokens));
   text += row("KV cache", fmt::format("{} bytes a token, {:.1f} MB for a full context", kv_bytes,
@@ -101,9 +103,10 @@ int run_model(const InspectArguments& arguments) {
   text += row("layers", std::to_string(config.n_layers));
   text += row("hidden size", std::to_string(config.hidden_size));
   text += row("intermediate size", std::to_string(config.intermediate_size));
-  text += row("heads", fmt::format("{} of {}, {} for keys and values", config.n_heads, config.head_dim,
-                                   config.n_kv_heads));
-  text += row("biases", fmt::format("attention {}, attention output {}, MLP {}", yes_no(config.attention_bias),
+  text += row("heads", fmt::format("{} of {}, {} for keys and values", config.n_heads,
+                                   config.head_dim, config.n_kv_heads));
+  text += row("biases", fmt::format("attention {}, attention output {}, MLP {}",
+                                    yes_no(config.attention_bias),
                                     yes_no(config.attention_out_bias), yes_no(config.mlp_bias)));
   text += row("q and k norm", yes_no(config.qk_norm));
   text += row("sliding window", windows_text(config));
@@ -126,9 +129,11 @@ kernel::Bundle bundle_of(const InspectArguments& arguments) {
     return kernel::Bundle::open(arguments.model.model);
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  const auto requests = engine::requests_for(config, arguments.target, engine::runner_options(options));
+  const auto requests =
+      engine::requests_for(config, arguments.target, engine::runner_options(options));
   std::string isa;
-  if (arguments.target == "cpu") isa = device::open_device({.name = "cpu", .n_threads = 1})->info().isa;
+  if (arguments.target == "cpu")
+    isa = device::open_device({.name = "cpu", .n_threads = 1})->info().isa;
   return kernel::find_bundle(kernel::SpecTable::builtin(), arguments.target, isa, requests,
                              {.model_dir = options.model_dir,
                               .bundle_dir = {},
@@ -168,18 +173,24 @@ int run_bundle(const InspectArguments& arguments) {
   text += row("variants", std::to_string(bundle.variants().size()));
   std::vector<const kernel::Variant*> variants;
   for (const auto& variant : bundle.variants()) variants.push_back(&variant);
-  std::ranges::sort(variants, {}, [](const auto* variant) { return std::pair(variant->request.kernel, variant->key); });
+  std::ranges::sort(variants, {}, [](const auto* variant) {
+    return std::pair(variant->request.kernel, variant->key);
+  });
   for (const auto* variant : variants) {
     text += fmt::format("\n{}\n", variant->request.kernel);
     text += row("  symbol", variant->symbol);
     text += row("  object sha256", variant->object_sha256.substr(0, kShortHash));
     text += row("  Triton source sha256", variant->source_sha256.substr(0, kShortHash));
-    text += row("  warps, stages", fmt::format("{}, {}", variant->num_warps, variant->request.num_stages));
+    text += row("  warps, stages",
+                fmt::format("{}, {}", variant->num_warps, variant->request.num_stages));
     text += row("  shared bytes", std::to_string(variant->shared_bytes));
-    if (variant->arena_bytes > 0) text += row("  arena bytes", std::to_string(variant->arena_bytes));
+    if (variant->arena_bytes > 0)
+      text += row("  arena bytes", std::to_string(variant->arena_bytes));
     text += row("  registers, spills",
                 fmt::format("{}, {}", count_text(variant->registers), count_text(variant->spills)));
-    text += row("  constexprs", constexprs_text(variant->request).substr(variant->request.constexprs.empty() ? 0 : 1));
+    text +=
+        row("  constexprs",
+            constexprs_text(variant->request).substr(variant->request.constexprs.empty() ? 0 : 1));
     text += row("  arguments", args_text(*variant).substr(variant->args.empty() ? 0 : 1));
   }
   write_out(text);
@@ -189,7 +200,8 @@ int run_bundle(const InspectArguments& arguments) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Command& chosen) {
-  CLI::App& command = *app.add_subcommand("inspect", "Show a model, its plan, or a bundle of kernels");
+  CLI::App& command =
+      *app.add_subcommand("inspect", "Show a model, its plan, or a bundle of kernels");
   command.footer(
       "\nExamples:\n  nereid inspect model demo\n  nereid inspect plan demo --target cuda:90\n"
       "  nereid inspect bundle demo");
@@ -204,9 +216,12 @@ void add_inspect(CLI::App& app, Command& chosen) {
 
   auto plan_arguments = std::make_shared<InspectArguments>();
   CLI::App& plan = *command.add_subcommand(
-      "plan", "What was chosen and why: each kernel launch of a step with variant, grid, bytes and flops");
+      "plan",
+      "What was chosen and why: each kernel launch of a step with variant, grid, bytes and flops");
   add_plan_options(plan, plan_arguments->model);
-  plan.add_option("--target", plan_arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")->capture_default_str();
+  plan.add_option("--target", plan_arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
+      ->type_name("NAME")
+      ->capture_default_str();
   plan.callback([plan_arguments, &chosen] {
     chosen = [plan_arguments](const Environment&) { return run_plan(*plan_arguments); };
   });
@@ -215,8 +230,12 @@ void add_inspect(CLI::App& app, Command& chosen) {
   CLI::App& bundle = *command.add_subcommand(
       "bundle", "Each compiled kernel: symbol, hashes of object and Triton source, registers");
   add_plan_options(bundle, bundle_arguments->model);
-  bundle.get_option("MODEL")->description("A bundle's directory, or a model whose bundle is looked for");
-  bundle.add_option("--target", bundle_arguments->target, "Of a model's bundle: cpu, cuda:80, cuda:90, hip:gfx942")
+  bundle.get_option("MODEL")->description(
+      "A bundle's directory, or a model whose bundle is looked for");
+  bundle
+      .add_option("--target", bundle_arguments->target,
+                  "Of a model's bundle: cpu, cuda:80, cuda:90, hip:gfx942")
+      ->type_name("NAME")
       ->capture_default_str();
   bundle.callback([bundle_arguments, &chosen] {
     chosen = [bundle_arguments](const Environment&) { return run_bundle(*bundle_arguments); };

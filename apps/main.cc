@@ -35,14 +35,25 @@ std::chrono::steady_clock::time_point process_start() {
          std::chrono::nanoseconds(used.tv_nsec);
 }
 
+// What --help calls a value, in place of a type and the check of its range.
+void name_values(CLI::App& app) {
+  const auto formatter = app.get_formatter();
+  for (const char* type : {"INT:NONNEGATIVE", "INT:POSITIVE", "UINT"}) formatter->label(type, "N");
+  for (const char* type : {"FLOAT:NONNEGATIVE", "FLOAT:POSITIVE", "FLOAT:FLOAT in [0 - 1]"})
+    formatter->label(type, "X");
+  formatter->label("REQUIRED", "");
+}
+
 int run(int argc, char** argv, const Environment& environment) {
-  CLI::App app("Nereid runs large language models with kernels written in Triton, compiled ahead of time.\n"
-               "It needs no Python and no GPU libraries to run.",
-               "nereid");
+  CLI::App app(
+      "Nereid runs large language models with kernels written in Triton, compiled ahead of time.\n"
+      "It needs no Python and no GPU libraries to run.",
+      "nereid");
   app.set_version_flag("--version", "nereid " NEREID_VERSION " (Triton " NEREID_TRITON_VERSION ")",
                        "Print the version, and that of the Triton whose kernels it takes");
   app.footer(kFooter);
   app.require_subcommand(0, 1);
+  name_values(app);
   Command chosen;
   nereid::apps::add_generate(app, chosen);
   nereid::apps::add_score(app, chosen);
@@ -70,7 +81,8 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv, environment);
   } catch (const std::bad_alloc&) {
-    std::fputs("nereid: out of memory; try a smaller --context, --batch-size or --kv-blocks\n", stderr);
+    std::fputs("nereid: out of memory; try a smaller --context, --batch-size or --kv-blocks\n",
+               stderr);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "nereid: %s\n", error.what());
   }

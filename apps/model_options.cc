@@ -30,13 +30,18 @@ std::vector<fs::path> demo_directories() {
 }  // namespace
 
 void add_model(CLI::App& command, std::string& model) {
-  command.add_option("MODEL", model, "A Hugging Face snapshot directory, or demo")->required();
+  command.add_option("MODEL", model, "A Hugging Face snapshot directory, or demo")
+      ->required()
+      ->type_name("");
 }
 
 void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_model(command, arguments.model);
-  command.add_option("--mode", options.mode, "How the model is planned: eager (one kernel per operation)")
+  command
+      .add_option("--mode", options.mode,
+                  "How the model is planned: eager (one kernel per operation)")
+      ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
   command
@@ -60,7 +65,9 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
 void add_model_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_plan_options(command, arguments);
-  command.add_option("--device", options.device, "Where to compute: auto, cpu, null (runs no kernel)")
+  command
+      .add_option("--device", options.device, "Where to compute: auto, cpu, null (runs no kernel)")
+      ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
   command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")
@@ -74,8 +81,9 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   command
-      .add_option("--bundle", options.bundle_dir,
-                  "Directory of compiled kernels; without it: beside the model, then the user's cache")
+      .add_option(
+          "--bundle", options.bundle_dir,
+          "Directory of compiled kernels; without it: beside the model, then the user's cache")
       ->type_name("DIR")
       ->group(kMachineGroup);
   command
@@ -92,17 +100,19 @@ fs::path model_directory(const std::string& model) {
   std::error_code ignored;
   if (model != "demo") {
     if (fs::is_directory(model, ignored)) return model;
-    throw Error("model {} is not a directory; expected a Hugging Face snapshot directory "
-                "(config.json, *.safetensors, tokenizer.json), or demo",
-                model);
+    throw Error(
+        "model {} is not a directory; expected a Hugging Face snapshot directory "
+        "(config.json, *.safetensors, tokenizer.json), or demo",
+        model);
   }
   std::string looked_in;
   for (const auto& path : demo_directories()) {
     if (fs::exists(path / "config.json", ignored)) return path;
     looked_in += (looked_in.empty() ? "" : " and ") + path.string();
   }
-  throw Error("the demo model is not in {}; set NEREID_SHARE to the directory that holds models/demo",
-              looked_in);
+  throw Error(
+      "the demo model is not in {}; set NEREID_SHARE to the directory that holds models/demo",
+      looked_in);
 }
 
 Options resolve(const ModelArguments& arguments) {
@@ -120,7 +130,8 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
     std::int32_t id = 0;
     const auto [rest, code] = std::from_chars(at, end, id);
     if (code != std::errc() || (rest != end && *rest != ',' && *rest != ' '))
-      throw Error("--ids \"{}\": expected whole numbers with commas between them, as in 1,2,3", text);
+      throw Error("--ids \"{}\": expected whole numbers with commas between them, as in 1,2,3",
+                  text);
     ids.push_back(id);
     at = rest;
     while (at != end && *at == ' ') ++at;

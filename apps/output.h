@@ -1,4 +1,5 @@
-// Goal: what goes to the terminal: text as it is produced on stdout, Ctrl-C, and the closing line of statistics.
+// Goal: what goes to the terminal: text as it is produced on stdout, Ctrl-C, and the closing line
+// of statistics.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -49,9 +49,10 @@ void add_prompts(CLI::App& command, PromptArguments& arguments) {
       ->type_name("TEXT")
       ->group(group);
   command
-      .add_option("-f,--file", arguments.file,
-                  "A text file as the prompt, - for standard input; a .jsonl has a {\"prompt\": TEXT} or "
-                  "{\"ids\": [1,2,3]} a line")
+      .add_option(
+          "-f,--file", arguments.file,
+          "A text file as the prompt, - for standard input; a .jsonl has a {\"prompt\": TEXT} or "
+          "{\"ids\": [1,2,3]} a line")
       ->type_name("FILE")
       ->group(group);
   command.add_option("--ids", arguments.ids, "A prompt as token ids, 1,2,3; may be repeated")

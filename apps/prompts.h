@@ -19,7 +19,8 @@ void add_prompts(CLI::App& command, PromptArguments& arguments);
 // No prompt at all is wrong usage.
 void require_prompts(const PromptArguments& arguments);
 
-// Requests with only their prompt or prompt_ids set. An Error names the file and line that is not a prompt.
+// Requests with only their prompt or prompt_ids set. An Error names the file and line that is not a
+// prompt.
 std::vector<Request> read_prompts(const PromptArguments& arguments);
 
 }  // namespace nereid::apps

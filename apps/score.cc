@@ -26,12 +26,14 @@ struct ScoreArguments {
   bool is_json = false;
 };
 
-std::vector<std::int32_t> ids_to_score(const ScoreArguments& arguments, const engine::Session& session) {
+std::vector<std::int32_t> ids_to_score(const ScoreArguments& arguments,
+                                       const engine::Session& session) {
   if (!arguments.ids.empty()) return parse_ids(arguments.ids);
   if (session.tokenizer() == nullptr)
     throw Error("{} has no tokenizer.json; give the text as token ids with --ids 1,2,3",
                 session.options().model_dir.string());
-  return session.tokenizer()->encode(arguments.file.empty() ? arguments.text : read_input(arguments.file));
+  return session.tokenizer()->encode(arguments.file.empty() ? arguments.text
+                                                            : read_input(arguments.file));
 }
 
 // One tensor "logits" [T, V].
@@ -66,8 +68,8 @@ int run_score(const ScoreArguments& arguments) {
                 {"perplexity", score.perplexity},
                 {"logprobs", score.logprobs}});
   else
-    write_out(fmt::format("{} tokens, {:.6f} nats a token, perplexity {:.4f}\n", ids.size(), score.nll,
-                          score.perplexity));
+    write_out(fmt::format("{} tokens, {:.6f} nats a token, perplexity {:.4f}\n", ids.size(),
+                          score.nll, score.perplexity));
   return 0;
 }
 
@@ -81,13 +83,17 @@ void add_score(CLI::App& app, Command& chosen) {
       "  nereid score demo --ids 8183,315,7586 --json --logits logits.safetensors");
   add_model_options(command, arguments->model);
   auto* source = command.add_option_group("Text");
-  source->add_option("-p,--prompt", arguments->text, "The text");
-  source->add_option("-f,--file", arguments->file, "A text file; - for standard input");
-  source->add_option("--ids", arguments->ids, "Token ids, 1,2,3: scored as they are");
+  source->add_option("-p,--prompt", arguments->text, "The text")->type_name("TEXT");
+  source->add_option("-f,--file", arguments->file, "A text file; - for standard input")
+      ->type_name("FILE");
+  source->add_option("--ids", arguments->ids, "Token ids, 1,2,3: scored as they are")
+      ->type_name("IDS");
   source->require_option(1);
-  command.add_option("--logits", arguments->logits_file,
-                     "Write the logits as a safetensors file: one tensor logits [tokens, vocabulary], fp32, "
-                     "row t after token t")
+  command
+      .add_option(
+          "--logits", arguments->logits_file,
+          "Write the logits as a safetensors file: one tensor logits [tokens, vocabulary], fp32, "
+          "row t after token t")
       ->type_name("FILE");
   command.add_flag("--json", arguments->is_json, "One JSON object on stdout instead of text");
   command.callback([arguments, &chosen] {

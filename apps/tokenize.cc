@@ -45,12 +45,14 @@ void add_tokenize(CLI::App& app, Command& chosen) {
   command.footer("\nExample:\n  nereid tokenize demo -p \"def f(x):\"");
   add_model(command, arguments->model);
   auto* source = command.add_option_group("Text");
-  source->add_option("-p,--prompt", arguments->text, "The text");
-  source->add_option("-f,--file", arguments->file, "A text file; - for standard input");
+  source->add_option("-p,--prompt", arguments->text, "The text")->type_name("TEXT");
+  source->add_option("-f,--file", arguments->file, "A text file; - for standard input")
+      ->type_name("FILE");
   source->require_option(1);
   command.add_flag("--special", arguments->has_special,
                    "With the special tokens that `generate` and `score` put around a text");
-  command.add_flag("--json", arguments->is_json, "{\"ids\": [...], \"text\": what the ids decode to}");
+  command.add_flag("--json", arguments->is_json,
+                   "{\"ids\": [...], \"text\": what the ids decode to}");
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_tokenize(*arguments); };
   });

@@ -1,9 +1,12 @@
-// Goal: text generation from C++: open a model, submit requests, take tokens and text, many requests at once.
-// Non-goal: threads. An Engine belongs to one thread; a server gives it one and passes requests through a queue.
+// Goal: text generation from C++: open a model, submit requests, take tokens and text, many
+// requests at once.
+// Non-goal: threads. An Engine belongs to one thread; a server gives it one and passes requests
+// through a queue.
 // Rejected: a blocking call per prompt only. Continuous batching needs submit() between steps.
 //
 //   nereid::Engine engine({.model_dir = "models/demo"});
-//   for (const auto& c : engine.run({{{.prompt = "def f(x):"}}})) std::cout << c.text;
+//   const nereid::Request request{.prompt = "def f(x):"};
+//   std::cout << engine.run({&request, 1})[0].text;
 //
 // Everything throws a std::runtime_error that says what was expected, what was got, and the cure.
 #pragma once
@@ -18,15 +21,14 @@
 #include "nereid/options.h"
 #include "nereid/request.h"
 
-#define NEREID_API __attribute__((visibility("default")))
-
 namespace nereid {
 
-// Since the engine was opened. A step counts as decode where every token in it follows a generated one, else as prefill.
+// Since the engine was opened. A step counts as decode where every token in it follows a generated
+// one, else as prefill.
 struct Stats {
-  double ttft_ms = 0;                // submit to first token, median over requests
+  double ttft_ms = 0;                 // submit to first token, median over requests
   double open_to_first_token_ms = 0;  // the Engine's constructor to the first token of all
-  double itl_ms_median = 0;          // between two tokens of a request
+  double itl_ms_median = 0;           // between two tokens of a request
   double itl_ms_p99 = 0;
   double prefill_tokens_per_s = 0;   // prompt tokens, over the time of prefill steps
   double decode_tokens_per_s = 0;    // generated tokens, over the time of decode steps
@@ -45,22 +47,26 @@ class NEREID_API Engine {
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
 
-  // Queues a request. Throws where it can never run: an empty prompt, or one longer than the context.
+  // Queues a request. Throws where it can never run: an empty prompt, or one longer than the
+  // context.
   RequestId submit(const Request& request);
-  // Computes one batch and reports each request that got on. False where nothing is left to do. The callback may
-  // cancel(); it must not submit() or take().
+  // Computes one batch and reports each request that got on. False where nothing is left to do. The
+  // callback may cancel(); it must not submit() or take().
   bool step(const ProgressCallback& on_progress = {});
-  // Ends a request with what it has. Its end is reported by the next step(). Unknown or finished ids are ignored.
+  // Ends a request with what it has. Its end is reported by the next step(). Unknown or finished
+  // ids are ignored.
   void cancel(RequestId request);
   // The result of a finished request, which the engine then forgets.
   Completion take(RequestId request);
 
-  // All of these requests together, to their ends; results in the order of the requests. Throws before the first step
-  // where one of them can never run.
-  std::vector<Completion> run(std::span<const Request> requests, const ProgressCallback& on_progress = {});
+  // All of these requests together, to their ends; results in the order of the requests. Throws
+  // before the first step where one of them can never run.
+  std::vector<Completion> run(std::span<const Request> requests,
+                              const ProgressCallback& on_progress = {});
 
   bool has_tokenizer() const;
-  std::vector<TokenId> encode(std::string_view text) const;  // with the tokens the model wants before a prompt
+  std::vector<TokenId> encode(
+      std::string_view text) const;  // with the tokens the model wants before a prompt
   std::string decode(std::span<const TokenId> ids) const;
 
   std::int64_t max_context_tokens() const;

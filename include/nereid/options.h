@@ -9,17 +9,19 @@
 namespace nereid {
 
 struct Options {
-  std::filesystem::path model_dir = {};       // a Hugging Face snapshot: config.json, *.safetensors, tokenizer.json
-  std::string device = "auto";           // auto | cpu | null
-  int n_threads = 0;                     // cpu: 0 is every cpu the process may run on
+  std::filesystem::path model_dir =
+      {};  // a Hugging Face snapshot: config.json, *.safetensors, tokenizer.json
+  std::string device = "auto";  // auto | cpu | null
+  int n_threads = 0;            // cpu: 0 is every cpu the process may run on
   std::string mode = "eager";
-  std::int64_t max_context_tokens = 0;   // 0: as far as the model goes
-  std::int64_t max_batch_tokens = 512;   // tokens computed in one step; longer prompts take several
-  std::int64_t max_sequences = 64;       // requests computed in one step; further ones wait
-  std::int64_t n_kv_blocks = 0;          // 0: enough for max_sequences full contexts, as far as memory goes
-  std::filesystem::path bundle_dir = {};      // compiled kernels; empty: beside the model, then the user's cache
-  bool random_weights = false;           // config.json is enough; the text is noise, the speed is real
-  bool print_launches = false;           // the kernel launches of the first step, on stderr
+  std::int64_t max_context_tokens = 0;  // 0: as far as the model goes
+  std::int64_t max_batch_tokens = 512;  // tokens computed in one step; longer prompts take several
+  std::int64_t max_sequences = 64;      // requests computed in one step; further ones wait
+  std::int64_t n_kv_blocks = 0;  // 0: enough for max_sequences full contexts, as far as memory goes
+  std::filesystem::path bundle_dir =
+      {};                       // compiled kernels; empty: beside the model, then the user's cache
+  bool random_weights = false;  // config.json is enough; the text is noise, the speed is real
+  bool print_launches = false;  // the kernel launches of the first step, on stderr
 };
 
 }  // namespace nereid

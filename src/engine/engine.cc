@@ -24,10 +24,14 @@ engine::GeneratorConfig generator_config(const engine::Session& session) {
 
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
-    case FinishReason::none: return "none";
-    case FinishReason::stop: return "stop";
-    case FinishReason::length: return "length";
-    case FinishReason::cancelled: return "cancelled";
+    case FinishReason::none:
+      return "none";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
   }
   NEREID_CHECK(false, "finish reason {}", int(reason));
 }
@@ -39,7 +43,8 @@ struct Engine::Impl {
 
   const tokenizer::Tokenizer& tokenizer() const {
     if (session.tokenizer() == nullptr)
-      throw Error("{} has no tokenizer.json; work with token ids", session.options().model_dir.string());
+      throw Error("{} has no tokenizer.json; work with token ids",
+                  session.options().model_dir.string());
     return *session.tokenizer();
   }
 
@@ -54,7 +59,9 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
 RequestId Engine::submit(const Request& request) { return impl_->generator.submit(request); }
-bool Engine::step(const ProgressCallback& on_progress) { return impl_->generator.step(on_progress); }
+bool Engine::step(const ProgressCallback& on_progress) {
+  return impl_->generator.step(on_progress);
+}
 void Engine::cancel(RequestId request) { impl_->generator.cancel(request); }
 Completion Engine::take(RequestId request) { return impl_->generator.take(request); }
 
@@ -80,7 +87,9 @@ bool Engine::has_tokenizer() const { return impl_->session.tokenizer() != nullpt
 std::vector<TokenId> Engine::encode(std::string_view text) const {
   return impl_->tokenizer().encode(text);
 }
-std::string Engine::decode(std::span<const TokenId> ids) const { return impl_->tokenizer().decode(ids); }
+std::string Engine::decode(std::span<const TokenId> ids) const {
+  return impl_->tokenizer().decode(ids);
+}
 
 std::int64_t Engine::max_context_tokens() const { return impl_->generator.max_context_tokens(); }
 std::string Engine::device_name() const { return impl_->session.device().info().name; }

@@ -95,9 +95,10 @@ RequestId Generator::submit(const Request& request) {
                   config_.vocab_size - 1);
   const auto n_prompt = std::int64_t(prompt_ids.size());
   if (n_prompt > max_context_tokens())
-    throw Error("the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
-                "give more context or KV blocks",
-                n_prompt, max_context_tokens());
+    throw Error(
+        "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
+        "give more context or KV blocks",
+        n_prompt, max_context_tokens());
   const std::int64_t n_new = std::min(request.max_tokens, max_context_tokens() - n_prompt);
 
   // Everything that can throw comes before the first change of state.
@@ -172,10 +173,8 @@ bool Generator::step(const ProgressCallback& on_progress) {
   const auto begin = Clock::now();
   const sched::StepBatch& batch = scheduler_.schedule();
   fill_sampling(batch);
-  const StepResult result = runner_.step({.batch = &batch,
-                                          .sampling = sampling_,
-                                          .token_slots = token_slots_,
-                                          .target_ids = {}});
+  const StepResult result = runner_.step(
+      {.batch = &batch, .sampling = sampling_, .token_slots = token_slots_, .target_ids = {}});
   const auto now = Clock::now();
   NEREID_CHECK(std::int64_t(result.ids.size()) == batch.n_sample_rows, "{} ids for {} rows",
                result.ids.size(), batch.n_sample_rows);
@@ -218,7 +217,8 @@ void Generator::release_slots_of_preempted() {
 
 void Generator::assign_slot(Active& active) {
   if (active.sampling.repetition_penalty == 1.0F || active.sampling.slot >= 0) return;
-  NEREID_CHECK(!free_slots_.empty(), "{} sequences run and no slot is free", scheduler_.n_running());
+  NEREID_CHECK(!free_slots_.empty(), "{} sequences run and no slot is free",
+               scheduler_.n_running());
   active.sampling.slot = free_slots_.back();
   free_slots_.pop_back();
   runner_.clear_slot(active.sampling.slot);
@@ -235,7 +235,8 @@ void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
 
   auto reason = FinishReason::none;
   new_text_.clear();
-  const bool is_eos = !active.ignore_eos && std::ranges::find(config_.eos_ids, id) != config_.eos_ids.end();
+  const bool is_eos =
+      !active.ignore_eos && std::ranges::find(config_.eos_ids, id) != config_.eos_ids.end();
   if (is_eos) {
     reason = FinishReason::stop;
   } else if (active.decoder && active.stop_filter.push(active.decoder->push(id), new_text_)) {
@@ -247,7 +248,8 @@ void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
   active.completion.text += new_text_;
   if (reason != FinishReason::none) finish(active, reason);
   if (on_progress)
-    on_progress({.request = active.id, .ids = {&id, 1}, .text = new_text_, .finish_reason = reason});
+    on_progress(
+        {.request = active.id, .ids = {&id, 1}, .text = new_text_, .finish_reason = reason});
 }
 
 bool Generator::end_text(Active& active) {

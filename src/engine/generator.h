@@ -1,6 +1,8 @@
-// Goal: requests in, tokens and text out: continuous batching of many requests over one Runner, a step at a time.
+// Goal: requests in, tokens and text out: continuous batching of many requests over one Runner, a
+// step at a time.
 // Non-goal: opening models and devices (Session), which sequences run (sched), computing (Runner).
-// Rejected: text inside the scheduler's sequences. A preempted sequence is computed again; its text is not.
+// Rejected: text inside the scheduler's sequences. A preempted sequence is computed again; its text
+// is not.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +40,8 @@ class Generator {
   // The request leaves without a report or a result. Not from within a callback.
   void withdraw(RequestId request);
 
-  // Prompt and generated tokens of one request: the Runner's context, or less where the KV cache is smaller.
+  // Prompt and generated tokens of one request: the Runner's context, or less where the KV cache is
+  // smaller.
   std::int64_t max_context_tokens() const;
   Stats stats() const;
   const sched::Scheduler& scheduler() const { return scheduler_; }
@@ -68,13 +71,13 @@ class Generator {
   std::unordered_map<RequestId, std::uint64_t> ids_;  // of unfinished requests
   RequestId n_submitted_ = 0;
 
-  std::vector<std::int32_t> free_slots_;     // of the Runner's seen-token table
-  std::int64_t n_penalised_ = 0;             // active requests with a repetition penalty
+  std::vector<std::int32_t> free_slots_;  // of the Runner's seen-token table
+  std::int64_t n_penalised_ = 0;          // active requests with a repetition penalty
   std::int64_t n_preemptions_seen_ = 0;
   bool has_early_ends_ = false;
-  std::string new_text_;                     // of the token at hand
-  std::vector<SamplingRow> sampling_;        // [L]
-  std::vector<std::int32_t> token_slots_;    // [T]
+  std::string new_text_;                   // of the token at hand
+  std::vector<SamplingRow> sampling_;      // [L]
+  std::vector<std::int32_t> token_slots_;  // [T]
 };
 
 }  // namespace nereid::engine

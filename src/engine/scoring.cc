@@ -15,9 +15,10 @@ void check_ids(const Runner& runner, std::span<const std::int32_t> ids, std::int
       std::min(runner.max_context_tokens(), runner.n_kv_blocks() * runner.block_tokens());
   if (ids.empty()) throw Error("the text has no tokens; expected at least one");
   if (std::int64_t(ids.size()) > context_tokens)
-    throw Error("the text has {} tokens; expected at most {}, the context; score a shorter text or "
-                "give more context or KV blocks",
-                ids.size(), context_tokens);
+    throw Error(
+        "the text has {} tokens; expected at most {}, the context; score a shorter text or "
+        "give more context or KV blocks",
+        ids.size(), context_tokens);
   for (const auto id : ids)
     if (id < 0 || id >= vocab_size)
       throw Error("token id {}; expected 0 to {}, the model's vocabulary", id, vocab_size - 1);
@@ -51,8 +52,8 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConf
     // The last token of the text has no successor: its row's value is not used.
     for (std::int64_t t = first; t < first + batch.n_tokens; ++t)
       targets.push_back(t + 1 < std::int64_t(ids.size()) ? ids[std::size_t(t) + 1] : 0);
-    const StepResult step = runner.step(
-        {.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets});
+    const StepResult step =
+        runner.step({.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets});
     NEREID_CHECK(step.logprobs.size() == targets.size(), "{} log-probabilities for {} rows",
                  step.logprobs.size(), targets.size());
     if (logits) {

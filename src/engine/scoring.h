@@ -1,4 +1,5 @@
-// Goal: how likely a model finds a given text: the log-probability of each token after those before it.
+// Goal: how likely a model finds a given text: the log-probability of each token after those before
+// it.
 // Non-goal: generating, or texts longer than the context.
 #pragma once
 
@@ -21,7 +22,8 @@ struct Score {
 using LogitsSink = std::function<void(std::int64_t first_row, std::span<const float> logits)>;
 
 struct ScoringConfig {
-  std::int64_t max_step_tokens = 64;  // every token of a step has a row of logits: at most the Runner's max_sequences
+  std::int64_t max_step_tokens =
+      64;  // every token of a step has a row of logits: at most the Runner's max_sequences
   std::int64_t vocab_size = 0;
 };
 

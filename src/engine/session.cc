@@ -29,7 +29,8 @@ Session::Session(const Options& options) : options_(options) {
   if (options.max_batch_tokens < 1 || options.max_sequences < 1)
     throw Error("a step of {} tokens and {} sequences; expected at least one of each",
                 options.max_batch_tokens, options.max_sequences);
-  auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
+  auto tokenizer =
+      std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
   config_ = model::ModelConfig::load(options_.model_dir);
   device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
   runner_ = Runner::create(*device_, config_, runner_options(options_));

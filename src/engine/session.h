@@ -1,4 +1,5 @@
-// Goal: everything a model needs to run, opened in the order that is quickest: the tokenizer is read beside the weights.
+// Goal: everything a model needs to run, opened in the order that is quickest: the tokenizer is
+// read beside the weights.
 // Non-goal: requests (Generator) and scores (scoring).
 #pragma once
 

@@ -30,7 +30,8 @@ double quantile(std::vector<float> samples, double q) {
 }
 
 std::int64_t peak_memory_bytes() {
-  // Not getrusage: its maximum survives exec, and would be that of the program that started this one.
+  // Not getrusage: its maximum survives exec, and would be that of the program that started this
+  // one.
   std::ifstream status("/proc/self/status");
   std::string word;
   while (status >> word) {
@@ -90,7 +91,8 @@ Stats StatsCollector::summary() const {
   stats.itl_ms_p99 = quantile(itl_ms_, 0.99);
   stats.prefill_tokens_per_s = per_second(double(n_prompt_tokens_), prefill_time_);
   stats.decode_tokens_per_s = per_second(double(n_decode_step_tokens_), decode_time_);
-  stats.weight_gb_per_s = per_second(double(weight_bytes_) * double(n_decode_steps_) / 1e9, decode_time_);
+  stats.weight_gb_per_s =
+      per_second(double(weight_bytes_) * double(n_decode_steps_) / 1e9, decode_time_);
   stats.n_prompt_tokens = n_prompt_tokens_;
   stats.n_generated_tokens = n_generated_tokens_;
   stats.n_steps = n_steps_;

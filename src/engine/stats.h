@@ -1,6 +1,8 @@
-// Goal: the times of a run as the numbers people compare: first token, gap between tokens, tokens/s, bytes/s.
+// Goal: the times of a run as the numbers people compare: first token, gap between tokens,
+// tokens/s, bytes/s.
 // Non-goal: profiling kernels; that is a trace's work.
-// Rejected: keeping every gap for ever. The newest 64 Ki are enough for a p99 and bound the memory of a server.
+// Rejected: keeping every gap for ever. The newest 64 Ki are enough for a p99 and bound the memory
+// of a server.
 #pragma once
 
 #include <chrono>
@@ -17,8 +19,10 @@ class StatsCollector {
  public:
   StatsCollector(Clock::time_point opened, std::int64_t weight_bytes);
 
-  // One step that computed `n_prompt_tokens` (0: a decode step) and fed back `n_decode_tokens` generated ones.
-  void record_step(Clock::duration time, std::int64_t n_prompt_tokens, std::int64_t n_decode_tokens);
+  // One step that computed `n_prompt_tokens` (0: a decode step) and fed back `n_decode_tokens`
+  // generated ones.
+  void record_step(Clock::duration time, std::int64_t n_prompt_tokens,
+                   std::int64_t n_decode_tokens);
   void record_first_token(Clock::time_point submitted, Clock::time_point now);
   void record_next_token(Clock::time_point previous, Clock::time_point now);
 

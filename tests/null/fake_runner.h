@@ -1,5 +1,6 @@
-// Goal: a Runner whose next token is a function of everything a model may look at, read back through the batch's own
-// arrays: a token written to a wrong cache slot, a stale block table or a lost seed changes the output.
+// Goal: a Runner whose next token is a function of everything a model may look at, read back
+// through the batch's own arrays: a token written to a wrong cache slot, a stale block table or a
+// lost seed changes the output.
 // Non-goal: language.
 #pragma once
 
@@ -18,7 +19,9 @@ namespace nereid::engine {
 class FakeRunner : public Runner {
  public:
   FakeRunner(std::int64_t n_kv_blocks, std::int64_t n_slots)
-      : cache_(std::size_t(n_kv_blocks * kBlockTokens), -1), seen_(std::size_t(n_slots)), n_blocks_(n_kv_blocks) {}
+      : cache_(std::size_t(n_kv_blocks * kBlockTokens), -1),
+        seen_(std::size_t(n_slots)),
+        n_blocks_(n_kv_blocks) {}
 
   static constexpr std::int64_t kBlockTokens = 4;
   static constexpr std::int64_t kVocab = 97;
@@ -34,7 +37,8 @@ class FakeRunner : public Runner {
       mix(std::uint64_t(row.n_generated));
     }
     if (row.repetition_penalty != 1.0F)
-      for (const auto id : std::set<std::int32_t>(context.begin(), context.end())) mix(std::uint64_t(id) + 1000);
+      for (const auto id : std::set<std::int32_t>(context.begin(), context.end()))
+        mix(std::uint64_t(id) + 1000);
     return std::int32_t((hash >> 20) % kVocab);
   }
 
@@ -46,7 +50,8 @@ class FakeRunner : public Runner {
   StepResult step(const StepRequest& request) override {
     if (n_steps++ == fail_at_step) throw Error("step {} fails", fail_at_step);
     const sched::StepBatch& batch = *request.batch;
-    NEREID_CHECK(batch.block_table_stride == kContext / kBlockTokens, "{} columns", batch.block_table_stride);
+    NEREID_CHECK(batch.block_table_stride == kContext / kBlockTokens, "{} columns",
+                 batch.block_table_stride);
     for (std::int32_t t = 0; t < batch.n_tokens; ++t)
       cache_.at(std::size_t(batch.slot_mapping[std::size_t(t)])) = batch.token_ids[std::size_t(t)];
     mark_seen(request);
@@ -57,7 +62,8 @@ class FakeRunner : public Runner {
       const auto context = context_of_row(batch, batch.logit_rows[std::size_t(l)]);
       if (!request.target_ids.empty()) {
         logprobs_.push_back(logprob(context, request.target_ids[std::size_t(l)]));
-        for (std::int64_t v = 0; v < kVocab; ++v) logits_.push_back(float(context.size() * 1000 + std::size_t(v)));
+        for (std::int64_t v = 0; v < kVocab; ++v)
+          logits_.push_back(float(context.size() * 1000 + std::size_t(v)));
         continue;
       }
       const SamplingRow& row = request.sampling[std::size_t(l)];
@@ -89,7 +95,8 @@ class FakeRunner : public Runner {
     const auto s = std::size_t(after - batch.cu_seqlens.begin() - 1);
     std::vector<std::int32_t> context;
     for (std::int64_t p = 0; p <= batch.positions[std::size_t(t)]; ++p) {
-      const auto block = batch.block_tables[s * std::size_t(batch.block_table_stride) + std::size_t(p / kBlockTokens)];
+      const auto block = batch.block_tables[s * std::size_t(batch.block_table_stride) +
+                                            std::size_t(p / kBlockTokens)];
       context.push_back(cache_.at(std::size_t(block * kBlockTokens + p % kBlockTokens)));
     }
     return context;
@@ -97,8 +104,8 @@ class FakeRunner : public Runner {
 
   void mark_seen(const StepRequest& request) {
     if (request.token_slots.empty()) return;
-    NEREID_CHECK(std::int64_t(request.token_slots.size()) == request.batch->n_tokens, "{} slots for {} tokens",
-                 request.token_slots.size(), request.batch->n_tokens);
+    NEREID_CHECK(std::int64_t(request.token_slots.size()) == request.batch->n_tokens,
+                 "{} slots for {} tokens", request.token_slots.size(), request.batch->n_tokens);
     for (std::size_t t = 0; t < request.token_slots.size(); ++t)
       if (request.token_slots[t] >= 0)
         seen_.at(std::size_t(request.token_slots[t])).insert(request.batch->token_ids[t]);
@@ -107,7 +114,8 @@ class FakeRunner : public Runner {
   void check_seen(const SamplingRow& row, const std::vector<std::int32_t>& context) const {
     const std::set<std::int32_t> expected(context.begin(), context.end());
     if (seen_.at(std::size_t(row.slot)) != expected)
-      throw std::logic_error("slot " + std::to_string(row.slot) + " has seen other tokens than its context");
+      throw std::logic_error("slot " + std::to_string(row.slot) +
+                             " has seen other tokens than its context");
   }
 
   std::vector<std::int32_t> cache_;  // a position's K and V: its token

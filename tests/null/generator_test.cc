@@ -1,4 +1,5 @@
-// Requests to tokens and text over a fake model, compared with running that model alone, token by token.
+// Requests to tokens and text over a fake model, compared with running that model alone, token by
+// token.
 #include "engine/generator.h"
 
 #include <gtest/gtest.h>
@@ -23,11 +24,13 @@ GeneratorConfig small_config(std::int64_t max_batch_tokens = 16, std::int64_t ma
 }
 
 // The reference: one sequence, the whole context each time.
-std::vector<TokenId> expected_ids(const Request& request, std::uint64_t seed, FinishReason& reason) {
+std::vector<TokenId> expected_ids(const Request& request, std::uint64_t seed,
+                                  FinishReason& reason) {
   std::vector<TokenId> context = request.prompt_ids;
   std::vector<TokenId> ids;
   reason = FinishReason::length;
-  while (std::int64_t(ids.size()) < request.max_tokens && std::int64_t(context.size()) < FakeRunner::kContext) {
+  while (std::int64_t(ids.size()) < request.max_tokens &&
+         std::int64_t(context.size()) < FakeRunner::kContext) {
     SamplingRow row;
     row.temperature = request.sampling.temperature;
     row.repetition_penalty = request.sampling.repetition_penalty;
@@ -60,7 +63,8 @@ std::vector<Request> mixed_requests(int n_requests, unsigned seed) {
   return requests;
 }
 
-void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config, bool expect_preemption) {
+void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config,
+                         bool expect_preemption) {
   FakeRunner runner(n_blocks, config.max_sequences);
   Generator generator(runner, nullptr, config);
   const auto requests = mixed_requests(40, 5);
@@ -70,11 +74,14 @@ void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config, b
   std::size_t n_submitted = 0;
   const auto on_progress = [&](const Progress& progress) {
     EXPECT_FALSE(ended.contains(progress.request));
-    streamed[progress.request].insert(streamed[progress.request].end(), progress.ids.begin(), progress.ids.end());
-    if (progress.finish_reason != FinishReason::none) ended[progress.request] = progress.finish_reason;
+    streamed[progress.request].insert(streamed[progress.request].end(), progress.ids.begin(),
+                                      progress.ids.end());
+    if (progress.finish_reason != FinishReason::none)
+      ended[progress.request] = progress.finish_reason;
   };
   // Half at once, then one a step: requests arrive while others run.
-  while (n_submitted < requests.size() / 2) ids.push_back(generator.submit(requests[n_submitted++]));
+  while (n_submitted < requests.size() / 2)
+    ids.push_back(generator.submit(requests[n_submitted++]));
   while (generator.step(on_progress) || n_submitted < requests.size()) {
     generator.scheduler().check_integrity();
     if (n_submitted < requests.size()) ids.push_back(generator.submit(requests[n_submitted++]));
@@ -94,7 +101,9 @@ void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config, b
 }
 
 TEST(Generator, BatchedIsAsAlone) { expect_all_as_alone(256, small_config(), false); }
-TEST(Generator, OneSequenceAtATimeIsAsAlone) { expect_all_as_alone(256, small_config(16, 1), false); }
+TEST(Generator, OneSequenceAtATimeIsAsAlone) {
+  expect_all_as_alone(256, small_config(16, 1), false);
+}
 TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone(256, small_config(4, 4), false); }
 TEST(Generator, PreemptedIsAsAlone) { expect_all_as_alone(20, small_config(16, 8), true); }
 
@@ -102,7 +111,8 @@ TEST(Generator, ContextEndsAtTheCacheWhereThatIsSmaller) {
   FakeRunner runner(5, 4);
   Generator generator(runner, nullptr, small_config());
   EXPECT_EQ(generator.max_context_tokens(), 5 * FakeRunner::kBlockTokens);
-  const auto id = generator.submit({.prompt_ids = {1, 2, 3}, .max_tokens = 1000, .ignore_eos = true});
+  const auto id =
+      generator.submit({.prompt_ids = {1, 2, 3}, .max_tokens = 1000, .ignore_eos = true});
   while (generator.step({})) {
   }
   const Completion completion = generator.take(id);
@@ -222,10 +232,12 @@ TEST(Generator, AFailedStepIsReported) {
 // A model that says a given text, whatever it is asked.
 class ScriptedRunner : public FakeRunner {
  public:
-  explicit ScriptedRunner(std::vector<TokenId> script) : FakeRunner(64, 4), script_(std::move(script)) {}
+  explicit ScriptedRunner(std::vector<TokenId> script)
+      : FakeRunner(64, 4), script_(std::move(script)) {}
   StepResult step(const StepRequest& request) override {
     ids_.clear();
-    for (const auto& row : request.sampling) ids_.push_back(script_.at(std::size_t(row.n_generated)));
+    for (const auto& row : request.sampling)
+      ids_.push_back(script_.at(std::size_t(row.n_generated)));
     return {.ids = ids_, .logprobs = {}};
   }
 
@@ -249,7 +261,8 @@ class GeneratorText : public testing::Test {
     std::vector<std::string> pieces;
   };
 
-  static Said say(std::vector<TokenId> script, const std::vector<std::string>& stop, bool ignore_eos = false) {
+  static Said say(std::vector<TokenId> script, const std::vector<std::string>& stop,
+                  bool ignore_eos = false) {
     const auto n_tokens = std::int64_t(script.size());
     ScriptedRunner runner(std::move(script));
     GeneratorConfig config = small_config();
@@ -270,7 +283,9 @@ class GeneratorText : public testing::Test {
     return said;
   }
 
-  static std::vector<TokenId> ids_of(const std::string& text) { return tokenizer_->encode(text, false); }
+  static std::vector<TokenId> ids_of(const std::string& text) {
+    return tokenizer_->encode(text, false);
+  }
 
   static inline std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
 };
@@ -283,7 +298,8 @@ TEST_F(GeneratorText, IsTheDecodedIds) {
   EXPECT_EQ(said.completion.finish_reason, FinishReason::length);
   for (const auto& piece : said.pieces)
     EXPECT_TRUE(piece.empty() || (piece[0] & 0xC0) != 0x80) << "a piece starts inside a character";
-  EXPECT_GT(std::ranges::count_if(said.pieces, [](const auto& piece) { return !piece.empty(); }), 3);
+  EXPECT_GT(std::ranges::count_if(said.pieces, [](const auto& piece) { return !piece.empty(); }),
+            3);
 }
 
 TEST_F(GeneratorText, PromptHasTheTokensTheModelWants) {

@@ -22,12 +22,14 @@ TEST(Score, IsTheSameForAnyChunk) {
   double sum = 0;
   std::vector<float> expected;
   for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
-    expected.push_back(FakeRunner::logprob({ids.begin(), ids.begin() + std::ptrdiff_t(t) + 1}, ids[t + 1]));
+    expected.push_back(
+        FakeRunner::logprob({ids.begin(), ids.begin() + std::ptrdiff_t(t) + 1}, ids[t + 1]));
     sum -= double(expected.back());
   }
   for (const std::int64_t max_step_tokens : {1, 7, 49, 50, 64}) {
     FakeRunner runner(16, 1);
-    const Score result = score(runner, ids, {.max_step_tokens = max_step_tokens, .vocab_size = FakeRunner::kVocab});
+    const Score result =
+        score(runner, ids, {.max_step_tokens = max_step_tokens, .vocab_size = FakeRunner::kVocab});
     EXPECT_EQ(result.logprobs, expected);
     EXPECT_DOUBLE_EQ(result.nll, sum / 49);
     EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / 49));
@@ -45,12 +47,14 @@ TEST(Score, HandsOutLogitsInOrder) {
           logits.insert(logits.end(), rows.begin(), rows.end());
         });
   ASSERT_EQ(logits.size(), 20U * FakeRunner::kVocab);
-  for (std::size_t t = 0; t < 20; ++t) EXPECT_EQ(logits[t * FakeRunner::kVocab + 3], float((t + 1) * 1000 + 3));
+  for (std::size_t t = 0; t < 20; ++t)
+    EXPECT_EQ(logits[t * FakeRunner::kVocab + 3], float((t + 1) * 1000 + 3));
 }
 
 TEST(Score, OneTokenHasNothingToScore) {
   FakeRunner runner(16, 1);
-  const Score result = score(runner, some_ids(1), {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab});
+  const Score result =
+      score(runner, some_ids(1), {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab});
   EXPECT_TRUE(result.logprobs.empty());
   EXPECT_EQ(result.nll, 0);
   EXPECT_EQ(result.perplexity, 1);

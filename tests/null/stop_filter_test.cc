@@ -13,7 +13,8 @@ namespace nereid::engine {
 namespace {
 
 // What a byte at a time gives, computed without holding anything back: the reference.
-std::string expected_text(const std::string& text, const std::vector<std::string>& stops, bool& is_stopped) {
+std::string expected_text(const std::string& text, const std::vector<std::string>& stops,
+                          bool& is_stopped) {
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
     for (const auto& stop : stops)
