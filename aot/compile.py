@@ -159,26 +159,26 @@ def compile_all(
     cache = cache or ObjectCache(target.extension)
     names = [digest(request, target.name, target.compiler, target.isa) for request in requests]
     rows: dict[str, dict[str, Any]] = {}
-    todo = []
+    pending = []
     for name, request in zip(names, requests):
         found = None if keep else cache.get(name)
         if found:
             rows[name] = found[0]
         else:
-            todo.append((name, request))
+            pending.append((name, request))
     shown = Progress(progress, len(requests))
     shown.show(len(rows), "")
     failures = []
     by_name = dict(zip(names, requests))
-    if todo:
+    if pending:
         target.prepare()
         import triton  # noqa: F401  once, here: forked workers share it
 
-        n_jobs = min(jobs or len(os.sched_getaffinity(0)), len(todo))
+        n_jobs = min(jobs or len(os.sched_getaffinity(0)), len(pending))
         _worker = (target, cache, keep)
         context = multiprocessing.get_context("fork")
         with triton_scratch(), context.Pool(n_jobs, initializer=_start_worker) as pool:
-            for name, row, error in pool.imap_unordered(_work, todo):
+            for name, row, error in pool.imap_unordered(_work, pending):
                 request = by_name[name]
                 if row is not None:
                     rows[name] = row

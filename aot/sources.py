@@ -46,12 +46,12 @@ def _imports(path: Path) -> set[Path]:
 def kernel_sources(name: str) -> list[Path]:
     """The kernel's file and all that it imports from here, sorted."""
     seen: set[Path] = set()
-    todo = [kernels_dir() / f"{name}.py"]
-    while todo:
-        path = todo.pop()
+    pending = [kernels_dir() / f"{name}.py"]
+    while pending:
+        path = pending.pop()
         if path not in seen:
             seen.add(path)
-            todo.extend(_imports(path))
+            pending.extend(_imports(path))
     return sorted(seen)
 
 

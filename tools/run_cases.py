@@ -229,10 +229,10 @@ def run_all(target: str, cases: Path, bundle: Path, only: list[str], timed: bool
     for kernel in sorted(path for path in cases.iterdir() if path.is_dir()):
         if only and kernel.name not in only:
             continue
-        todo = sorted(path for path in kernel.iterdir() if path.is_dir())
-        while todo:
+        pending = sorted(path for path in kernel.iterdir() if path.is_dir())
+        while pending:
             reader, writer = context.Pipe(duplex=False)
-            args = (target, todo, bundle, variants, timed, writer)
+            args = (target, pending, bundle, variants, timed, writer)
             child = context.Process(target=run_kernel, args=args)
             child.start()
             writer.close()
@@ -249,13 +249,13 @@ def run_all(target: str, cases: Path, bundle: Path, only: list[str], timed: bool
                 name = signal.Signals(-child.exitcode).name if child.exitcode < 0 else "exit"
                 results[running] = f"{name} {child.exitcode}"
             elif child.exitcode or not results:
-                results.setdefault(todo[0], f"the process ended with {child.exitcode}")
+                results.setdefault(pending[0], f"the process ended with {child.exitcode}")
             for folder, problem in results.items():
                 n_run += 1
                 if problem:
                     n_failed += 1
                     print(f"FAIL {kernel.name}/{folder.name}: {problem}")
-            todo = [folder for folder in todo if folder not in results]
+            pending = [folder for folder in pending if folder not in results]
     print(f"{n_run - n_failed} of {n_run} cases hold on {target}")
     return n_failed
 
