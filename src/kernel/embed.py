@@ -20,15 +20,19 @@ def literal(text: str) -> str:
 def ttir_sha256(ttir: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in ttir.rglob("*") if p.suffix in (".cc", ".h", ".def")):
-        digest.update(f"{path.relative_to(ttir)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(
+            f"{path.relative_to(ttir)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
     return digest.hexdigest()
 
 
 def main() -> None:
     specs, source_dir, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     tables = sorted((source_dir / "tuning").glob("*/*.json"))
+    names = [path.relative_to(source_dir) for path in tables]
     rows = "\n".join(
-        f'    BuiltinText{{"{path.relative_to(source_dir)}", {literal(path.read_text())}}},' for path in tables
+        f'    BuiltinText{{"{name}", {literal(path.read_text())}}},'
+        for name, path in zip(names, tables, strict=True)
     )
     text = f"""// Written by src/kernel/embed.py.
 #include "kernel/builtin.h"
