@@ -11,9 +11,8 @@ namespace nereid::engine {
 
 namespace {
 
-constexpr std::array<model::Tail, kNTails> kTails{model::Tail::greedy, model::Tail::sample,
-                                                  model::Tail::sample_penalty,
-                                                  model::Tail::logprob};
+constexpr std::array<model::Tail, kNTails> kTails{
+    model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
 
 }  // namespace
 

@@ -1,6 +1,5 @@
-// Goal: which plans a model has on a target: a graph for each tail, a step class for each bucket of rows. Pure; knows
-// neither weights nor memory.
-// Non-goal: running plans.
+// Goal: which plans a model has on a target: a graph for each tail, a step class for each bucket of
+// rows. Pure; knows neither weights nor memory. Non-goal: running plans.
 #pragma once
 
 #include <array>
@@ -35,7 +34,8 @@ class PlanCatalog {
   PlanCatalog(const model::ModelConfig& config, std::string target, const RunnerOptions& options,
               const graph::KernelTables& tables, const WeightDType& weight_dtype);
 
-  // The same catalog for a model with one layer of each kind: it asks for the same variants in a fraction of the time.
+  // The same catalog for a model with one layer of each kind: it asks for the same variants in a
+  // fraction of the time.
   static model::ModelConfig representative(const model::ModelConfig& config);
 
   const graph::Graph& graph(model::Tail tail) const;
@@ -56,7 +56,8 @@ class PlanCatalog {
   std::array<graph::Graph, kNTails> graphs_;
 };
 
-// Zeros that stand for "choose" replaced: context, logit rows. An Error where an option is out of range.
+// Zeros that stand for "choose" replaced: context, logit rows. An Error where an option is out of
+// range.
 RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOptions& options);
 
 inline constexpr std::int64_t kBlockTokens = 64;

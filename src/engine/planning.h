@@ -10,12 +10,14 @@
 
 namespace nereid::engine {
 
-// Every kernel variant that any step of this model can launch on `target` ("cpu", "cuda:90", "hip:gfx942").
+// Every kernel variant that any step of this model can launch on `target` ("cpu", "cuda:90",
+// "hip:gfx942").
 std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
                                                 const std::string& target,
                                                 const RunnerOptions& options);
 
-// For people: what was asked, what was chosen and why; each launch with its variant, grid, bytes and flops.
+// For people: what was asked, what was chosen and why; each launch with its variant, grid, bytes
+// and flops.
 std::string describe_plans(const model::ModelConfig& config, const std::string& target,
                            const RunnerOptions& options);
 

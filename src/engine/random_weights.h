@@ -21,9 +21,10 @@ class RandomWeights {
   static kernel::KernelRequest request(DType dtype, const std::string& target,
                                        const graph::KernelTables& tables);
 
-  // Queues the fill of `n_elements` at `address`: normal with this standard deviation, the same for the same seed.
-  void operator()(device::Address address, DType dtype, std::int64_t n_elements,
-                  std::uint64_t seed, double standard_deviation);
+  // Queues the fill of `n_elements` at `address`: normal with this standard deviation, the same for
+  // the same seed.
+  void operator()(device::Address address, DType dtype, std::int64_t n_elements, std::uint64_t seed,
+                  double standard_deviation);
 
  private:
   kernel::LaunchTemplate& launch_of(DType dtype);

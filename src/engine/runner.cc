@@ -20,8 +20,8 @@ namespace {
 
 namespace names = model::names;
 
-// Of the memory that is free once weights and activations have theirs, the part a KV cache may take: the rest is for
-// other programs, and on the processor for the page cache.
+// Of the memory that is free once weights and activations have theirs, the part a KV cache may
+// take: the rest is for other programs, and on the processor for the page cache.
 constexpr double kKvShareOfFree = 0.8;
 
 struct InputHandles {
@@ -46,8 +46,7 @@ class PlanRunner final : public Runner {
         inputs_(device) {
     std::shared_ptr<model::Checkpoint> checkpoint;
     if (!options_.random_weights)
-      checkpoint = std::make_shared<model::Checkpoint>(
-          model::Checkpoint::open(options_.model_dir));
+      checkpoint = std::make_shared<model::Checkpoint>(model::Checkpoint::open(options_.model_dir));
     plan(checkpoint.get());
     bundle_.emplace(find_kernels(checkpoint.get()));
     load_weights(std::move(checkpoint));
@@ -103,15 +102,15 @@ class PlanRunner final : public Runner {
   void clear_slot(std::int32_t slot) override {
     NEREID_CHECK(slot >= 0 && slot < options_.max_sequences, "slot {}", slot);
     const auto row_bytes = static_cast<std::size_t>(config_.vocab_size);
-    device_.fill_zero(states_.at(names::kSeen).address() +
-                          static_cast<std::size_t>(slot) * row_bytes,
-                      row_bytes);
+    device_.fill_zero(
+        states_.at(names::kSeen).address() + static_cast<std::size_t>(slot) * row_bytes, row_bytes);
   }
 
  private:
   graph::KernelTables tables() const { return {specs_, tuning_}; }
 
-  // Graphs do not depend on the number of KV blocks but for the cache's declared shape, which no kernel reads.
+  // Graphs do not depend on the number of KV blocks but for the cache's declared shape, which no
+  // kernel reads.
   void plan(const model::Checkpoint* checkpoint) {
     const auto dtype_of = [this, checkpoint](const std::string& name) {
       return checkpoint == nullptr ? config_.dtype : checkpoint->get(name).dtype;
@@ -136,7 +135,8 @@ class PlanRunner final : public Runner {
     auto bundle = kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
                                       bundle_options);
     // A damaged object is found now, not by the step that first needs it.
-    for (const auto& request : requests) static_cast<void>(bundle.image(*bundle.find(request.key())));
+    for (const auto& request : requests)
+      static_cast<void>(bundle.image(*bundle.find(request.key())));
     return bundle;
   }
 
@@ -169,15 +169,15 @@ class PlanRunner final : public Runner {
     std::size_t block_bytes = 0;
     for (const auto& value : graph.values)
       if (is_cache(value)) block_bytes += cache_bytes(value, 1);
-    const auto blocks_of_one =
-        (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens;
-    const auto affordable = static_cast<std::int64_t>(
-        static_cast<double>(device_.free_bytes()) * kKvShareOfFree /
-        static_cast<double>(block_bytes));
+    const auto blocks_of_one = (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens;
+    const auto affordable =
+        static_cast<std::int64_t>(static_cast<double>(device_.free_bytes()) * kKvShareOfFree /
+                                  static_cast<double>(block_bytes));
     const auto wanted = options_.n_kv_blocks > 0 ? options_.n_kv_blocks : blocks_of_one;
     if (wanted > affordable)
       throw Error(
-          "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit the memory of {}: {:.2f} GiB "
+          "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit the memory of {}: {:.2f} "
+          "GiB "
           "are free for it; choose a smaller --context or --kv-blocks",
           wanted, wanted * kBlockTokens, gib(block_bytes, wanted), device_.info().name,
           gib(block_bytes, affordable));
@@ -185,9 +185,8 @@ class PlanRunner final : public Runner {
       options_.n_kv_blocks = std::min(affordable, blocks_of_one * options_.max_sequences);
     for (const auto& value : graph.values) {
       if (value.kind != graph::ValueKind::state) continue;
-      const auto size_bytes = is_cache(value)
-                                  ? cache_bytes(value, options_.n_kv_blocks)
-                                  : graph::value_bytes(value, catalog_->largest());
+      const auto size_bytes = is_cache(value) ? cache_bytes(value, options_.n_kv_blocks)
+                                              : graph::value_bytes(value, catalog_->largest());
       states_[value.name] = device_.allocate(size_bytes, is_cache(value) ? "KV cache" : value.name);
     }
     const auto& seen = states_.at(names::kSeen);
@@ -216,15 +215,13 @@ class PlanRunner final : public Runner {
         if (value.kind == graph::ValueKind::input) inputs_.declare(value, catalog_->largest());
     inputs_.seal();
     const auto handle = [this](const char* name) { return inputs_.handle(name); };
-    handles_ = {handle(names::kTokenIds),   handle(names::kPositions),
-                handle(names::kSlots),      handle(names::kQueryStarts),
-                handle(names::kContextLens), handle(names::kBlockTables),
-                handle(names::kLogitRows),  handle(names::kTargets),
-                handle(names::kTokenSlots), handle(names::kTemperature),
-                handle(names::kTopK),       handle(names::kTopP),
-                handle(names::kMinP),       handle(names::kPenalty),
-                handle(names::kSeed),       handle(names::kStep),
-                handle(names::kRowSlots)};
+    handles_ = {
+        handle(names::kTokenIds),    handle(names::kPositions),   handle(names::kSlots),
+        handle(names::kQueryStarts), handle(names::kContextLens), handle(names::kBlockTables),
+        handle(names::kLogitRows),   handle(names::kTargets),     handle(names::kTokenSlots),
+        handle(names::kTemperature), handle(names::kTopK),        handle(names::kTopP),
+        handle(names::kMinP),        handle(names::kPenalty),     handle(names::kSeed),
+        handle(names::kStep),        handle(names::kRowSlots)};
   }
 
   static model::Tail tail_of(const StepRequest& request) {
@@ -239,22 +236,20 @@ class PlanRunner final : public Runner {
   void fill_inputs(const StepRequest& request) {
     const auto& batch = *request.batch;
     const auto ids = [&](int handle, std::span<const std::int32_t> source, std::int64_t n) {
-      copy_into(inputs_.elements<std::int32_t>(handle),
-                source.first(static_cast<std::size_t>(n)));
+      copy_into(inputs_.elements<std::int32_t>(handle), source.first(static_cast<std::size_t>(n)));
     };
     ids(handles_.token_ids, batch.token_ids, batch.n_tokens);
     ids(handles_.positions, batch.positions, batch.n_tokens);
     ids(handles_.slots, batch.slot_mapping, batch.n_tokens);
     ids(handles_.query_starts, batch.cu_seqlens, batch.n_sequences + 1);
     ids(handles_.context_lens, batch.context_lens, batch.n_sequences);
-    NEREID_CHECK(batch.block_table_stride ==
-                     (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens,
-                 "block tables of {} columns", batch.block_table_stride);
+    NEREID_CHECK(
+        batch.block_table_stride == (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens,
+        "block tables of {} columns", batch.block_table_stride);
     ids(handles_.block_tables, batch.block_tables,
         std::int64_t{batch.n_sequences} * batch.block_table_stride);
     ids(handles_.logit_rows, batch.logit_rows, batch.n_logit_rows);
-    if (!request.target_ids.empty())
-      ids(handles_.targets, request.target_ids, batch.n_logit_rows);
+    if (!request.target_ids.empty()) ids(handles_.targets, request.target_ids, batch.n_logit_rows);
     if (!request.token_slots.empty())
       ids(handles_.token_slots, request.token_slots, batch.n_tokens);
     fill_sampling(request.sampling);
@@ -311,11 +306,11 @@ class PlanRunner final : public Runner {
 
   // Made when a step first needs it; every later step finds it by index.
   graph::Plan& plan_of(const PlanKey& key) {
-    auto& slot = plans_[((static_cast<std::size_t>(key.tail) * kNBuckets + key.token_bucket) *
-                             kNBuckets +
-                         key.logit_bucket) *
-                            2 +
-                        (key.is_decode ? 1 : 0)];
+    auto& slot =
+        plans_[((static_cast<std::size_t>(key.tail) * kNBuckets + key.token_bucket) * kNBuckets +
+                key.logit_bucket) *
+                   2 +
+               (key.is_decode ? 1 : 0)];
     if (!slot)
       slot.emplace(
           catalog_->launches(key), *bundle_,

@@ -1,6 +1,7 @@
-// Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each row that wants one out.
-// Non-goal: which sequences run (sched), text (tokenizer), requests (Engine).
-// Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes a sequence.
+// Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each
+// row that wants one out. Non-goal: which sequences run (sched), text (tokenizer), requests
+// (Engine). Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes
+// a sequence.
 #pragma once
 
 #include <cstdint>
@@ -17,46 +18,52 @@
 
 namespace nereid::engine {
 
-// How one row's next id is chosen. temperature 0: the largest logit, everything else ignored but the penalty.
+// How one row's next id is chosen. temperature 0: the largest logit, everything else ignored but
+// the penalty.
 struct SamplingRow {
   float temperature = 0.0F;
-  float top_p = 1.0F;                // 1: off
-  float min_p = 0.0F;                // 0: off
-  float repetition_penalty = 1.0F;   // 1: off
-  std::int32_t top_k = 0;            // 0: off
-  std::int32_t slot = -1;            // row of the seen-token table; used only with a penalty
+  float top_p = 1.0F;               // 1: off
+  float min_p = 0.0F;               // 0: off
+  float repetition_penalty = 1.0F;  // 1: off
+  std::int32_t top_k = 0;           // 0: off
+  std::int32_t slot = -1;           // row of the seen-token table; used only with a penalty
   std::uint64_t seed = 0;
-  std::int32_t n_generated = 0;      // tokens generated before this one: with the seed, the random number's key
+  std::int32_t n_generated =
+      0;  // tokens generated before this one: with the seed, the random number's key
 };
 
 struct RunnerOptions {
   std::filesystem::path model_dir;
-  std::string mode = "eager";               // eager | compiled | graph
-  bool random_weights = false;              // config.json only; weights filled on the device
-  std::int64_t max_batch_tokens = 512;      // tokens of a step
-  std::int64_t max_sequences = 64;          // sequences of a step
-  std::int64_t max_logit_rows = 0;          // rows of a step that get logits; 0: max_sequences
-  std::int64_t max_context_tokens = 0;      // 0: the model's
-  std::int64_t n_kv_blocks = 0;             // 0: what max_sequences contexts need, within the device's free memory
-  std::filesystem::path bundle_dir;         // empty: beside the model, then the user's cache
-  bool print_launches = false;              // debugging: the launches of the first step, on stderr
+  std::string mode = "eager";           // eager | compiled | graph
+  bool random_weights = false;          // config.json only; weights filled on the device
+  std::int64_t max_batch_tokens = 512;  // tokens of a step
+  std::int64_t max_sequences = 64;      // sequences of a step
+  std::int64_t max_logit_rows = 0;      // rows of a step that get logits; 0: max_sequences
+  std::int64_t max_context_tokens = 0;  // 0: the model's
+  std::int64_t n_kv_blocks =
+      0;  // 0: what max_sequences contexts need, within the device's free memory
+  std::filesystem::path bundle_dir;  // empty: beside the model, then the user's cache
+  bool print_launches = false;       // debugging: the launches of the first step, on stderr
 };
 
 struct StepRequest {
   const sched::StepBatch* batch = nullptr;
-  std::span<const SamplingRow> sampling;         // [L]
-  std::span<const std::int32_t> token_slots;     // [T] seen-table row of each token (-1: none); empty: no penalty
-  std::span<const std::int32_t> target_ids;      // [L] scoring: the id whose log-probability is wanted; else empty
+  std::span<const SamplingRow> sampling;  // [L]
+  std::span<const std::int32_t>
+      token_slots;  // [T] seen-table row of each token (-1: none); empty: no penalty
+  std::span<const std::int32_t>
+      target_ids;  // [L] scoring: the id whose log-probability is wanted; else empty
 };
 
 struct StepResult {
-  std::span<const std::int32_t> ids;      // [L] sampled ids; empty when scoring
-  std::span<const float> logprobs;        // [L] natural log; empty unless scoring
+  std::span<const std::int32_t> ids;  // [L] sampled ids; empty when scoring
+  std::span<const float> logprobs;    // [L] natural log; empty unless scoring
 };
 
 class Runner {
  public:
-  // Loads weights, plans, finds or compiles the kernels. Errors: whatever a model directory, a bundle or memory can lack.
+  // Loads weights, plans, finds or compiles the kernels. Errors: whatever a model directory, a
+  // bundle or memory can lack.
   static std::unique_ptr<Runner> create(device::Device& device, const model::ModelConfig& config,
                                         const RunnerOptions& options);
   virtual ~Runner() = default;

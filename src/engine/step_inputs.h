@@ -1,6 +1,6 @@
-// Goal: a step's small arrays (token ids, positions, block tables, ...) at fixed device addresses, sent in one copy.
-// Non-goal: anything as large as an activation.
-// Rejected: a buffer an array: a dozen tiny copies a step cost more than the step's bookkeeping.
+// Goal: a step's small arrays (token ids, positions, block tables, ...) at fixed device addresses,
+// sent in one copy. Non-goal: anything as large as an activation. Rejected: a buffer an array: a
+// dozen tiny copies a step cost more than the step's bookkeeping.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,8 @@ class StepInputs {
  public:
   explicit StepInputs(device::Device& device) : device_(device) {}
 
-  // Makes room for an input of a graph at its largest; a name declared before keeps its place. Before seal().
+  // Makes room for an input of a graph at its largest; a name declared before keeps its place.
+  // Before seal().
   void declare(const graph::Value& value, const graph::SymbolValues& largest);
   void seal();
 
@@ -47,7 +48,8 @@ class StepInputs {
   std::vector<Array> arrays_;
   std::size_t size_bytes_ = 0;
   device::Buffer buffer_;
-  std::vector<std::byte> staging_;  // empty where the device reads host memory: then the buffer itself is written
+  std::vector<std::byte>
+      staging_;  // empty where the device reads host memory: then the buffer itself is written
   std::byte* host_ = nullptr;
 };
 

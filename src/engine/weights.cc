@@ -11,7 +11,8 @@ namespace {
 
 // What kernels were promised about every address.
 constexpr std::uintptr_t kAlignmentBytes = 16;
-// The spread of weights that training starts from; keeps activations finite through any number of layers.
+// The spread of weights that training starts from; keeps activations finite through any number of
+// layers.
 constexpr double kMatrixStd = 0.02;
 constexpr double kVectorStd = 1.0;
 

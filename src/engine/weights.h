@@ -1,5 +1,5 @@
-// Goal: a graph's weights at device addresses, each once, whatever the number of plans that read it.
-// Non-goal: reading files (model/safetensors.h), choosing layouts.
+// Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
+// it. Non-goal: reading files (model/safetensors.h), choosing layouts.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,13 @@ class Weights {
  public:
   explicit Weights(device::Device& device) : device_(device) {}
 
-  // From the checkpoint: used where they are mapped if the device reads host memory, else uploaded. An Error names a
-  // tensor that is missing or of another shape than the config makes it.
+  // From the checkpoint: used where they are mapped if the device reads host memory, else uploaded.
+  // An Error names a tensor that is missing or of another shape than the config makes it.
   void load(const graph::Graph& graph, const model::ModelConfig& config,
             std::shared_ptr<const model::Checkpoint> checkpoint);
 
-  // Without a checkpoint: `fill(address, dtype, n_elements, seed, standard deviation)` makes each on the device.
+  // Without a checkpoint: `fill(address, dtype, n_elements, seed, standard deviation)` makes each
+  // on the device.
   using Fill = std::function<void(device::Address, DType, std::int64_t, std::uint64_t, double)>;
   void randomise(const graph::Graph& graph, const model::ModelConfig& config, const Fill& fill);
 

@@ -101,8 +101,8 @@ std::vector<ValueId> Graph::add_node(Op op, std::vector<ValueId> inputs,
     auto output_name = i < output_names.size() && !output_names[i].empty()
                            ? output_names[i]
                            : fmt::format("{}", values.size());
-    node.outputs.push_back(add_value(ValueKind::intermediate, std::move(output_name),
-                                     types[i].dtype, types[i].shape));
+    node.outputs.push_back(
+        add_value(ValueKind::intermediate, std::move(output_name), types[i].dtype, types[i].shape));
   }
   nodes.push_back(std::move(node));
   return nodes.back().outputs;

@@ -1,7 +1,7 @@
-// Goal: a model's computation as a list of operations on named, typed values; every later form (eager, fused, captured)
-// is made from it. A graph is a value: copied, compared and printed.
-// Non-goal: control flow and data-dependent shapes. Dimensions are constants or one of a step's few sizes.
-// Rejected: pointers between nodes; indices into two vectors copy and print without care.
+// Goal: a model's computation as a list of operations on named, typed values; every later form
+// (eager, fused, captured) is made from it. A graph is a value: copied, compared and printed.
+// Non-goal: control flow and data-dependent shapes. Dimensions are constants or one of a step's few
+// sizes. Rejected: pointers between nodes; indices into two vectors copy and print without care.
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@
 
 namespace nereid::graph {
 
-// The sizes that change from step to step. T tokens, S sequences, L rows that want a logit, Q the longest query.
+// The sizes that change from step to step. T tokens, S sequences, L rows that want a logit, Q the
+// longest query.
 enum class Symbol : std::uint8_t { one, n_tokens, n_sequences, n_logits, max_query_tokens };
 inline constexpr std::size_t kNSymbols = 5;
 inline constexpr std::array<std::string_view, kNSymbols> kSymbolNames{"1", "T", "S", "L", "Q"};
@@ -42,7 +43,8 @@ std::string dims_text(const std::vector<Dim>& dims);  // "[T, 384]"
 
 using ValueId = std::int32_t;
 
-// input: filled for each step by the runner. weight: constant, from the checkpoint. state: lives between steps.
+// input: filled for each step by the runner. weight: constant, from the checkpoint. state: lives
+// between steps.
 enum class ValueKind : std::uint8_t { input, weight, state, intermediate };
 
 struct Value {
@@ -60,7 +62,13 @@ enum class Op : std::uint8_t {
 };
 
 enum class OpClass : std::uint8_t {
-  memory, pointwise, reduction, matmul, attention, sampling, view
+  memory,
+  pointwise,
+  reduction,
+  matmul,
+  attention,
+  sampling,
+  view
 };
 
 struct OpRow {
@@ -111,14 +119,16 @@ struct Graph {
               std::vector<std::pair<std::string, Attr>> attrs = {}, std::string name = {});
 };
 
-// Result types of an op from its operands' (shape.cc). An Error names op, operand, expected and got.
+// Result types of an op from its operands' (shape.cc). An Error names op, operand, expected and
+// got.
 struct TypedShape {
   DType dtype;
   std::vector<Dim> shape;
 };
 std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node);
 
-// Operand counts, definitions before uses, shapes as inferred. An Error names the node by its line of text.
+// Operand counts, definitions before uses, shapes as inferred. An Error names the node by its line
+// of text.
 void verify(const Graph& graph);
 
 // Text, one line a value or node; parse(print(g)) == g. Errors: "<where>:<line>: ...".

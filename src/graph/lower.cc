@@ -62,18 +62,16 @@ KernelCall lower_linear(const View& v) {
   const bool is_logits = x[0].symbol == Symbol::n_logits;
   const auto max_rows = is_logits ? v.steps.max_logits : v.steps.max_tokens;
   const bool is_gemv = max_rows <= kGemvRows.back();
-  KernelCall call{is_gemv ? "linear_gemv" : "linear_tiled",
-                  {{"y_ptr", v.out()},
-                   {"x_ptr", v.in(0)},
-                   {"w_ptr", v.in(1)},
-                   {"bias_ptr", v.in(2)}},
-                  {{"n_rows", x[0]},
-                   {"n_out", weight[0]},
-                   {"n_in", weight[1]},
-                   {"y_stride", weight[0]},
-                   {"x_stride", weight[1]}},
-                  {},
-                  {{"HAS_BIAS", v.in(2) != kNoValue ? 1 : 0}}};
+  KernelCall call{
+      is_gemv ? "linear_gemv" : "linear_tiled",
+      {{"y_ptr", v.out()}, {"x_ptr", v.in(0)}, {"w_ptr", v.in(1)}, {"bias_ptr", v.in(2)}},
+      {{"n_rows", x[0]},
+       {"n_out", weight[0]},
+       {"n_in", weight[1]},
+       {"y_stride", weight[0]},
+       {"x_stride", weight[1]}},
+      {},
+      {{"HAS_BIAS", v.in(2) != kNoValue ? 1 : 0}}};
   if (is_gemv) call.constexprs.emplace_back("ROWS", max_rows);
   return call;
 }
@@ -115,29 +113,29 @@ KernelCall lower_kv_write(const View& v) {
 }
 
 KernelCall lower_attention(const View& v) {
-  const auto& q = v.shape(v.in(0));        // [T, H, Dh]
-  const auto& cache = v.shape(v.in(1));    // [blocks, G, block tokens, Dh]
-  const auto& tables = v.shape(v.in(3));   // [S, B]
+  const auto& q = v.shape(v.in(0));       // [T, H, Dh]
+  const auto& cache = v.shape(v.in(1));   // [blocks, G, block tokens, Dh]
+  const auto& tables = v.shape(v.in(3));  // [S, B]
   const Dim row = product(q[1], q[2]);
-  KernelCall call{v.steps.is_decode ? "attention_decode" : "attention_prefill",
-                  {{"out_ptr", v.out()},
-                   {"q_ptr", v.in(0)},
-                   {"k_cache_ptr", v.in(1)},
-                   {"v_cache_ptr", v.in(2)},
-                   {"block_tables_ptr", v.in(3)},
-                   {"context_lens_ptr", v.in(5)}},
-                  {{"n_seqs", Symbol::n_sequences},
-                   {"n_heads", q[1]},
-                   {"n_kv_heads", cache[1]},
-                   {"max_blocks", tables[1]},
-                   {"window", v.node.int_attr("window", 0)},
-                   {"out_stride", row},
-                   {"q_stride", row}},
-                  {{"scale", v.node.float_attr("scale", 1.0)},
-                   {"softcap", v.node.float_attr("softcap", 0.0)}},
-                  {{"HEAD_DIM", q[2].offset},
-                   {"BLOCK_TOKENS", cache[2].offset},
-                   {"HAS_SOFTCAP", v.node.float_attr("softcap", 0.0) != 0.0 ? 1 : 0}}};
+  KernelCall call{
+      v.steps.is_decode ? "attention_decode" : "attention_prefill",
+      {{"out_ptr", v.out()},
+       {"q_ptr", v.in(0)},
+       {"k_cache_ptr", v.in(1)},
+       {"v_cache_ptr", v.in(2)},
+       {"block_tables_ptr", v.in(3)},
+       {"context_lens_ptr", v.in(5)}},
+      {{"n_seqs", Symbol::n_sequences},
+       {"n_heads", q[1]},
+       {"n_kv_heads", cache[1]},
+       {"max_blocks", tables[1]},
+       {"window", v.node.int_attr("window", 0)},
+       {"out_stride", row},
+       {"q_stride", row}},
+      {{"scale", v.node.float_attr("scale", 1.0)}, {"softcap", v.node.float_attr("softcap", 0.0)}},
+      {{"HEAD_DIM", q[2].offset},
+       {"BLOCK_TOKENS", cache[2].offset},
+       {"HAS_SOFTCAP", v.node.float_attr("softcap", 0.0) != 0.0 ? 1 : 0}}};
   if (!v.steps.is_decode) {
     call.pointers.emplace_back("cu_seqlens_ptr", v.in(4));
     call.sizes.emplace_back("max_q_len", Symbol::max_query_tokens);

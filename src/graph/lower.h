@@ -1,5 +1,5 @@
-// Goal: which kernel a node becomes, and what each of its parameters is: the one place where op and kernel meet.
-// Non-goal: tile sizes (tuning), addresses (Plan).
+// Goal: which kernel a node becomes, and what each of its parameters is: the one place where op and
+// kernel meet. Non-goal: tile sizes (tuning), addresses (Plan).
 #pragma once
 
 #include <array>
@@ -13,11 +13,12 @@
 
 namespace nereid::graph {
 
-// Rows up to which a linear reads weights once, straight to registers, and the variants made for it; above, a tiled
-// product reuses them.
+// Rows up to which a linear reads weights once, straight to registers, and the variants made for
+// it; above, a tiled product reuses them.
 inline constexpr std::array<std::int64_t, 4> kGemvRows{1, 2, 4, 8};
 
-// The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings just one token.
+// The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings
+// just one token.
 struct StepClass {
   std::int64_t max_tokens = 1;
   std::int64_t max_sequences = 1;

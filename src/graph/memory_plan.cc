@@ -93,14 +93,14 @@ MemoryPlan plan_memory(const Graph& graph, const SymbolValues& largest) {
     lifetime.offset = offset;
     plan.offsets[static_cast<std::size_t>(lifetime.id)] = offset;
     plan.arena_bytes = std::max(plan.arena_bytes, offset + lifetime.bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), &lifetime,
-                                   [](const Lifetime* a, const Lifetime* b) {
-                                     return a->offset < b->offset;
-                                   }),
+    placed.insert(std::upper_bound(
+                      placed.begin(), placed.end(), &lifetime,
+                      [](const Lifetime* a, const Lifetime* b) { return a->offset < b->offset; }),
                   &lifetime);
   }
   for (std::size_t i = 0; i < graph.values.size(); ++i)
-    plan.offsets[i] = plan.offsets[static_cast<std::size_t>(follow(alias, static_cast<ValueId>(i)))];
+    plan.offsets[i] =
+        plan.offsets[static_cast<std::size_t>(follow(alias, static_cast<ValueId>(i)))];
   return plan;
 }
 

@@ -1,6 +1,6 @@
-// Goal: where each intermediate of a graph lies in one arena, reusing the bytes of values no longer needed.
-// Non-goal: weights, states and inputs (they live longer than a step), and fragmentation to the last byte.
-// Rejected: an allocator in the step: a step allocates nothing.
+// Goal: where each intermediate of a graph lies in one arena, reusing the bytes of values no longer
+// needed. Non-goal: weights, states and inputs (they live longer than a step), and fragmentation to
+// the last byte. Rejected: an allocator in the step: a step allocates nothing.
 #pragma once
 
 #include <array>
@@ -19,9 +19,10 @@ std::size_t value_bytes(const Value& value, const SymbolValues& symbols);
 
 struct MemoryPlan {
   static constexpr std::size_t kNotInArena = static_cast<std::size_t>(-1);
-  std::vector<std::size_t> offsets;  // by ValueId; kNotInArena for weights, states, inputs and what aliases them
-  std::size_t arena_bytes = 0;       // peak
-  std::size_t unshared_bytes = 0;    // what it would be without reuse: for `inspect plan`
+  std::vector<std::size_t>
+      offsets;  // by ValueId; kNotInArena for weights, states, inputs and what aliases them
+  std::size_t arena_bytes = 0;     // peak
+  std::size_t unshared_bytes = 0;  // what it would be without reuse: for `inspect plan`
 };
 
 // The value whose bytes `id` uses: itself, or through views and in-place outputs another.

@@ -8,10 +8,12 @@ namespace nereid::graph {
 
 namespace {
 
-// An operand the variant does not read still has a type in its signature: the first that it may have.
+// An operand the variant does not read still has a type in its signature: the first that it may
+// have.
 DType unused_dtype(const kernel::Spec& spec, const std::string& name) {
   const auto* param = spec.find_param(name);
-  NEREID_CHECK(param != nullptr && !param->types.empty(), "kernel {} has no operand {}", spec.name, name);
+  NEREID_CHECK(param != nullptr && !param->types.empty(), "kernel {} has no operand {}", spec.name,
+               name);
   return dtype_from_name(param->types.front()).value();
 }
 
@@ -20,9 +22,11 @@ kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const ker
   for (const auto& [name, id] : call.pointers)
     problem.pointers[name] = id == kNoValue ? unused_dtype(spec, name) : graph.value(id).dtype;
   for (const auto& [name, dim] : call.sizes) {
-    // A size that the kernel lets each step set must not shape the variant, even where it happens to be constant.
+    // A size that the kernel lets each step set must not shape the variant, even where it happens
+    // to be constant.
     const auto* param = spec.find_param(name);
-    if (dim.is_constant() && (param == nullptr || !param->is_step)) problem.sizes[name] = dim.offset;
+    if (dim.is_constant() && (param == nullptr || !param->is_step))
+      problem.sizes[name] = dim.offset;
   }
   for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
   return problem;
@@ -35,7 +39,8 @@ kernel::SizeValue size_value(const Dim& dim) {
 }
 
 // Every launch argument of the call that the variant has. Constexprs are in the variant already.
-void bind(kernel::LaunchTemplate& launch, const KernelCall& call, const Plan::AddressOf& address_of) {
+void bind(kernel::LaunchTemplate& launch, const KernelCall& call,
+          const Plan::AddressOf& address_of) {
   const auto index_of = [&](const std::string& name) {
     const int index = launch.arg(name);
     NEREID_CHECK(index >= 0, "kernel {} has no argument {}", call.kernel, name);
@@ -71,7 +76,8 @@ std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& st
     const auto [it, is_new] = chosen_before.try_emplace(signature_of(graph, *call));
     if (is_new) {
       const auto& spec = tables.specs.get(call->kernel);
-      it->second = kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec));
+      it->second =
+          kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec));
     }
     launches.push_back({i, std::move(*call), it->second.request, it->second.why});
   }
@@ -133,8 +139,8 @@ std::string Plan::trace() const {
   std::string text;
   for (std::size_t i = 0; i < launches_.size(); ++i) {
     const auto grid = launches_[i].grid();
-    text += fmt::format("{:<18} grid {}x{}x{}  {}\n", variants_[i]->request.kernel, grid.x, grid.y, grid.z,
-                        variants_[i]->object_sha256);
+    text += fmt::format("{:<18} grid {}x{}x{}  {}\n", variants_[i]->request.kernel, grid.x, grid.y,
+                        grid.z, variants_[i]->object_sha256);
   }
   return text;
 }

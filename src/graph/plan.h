@@ -1,6 +1,7 @@
-// Goal: a graph as launches on one device: made once for a class of steps, run for each step by filling in its sizes.
-// Non-goal: deciding what a step holds (sched), owning memory (the runner).
-// Rejected: interpreting the graph in each step: look-ups by name and allocation in the hottest host loop.
+// Goal: a graph as launches on one device: made once for a class of steps, run for each step by
+// filling in its sizes. Non-goal: deciding what a step holds (sched), owning memory (the runner).
+// Rejected: interpreting the graph in each step: look-ups by name and allocation in the hottest
+// host loop.
 #pragma once
 
 #include <functional>
@@ -35,7 +36,8 @@ struct PlannedLaunch {
 std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
                                          std::string_view target, const KernelTables& tables);
 
-// For people, one line a launch: kernel, tile sizes, grid, bytes and flops at the class's largest step.
+// For people, one line a launch: kernel, tile sizes, grid, bytes and flops at the class's largest
+// step.
 std::string describe(const Graph& graph, const std::vector<PlannedLaunch>& launches,
                      const SymbolValues& sizes, const KernelTables& tables);
 
@@ -45,8 +47,8 @@ class Plan {
 
   // Every request must be in the bundle. Loads what the device has not loaded yet through `load`.
   using Load = std::function<const device::Function*(const kernel::Variant&)>;
-  Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bundle,
-       const Load& load, const AddressOf& address_of);
+  Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bundle, const Load& load,
+       const AddressOf& address_of);
 
   // Queues every launch. Allocates nothing.
   void run(device::Device& device, const SymbolValues& sizes);

@@ -109,7 +109,8 @@ class Parser {
            (std::isalnum(static_cast<unsigned char>(text_[position_])) != 0 ||
             text_[position_] == '_' || text_[position_] == '.'))
       ++position_;
-    if (begin == position_) fail(fmt::format("expected a name, got \"{}\"", text_.substr(begin, 20)));
+    if (begin == position_)
+      fail(fmt::format("expected a name, got \"{}\"", text_.substr(begin, 20)));
     return std::string(text_.substr(begin, position_ - begin));
   }
 
@@ -162,7 +163,8 @@ class Parser {
     if (graph_.values.size() >= kMaxValues) fail("more values than a graph may have");
     value.kind = kind;
     const auto id = static_cast<ValueId>(graph_.values.size());
-    if (!ids_.emplace(value.name, id).second) fail(fmt::format("%{} is declared twice", value.name));
+    if (!ids_.emplace(value.name, id).second)
+      fail(fmt::format("%{} is declared twice", value.name));
     graph_.values.push_back(std::move(value));
     return id;
   }
@@ -184,7 +186,8 @@ class Parser {
     const auto token = text_.substr(begin, position_ - begin);
     if (const auto dtype = dtype_from_name(token)) return *dtype;
     const auto* end = token.data() + token.size();
-    if (std::int64_t value = 0; std::from_chars(token.data(), end, value).ptr == end && !token.empty())
+    if (std::int64_t value = 0;
+        std::from_chars(token.data(), end, value).ptr == end && !token.empty())
       return value;
     if (double value = 0; !token.empty() && std::from_chars(token.data(), end, value).ptr == end)
       return value;
@@ -241,9 +244,8 @@ class Parser {
     for (std::size_t i = 0; i < types.size(); ++i) {
       if (results[i].dtype != types[i].dtype || results[i].shape != types[i].shape)
         fail(fmt::format("{}: %{} is declared {}{}, the operands make it {}{}", op_name,
-                         results[i].name, dtype_name(results[i].dtype),
-                         dims_text(results[i].shape), dtype_name(types[i].dtype),
-                         dims_text(types[i].shape)));
+                         results[i].name, dtype_name(results[i].dtype), dims_text(results[i].shape),
+                         dtype_name(types[i].dtype), dims_text(types[i].shape)));
       result.outputs.push_back(declare(std::move(results[i]), ValueKind::intermediate));
     }
     graph_.nodes.push_back(std::move(result));
@@ -262,7 +264,8 @@ class Parser {
 std::string print(const Graph& graph) {
   std::string out = fmt::format("graph {} {{\n", graph.name);
   std::size_t declared = 0;
-  // Declarations come before the first node whose results have higher ids, so that parsing gives the same ids.
+  // Declarations come before the first node whose results have higher ids, so that parsing gives
+  // the same ids.
   const auto declare_up_to = [&](std::size_t end) {
     for (; declared < end; ++declared)
       if (const auto& value = graph.values[declared]; value.kind != ValueKind::intermediate)

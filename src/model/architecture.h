@@ -1,7 +1,8 @@
 // Goal: a config becomes a Graph: the only description of the forward pass, whatever runs it.
 // Non-goal: weights' bytes, kernels, batching.
-// Rejected: a class per family. The families differ in a few yes/no facts, which are fields of ModelConfig; an
-// architecture that differs in more gets a file of its own and a row in registry.cc.
+// Rejected: a class per family. The families differ in a few yes/no facts, which are fields of
+// ModelConfig; an architecture that differs in more gets a file of its own and a row in
+// registry.cc.
 #pragma once
 
 #include <cstdint>
@@ -52,11 +53,12 @@ inline constexpr const char* kSeed = "seed";                   // i64[L]
 inline constexpr const char* kStep = "n_generated";            // i32[L]
 inline constexpr const char* kRowSlots = "row_slots";          // i32[L]
 inline constexpr const char* kSeen = "seen";                   // u8[slots, V]
-inline constexpr const char* kInvFreq = "rope.inv_freq";       // fp32[Dh/2], computed from the config
-inline constexpr const char* kLogits = "logits";               // fp32[L, V]
+inline constexpr const char* kInvFreq = "rope.inv_freq";  // fp32[Dh/2], computed from the config
+inline constexpr const char* kLogits = "logits";          // fp32[L, V]
 }  // namespace names
 
-// Outputs: what the tail gives (ids or log-probabilities), then the logits where the tail leaves them intact.
+// Outputs: what the tail gives (ids or log-probabilities), then the logits where the tail leaves
+// them intact.
 graph::Graph build_graph(const ModelConfig& config, const GraphOptions& options);
 
 // One architecture's builder; found by registry.cc.

@@ -1,6 +1,7 @@
 // Llama and what descends from it: Granite, Mistral, Qwen. Per layer:
 //   x += attention(rope(q), rope(k), v) of norm(x);  x += down(silu(gate) * up) of norm(x)
-// Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward, V vocabulary.
+// Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward,
+// V vocabulary.
 
 #include "model/architecture.h"
 
@@ -30,8 +31,8 @@ class LlamaBuilder {
     block_tables_ = input(names::kBlockTables, DType::i32,
                           {Symbol::n_sequences, options_.max_blocks_per_sequence});
     logit_rows_ = input(names::kLogitRows, DType::i32, {Symbol::n_logits});
-    inv_freq_ = graph_.add_value(ValueKind::weight, names::kInvFreq, DType::fp32,
-                                 {config_.head_dim / 2});
+    inv_freq_ =
+        graph_.add_value(ValueKind::weight, names::kInvFreq, DType::fp32, {config_.head_dim / 2});
     const ValueId embedding =
         weight("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
 
@@ -49,8 +50,7 @@ class LlamaBuilder {
   }
 
   ValueId weight(const std::string& name, std::vector<graph::Dim> shape) {
-    return graph_.add_value(ValueKind::weight, name, options_.weight_dtype(name),
-                            std::move(shape));
+    return graph_.add_value(ValueKind::weight, name, options_.weight_dtype(name), std::move(shape));
   }
 
   ValueId norm(ValueId x, const std::string& name, std::int64_t n_cols) {
@@ -70,7 +70,8 @@ class LlamaBuilder {
     return graph_.add(Op::add, {x, y}, {{"alpha", config_.residual_multiplier}});
   }
 
-  // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised per head where the family does that.
+  // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised per head where the family
+  // does that.
   ValueId heads(ValueId x, const std::string& name, std::int64_t n_heads, const char* norm_name,
                 const std::string& prefix) {
     x = linear(x, prefix + name, n_heads * config_.head_dim, config_.hidden_size,
@@ -98,8 +99,7 @@ class LlamaBuilder {
     const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache});
 
     const ValueId out = graph_.add(
-        Op::attention,
-        {q, written[0], written[1], block_tables_, query_starts_, context_lens_},
+        Op::attention, {q, written[0], written[1], block_tables_, query_starts_, context_lens_},
         {{"scale", config_.attention_scale()}, {"window", config_.layer_window(layer)}});
     return linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
                   config_.n_heads * config_.head_dim, config_.attention_out_bias);
@@ -118,19 +118,18 @@ class LlamaBuilder {
     const auto prefix = "model.layers." + std::to_string(layer) + ".";
     x = residual(x, attention(norm(x, prefix + "input_layernorm", config_.hidden_size), layer,
                               prefix + "self_attn."));
-    return residual(x, feed_forward(norm(x, prefix + "post_attention_layernorm",
-                                         config_.hidden_size),
-                                    prefix + "mlp."));
+    return residual(x,
+                    feed_forward(norm(x, prefix + "post_attention_layernorm", config_.hidden_size),
+                                 prefix + "mlp."));
   }
 
   // Only the rows that want a logit go through the head.
   void logits(ValueId x, ValueId embedding) {
     x = graph_.add(Op::gather_rows, {x, logit_rows_});  // [L, D]
     x = norm(x, "model.norm", config_.hidden_size);
-    const ValueId head =
-        config_.tie_word_embeddings
-            ? embedding
-            : weight("lm_head.weight", {config_.vocab_size, config_.hidden_size});
+    const ValueId head = config_.tie_word_embeddings
+                             ? embedding
+                             : weight("lm_head.weight", {config_.vocab_size, config_.hidden_size});
     const bool is_scaled = config_.logits_scaling != 1.0;
     ValueId y = graph_.add(Op::linear, {x, head}, {{"dtype", DType::fp32}},
                            is_scaled ? "" : names::kLogits);
@@ -138,7 +137,8 @@ class LlamaBuilder {
       y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}}, names::kLogits);
     graph_.outputs = {tail(y)};
     // Sampling uses the logits as scratch.
-    if (options_.tail == Tail::greedy || options_.tail == Tail::logprob) graph_.outputs.push_back(y);
+    if (options_.tail == Tail::greedy || options_.tail == Tail::logprob)
+      graph_.outputs.push_back(y);
   }
 
   ValueId tail(ValueId y) {

@@ -157,8 +157,7 @@ TEST(MemoryPlan, ReusesBytesOnlyOfTheDead) {
   EXPECT_LT(plan.arena_bytes, plan.unshared_bytes);
   EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("9"))],
             plan.offsets[static_cast<std::size_t>(graph.find("8"))]);
-  EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("embed"))],
-            MemoryPlan::kNotInArena);
+  EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("embed"))], MemoryPlan::kNotInArena);
 }
 
 TEST(MemoryPlan, RandomChains) {

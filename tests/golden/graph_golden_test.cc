@@ -1,0 +1,63 @@
+// The graphs of every family as text, read once by eye: what a change to the builder does to a
+// model shows here. NEREID_UPDATE_GOLDENS=1 writes the files anew.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "base/mapped_file.h"
+#include "graph/ir.h"
+#include "model/architecture.h"
+#include "model/config.h"
+
+namespace nereid::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+class GraphGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(GraphGolden, IsTheSameText) {
+  const fs::path tests = fs::path(NEREID_SOURCE_DIR) / "tests";
+  const auto config = ModelConfig::load(tests / "fixtures" / GetParam());
+  GraphOptions options;
+  options.weight_dtype = [&](const std::string&) { return config.dtype; };
+  options.n_blocks = 8;
+  options.max_blocks_per_sequence = 8;
+  const graph::Graph graph = build_graph(config, options);
+  graph::verify(graph);
+  const std::string text = graph::print(graph);
+  EXPECT_EQ(graph::parse(text, "printed"), graph);
+
+  const fs::path golden = tests / "golden" / "graphs" / (std::string(GetParam()) + ".txt");
+  if (std::getenv("NEREID_UPDATE_GOLDENS") != nullptr) write_text_file(golden, text);
+  EXPECT_EQ(text, read_text_file(golden));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, GraphGolden,
+                         testing::Values("granite3", "granite_code", "llama3", "llama31_rope",
+                                         "mistral_swa", "qwen2", "qwen3"),
+                         [](const auto& instance) { return std::string(instance.param); });
+
+TEST(GraphTails, EachHasItsOwnLastOperation) {
+  const auto config =
+      ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / "tests" / "fixtures" / "llama3");
+  GraphOptions options;
+  options.weight_dtype = [&](const std::string&) { return config.dtype; };
+  const auto last_op = [&](Tail tail) {
+    options.tail = tail;
+    const graph::Graph graph = build_graph(config, options);
+    graph::verify(graph);
+    EXPECT_EQ(graph::parse(graph::print(graph), "printed"), graph);
+    return graph.nodes.back().op;
+  };
+  EXPECT_EQ(last_op(Tail::greedy), graph::Op::greedy);
+  EXPECT_EQ(last_op(Tail::logprob), graph::Op::token_logprob);
+  EXPECT_EQ(last_op(Tail::sample), graph::Op::sample);
+  EXPECT_EQ(last_op(Tail::sample_penalty), graph::Op::sample);
+}
+
+}  // namespace
+}  // namespace nereid::model
