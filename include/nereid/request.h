@@ -25,7 +25,7 @@ struct SamplingParams {
   std::int32_t top_k = 0;    // only the k most likely tokens; 0: off
   float top_p = 1.0F;  // only the most likely tokens that together reach this probability; 1: off
   float min_p = 0.0F;  // only tokens at least this fraction as likely as the best; 0: off
-  float repetition_penalty = 1.0F;  // above 1: tokens already in the text become less likely
+  float repetition_penalty = 1.0F;         // above 1: tokens already in the text become less likely
   std::optional<std::uint64_t> seed = {};  // absent: the request's number, so that runs repeat
 };
 
