@@ -2,10 +2,8 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-import unittest
 
 import nereid_cli as cli
 
@@ -26,7 +24,6 @@ class Process(cli.TestCase):
         if result.returncode != 0:
             raise AssertionError(result.stderr)
 
-    @unittest.skipUnless(shutil.which("strace"), "strace is not installed; ./dev setup installs it")
     def test_starts_no_other_process(self):
         trace = self.folder / "trace"
         traced = ("strace", "-f", "-e", "trace=execve,execveat", "-o", trace)
