@@ -1,5 +1,6 @@
 // nereid generate: text from prompts, streamed as it is produced.
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <cstdio>

@@ -1,12 +1,14 @@
 #include "base/hash.h"
 
-#include <fmt/format.h>
 #include <nettle/sha2.h>
 
 #include <array>
-#include <iterator>
 
 namespace nereid {
+
+namespace {
+constexpr char kDigits[] = "0123456789abcdef";
+}
 
 std::string sha256_hex(std::span<const std::byte> bytes) {
   sha256_ctx context;
@@ -15,7 +17,10 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
   std::array<std::uint8_t, SHA256_DIGEST_SIZE> digest{};
   sha256_digest(&context, digest.size(), digest.data());
   std::string hex;
-  for (const auto byte : digest) fmt::format_to(std::back_inserter(hex), "{:02x}", byte);
+  for (const auto byte : digest) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
   return hex;
 }
 

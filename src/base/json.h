@@ -8,10 +8,9 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/json_fwd.h"
 
 namespace nereid {
-
-using Json = nlohmann::json;
 
 // `where` is what the message calls the text: usually a path.
 Json parse_json(std::string_view text, const std::string& where);

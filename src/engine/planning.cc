@@ -1,5 +1,6 @@
 #include "engine/planning.h"
 
+#include "base/error.h"
 #include "engine/plan_catalog.h"
 #include "engine/random_weights.h"
 

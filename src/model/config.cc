@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "model/config_fields.h"
 
 namespace nereid::model {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/utf8.h"
 

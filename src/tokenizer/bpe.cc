@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "tokenizer/utf8.h"
 
 namespace nereid::tokenizer {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/metaspace.h"
 #include "tokenizer/pattern.h"

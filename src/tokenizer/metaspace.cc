@@ -1,6 +1,7 @@
 #include "tokenizer/metaspace.h"
 
 #include "base/error.h"
+#include "base/json.h"
 #include "tokenizer/utf8.h"
 
 namespace nereid::tokenizer {

@@ -1,6 +1,7 @@
 #include "tokenizer/pattern.h"
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace nereid::tokenizer {
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/metaspace.h"
 #include "tokenizer/pattern.h"

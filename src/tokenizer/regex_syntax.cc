@@ -207,6 +207,8 @@ class Translator {
   void open_group() {
     if (rest().starts_with("(*")) unsupported("(*");
     groups_.push_back(out_.size());
+    const bool begins_branch =
+        at_ == 0 || std::string_view("(|:").find(pattern_[at_ - 1]) != std::string_view::npos;
     take();
     if (!rest().starts_with('?')) return;
     take();
@@ -214,7 +216,7 @@ class Translator {
     while (at_ < pattern_.size() &&
            (std::islower(static_cast<unsigned char>(pattern_[at_])) != 0 || pattern_[at_] == '-')) {
       const char option = pattern_[at_++];
-      if (option != 'i' && option != 'm' && option != 'x' && option != '-')
+      if (option != 'i' && option != 'm' && option != '-')
         unsupported(fmt::format("the option (?{})", option));
       out_.push_back(option == 'm' ? 's' : option);
     }
@@ -222,6 +224,8 @@ class Translator {
         std::string_view(":)=!><#").find(pattern_[at_]) == std::string_view::npos)
       unsupported(fmt::format("a group (?{}", pattern_[at_]));
     if (rest().starts_with('#')) unsupported("a comment (?#");
+    // In Ruby's dialect a(?i)b|c means a(?i:b|c).
+    if (rest().starts_with(')') && !begins_branch) unsupported("an option within a branch");
     if (rest().starts_with('<')) take();  // (?<= (?<! (?<name>
     if (rest().starts_with('=') || rest().starts_with('!')) take();
   }

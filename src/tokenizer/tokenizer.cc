@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/mapped_file.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe.h"
@@ -94,6 +95,10 @@ struct Tokenizer::Parts {
   std::string_view token_text(std::int32_t id) const;
   bool is_special(std::int32_t id) const;
 };
+
+Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& where) {
+  return parse(tokenizer_json, where, Json());
+}
 
 Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& where,
                            const Json& config) {

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fwd.h"
 
 namespace nereid::tokenizer {
 
@@ -24,10 +24,10 @@ class Tokenizer {
   // Reads tokenizer.json and, if there, tokenizer_config.json of a Hugging Face snapshot directory.
   static Tokenizer load(const std::filesystem::path& model_dir);
 
-  // The same from text; `where` is what an Error calls it, `config` is tokenizer_config.json or
-  // null.
+  // The same from text; `where` is what an Error calls it, `config` is tokenizer_config.json.
+  static Tokenizer parse(std::string_view tokenizer_json, const std::string& where);
   static Tokenizer parse(std::string_view tokenizer_json, const std::string& where,
-                         const Json& config = {});
+                         const Json& config);
 
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;

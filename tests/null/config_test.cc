@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/json.h"
 #include "base/mapped_file.h"
 
 namespace nereid::model {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "kernel/builtin.h"
 #include "kernel/spec.h"
 #include "kernel/tuning.h"
