@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -133,15 +133,15 @@ TEST(HostileTokenizer, MissingFile) {
 // Flips, drops, repeats and swaps bytes; what still loads must encode and decode. A fixed seed:
 // failures repeat.
 TEST(HostileTokenizer, MutationsNeverCrash) {
-  using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + std::chrono::seconds(2);
+  // Two seconds of processor time, not of the clock: a busy machine must not test less.
+  const std::clock_t deadline = std::clock() + 2 * CLOCKS_PER_SEC;
   std::mt19937 random(20240607);
   const std::vector<std::string> fragments = {
       "-1",   "1e99",    "2147483647", "null",     "{}", "[]", "\"\"",
       "true", "\\u0000", "\"Regex\"",  "\"Fuse\"", "▁",  "(",  "*"};
   int n_loaded = 0;
   int n_rejected = 0;
-  for (int round = 0; round < 4000 && Clock::now() < deadline; ++round) {
+  for (int round = 0; round < 4000 && std::clock() < deadline; ++round) {
     std::string text = round % 2 == 0 ? kByteLevelSample : kSentencePieceSample;
     const int n_changes = 1 + static_cast<int>(random() % 4);
     for (int change = 0; change < n_changes; ++change) {

@@ -125,8 +125,9 @@ TEST(RegexDialect, OnigurumasMeaning) {
 }
 
 TEST(RegexDialect, WhatCannotBeTranslatedIsAnError) {
-  for (const char* pattern : {"[a[bc]]", "[a&&b]", "(*UTF)a", "a(?<!", "(", "[a", "a)", "\\",
-                              "[\\W]", "(?#x)", "(?R)", "(?{x})", "\\u12", "*", "\\p{Nonsense}"})
+  for (const char* pattern :
+       {"[a[bc]]", "[a&&b]", "(*UTF)a", "a(?<!", "(", "[a", "a)", "\\", "[\\W]", "(?#x)",
+        "a(?i)b|c", "(?x)a b", "(?R)", "(?{x})", "\\u12", "*", "\\p{Nonsense}"})
     EXPECT_THROW(Regex(pattern, "test"), Error) << pattern;
 }
 
