@@ -25,13 +25,22 @@ def default_isa() -> str:
     machine = platform.machine().lower()
     if machine in ("aarch64", "arm64"):
         return "aarch64"
+    if machine not in ("x86_64", "amd64"):
+        raise common.CompileError(
+            f"the CPU target is for x86-64 and Arm; this machine is {machine}"
+        )
     flags = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("flags"):
             flags = line
             break
+    v3 = {"avx2", "bmi2", "f16c", "fma"}
     v4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-    return "x86-64-v4" if v4 <= set(flags.split()) else "x86-64-v3"
+    if v4 <= set(flags.split()):
+        return "x86-64-v4"
+    if v3 <= set(flags.split()):
+        return "x86-64-v3"
+    raise common.CompileError("the CPU target needs AVX2 (x86-64-v3); this processor lacks it")
 
 
 def ttir_text(request: Request) -> tuple[object, str]:
