@@ -97,6 +97,7 @@ CpuDevice::CpuDevice(int n_threads)
   info_.description = fmt::format("{}, {} thread{}, {}", host_cpu_model(), info_.n_units,
                                   info_.n_units == 1 ? "" : "s", info_.isa);
   arenas_.resize(pool_.n_workers());
+  arena_addresses_.resize(arenas_.size());
 }
 
 CpuDevice::~CpuDevice() = default;
@@ -156,9 +157,7 @@ void CpuDevice::fill_zero(Address target, std::size_t size_bytes) {
 
 void CpuDevice::launch(const Launch& launch) {
   const auto& function = static_cast<const Loaded&>(*launch.function);
-  LaunchContext context{function.entry, launch.params,
-                        reinterpret_cast<std::byte* const*>(arenas_.data()), launch.grid};
-  static_assert(sizeof(Arena) == sizeof(std::byte*));
+  LaunchContext context{function.entry, launch.params, arena_addresses_.data(), launch.grid};
   const std::uint64_t plane = std::uint64_t{launch.grid.x} * launch.grid.y;
   NEREID_CHECK(plane == 0 || launch.grid.z <= UINT64_MAX / 2 / plane, "grid {} x {} x {}",
                launch.grid.x, launch.grid.y, launch.grid.z);
@@ -204,6 +203,8 @@ void CpuDevice::grow_arenas(std::size_t size_bytes) {
       throw Error("out of memory for the scratch of {} threads: asked for {} bytes each",
                   arenas_.size(), n_bytes);
   }
+  std::transform(arenas_.begin(), arenas_.end(), arena_addresses_.begin(),
+                 [](const Arena& arena) { return arena.get(); });
   arena_bytes_ = n_bytes;
 }
 

@@ -44,6 +44,7 @@ class CpuDevice final : public Device {
   std::size_t allocated_bytes_ = 0;
   std::size_t arena_bytes_ = 0;  // of each worker
   std::vector<Arena> arenas_;
+  std::vector<std::byte*> arena_addresses_;  // of arenas_, as launches take them
   struct Loaded;
   std::vector<std::unique_ptr<Loaded>> functions_;
   ThreadPool pool_;  // last: helpers stop before anything they use dies
