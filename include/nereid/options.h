@@ -11,7 +11,7 @@ namespace nereid {
 struct Options {
   std::filesystem::path model_dir =
       {};  // a Hugging Face snapshot: config.json, *.safetensors, tokenizer.json
-  std::string device = "auto";  // auto | cpu | null
+  std::string device = "auto";  // auto | cpu | cuda[:i] | null
   int n_threads = 0;            // cpu: 0 is every cpu the process may run on
   std::string mode = "eager";
   std::int64_t max_context_tokens = 0;  // 0: as far as the model goes

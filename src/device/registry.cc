@@ -1,10 +1,12 @@
 #include "device/registry.h"
 
 #include <array>
+#include <charconv>
 #include <string_view>
 
 #include "base/error.h"
 #include "device/cpu/cpu_device.h"
+#include "device/cuda/cuda_device.h"
 #include "device/null/null_device.h"
 
 namespace nereid::device {
@@ -13,18 +15,23 @@ namespace {
 
 struct Backend {
   std::string_view name;
-  bool is_auto;  // may be chosen by "auto"
-  std::unique_ptr<Device> (*open)(const DeviceOptions& options);
+  bool has_ordinal;      // "cuda:1" is the second
+  bool (*is_present)();  // may be chosen by "auto" on this machine
+  std::unique_ptr<Device> (*open)(const DeviceOptions& options, int ordinal);
 };
 
-// Best first: "auto" takes the first that may be chosen.
-constexpr std::array<Backend, 2> kBackends{{
-    {"cpu", true,
-     [](const DeviceOptions& options) -> std::unique_ptr<Device> {
+// Best first: "auto" takes the first that is present.
+constexpr std::array<Backend, 3> kBackends{{
+    {"cuda", true, [] { return CudaDevice::is_present(); },
+     [](const DeviceOptions&, int ordinal) -> std::unique_ptr<Device> {
+       return std::make_unique<CudaDevice>(ordinal);
+     }},
+    {"cpu", false, [] { return true; },
+     [](const DeviceOptions& options, int) -> std::unique_ptr<Device> {
        return std::make_unique<CpuDevice>(options.n_threads);
      }},
-    {"null", false,
-     [](const DeviceOptions&) -> std::unique_ptr<Device> {
+    {"null", false, [] { return false; },
+     [](const DeviceOptions&, int) -> std::unique_ptr<Device> {
        return std::make_unique<NullDevice>();
      }},
 }};
@@ -43,11 +50,21 @@ std::string available() {
 std::unique_ptr<Device> open_device(const DeviceOptions& options) {
   if (options.n_threads < 0)
     throw Error("number of threads: expected 0 (every cpu) or more, got {}", options.n_threads);
-  for (const auto& backend : kBackends)
-    if (options.name == backend.name || (options.name == "auto" && backend.is_auto))
-      return backend.open(options);
-  const std::string_view family = std::string_view(options.name).substr(0, options.name.find(':'));
-  if (family == "cuda" || family == "hip")
+  const std::string_view name = options.name;
+  const std::string_view family = name.substr(0, name.find(':'));
+  for (const auto& backend : kBackends) {
+    if (name == backend.name || (name == "auto" && backend.is_present()))
+      return backend.open(options, 0);
+    if (family != backend.name || !backend.has_ordinal) continue;
+    const auto digits = name.substr(family.size() + 1);
+    int ordinal = 0;
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
+    if (error != std::errc{} || end != digits.data() + digits.size() || ordinal < 0)
+      throw Error("device \"{}\": expected a number after \"{}:\"", name, family);
+    return backend.open(options, ordinal);
+  }
+  if (family == "hip")
     throw Error("device \"{}\" is not part of this build; available: {}", options.name,
                 available());
   throw Error("unknown device \"{}\"; available: auto, {}", options.name, available());

@@ -11,6 +11,7 @@
 #include "device/cpu/cpu_device.h"
 #include "device/cpu/host.h"
 #include "device/cpu/isa.h"
+#include "device/cuda/cuda_device.h"
 #include "device/null/null_device.h"
 #include "device/registry.h"
 
@@ -18,6 +19,7 @@ namespace nereid::device {
 namespace {
 
 using testing::AllOf;
+using testing::AnyOf;
 using testing::HasSubstr;
 
 template <typename Function>
@@ -40,13 +42,22 @@ KernelImage sample_image() {
 }
 
 TEST(Registry, OpensByNameAndSaysWhatThereIs) {
-  EXPECT_EQ(open_device({"auto", 1})->info().name, "cpu");
+  EXPECT_EQ(open_device({"auto", 1})->info().name, CudaDevice::is_present() ? "cuda:0" : "cpu");
   EXPECT_EQ(open_device({"null", 0})->info().name, "null");
+  for (const char* name : {"cuda", "cuda:0"}) {
+    if (CudaDevice::is_present()) break;
+    EXPECT_THAT(error_of([&] { open_device({name, 0}); }),
+                AllOf(AnyOf(HasSubstr("no NVIDIA driver: "), HasSubstr("cuInit failed: ")),
+                      HasSubstr("use --device cpu")));
+  }
   EXPECT_EQ(error_of([] {
-              open_device({"cuda:0", 0});
+              open_device({"cuda:first", 0});
             }),
-            "device \"cuda:0\" is not part of this build; available: cpu, null");
-  EXPECT_THAT(error_of([] { open_device({"tpu", 0}); }), HasSubstr("available: auto, cpu, null"));
+            "device \"cuda:first\": expected a number after \"cuda:\"");
+  EXPECT_THAT(error_of([] { open_device({"hip", 0}); }),
+              HasSubstr("not part of this build; available: cuda, cpu, null"));
+  EXPECT_THAT(error_of([] { open_device({"tpu", 0}); }),
+              HasSubstr("available: auto, cuda, cpu, null"));
   EXPECT_THAT(error_of([] { open_device({"cpu", -1}); }), HasSubstr("got -1"));
   EXPECT_THAT(error_of([] { open_device({"cpu", 1000000}); }), HasSubstr("got 1000000"));
 }

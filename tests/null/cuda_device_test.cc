@@ -1,0 +1,323 @@
+#include "device/cuda/cuda_device.h"
+
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "null/cuda_driver_stand_in.h"
+
+namespace nereid::device {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+constexpr std::size_t kLargeBytes = (std::size_t{33} << 20) + 5;  // three staging pieces
+
+template <typename Function>
+std::string error_of(Function function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// The stand-in takes a line of text behind the ELF magic for a cubin.
+class Cubin {
+ public:
+  explicit Cubin(const std::string& line)
+      : bytes_(
+            "\x7f"
+            "ELF" +
+            line + "\n") {
+    image_.symbol = "add_one";
+    image_.object_path = "add_one.cubin";
+    image_.args = {ArgType::pointer, ArgType::pointer, ArgType::i32};
+    image_.n_threads = 128;
+  }
+  KernelImage image(std::uint32_t shared_bytes = 1024) const {
+    KernelImage image = image_;
+    image.shared_bytes = shared_bytes;
+    // With the 0 at its end: the stand-in reads text.
+    image.object = std::as_bytes(std::span(bytes_.c_str(), bytes_.size() + 1));
+    return image;
+  }
+
+ private:
+  std::string bytes_;
+  KernelImage image_;
+};
+
+const Cubin& add_one() {
+  static const Cubin cubin("90 add_one ppiss");
+  return cubin;
+}
+
+class CudaDeviceTest : public testing::Test {
+ protected:
+  CudaDeviceTest() {
+    library_ = ::dlopen(NEREID_CUDA_DRIVER_STAND_IN, RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) throw std::runtime_error(::dlerror());
+    const auto entry =
+        reinterpret_cast<cuda::DriverStandInEntry>(::dlsym(library_, cuda::kDriverStandInEntry));
+    driver_ = entry();
+    driver_->reset();
+  }
+  ~CudaDeviceTest() override {
+    EXPECT_THAT(driver_->violations, IsEmpty());
+    EXPECT_EQ(driver_->leaks(), "");
+    driver_->reset();
+    ::dlclose(library_);
+  }
+
+  static std::unique_ptr<CudaDevice> open(int ordinal = 0) {
+    return std::make_unique<CudaDevice>(ordinal,
+                                        cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN));
+  }
+
+  cuda::DriverStandIn* driver_ = nullptr;
+
+ private:
+  void* library_ = nullptr;
+};
+
+std::vector<std::byte> sample_bytes(std::size_t size) {
+  std::vector<std::byte> bytes(size);
+  std::uint32_t x = 1;
+  for (auto& byte : bytes) byte = static_cast<std::byte>((x = x * 1664525 + 1013904223) >> 24);
+  return bytes;
+}
+
+void launch_add_one(Device& device, const Function* function, Address out, Address in,
+                    std::int32_t n, Grid grid = {1, 1, 1}) {
+  const std::array<void*, 3> params{&out, &in, &n};
+  device.launch({function, grid, params.data()});
+}
+
+TEST_F(CudaDeviceTest, DescribesTheGpu) {
+  driver_->n_devices = 2;
+  const auto device = open(1);
+  EXPECT_EQ(device->info().name, "cuda:1");
+  EXPECT_EQ(device->info().target, "cuda:90");
+  EXPECT_EQ(device->info().n_units, 132);
+  EXPECT_EQ(device->info().memory_bytes, driver_->memory_bytes);
+  EXPECT_EQ(device->info().description, "Stand-in, 132 multiprocessors, driver for CUDA 12.4");
+  EXPECT_FALSE(device->reads_host_memory());
+}
+
+TEST_F(CudaDeviceTest, CopiesInOrderThroughItsStagingPieces) {
+  const auto device = open();
+  const auto there = sample_bytes(kLargeBytes);
+  const Buffer buffer = device->allocate(kLargeBytes, "weights");
+  EXPECT_EQ(buffer.address() % 64, 0u);
+  EXPECT_EQ(device->free_bytes(), driver_->memory_bytes - kLargeBytes);
+  device->upload(buffer.address(), there);
+  std::vector<std::byte> back(kLargeBytes);
+  device->download(back, buffer.address());
+  EXPECT_TRUE(there == back);
+  device->fill_zero(buffer.address() + 1, 2);
+  back.resize(4);
+  device->download(back, buffer.address());
+  EXPECT_THAT(back, ElementsAre(there[0], std::byte{0}, std::byte{0}, there[3]));
+}
+
+TEST_F(CudaDeviceTest, AsksTheDriverForNothingWhereThereIsNothingToDo) {
+  const auto device = open();
+  const Buffer empty = device->allocate(0, "nothing");
+  const int n_calls = driver_->n_calls;
+  device->upload(empty.address(), {});
+  device->download({}, empty.address());
+  device->fill_zero(empty.address(), 0);
+  EXPECT_THAT(std::vector(driver_->calls.begin() + n_calls, driver_->calls.end()),
+              Not(testing::Contains(testing::StartsWith("cuMem"))));
+}
+
+TEST_F(CudaDeviceTest, LaunchesWithTheTwoScratchPointersBehindTheArguments) {
+  const auto device = open();
+  const Function* function = device->load(add_one().image());
+  const Buffer in = device->allocate(100, "in");
+  const Buffer out = device->allocate(100, "out");
+  const auto there = sample_bytes(100);
+  device->upload(in.address(), there);
+  launch_add_one(*device, function, out.address(), in.address(), 100, {7, 3, 2});
+  launch_add_one(*device, function, in.address(), out.address(), 50);
+  launch_add_one(*device, function, in.address(), out.address(), 50, {0, 1, 1});
+  std::vector<std::byte> back(100);
+  device->download(back, in.address());
+  for (std::size_t i = 0; i < 100; ++i)
+    ASSERT_EQ(back[i], static_cast<std::byte>(static_cast<int>(there[i]) + (i < 50 ? 2 : 0))) << i;
+  ASSERT_EQ(driver_->launches.size(), 2u);
+  EXPECT_EQ(driver_->launches[0].symbol, "add_one");
+  EXPECT_THAT(driver_->launches[0].grid, ElementsAre(7, 3, 2));
+  EXPECT_THAT(driver_->launches[0].block, ElementsAre(128, 1, 1));
+  EXPECT_EQ(driver_->launches[0].shared_bytes, 1024u);
+}
+
+TEST_F(CudaDeviceTest, AsksForSharedMemoryBeyondWhatEveryLaunchHas) {
+  const auto device = open();
+  const Function* function = device->load(add_one().image(200 * 1024));
+  const Buffer buffer = device->allocate(8, "both");
+  launch_add_one(*device, function, buffer.address(), buffer.address(), 8);
+  device->synchronize();
+  EXPECT_EQ(driver_->launches.at(0).shared_bytes, 200u * 1024);
+}
+
+TEST_F(CudaDeviceTest, WorksOnAnotherThreadThanItWasOpenedOn) {
+  const auto device = open();
+  std::string error;
+  std::thread([&] {
+    error = error_of([&] {
+      const Buffer buffer = device->allocate(64, "elsewhere");
+      device->upload(buffer.address(), sample_bytes(64));
+      device->fill_zero(buffer.address(), 64);
+      std::vector<std::byte> back(64, std::byte{1});
+      device->download(back, buffer.address());
+      EXPECT_EQ(back, std::vector<std::byte>(64));
+      launch_add_one(*device, device->load(add_one().image()), buffer.address(), buffer.address(),
+                     64);
+      device->synchronize();
+      EXPECT_EQ(device->free_bytes(), driver_->memory_bytes - 64);
+    });
+  }).join();
+  EXPECT_EQ(error, "no error");
+}
+
+TEST_F(CudaDeviceTest, SaysWhyTheDriverCannotBeUsed) {
+  EXPECT_THAT(error_of([] { cuda::DriverApi::load("/nowhere/libcuda.so.1"); }),
+              AllOf(HasSubstr("no NVIDIA driver"), HasSubstr("/nowhere/libcuda.so.1"),
+                    HasSubstr("--device cpu")));
+  EXPECT_THAT(error_of([] { cuda::DriverApi::load("libm.so.6"); }),
+              AllOf(HasSubstr("has no cuInit"), HasSubstr("expected a driver for CUDA")));
+  driver_->n_devices = 0;
+  EXPECT_THAT(
+      error_of([] { open(); }),
+      AllOf(HasSubstr("cuInit"), HasSubstr("CUDA_ERROR_NO_DEVICE"), HasSubstr("--device cpu")));
+  driver_->reset();
+  driver_->n_devices = 2;
+  EXPECT_EQ(error_of([] { open(2); }), "no device cuda:2: expected cuda:0 to cuda:1");
+}
+
+TEST_F(CudaDeviceTest, SaysWhyAKernelCannotBeLoaded) {
+  const auto device = open();
+  EXPECT_EQ(error_of([&] { device->load(Cubin("80 add_one ppiss").image()); }),
+            "kernel add_one (add_one.cubin): compiled for another GPU; expected a bundle for "
+            "cuda:90");
+  EXPECT_THAT(error_of([&] { device->load(Cubin("").image()); }),
+              AllOf(HasSubstr("kernel add_one (add_one.cubin)"),
+                    HasSubstr("CUDA_ERROR_INVALID_IMAGE"), HasSubstr("CUDA 12.4")));
+  EXPECT_THAT(error_of([&] { device->load(Cubin("90 other ppiss").image()); }),
+              AllOf(HasSubstr("cuModuleGetFunction"), HasSubstr("CUDA_ERROR_NOT_FOUND")));
+  KernelImage image = add_one().image(228 * 1024);
+  EXPECT_THAT(error_of([&] { device->load(image); }),
+              AllOf(HasSubstr("needs 233472 bytes of shared memory"), HasSubstr("has 232448")));
+  image = add_one().image();
+  image.n_threads = 2048;
+  EXPECT_THAT(error_of([&] { device->load(image); }),
+              AllOf(HasSubstr("needs 2048 threads"), HasSubstr("has 1024")));
+  image = add_one().image();
+  image.global_scratch_bytes = 128;
+  EXPECT_THAT(error_of([&] { device->load(image); }), HasSubstr("global scratch"));
+  image = add_one().image();
+  image.object = image.object.subspan(1);
+  EXPECT_THAT(error_of([&] { device->load(image); }), HasSubstr("expected a cubin"));
+  image.object = {};
+  EXPECT_THAT(error_of([&] { device->load(image); }), HasSubstr("expected a cubin, got 0 bytes"));
+  EXPECT_EQ(driver_->leaks().find("modules"), std::string::npos);
+}
+
+TEST_F(CudaDeviceTest, SaysHowMuchMemoryWasAskedForAndHowMuchThereIs) {
+  driver_->memory_bytes = 1000;
+  const auto device = open();
+  const Buffer first = device->allocate(600, "weights");
+  EXPECT_EQ(error_of([&] { device->allocate(401, "KV cache"); }),
+            "out of memory for KV cache: asked for 401 bytes, free 400 of 1000 bytes on cuda:0");
+  EXPECT_NO_THROW(device->allocate(400, "KV cache"));
+}
+
+TEST_F(CudaDeviceTest, NamesTheKernelWhereItsErrorArrivesLater) {
+  driver_->fail_kernel = "add_one";
+  const auto device = open();
+  const Function* function = device->load(add_one().image());
+  const Buffer buffer = device->allocate(8, "both");
+  launch_add_one(*device, function, buffer.address(), buffer.address(), 8);
+  std::vector<std::byte> back(8);
+  const auto expected = AllOf(HasSubstr("CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)"),
+                              HasSubstr("the last kernel launched was add_one"));
+  EXPECT_THAT(error_of([&] { device->download(back, buffer.address()); }),
+              AllOf(HasSubstr("cuda:0: cuStreamSynchronize failed"), expected));
+  EXPECT_THAT(error_of([&] { device->upload(buffer.address(), back); }), expected);
+  EXPECT_THAT(error_of([&] { device->allocate(8, "more"); }), expected);
+  EXPECT_THAT(error_of([&] { device->synchronize(); }), expected);
+}
+
+// What an engine does with a device, from opening to closing. The number of driver calls made
+// before the closing.
+int run_session(const cuda::DriverStandIn& driver) {
+  CudaDevice device(0, cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN));
+  const Buffer in = device.allocate(kLargeBytes, "in");
+  const Buffer out = device.allocate(64, "out");
+  device.upload(in.address(), std::vector<std::byte>(kLargeBytes));
+  device.fill_zero(out.address(), 64);
+  const Function* small = device.load(add_one().image());
+  const Function* large = device.load(add_one().image(100 * 1024));
+  launch_add_one(device, small, out.address(), in.address(), 64);
+  launch_add_one(device, large, out.address(), in.address(), 64);
+  std::vector<std::byte> back(64);
+  device.download(back, out.address());
+  EXPECT_EQ(back, std::vector<std::byte>(64, std::byte{1}));
+  EXPECT_GT(device.free_bytes(), 0u);
+  device.synchronize();
+  return driver.n_calls;
+}
+
+TEST_F(CudaDeviceTest, EveryFailedCallIsANamedErrorAndLeaksNothing) {
+  const int n_before_close = run_session(*driver_);
+  const int n_calls = driver_->n_calls;
+  ASSERT_GT(n_before_close, 40);
+  ASSERT_GT(n_calls, n_before_close + 10);
+  for (int n = 1; n <= n_calls; ++n) {
+    driver_->reset();
+    driver_->fail_at = n;
+    const std::string error = error_of([&] { run_session(*driver_); });
+    SCOPED_TRACE(fmt::format("call {}: {}", n, driver_->failed_call));
+    ASSERT_NE(driver_->failed_call, "");
+    if (n <= n_before_close)
+      EXPECT_THAT(error, AllOf(HasSubstr(driver_->failed_call),
+                               HasSubstr("CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)")));
+    else
+      EXPECT_EQ(error, "no error");  // closing has nobody to tell
+    EXPECT_EQ(driver_->leaks(), "");
+    EXPECT_THAT(driver_->violations, IsEmpty());
+  }
+}
+
+TEST_F(CudaDeviceTest, WorksOnAfterAFailedCall) {
+  const auto device = open();
+  const Buffer buffer = device->allocate(64, "first");
+  const auto there = sample_bytes(64);
+  for (const char* call : {"cuMemcpyHtoDAsync_v2", "cuEventRecord"}) {
+    const int n_calls_before = call == std::string("cuEventRecord") ? 3 : 2;
+    driver_->fail_at = driver_->n_calls + n_calls_before;
+    EXPECT_THAT(error_of([&] { device->upload(buffer.address(), there); }), HasSubstr(call));
+    device->upload(buffer.address(), there);
+    std::vector<std::byte> back(64);
+    device->download(back, buffer.address());
+    EXPECT_EQ(there, back);
+  }
+}
+
+}  // namespace
+}  // namespace nereid::device
