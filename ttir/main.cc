@@ -1,6 +1,6 @@
-// Goal: nereid-ttir, the compiler step of the CPU target: Triton IR text in, C++ and its entry point's description out.
-// Non-goal: calling the C++ compiler; aot/targets/cpu.py does.
-// Rejected: reading from standard input: messages name the file.
+// Goal: nereid-ttir, the compiler step of the CPU target: Triton IR text in, C++ and its entry
+// point's description out. Non-goal: calling the C++ compiler; aot/targets/cpu.py does. Rejected:
+// reading from standard input: messages name the file.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
@@ -45,7 +45,10 @@ int main(int argc, char** argv) {
     const auto module = nereid::ttir::parse_module(read_text(input), input);
     const auto emitted = nereid::ttir::emit_cpp(*module, input);
     write_text(source, emitted.source);
-    write_text(meta, nereid::Json{{"symbol", emitted.symbol}, {"arena_bytes", emitted.arena_bytes}}.dump() + "\n");
+    write_text(
+        meta,
+        nereid::Json{{"symbol", emitted.symbol}, {"arena_bytes", emitted.arena_bytes}}.dump() +
+            "\n");
   } catch (const std::exception& e) {
     std::fprintf(stderr, "nereid-ttir: %s\n", e.what());
     return 1;

@@ -1,4 +1,5 @@
-// Memory in a loop nest: addresses from affine forms, masks as counts of lanes, loads, stores, the arena.
+// Memory in a loop nest: addresses from affine forms, masks as counts of lanes, loads, stores, the
+// arena.
 #include <algorithm>
 
 #include "elementwise.h"
@@ -29,10 +30,12 @@ Coords Nest::term_coords(const TensorTerm& t, const Coords& coords) const {
 Linear Nest::linear_at(const Affine& a, const Coords& coords, int lane_dim, int& level) {
   Linear sum = a.base;
   for (std::size_t d = 0; d < coords.size(); ++d) {
-    if (static_cast<int>(d) == lane_dim || a.stride[d].is_constant(0) || coords[d].kind == Coord::Kind::zero)
+    if (static_cast<int>(d) == lane_dim || a.stride[d].is_constant(0) ||
+        coords[d].kind == Coord::Kind::zero)
       continue;
     const bool is_number = coords[d].level == 0;
-    sum = sum + (is_number ? Linear(std::stoll(coords[d].text)) : Linear::term(coords[d].text)) * a.stride[d];
+    sum = sum + (is_number ? Linear(std::stoll(coords[d].text)) : Linear::term(coords[d].text)) *
+                    a.stride[d];
     level = std::max(level, coords[d].level);
   }
   for (const TensorTerm& t : a.terms) {
@@ -65,7 +68,8 @@ Nest::Address Nest::address(const Value* pointer, const Coords& coords) {
     root = cat("reinterpret_cast<", type, "*>(", e.text, ")");
   } else {
     root = scope_.names.of(a.root);
-    if (memory_type(a.root->type.scalar) != type) root = cat("reinterpret_cast<", type, "*>(", root, ")");
+    if (memory_type(a.root->type.scalar) != type)
+      root = cat("reinterpret_cast<", type, "*>(", root, ")");
   }
   std::string text = root;
   if (!offset.is_constant(0)) text += cat(" + (", offset.text(), ")");
@@ -84,7 +88,8 @@ Nest::Address Nest::address(const Value* pointer, const Coords& coords) {
   }
   out.kind = Address::Kind::strided;
   out.stride = a.stride[lane_dim].text();
-  if (lane_text_ != "0") out.pointer = cat(name, " + (", lane_text_, ") * ", a.stride[lane_dim].factor());
+  if (lane_text_ != "0")
+    out.pointer = cat(name, " + (", lane_text_, ") * ", a.stride[lane_dim].factor());
   return out;
 }
 
@@ -101,7 +106,8 @@ Expr Nest::address_vector(const Value* pointer, const Coords& coords) {
     // The tensor itself: an opaque pointer is computed by its own operation.
     const Value* t = a.root_tensor->tensor;
     const Coords in = term_coords(*a.root_tensor, coords);
-    Expr e = t == pointer ? (scope_.plan->place(t) == Place::buffer ? eval_buffer(t, in) : eval_elementwise(*t->def, in))
+    Expr e = t == pointer ? (scope_.plan->place(t) == Place::buffer ? eval_buffer(t, in)
+                                                                    : eval_elementwise(*t->def, in))
                           : eval(t, in);
     base = e.text;
     is_vector = e.is_vector;
@@ -120,13 +126,16 @@ Expr Nest::address_vector(const Value* pointer, const Coords& coords) {
     const Coords in = term_coords(t, coords);
     if (lane_dim_of(in) < 0) continue;
     const Expr e = eval(t.tensor, in);
-    vectors.push_back(cat("rt::to<std::int64_t>(", e.is_vector ? e.text : broadcast_text(e.text, t.tensor->type),
+    vectors.push_back(cat("rt::to<std::int64_t>(",
+                          e.is_vector ? e.text : broadcast_text(e.text, t.tensor->type),
                           ") * rt::set<std::int64_t>(", t.coef.factor(), " * ", bytes, ")"));
     level = std::max(level, e.level);
   }
   if (is_vector || !vectors.empty()) {
-    if (!is_vector) base = cat("rt::set<std::int64_t>(", base, text.empty() ? "" : " + ", text, ")");
-    else if (!text.empty()) base += cat(" + rt::set<std::int64_t>(", text, ")");
+    if (!is_vector)
+      base = cat("rt::set<std::int64_t>(", base, text.empty() ? "" : " + ", text, ")");
+    else if (!text.empty())
+      base += cat(" + rt::set<std::int64_t>(", text, ")");
     for (const std::string& v : vectors) base += " + " + v;
     return declare(pointer, base, true, level);
   }
@@ -184,7 +193,8 @@ void Nest::collect(const Value* mask, const Coords& where, Active& out,
         for (const TensorTerm& t : a->terms) simple &= lane_dim_of(term_coords(t, coords)) < 0;
       if (simple) {
         int level = 0;
-        Linear count = linear_at(high, coords, lane_dim, level) - linear_at(low, coords, lane_dim, level);
+        Linear count =
+            linear_at(high, coords, lane_dim, level) - linear_at(low, coords, lane_dim, level);
         if (p == "sle" || p == "sge") count = count + Linear(1);
         bounds.emplace_back(count.text(), level);
         return;
@@ -216,7 +226,8 @@ Active Nest::active(const Value* mask, const Coords& coords) {
     text = bounds.empty() ? width : bounds[0].first;
   } else {
     text = needs_width ? cat("rt::least(", width) : "rt::least(";
-    for (std::size_t i = 0; i < bounds.size(); ++i) text += (i == 0 && !needs_width ? "" : ", ") + bounds[i].first;
+    for (std::size_t i = 0; i < bounds.size(); ++i)
+      text += (i == 0 && !needs_width ? "" : ", ") + bounds[i].first;
     text += ")";
   }
   for (const auto& [bound, l] : bounds) level = std::max(level, l);
@@ -243,10 +254,12 @@ std::string Nest::mask_count(const Value* mask, const Coords& coords) {
 // The argument that says which lanes an access touches; empty: all.
 std::string Nest::active_text(const Active& a) {
   std::string text;
-  const std::string rest = lane_text_ == "0" ? a.count : cat(a.count, " - ", walk_ == Walk::tile ? "(" : "",
-                                                           lane_text_, walk_ == Walk::tile ? ")" : "");
+  const std::string rest = lane_text_ == "0" ? a.count
+                                             : cat(a.count, " - ", walk_ == Walk::tile ? "(" : "",
+                                                   lane_text_, walk_ == Walk::tile ? ")" : "");
   if (!a.count.empty()) {
-    text = a.count_level < lane_level_ ? cat("rt::upto(active, ", rest, ")") : cat("rt::FirstN{", rest, "}");
+    text = a.count_level < lane_level_ ? cat("rt::upto(active, ", rest, ")")
+                                       : cat("rt::FirstN{", rest, "}");
   } else if (lanes_ < 16) {
     text = cat("rt::FirstN{", std::to_string(lanes_), "}");
   } else if (walk_ == Walk::lanes) {
@@ -272,7 +285,8 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
     int level = at.level;
     if (!a.condition.empty()) {
       Expr fallback{is_float_type(v->type.scalar) ? float_literal(0, v->type.scalar)
-                                                  : int_literal(0, v->type.scalar), false, 0};
+                                                  : int_literal(0, v->type.scalar),
+                    false, 0};
       if (other != nullptr) fallback = eval(other, coords);
       text = cat(a.condition, " ? ", text, " : ", fallback.text);
       level = std::max({level, a.level, fallback.level});
@@ -286,8 +300,10 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
   std::string fallback;
   if (other != nullptr && mask != nullptr) {
     const Expr e = eval(other, coords);
-    const bool is_zero = !e.is_vector && (e.text == "0" || e.text == "0.0f" || e.text == "0.0" || e.text == "false");
-    if (!is_zero && is_bool) refuse(scope_.where, op, "boolean loads with a default are not supported");
+    const bool is_zero =
+        !e.is_vector && (e.text == "0" || e.text == "0.0f" || e.text == "0.0" || e.text == "false");
+    if (!is_zero && is_bool)
+      refuse(scope_.where, op, "boolean loads with a default are not supported");
     if (!is_zero) fallback = cat(", ", e.is_vector ? e.text : broadcast_text(e.text, v->type));
   }
   const std::string full_lanes = lanes.empty() ? ", rt::All()" : comma_lanes;
@@ -297,19 +313,23 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
       // One element for all lanes, read where any lane is on.
       const std::string element = cat("rt::load_scalar(", at.pointer, ")");
       text = cat("rt::select(rt::lanes(", lanes.empty() ? "rt::All()" : lanes, "), rt::set<",
-                 value_type(v->type.scalar), ">(rt::any(", lanes.empty() ? "rt::All()" : lanes, ") ? ", element,
-                 " : 0), ", fallback.empty() ? broadcast_text("0", v->type) : fallback.substr(2), ")");
+                 value_type(v->type.scalar), ">(rt::any(", lanes.empty() ? "rt::All()" : lanes,
+                 ") ? ", element, " : 0), ",
+                 fallback.empty() ? broadcast_text("0", v->type) : fallback.substr(2), ")");
       break;
     }
     case Address::Kind::unit: {
       if (op.word_attr("evict", "normal") == "evict_first") {
         const std::string ahead = cat("rt::prefetch_ahead(", at.pointer, ");");
-        const bool halves = memory_bytes(v->type.scalar) * 16 < 64 && walk_ == Walk::tile && lanes_ > 16;
-        line(lane_level_, halves ? cat("if constexpr (j % ", std::to_string(4 / memory_bytes(v->type.scalar)),
-                                       " == 0) ", ahead)
-                                 : ahead);
+        const bool halves =
+            memory_bytes(v->type.scalar) * 16 < 64 && walk_ == Walk::tile && lanes_ > 16;
+        line(lane_level_,
+             halves ? cat("if constexpr (j % ", std::to_string(4 / memory_bytes(v->type.scalar)),
+                          " == 0) ", ahead)
+                    : ahead);
       }
-      text = cat("rt::load(", at.pointer, fallback.empty() ? comma_lanes : full_lanes, fallback, ")");
+      text =
+          cat("rt::load(", at.pointer, fallback.empty() ? comma_lanes : full_lanes, fallback, ")");
       break;
     }
     case Address::Kind::strided:
@@ -320,7 +340,9 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
       break;
   }
   if (is_bool) text = cat("rt::bytes_mask(", text, ")");
-  return declare(v, text, true, innermost() > lane_level_ ? std::max({lane_level_, at.level, a.count_level}) : lane_level_);
+  return declare(
+      v, text, true,
+      innermost() > lane_level_ ? std::max({lane_level_, at.level, a.count_level}) : lane_level_);
 }
 
 void Nest::store(const Op& op, const Coords& coords) {
@@ -339,8 +361,8 @@ void Nest::store(const Op& op, const Coords& coords) {
   const bool is_bool = value->type.scalar == Scalar::i1;
   if (lane_dim_of(coords) < 0) {
     const int level = std::max({x.level, at.level, a.level});
-    const std::string text =
-        cat("rt::store_scalar(", at.pointer, ", ", is_bool ? cat("std::int8_t{", x.text, "}") : x.text, ");");
+    const std::string text = cat("rt::store_scalar(", at.pointer, ", ",
+                                 is_bool ? cat("std::int8_t{", x.text, "}") : x.text, ");");
     line(level, a.condition.empty() ? text : cat("if (", a.condition, ") ", text));
     return;
   }
@@ -355,10 +377,12 @@ void Nest::store(const Op& op, const Coords& coords) {
       break;
     }
     case Address::Kind::unit:
-      line(innermost(), cat("rt::store(", at.pointer, ", ", vector, lanes.empty() ? "" : ", ", lanes, ");"));
+      line(innermost(),
+           cat("rt::store(", at.pointer, ", ", vector, lanes.empty() ? "" : ", ", lanes, ");"));
       break;
     case Address::Kind::strided:
-      line(innermost(), cat("rt::store_strided(", at.pointer, ", ", at.stride, ", ", vector, ", ", all, ");"));
+      line(innermost(),
+           cat("rt::store_strided(", at.pointer, ", ", at.stride, ", ", vector, ", ", all, ");"));
       break;
     case Address::Kind::gather:
       line(innermost(), cat("rt::scatter<", type, ">(", at.pointer, ", ", vector, ", ", all, ");"));
@@ -368,7 +392,8 @@ void Nest::store(const Op& op, const Coords& coords) {
 
 namespace {
 
-std::string atomic_operator(const Op& op, const std::string& old, const std::string& x, const std::string& where) {
+std::string atomic_operator(const Op& op, const std::string& old, const std::string& x,
+                            const std::string& where) {
   const std::string kind(op.word_attr("rmw_op", ""));
   if (kind == "fadd" || kind == "add") return cat(old, " + ", x);
   if (kind == "and") return cat(old, " & ", x);
@@ -394,8 +419,9 @@ void Nest::atomic(const Op& op, const Coords& coords, const std::string& result)
   if (lane_dim_of(coords) < 0) {
     const Expr x = eval(value, coords);
     const Address at = address(pointer, coords);
-    const std::string update = cat("rt::atomic_update(", at.pointer, ", [&](", element, " old) -> ", element, " { return ",
-                                   atomic_operator(op, "old", x.text, scope_.where), "; });");
+    const std::string update =
+        cat("rt::atomic_update(", at.pointer, ", [&](", element, " old) -> ", element, " { return ",
+            atomic_operator(op, "old", x.text, scope_.where), "; });");
     const std::string text = result.empty() ? update : cat(result, " = ", update);
     line(innermost(), a.condition.empty() ? text : cat("if (", a.condition, ") ", text));
     return;
@@ -404,14 +430,16 @@ void Nest::atomic(const Op& op, const Coords& coords, const std::string& result)
   const Expr at = address_vector(pointer, coords);
   const std::string lanes = active_text(a);
   const std::string update =
-      cat("rt::atomic_update<", type, ">(", at.text, ", ", x, ", [](", element, " old, ", element, " x) -> ", element,
-          " { return ", atomic_operator(op, "old", "x", scope_.where), "; }, ", lanes.empty() ? "rt::All()" : lanes, ")");
+      cat("rt::atomic_update<", type, ">(", at.text, ", ", x, ", [](", element, " old, ", element,
+          " x) -> ", element, " { return ", atomic_operator(op, "old", "x", scope_.where), "; }, ",
+          lanes.empty() ? "rt::All()" : lanes, ")");
   if (result.empty()) {
     line(innermost(), update + ";");
   } else {
     int level = 0;
-    line(innermost(), cat("rt::store(", buffer_at(op.result(), coords, level), ", ", update,
-                          lanes_ < 16 ? cat(", rt::FirstN{", std::to_string(lanes_), "}") : "", ");"));
+    line(innermost(),
+         cat("rt::store(", buffer_at(op.result(), coords, level), ", ", update,
+             lanes_ < 16 ? cat(", rt::FirstN{", std::to_string(lanes_), "}") : "", ");"));
   }
 }
 
@@ -422,7 +450,8 @@ std::string Nest::buffer_at(const Value* v, const Coords& coords, int& level) {
   for (std::size_t d = coords.size(); d-- > 0;) {
     if (coords[d].kind != Coord::Kind::zero) {
       // Lanes along an outer dimension: the stride multiplies the first lane too.
-      const std::string text = is_lane(coords[d]) && stride != 1 ? cat("(", coords[d].text, ")") : coords[d].text;
+      const std::string text =
+          is_lane(coords[d]) && stride != 1 ? cat("(", coords[d].text, ")") : coords[d].text;
       const bool is_number = text.find_first_not_of("0123456789") == std::string::npos;
       offset = offset + (is_number ? Linear(std::stoll(text)) : Linear::term(text)).scaled(stride);
       level = std::max(level, coords[d].level);
@@ -440,7 +469,8 @@ Expr Nest::eval_buffer(const Value* v, const Coords& coords) {
   const bool is_bool = v->type.scalar == Scalar::i1 && !v->type.is_pointer;
   if (lane_dim < 0) return declare(v, cat("*(", at, ")", is_bool ? " != 0" : ""), false, level);
   std::int64_t stride = 1;
-  for (std::size_t d = coords.size(); d-- > static_cast<std::size_t>(lane_dim) + 1;) stride *= v->type.shape[d];
+  for (std::size_t d = coords.size(); d-- > static_cast<std::size_t>(lane_dim) + 1;)
+    stride *= v->type.shape[d];
   std::string text = cat("rt::load(", at, ")");
   if (stride != 1)
     text = cat("rt::load_strided(", at, ", ", std::to_string(stride), ", ",
@@ -460,9 +490,11 @@ void Nest::store_buffer(const Value* buffer, const Coords& coords, const Expr& v
     return;
   }
   std::int64_t stride = 1;
-  for (std::size_t d = coords.size(); d-- > static_cast<std::size_t>(lane_dim) + 1;) stride *= buffer->type.shape[d];
+  for (std::size_t d = coords.size(); d-- > static_cast<std::size_t>(lane_dim) + 1;)
+    stride *= buffer->type.shape[d];
   std::string x = value.is_vector ? value.text : broadcast_text(value.text, buffer->type);
-  if (buffer->type.scalar == Scalar::i1 && !buffer->type.is_pointer) x = cat("rt::mask_bytes(", x, ")");
+  if (buffer->type.scalar == Scalar::i1 && !buffer->type.is_pointer)
+    x = cat("rt::mask_bytes(", x, ")");
   const std::string lanes = lanes_ < 16 ? cat(", rt::FirstN{", std::to_string(lanes_), "}") : "";
   if (stride == 1) {
     line(innermost(), cat("rt::store(", at, ", ", x, lanes, ");"));

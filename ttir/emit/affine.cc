@@ -82,7 +82,8 @@ std::optional<std::vector<int>> trivial_reshape(const Type& from, const Type& to
 Linear AffineAnalysis::scalar(const Value* v) {
   if (v->def != nullptr && v->def->kind == OpKind::constant) {
     const Attr* a = v->def->attr("value");
-    if (a != nullptr && std::holds_alternative<std::int64_t>(*a)) return Linear(std::get<std::int64_t>(*a));
+    if (a != nullptr && std::holds_alternative<std::int64_t>(*a))
+      return Linear(std::get<std::int64_t>(*a));
   }
   if (v->def != nullptr && v->def->kind == OpKind::extsi &&
       v->def->operands[0]->type.scalar != Scalar::i1)
@@ -112,7 +113,8 @@ Affine AffineAnalysis::opaque(const Value* v) {
 }
 
 // Dimension d of `a` becomes new_dim[d]; -1 drops it (its index is always zero).
-Affine AffineAnalysis::reindexed(const Affine& a, std::size_t rank, const std::vector<int>& new_dim) {
+Affine AffineAnalysis::reindexed(const Affine& a, std::size_t rank,
+                                 const std::vector<int>& new_dim) {
   Affine out;
   out.root = a.root;
   out.base = a.base;
@@ -148,7 +150,8 @@ void add_terms(Affine& out, const std::vector<TensorTerm>& terms, std::int64_t s
 Affine added(const Affine& a, const Affine& b, std::int64_t sign) {
   Affine out = a;
   out.base = a.base + b.base.scaled(sign);
-  for (std::size_t d = 0; d < a.stride.size(); ++d) out.stride[d] = a.stride[d] + b.stride[d].scaled(sign);
+  for (std::size_t d = 0; d < a.stride.size(); ++d)
+    out.stride[d] = a.stride[d] + b.stride[d].scaled(sign);
   add_terms(out, b.terms, sign);
   return out;
 }
@@ -217,12 +220,14 @@ Affine AffineAnalysis::compute(const Value* v) {
     case OpKind::expand_dims: {
       const std::int64_t axis = op.int_attr("axis", 0);
       std::vector<int> to(rank - 1);
-      for (std::size_t d = 0; d + 1 < rank; ++d) to[d] = static_cast<int>(d) + (static_cast<std::int64_t>(d) >= axis);
+      for (std::size_t d = 0; d + 1 < rank; ++d)
+        to[d] = static_cast<int>(d) + (static_cast<std::int64_t>(d) >= axis);
       return reindexed(operand(0), rank, to);
     }
     case OpKind::broadcast: {
       std::vector<int> to(rank);
-      for (std::size_t d = 0; d < rank; ++d) to[d] = op.operands[0]->type.shape[d] == 1 ? -1 : static_cast<int>(d);
+      for (std::size_t d = 0; d < rank; ++d)
+        to[d] = op.operands[0]->type.shape[d] == 1 ? -1 : static_cast<int>(d);
       return reindexed(operand(0), rank, to);
     }
     case OpKind::trans: {
@@ -239,7 +244,8 @@ Affine AffineAnalysis::compute(const Value* v) {
         if ((*map)[d] >= 0) to[(*map)[d]] = static_cast<int>(d);
       return reindexed(operand(0), rank, to);
     }
-    case OpKind::addptr: return added(operand(0), operand(1), 1);
+    case OpKind::addptr:
+      return added(operand(0), operand(1), 1);
     case OpKind::addi:
       if (v->type.scalar == Scalar::i1) return opaque(v);
       return added(operand(0), operand(1), 1);
@@ -248,8 +254,10 @@ Affine AffineAnalysis::compute(const Value* v) {
       return added(operand(0), operand(1), -1);
     case OpKind::muli:
       if (v->type.scalar == Scalar::i1) return opaque(v);
-      if (operand(1).is_uniform() && operand(1).terms.empty()) return times(operand(0), operand(1).base);
-      if (operand(0).is_uniform() && operand(0).terms.empty()) return times(operand(1), operand(0).base);
+      if (operand(1).is_uniform() && operand(1).terms.empty())
+        return times(operand(0), operand(1).base);
+      if (operand(0).is_uniform() && operand(0).terms.empty())
+        return times(operand(1), operand(0).base);
       return opaque(v);
     case OpKind::shli:
       if (operand(1).is_uniform() && operand(1).terms.empty() && operand(1).base.is_constant() &&
@@ -259,13 +267,15 @@ Affine AffineAnalysis::compute(const Value* v) {
     case OpKind::extsi:
       if (op.operands[0]->type.scalar == Scalar::i1) return opaque(v);
       return operand(0);
-    case OpKind::index_cast: return operand(0);
+    case OpKind::index_cast:
+      return operand(0);
     case OpKind::bitcast_tt:
       if (v->type.is_pointer && op.operands[0]->type.is_pointer &&
           memory_bytes(v->type.scalar) == memory_bytes(op.operands[0]->type.scalar))
         return operand(0);
       return opaque(v);
-    default: return opaque(v);
+    default:
+      return opaque(v);
   }
 }
 
@@ -286,7 +296,9 @@ std::uint32_t AffineAnalysis::varies(const Value* v) {
     switch (op->kind) {
       case OpKind::splat:
       case OpKind::constant:
-      case OpKind::poison: mask = 0; break;
+      case OpKind::poison:
+        mask = 0;
+        break;
       case OpKind::expand_dims: {
         const std::int64_t axis = op->int_attr("axis", 0);
         const std::uint32_t in = varies(op->operands[0]);
@@ -294,7 +306,9 @@ std::uint32_t AffineAnalysis::varies(const Value* v) {
         mask = low | ((in & ~((1u << axis) - 1)) << 1);
         break;
       }
-      case OpKind::broadcast: mask = varies(op->operands[0]); break;
+      case OpKind::broadcast:
+        mask = varies(op->operands[0]);
+        break;
       case OpKind::trans: {
         const auto order = std::get<std::vector<std::int64_t>>(*op->attr("order"));
         const std::uint32_t in = varies(op->operands[0]);
@@ -343,12 +357,98 @@ void AffineAnalysis::analyse_loop(const Op& loop) {
     } else {
       add_terms(difference, before.terms, -1);
     }
-    if (!difference.is_uniform() || !difference.terms.empty() || difference.root != nullptr) continue;
+    if (!difference.is_uniform() || !difference.terms.empty() || difference.root != nullptr)
+      continue;
     const std::string name = names_.fresh(names_.of(arg) + "_moved");
     advances_[arg] = name;
     advances_[loop.results[slot].get()] = name;
     steps_.emplace(arg, difference.base);
   }
+}
+
+void AffineAnalysis::prefix_bounds(const Value* mask, int dim, std::vector<Linear>& counts,
+                                   bool& is_exact) {
+  const Op* op = mask->def;
+  if (op == nullptr) {
+    is_exact = false;
+    return;
+  }
+  switch (op->kind) {
+    case OpKind::andi:
+      prefix_bounds(op->operands[0], dim, counts, is_exact);
+      prefix_bounds(op->operands[1], dim, counts, is_exact);
+      return;
+    case OpKind::broadcast:
+      if (op->operands[0]->type.shape[dim] != mask->type.shape[dim]) break;
+      return prefix_bounds(op->operands[0], dim, counts, is_exact);
+    case OpKind::expand_dims: {
+      const int axis = static_cast<int>(op->int_attr("axis", 0));
+      if (axis == dim) break;
+      return prefix_bounds(op->operands[0], axis < dim ? dim - 1 : dim, counts, is_exact);
+    }
+    case OpKind::cmpi: {
+      const std::string p(op->word_attr("predicate", ""));
+      const bool swapped = p == "sgt" || p == "sge";
+      const Scalar s = op->operands[0]->type.scalar;
+      if ((p != "slt" && p != "sle" && !swapped) || (s != Scalar::i32 && s != Scalar::i64)) break;
+      const Affine low = of(op->operands[swapped ? 1 : 0]);
+      const Affine high = of(op->operands[swapped ? 0 : 1]);
+      bool simple = low.terms.empty() && high.terms.empty();
+      for (std::size_t d = 0; d < low.stride.size(); ++d)
+        simple &= (low.stride[d] - high.stride[d]).is_constant(static_cast<int>(d) == dim ? 1 : 0);
+      if (!simple) break;
+      counts.push_back(high.base - low.base + Linear(p == "sle" || p == "sge" ? 1 : 0));
+      return;
+    }
+    default:
+      break;
+  }
+  is_exact = false;
+}
+
+std::vector<Linear> AffineAnalysis::zero_from(const Value* v, int dim) {
+  std::vector<Linear> counts;
+  const Op* op = v->def;
+  if (op == nullptr) return counts;
+  switch (op->kind) {
+    case OpKind::extf:
+    case OpKind::truncf:
+      return zero_from(op->operands[0], dim);
+    case OpKind::trans:
+      return zero_from(
+          op->operands[0],
+          static_cast<int>(std::get<std::vector<std::int64_t>>(*op->attr("order"))[dim]));
+    case OpKind::load: {
+      if (op->operands.size() < 2) return counts;
+      if (op->operands.size() > 2) {
+        const Op* other = op->operands[2]->def;
+        if (other == nullptr || other->kind != OpKind::constant) return counts;
+        const Attr& a = *other->attr("value");
+        if (std::holds_alternative<double>(a) ? std::get<double>(a) != 0.0
+                                              : std::get<std::int64_t>(a) != 0)
+          return counts;
+      }
+      bool is_exact = true;
+      prefix_bounds(op->operands[1], dim, counts, is_exact);
+      return counts;
+    }
+    default:
+      return counts;
+  }
+}
+
+bool AffineAnalysis::is_plain_rows(const Value* v) {
+  const Op* op = v->def;
+  if (op == nullptr || op->kind != OpKind::load || v->type.scalar != Scalar::f32 ||
+      v->type.shape.size() != 2)
+    return false;
+  const Affine& a = of(op->operands[0]);
+  if (a.root == nullptr || !a.terms.empty() || !a.stride[1].is_constant(1)) return false;
+  if (op->operands.size() < 2) return true;
+  std::vector<Linear> counts;
+  bool is_exact = true;
+  prefix_bounds(op->operands[1], 0, counts, is_exact);
+  return is_exact && !zero_from(v, 0).empty();
 }
 
 }  // namespace nereid::ttir

@@ -1,8 +1,8 @@
-// Goal: what each integer and pointer tensor is as a function of its indices: base + sum(stride_d * index_d) + sum(coef *
-// other tensor), with symbolic scalars; which of its dimensions any tensor varies along; masks as bounds.
-// Non-goal: deciding what is materialised (plan.h), writing loops (nest.h).
-// Rejected: Triton's own AxisInfo (contiguity and divisibility as numbers): it knows no symbolic bounds, so that no mask
-// ever becomes the end of a loop.
+// Goal: what each integer and pointer tensor is as a function of its indices: base + sum(stride_d *
+// index_d) + sum(coef * other tensor), with symbolic scalars; which of its dimensions any tensor
+// varies along; masks as bounds. Non-goal: deciding what is materialised (plan.h), writing loops
+// (nest.h). Rejected: Triton's own AxisInfo (contiguity and divisibility as numbers): it knows no
+// symbolic bounds, so that no mask ever becomes the end of a loop.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +45,8 @@ class Linear {
   std::map<std::string, std::int64_t> terms_;
 };
 
-// `coef` * tensor[...], where dimension i of the tensor is indexed by dimension dims[i] of the owner; -1: by zero.
+// `coef` * tensor[...], where dimension i of the tensor is indexed by dimension dims[i] of the
+// owner; -1: by zero.
 struct TensorTerm {
   const Value* tensor = nullptr;
   Linear coef;
@@ -54,7 +55,7 @@ struct TensorTerm {
 };
 
 struct Affine {
-  const Value* root = nullptr;          // scalar pointer (pointer tensors)
+  const Value* root = nullptr;            // scalar pointer (pointer tensors)
   std::optional<TensorTerm> root_tensor;  // or a tensor of addresses
   Linear base;
   std::vector<Linear> stride;  // one a dimension
@@ -71,13 +72,24 @@ class AffineAnalysis {
   const Affine& of(const Value* v);
   // Bit d: the value's elements differ along dimension d, or may.
   std::uint32_t varies(const Value* v);
-  // Carried tensors of scf.for that only move by a scalar each time: the name of the C++ variable that has moved so far.
+  // Carried tensors of scf.for that only move by a scalar each time: the name of the C++ variable
+  // that has moved so far.
   const std::string* advance(const Value* v) const;
   Linear advance_step(const Value* arg) const { return steps_.at(arg); }
   // Decides for the carried values of one scf.for; outer loops first.
   void analyse_loop(const Op& loop);
 
   Linear scalar(const Value* v);  // a scalar integer as a term
+
+  // Counts such that a mask is false wherever its index along `dim` reaches one of them. `is_exact`
+  // is cleared where the mask says anything else.
+  void prefix_bounds(const Value* mask, int dim, std::vector<Linear>& counts, bool& is_exact);
+  // Counts such that v is zero wherever its index along `dim` reaches one of them: v is made of one
+  // masked load.
+  std::vector<Linear> zero_from(const Value* v, int dim);
+  // v is a plain load of fp32 rows that tt.dot can read where they lie: nothing is masked but rows
+  // beyond zero_from.
+  bool is_plain_rows(const Value* v);
 
  private:
   Affine compute(const Value* v);
@@ -92,7 +104,8 @@ class AffineAnalysis {
   std::unordered_map<const Value*, Linear> steps_;
 };
 
-// For a reshape that only adds or drops dimensions of size 1: for each dimension of the result the source's, or -1.
+// For a reshape that only adds or drops dimensions of size 1: for each dimension of the result the
+// source's, or -1.
 std::optional<std::vector<int>> trivial_reshape(const Type& from, const Type& to);
 
 }  // namespace nereid::ttir

@@ -1,4 +1,5 @@
-// Loops and branches: carried scalars are variables, carried tensors tiles of vectors or parts of the arena.
+// Loops and branches: carried scalars are variables, carried tensors tiles of vectors or parts of
+// the arena.
 #include <algorithm>
 
 #include "emitter.h"
@@ -14,7 +15,8 @@ std::string variable_type(const Value* v) {
 }  // namespace
 
 // All at once: what is read is what was there before.
-void Emitter::assign_scalars(const std::vector<const Value*>& to, const std::vector<const Value*>& from) {
+void Emitter::assign_scalars(const std::vector<const Value*>& to,
+                             const std::vector<const Value*>& from) {
   std::vector<std::size_t> changed;
   for (std::size_t i = 0; i < to.size(); ++i)
     if (!to[i]->type.is_tensor() && to[i] != from[i]) changed.push_back(i);
@@ -37,7 +39,8 @@ void Emitter::assign_scalars(const std::vector<const Value*>& to, const std::vec
 
 // Tensors `from` become the contents of `to`'s storage, all at once.
 void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const Value*>& from) {
-  // What is stored elsewhere is copied; what is an expression is computed, all of one shape in one nest.
+  // What is stored elsewhere is copied; what is an expression is computed, all of one shape in one
+  // nest.
   std::vector<std::size_t> rest;
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (!to[i]->type.is_tensor() || plan_.place(to[i]) == Place::advance) continue;
@@ -51,12 +54,14 @@ void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const
   std::vector<Late> late;
   std::vector<std::vector<std::size_t>> groups;
   for (std::size_t i : rest) {
-    // Read by another slot's value, in another nest or at another index: computed aside, written at the end.
+    // Read by another slot's value, in another nest or at another index: computed aside, written at
+    // the end.
     bool is_read = false;
     for (std::size_t k : rest) {
       const auto reads = plan_.reads(from[k], plan_.home(to[i]));
       if (reads == Plan::Reads::other_index) is_read = true;
-      if (reads != Plan::Reads::no && k != i && to[k]->type.shape != to[i]->type.shape) is_read = true;
+      if (reads != Plan::Reads::no && k != i && to[k]->type.shape != to[i]->type.shape)
+        is_read = true;
     }
     const bool is_tile = plan_.place(to[i]) == Place::tile;
     if (is_read && !is_tile) {
@@ -64,7 +69,8 @@ void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const
       continue;
     }
     auto same = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
-      return to[g[0]]->type.shape == to[i]->type.shape && (plan_.place(to[g[0]]) == Place::tile) == is_tile;
+      return to[g[0]]->type.shape == to[i]->type.shape &&
+             (plan_.place(to[g[0]]) == Place::tile) == is_tile;
     });
     if (same == groups.end()) groups.push_back({}), same = groups.end() - 1;
     same->push_back(i);
@@ -91,7 +97,8 @@ void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const
   }
   for (const Late& l : late)
     out_.line(cat("std::memcpy(", scope_.storage_of(to[l.slot]), ", ", l.copy, ", ",
-                  std::to_string(to[l.slot]->type.n_elements() * storage_bytes(to[l.slot]->type)), ");"));
+                  std::to_string(to[l.slot]->type.n_elements() * storage_bytes(to[l.slot]->type)),
+                  ");"));
 }
 
 void Emitter::for_loop(const Op& o) {
@@ -134,7 +141,8 @@ void Emitter::for_loop(const Op& o) {
   for (const Value* a : args)
     if (plan_.place(a) == Place::advance && a->type.is_tensor()) {
       const Linear step = scope_.analysis.advance_step(a);
-      if (!step.is_constant(0)) out_.line(cat(*scope_.analysis.advance(a), " += ", step.text(), ";"));
+      if (!step.is_constant(0))
+        out_.line(cat(*scope_.analysis.advance(a), " += ", step.text(), ";"));
     }
   assign_scalars(args, yields);
   arena_ = before;
@@ -142,8 +150,8 @@ void Emitter::for_loop(const Op& o) {
   for (std::size_t k = 0; k < args.size(); ++k)
     if (!args[k]->type.is_tensor() && !o.results[k]->users.empty())
       out_.line(cat(args[k]->type.is_pointer ? "" : "const ", variable_type(args[k]), " ",
-                    args[k]->type.is_pointer ? "const " : "", scope_.names.of(o.results[k].get()), " = ",
-                    scope_.names.of(args[k]), ";"));
+                    args[k]->type.is_pointer ? "const " : "", scope_.names.of(o.results[k].get()),
+                    " = ", scope_.names.of(args[k]), ";"));
 }
 
 void Emitter::if_else(const Op& o) {
@@ -161,7 +169,8 @@ void Emitter::if_else(const Op& o) {
     const Block& b = *region.block;
     for (const auto& op_in : b.ops) op(*op_in);
     if (!results.empty()) {
-      const std::vector<const Value*> yields(b.ops.back()->operands.begin(), b.ops.back()->operands.end());
+      const std::vector<const Value*> yields(b.ops.back()->operands.begin(),
+                                             b.ops.back()->operands.end());
       carry(results, yields);
       assign_scalars(results, yields);
     }
@@ -205,7 +214,8 @@ void Emitter::while_loop(const Op& o) {
   carry(after_args, passed);
   assign_scalars(after_args, passed);
   for (const auto& op_in : after.ops) op(*op_in);
-  const std::vector<const Value*> yields(after.ops.back()->operands.begin(), after.ops.back()->operands.end());
+  const std::vector<const Value*> yields(after.ops.back()->operands.begin(),
+                                         after.ops.back()->operands.end());
   carry(args, yields);
   assign_scalars(args, yields);
   arena_ = mark;

@@ -19,60 +19,101 @@ std::string infix(const std::string& a, const char* op, const std::string& b) {
 const char* infix_symbol(OpKind k) {
   switch (k) {
     case OpKind::addf:
-    case OpKind::addi: return "+";
+    case OpKind::addi:
+      return "+";
     case OpKind::subf:
-    case OpKind::subi: return "-";
+    case OpKind::subi:
+      return "-";
     case OpKind::mulf:
-    case OpKind::muli: return "*";
+    case OpKind::muli:
+      return "*";
     case OpKind::divf:
-    case OpKind::precise_divf: return "/";
-    case OpKind::andi: return "&";
-    case OpKind::ori: return "|";
-    case OpKind::xori: return "^";
-    default: return nullptr;
+    case OpKind::precise_divf:
+      return "/";
+    case OpKind::andi:
+      return "&";
+    case OpKind::ori:
+      return "|";
+    case OpKind::xori:
+      return "^";
+    default:
+      return nullptr;
   }
 }
 
 const char* function_name(OpKind k) {
   switch (k) {
-    case OpKind::remf: return "remf";
-    case OpKind::maximumf: return "maximum";
-    case OpKind::minimumf: return "minimum";
-    case OpKind::maxnumf: return "maxnum";
-    case OpKind::minnumf: return "minnum";
-    case OpKind::divsi: return "quotient";
-    case OpKind::divui: return "div_unsigned";
-    case OpKind::remsi: return "remainder";
-    case OpKind::remui: return "rem_unsigned";
-    case OpKind::ceildivsi: return "ceil_div";
-    case OpKind::shli: return "shift_left";
-    case OpKind::shrsi: return "shift_right";
-    case OpKind::shrui: return "shift_right_unsigned";
-    case OpKind::maxsi: return "max_signed";
-    case OpKind::minsi: return "min_signed";
-    case OpKind::maxui: return "max_unsigned";
-    case OpKind::minui: return "min_unsigned";
-    case OpKind::mulhiui: return "mul_high_unsigned";
-    case OpKind::exp: return "exp";
-    case OpKind::exp2: return "exp2";
-    case OpKind::log: return "log";
-    case OpKind::log2: return "log2";
-    case OpKind::sin: return "sin";
-    case OpKind::cos: return "cos";
-    case OpKind::erf: return "erf";
+    case OpKind::remf:
+      return "remf";
+    case OpKind::maximumf:
+      return "maximum";
+    case OpKind::minimumf:
+      return "minimum";
+    case OpKind::maxnumf:
+      return "maxnum";
+    case OpKind::minnumf:
+      return "minnum";
+    case OpKind::divsi:
+      return "quotient";
+    case OpKind::divui:
+      return "div_unsigned";
+    case OpKind::remsi:
+      return "remainder";
+    case OpKind::remui:
+      return "rem_unsigned";
+    case OpKind::ceildivsi:
+      return "ceil_div";
+    case OpKind::shli:
+      return "shift_left";
+    case OpKind::shrsi:
+      return "shift_right";
+    case OpKind::shrui:
+      return "shift_right_unsigned";
+    case OpKind::maxsi:
+      return "max_signed";
+    case OpKind::minsi:
+      return "min_signed";
+    case OpKind::maxui:
+      return "max_unsigned";
+    case OpKind::minui:
+      return "min_unsigned";
+    case OpKind::mulhiui:
+      return "mul_high_unsigned";
+    case OpKind::exp:
+      return "exp";
+    case OpKind::exp2:
+      return "exp2";
+    case OpKind::log:
+      return "log";
+    case OpKind::log2:
+      return "log2";
+    case OpKind::sin:
+      return "sin";
+    case OpKind::cos:
+      return "cos";
+    case OpKind::erf:
+      return "erf";
     case OpKind::sqrt:
-    case OpKind::precise_sqrt: return "sqrt";
-    case OpKind::rsqrt: return "rsqrt";
+    case OpKind::precise_sqrt:
+      return "sqrt";
+    case OpKind::rsqrt:
+      return "rsqrt";
     case OpKind::absf:
-    case OpKind::absi: return "abs";
-    case OpKind::floor: return "floor";
-    case OpKind::ceil: return "ceil";
-    case OpKind::fma: return "fma";
-    default: return nullptr;
+    case OpKind::absi:
+      return "abs";
+    case OpKind::floor:
+      return "floor";
+    case OpKind::ceil:
+      return "ceil";
+    case OpKind::fma:
+      return "fma";
+    default:
+      return nullptr;
   }
 }
 
-std::string compare_ints(const Op& op, const std::vector<std::string>& a, const std::string& where) {
+std::string compare_ints(const Op& op, const std::vector<std::string>& a,
+                         const std::string& where) {
   const std::string p(op.word_attr("predicate", ""));
   if (op.operands[0]->type.scalar == Scalar::i1) {
     if (p == "eq") return cat("!(", a[0], " ^ ", a[1], ")");
@@ -92,7 +133,8 @@ std::string compare_ints(const Op& op, const std::vector<std::string>& a, const 
   refuse(where, op, cat("predicate ", p, " is not supported"));
 }
 
-std::string compare_floats(const Op& op, const std::vector<std::string>& a, const std::string& where) {
+std::string compare_floats(const Op& op, const std::vector<std::string>& a,
+                           const std::string& where) {
   const std::string p(op.word_attr("predicate", ""));
   const std::string nan = cat("(rt::is_nan(", a[0], ") | rt::is_nan(", a[1], "))");
   if (p == "oeq") return infix(a[0], "==", a[1]);
@@ -128,8 +170,9 @@ std::string bitcast(const Op& op, const std::string& a, const std::string& where
   if (from.scalar == Scalar::bf16 && to.scalar == Scalar::i16) return call("bf16_bits", {a});
   if (to.scalar == Scalar::f16 && from.scalar == Scalar::i16) return call("f16_value", {a});
   if (to.scalar == Scalar::bf16 && from.scalar == Scalar::i16) return call("bf16_value", {a});
-  if (is_half(from.scalar)) return cat("rt::", to.scalar == Scalar::f16 ? "f16" : "bf16", "_value(rt::",
-                                       from.scalar == Scalar::f16 ? "f16" : "bf16", "_bits(", a, "))");
+  if (is_half(from.scalar))
+    return cat("rt::", to.scalar == Scalar::f16 ? "f16" : "bf16",
+               "_value(rt::", from.scalar == Scalar::f16 ? "f16" : "bf16", "_bits(", a, "))");
   return cat("rt::bits_as<", value_type(to.scalar), ">(", a, ")");
 }
 
@@ -140,10 +183,11 @@ std::string extern_call(const Op& op, const std::vector<std::string>& a, const s
     const char* function;
   };
   static constexpr Row kRows[] = {
-      {"__nv_tanhf", "tanh"}, {"__nv_expf", "exp"},   {"__nv_exp2f", "exp2"}, {"__nv_logf", "log"},
-      {"__nv_log2f", "log2"}, {"__nv_sinf", "sin"},   {"__nv_cosf", "cos"},   {"__nv_erff", "erf"},
-      {"__nv_sqrtf", "sqrt"}, {"__nv_rsqrtf", "rsqrt"}, {"__nv_fabsf", "abs"}, {"__nv_floorf", "floor"},
-      {"__nv_ceilf", "ceil"}, {"__nv_fmodf", "remf"},
+      {"__nv_tanhf", "tanh"},   {"__nv_expf", "exp"},   {"__nv_exp2f", "exp2"},
+      {"__nv_logf", "log"},     {"__nv_log2f", "log2"}, {"__nv_sinf", "sin"},
+      {"__nv_cosf", "cos"},     {"__nv_erff", "erf"},   {"__nv_sqrtf", "sqrt"},
+      {"__nv_rsqrtf", "rsqrt"}, {"__nv_fabsf", "abs"},  {"__nv_floorf", "floor"},
+      {"__nv_ceilf", "ceil"},   {"__nv_fmodf", "remf"},
   };
   for (const Row& row : kRows)
     if (symbol == row.symbol) return call(row.function, a);
@@ -175,16 +219,20 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
   if (op.kind == OpKind::remsi && !is_vector) return call("remainder", args);
   if (const char* function = function_name(op.kind)) return rounded(call(function, args), to);
   switch (op.kind) {
-    case OpKind::negf: return cat("-", a);
-    case OpKind::cmpi: return compare_ints(op, args, where);
-    case OpKind::cmpf: return compare_floats(op, args, where);
+    case OpKind::negf:
+      return cat("-", a);
+    case OpKind::cmpi:
+      return compare_ints(op, args, where);
+    case OpKind::cmpf:
+      return compare_floats(op, args, where);
     case OpKind::select:
       return is_vector ? call("select", args) : cat(a, " ? ", args[1], " : ", args[2]);
     case OpKind::extf:
       return to == Scalar::f64 ? cat("rt::to<double>(", a, ")") : a;
     case OpKind::fp_to_fp:
     case OpKind::truncf: {
-      if (memory_bytes(from) == 1 || memory_bytes(to) == 1) refuse(where, op, "fp8 is not supported");
+      if (memory_bytes(from) == 1 || memory_bytes(to) == 1)
+        refuse(where, op, "fp8 is not supported");
       if (op.kind == OpKind::fp_to_fp && op.word_attr("rounding", "rtne") != "rtne")
         refuse(where, op, "only rounding to nearest even is supported");
       std::string text = a;
@@ -201,26 +249,33 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
     case OpKind::trunci:
       if (to == Scalar::i1) return call("to_mask", {a});
       return cat("rt::to<", to_type, ">(", a, ")");
-    case OpKind::index_cast: return cat("rt::to<", to_type, ">(", a, ")");
+    case OpKind::index_cast:
+      return cat("rt::to<", to_type, ">(", a, ")");
     case OpKind::sitofp:
       if (from == Scalar::i1) return cat("rt::mask_to<", to_type, ">(", a, ", -1)");
       return rounded(cat("rt::to<", to_type, ">(", a, ")"), to);
     case OpKind::uitofp:
       if (from == Scalar::i1) return cat("rt::mask_to<", to_type, ">(", a, ", 1)");
       return rounded(cat("rt::to_from_unsigned<", to_type, ">(", a, ")"), to);
-    case OpKind::fptosi: return cat("rt::to<", to_type, ">(", a, ")");
-    case OpKind::fptoui: return cat("rt::to_unsigned<", to_type, ">(", a, ")");
+    case OpKind::fptosi:
+      return cat("rt::to<", to_type, ">(", a, ")");
+    case OpKind::fptoui:
+      return cat("rt::to_unsigned<", to_type, ">(", a, ")");
     case OpKind::bitcast:
-    case OpKind::bitcast_tt: return bitcast(op, a, where);
+    case OpKind::bitcast_tt:
+      return bitcast(op, a, where);
     case OpKind::clampf: {
       const bool nan = op.word_attr("propagateNan", "none") == "all";
       const std::string low = cat("rt::", nan ? "maximum" : "maxnum", "(", a, ", ", args[1], ")");
       return cat("rt::", nan ? "minimum" : "minnum", "(", low, ", ", args[2], ")");
     }
     case OpKind::int_to_ptr:
-    case OpKind::ptr_to_int: return a;
-    case OpKind::extern_elementwise: return extern_call(op, args, where);
-    default: break;
+    case OpKind::ptr_to_int:
+      return a;
+    case OpKind::extern_elementwise:
+      return extern_call(op, args, where);
+    default:
+      break;
   }
   refuse(where, op, "the CPU target does not support this operation");
 }

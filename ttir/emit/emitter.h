@@ -1,7 +1,7 @@
-// Goal: walks a kernel in program order and writes its C++: scalars as statements, loops as loops, and a nest at each
-// operation that consumes tensors.
-// Non-goal: expressions (nest.h), choosing what is stored (plan.h).
-// Rejected: a lower IR between Triton's and C++: each of the two is one step from the other.
+// Goal: walks a kernel in program order and writes its C++: scalars as statements, loops as loops,
+// and a nest at each operation that consumes tensors. Non-goal: expressions (nest.h), choosing what
+// is stored (plan.h). Rejected: a lower IR between Triton's and C++: each of the two is one step
+// from the other.
 #pragma once
 
 #include <string>
@@ -31,6 +31,8 @@ class Emitter {
   void materialise(const Value* v);
   void fill(const std::vector<const Value*>& storages, const std::vector<const Value*>& values);
   void fill_transposed(const Value* storage, const Value* value);
+  // How many indices along `dim` may be other than zero, as an expression that is at most the size.
+  std::string extent(const Value* v, int dim);
   void store(const Op& o);
   void atomic(const Op& o);
   void dot(const Op& o);
@@ -40,20 +42,22 @@ class Emitter {
   void reduce_lanes(const Op& o, int axis);
   void reduce_rows(const Op& o, int axis, int lane_dim);
   void scan(const Op& o);
-  std::vector<std::string> combine(const Op& o, const std::vector<std::string>& args, bool is_vector,
-                                   std::vector<std::string>& lines);
+  std::vector<std::string> combine(const Op& o, const std::vector<std::string>& args,
+                                   bool is_vector, std::vector<std::string>& lines);
 
   std::string scalar_text(const Value* v);
   const std::string& declare_buffer(const Value* v);
   std::size_t allocate(std::size_t bytes);
   std::string temporary(const std::string& stem, const std::string& type, std::size_t bytes);
-  // The dimension to walk by vectors when values (of one shape) are evaluated in full; -1: it has one element. A
-  // dimension along which memory is contiguous wins. `has_tile`: one of them reads a carried tile.
+  // The dimension to walk by vectors when values (of one shape) are evaluated in full; -1: it has
+  // one element. A dimension along which memory is contiguous wins. `has_tile`: one of them reads a
+  // carried tile.
   struct Lanes {
     int dim = -1;
     bool has_tile = false;
   };
-  Lanes lanes_of(const std::vector<const Value*>& values, const std::vector<const Value*>& pointers) const;
+  Lanes lanes_of(const std::vector<const Value*>& values,
+                 const std::vector<const Value*>& pointers) const;
   // Loops over all of a shape; coords of the elements. The lanes' loop is innermost.
   Coords loops(Nest& nest, const std::vector<std::int64_t>& shape, int lane, Walk walk);
 
@@ -61,11 +65,12 @@ class Emitter {
   Scope scope_;
   Plan plan_;
   Writer out_;
-  std::size_t arena_ = 0;       // in use
+  std::size_t arena_ = 0;  // in use
   std::size_t arena_most_ = 0;
 };
 
-// The identity of a one-operation combine region, as a literal; empty where the region is anything else.
+// The identity of a one-operation combine region, as a literal; empty where the region is anything
+// else.
 std::string reduce_identity(const Op& reduce);
 
 }  // namespace nereid::ttir

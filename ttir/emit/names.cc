@@ -14,18 +14,26 @@ bool is_half(Scalar s) { return s == Scalar::f16 || s == Scalar::bf16; }
 
 std::string value_type(Scalar s) {
   switch (s) {
-    case Scalar::i1: return "bool";
-    case Scalar::i8: return "std::int8_t";
-    case Scalar::i16: return "std::int16_t";
-    case Scalar::i32: return "std::int32_t";
+    case Scalar::i1:
+      return "bool";
+    case Scalar::i8:
+      return "std::int8_t";
+    case Scalar::i16:
+      return "std::int16_t";
+    case Scalar::i32:
+      return "std::int32_t";
     case Scalar::i64:
-    case Scalar::index: return "std::int64_t";
+    case Scalar::index:
+      return "std::int64_t";
     case Scalar::f16:
     case Scalar::bf16:
-    case Scalar::f32: return "float";
-    case Scalar::f64: return "double";
+    case Scalar::f32:
+      return "float";
+    case Scalar::f64:
+      return "double";
     case Scalar::f8e4m3fn:
-    case Scalar::f8e5m2: break;
+    case Scalar::f8e5m2:
+      break;
   }
   throw Error("fp8 values: the CPU target does not support them; expected fp16, bf16 or fp32");
 }
@@ -48,13 +56,17 @@ int memory_bytes(Scalar s) {
     case Scalar::i1:
     case Scalar::i8:
     case Scalar::f8e4m3fn:
-    case Scalar::f8e5m2: return 1;
+    case Scalar::f8e5m2:
+      return 1;
     case Scalar::i16:
     case Scalar::f16:
-    case Scalar::bf16: return 2;
+    case Scalar::bf16:
+      return 2;
     case Scalar::i32:
-    case Scalar::f32: return 4;
-    default: return 8;
+    case Scalar::f32:
+      return 4;
+    default:
+      return 8;
   }
 }
 

@@ -21,10 +21,11 @@ std::string cat(const Args&... args) {
 }
 
 bool is_float_type(Scalar s);
-bool is_half(Scalar s);  // f16, bf16: carried as float
-std::string value_type(Scalar s);    // "float" for f16: the type that computes
-std::string memory_type(Scalar s);   // "rt::f16": the element in memory
-std::string storage_type(const Type& t);  // an element of the arena; pointers as std::int64_t addresses
+bool is_half(Scalar s);             // f16, bf16: carried as float
+std::string value_type(Scalar s);   // "float" for f16: the type that computes
+std::string memory_type(Scalar s);  // "rt::f16": the element in memory
+std::string storage_type(
+    const Type& t);  // an element of the arena; pointers as std::int64_t addresses
 int storage_bytes(const Type& t);
 int memory_bytes(Scalar s);
 std::string int_literal(std::int64_t value, Scalar s);

@@ -23,11 +23,11 @@ int Nest::add_loop(const std::string& open, const std::string& close) {
   return innermost();
 }
 
-Coord Nest::add_index(std::int64_t count) {
-  if (count == 1) return {};
+Coord Nest::add_index(std::int64_t count, const std::string& limit) {
+  if (count == 1 && limit.empty()) return {};
   const std::string i = cat("i", std::to_string(levels_.size() - 1));
-  const int level =
-      add_loop(cat("for (std::int64_t ", i, " = 0; ", i, " < ", std::to_string(count), "; ++", i, ") {"));
+  const int level = add_loop(cat("for (std::int64_t ", i, " = 0; ", i, " < ",
+                                 limit.empty() ? std::to_string(count) : limit, "; ++", i, ") {"));
   return {Coord::Kind::index, level, i};
 }
 
@@ -64,10 +64,12 @@ void Nest::write(Writer& out) {
     const std::string u = accumulators_ > 1 ? cat(", ", std::to_string(accumulators_)) : "";
     std::string open;
     if (walk_ == Walk::row) {
-      open = cat("rt::for_row", with, "<", width, u, ">(", full, ", [&](auto active, std::int64_t c",
-                 accumulators_ > 1 ? ", auto u" : "", ") RT_BODY {");
+      open =
+          cat("rt::for_row", with, "<", width, u, ">(", full, ", [&](auto active, std::int64_t c",
+              accumulators_ > 1 ? ", auto u" : "", ") RT_BODY {");
     } else if (walk_ == Walk::lanes) {
-      open = cat("rt::for_lanes", with, "<", width, u, ">(", limit_, ", ", full, ", [&](auto active, std::int64_t c", accumulators_ > 1 ? ", auto u" : "",
+      open = cat("rt::for_lanes", with, "<", width, u, ">(", limit_, ", ", full,
+                 ", [&](auto active, std::int64_t c", accumulators_ > 1 ? ", auto u" : "",
                  ") RT_BODY {");
     } else {
       if (counts.empty() && lanes_ < 16) full = "rt::Some()";
@@ -96,7 +98,9 @@ Coords Nest::canonical(const Value* v, Coords coords) {
 
 Expr Nest::declare(const Value* v, const std::string& text, bool is_vector, int level) {
   const std::string name = scope_.names.fresh(v);
-  const std::string type = is_vector ? "auto" : v->type.is_pointer ? "std::int64_t" : value_type(v->type.scalar);
+  const std::string type = is_vector            ? "auto"
+                           : v->type.is_pointer ? "std::int64_t"
+                                                : value_type(v->type.scalar);
   line(level, cat("const ", type, " ", name, " = ", text, ";"));
   return {name, is_vector, level};
 }
@@ -128,7 +132,9 @@ std::string Nest::vector_text(const Value* v, const Coords& coords) {
   return e.is_vector ? e.text : broadcast_text(e.text, v->type);
 }
 
-Expr Nest::eval_definition(const Value* v, Coords coords) { return compute(v, canonical(v, std::move(coords))); }
+Expr Nest::eval_definition(const Value* v, Coords coords) {
+  return compute(v, canonical(v, std::move(coords)));
+}
 
 Expr Nest::compute_stored(const Value* v, Place place, const Coords& coords) {
   if (place == Place::buffer) return eval_buffer(v, coords);
@@ -140,7 +146,8 @@ Expr Nest::compute_stored(const Value* v, Place place, const Coords& coords) {
   const Op& loop = v->def != nullptr ? *v->def : *v->block->parent;
   const Value* init = loop.operands[3 + (v->def != nullptr ? v->index : v->index - 1)];
   const Expr first = eval(init, coords);
-  const std::string moved = cat("static_cast<", value_type(v->type.scalar), ">(", *scope_.analysis.advance(v), ")");
+  const std::string moved =
+      cat("static_cast<", value_type(v->type.scalar), ">(", *scope_.analysis.advance(v), ")");
   if (!first.is_vector) return declare(v, cat(first.text, " + ", moved), false, first.level);
   return declare(v, cat(first.text, " + ", broadcast_text(moved, v->type)), true, first.level);
 }
@@ -148,10 +155,12 @@ Expr Nest::compute_stored(const Value* v, Place place, const Coords& coords) {
 Expr Nest::compute(const Value* v, const Coords& coords) {
   const auto lane = std::find_if(coords.begin(), coords.end(),
                                  [](const Coord& c) { return c.kind == Coord::Kind::lane; });
-  if (v->def == nullptr) refuse(scope_.where, *v->block->parent, "this carried tensor is not supported");
+  if (v->def == nullptr)
+    refuse(scope_.where, *v->block->parent, "this carried tensor is not supported");
   const Op& op = *v->def;
   switch (op.kind) {
-    case OpKind::splat: return eval(op.operands[0], {});
+    case OpKind::splat:
+      return eval(op.operands[0], {});
     case OpKind::constant: {
       const Attr& a = *op.attr("value");
       if (std::holds_alternative<std::int64_t>(a))
@@ -159,15 +168,20 @@ Expr Nest::compute(const Value* v, const Coords& coords) {
       return {float_literal(std::get<double>(a), v->type.scalar), false, 0};
     }
     case OpKind::poison:
-      return {is_float_type(v->type.scalar) ? float_literal(0, v->type.scalar) : int_literal(0, v->type.scalar),
+      return {is_float_type(v->type.scalar) ? float_literal(0, v->type.scalar)
+                                            : int_literal(0, v->type.scalar),
               false, 0};
     case OpKind::make_range: {
       const std::int64_t start = op.int_attr("start", 0);
       std::string text = coords[0].text;
-      if (text == "0") text = std::to_string(start);
-      else if (start != 0) text += cat(" + ", std::to_string(start));
-      if (lane == coords.end()) return {cat("static_cast<std::int32_t>(", text, ")"), false, coords[0].level};
-      return declare(v, cat("rt::iota<std::int32_t>(static_cast<std::int32_t>(", text, "))"), true, lane_level_);
+      if (text == "0")
+        text = std::to_string(start);
+      else if (start != 0)
+        text += cat(" + ", std::to_string(start));
+      if (lane == coords.end())
+        return {cat("static_cast<std::int32_t>(", text, ")"), false, coords[0].level};
+      return declare(v, cat("rt::iota<std::int32_t>(static_cast<std::int32_t>(", text, "))"), true,
+                     lane_level_);
     }
     case OpKind::expand_dims: {
       Coords in = coords;
@@ -199,8 +213,10 @@ Expr Nest::compute(const Value* v, const Coords& coords) {
       if (v->index == 0) in.back() = Coord{};
       return eval(op.operands[0], in);
     }
-    case OpKind::load: return eval_load(op, coords);
-    default: break;
+    case OpKind::load:
+      return eval_load(op, coords);
+    default:
+      break;
   }
   if (op_class(op.kind) != OpClass::elementwise)
     refuse(scope_.where, op, "the CPU target does not support this operation here");
@@ -219,8 +235,9 @@ Expr Nest::eval_elementwise(const Op& op, const Coords& coords) {
   }
   std::vector<std::string> args;
   for (std::size_t i = 0; i < parts.size(); ++i)
-    args.push_back(is_vector && !parts[i].is_vector ? broadcast_text(parts[i].text, op.operands[i]->type)
-                                                     : parts[i].text);
+    args.push_back(is_vector && !parts[i].is_vector
+                       ? broadcast_text(parts[i].text, op.operands[i]->type)
+                       : parts[i].text);
   // One condition for all lanes chooses between whole vectors.
   if (is_vector && op.kind == OpKind::select && !parts[0].is_vector)
     return declare(op.result(), cat(parts[0].text, " ? ", args[1], " : ", args[2]), true, level);

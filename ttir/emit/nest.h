@@ -1,8 +1,7 @@
-// Goal: one loop nest: the expressions of lazy values at an index, each written once, at the outermost loop where it is
-// known; loads and stores with their masks as bounds.
-// Non-goal: what the nest is for (emitter.h).
-// Rejected: writing whole statements and leaving hoisting to the C++ compiler: it cannot move masked loads, and the text
-// would be unreadable.
+// Goal: one loop nest: the expressions of lazy values at an index, each written once, at the
+// outermost loop where it is known; loads and stores with their masks as bounds. Non-goal: what the
+// nest is for (emitter.h). Rejected: writing whole statements and leaving hoisting to the C++
+// compiler: it cannot move masked loads, and the text would be unreadable.
 #pragma once
 
 #include <functional>
@@ -39,7 +38,8 @@ struct Scope {
   Names names;
   AffineAnalysis analysis{names, where};
   const Plan* plan = nullptr;
-  std::unordered_map<const Value*, std::string> storage;  // of buffers (a pointer) and tiles (an array)
+  std::unordered_map<const Value*, std::string>
+      storage;  // of buffers (a pointer) and tiles (an array)
 
   const std::string& storage_of(const Value* v) const;
 };
@@ -60,11 +60,11 @@ struct Expr {
 
 // Which lanes of an access are on.
 struct Active {
-  std::string count;     // name of the number of lanes from the row's start; empty: all of them
+  std::string count;  // name of the number of lanes from the row's start; empty: all of them
   int count_level = 0;
   std::string condition;  // uniform, where there is no lane; empty: true
   int level = 0;
-  std::string mask;       // further lanes that are off: a Mask expression, or empty
+  std::string mask;  // further lanes that are off: a Mask expression, or empty
 };
 
 enum class Walk : std::uint8_t {
@@ -79,9 +79,12 @@ class Nest {
 
   // Loops, outermost first. `open` and `close` are the loop's own lines.
   int add_loop(const std::string& open, const std::string& close = "}");
-  Coord add_index(std::int64_t count);  // for (i = 0; i < count; ++i)
-  // The loop over a row's `lanes` lanes, from `first` on; accumulators > 1: with an index `u` of accumulator.
-  Coord add_lanes(std::int64_t lanes, Walk walk, int accumulators = 1, const std::string& first = "");
+  // for (i = 0; i < count; ++i), or up to `limit`, an expression that is no more.
+  Coord add_index(std::int64_t count, const std::string& limit = "");
+  // The loop over a row's `lanes` lanes, from `first` on; accumulators > 1: with an index `u` of
+  // accumulator.
+  Coord add_lanes(std::int64_t lanes, Walk walk, int accumulators = 1,
+                  const std::string& first = "");
   void limit_lanes(const std::string& count) { walk_ = Walk::lanes, limit_ = count; }
 
   Expr eval(const Value* v, Coords coords);
@@ -124,7 +127,8 @@ class Nest {
   Address address(const Value* pointer, const Coords& coords);
   Expr address_vector(const Value* pointer, const Coords& coords);
   Active active(const Value* mask, const Coords& coords);
-  void collect(const Value* mask, const Coords& coords, Active& out, std::vector<std::pair<std::string, int>>& conds,
+  void collect(const Value* mask, const Coords& coords, Active& out,
+               std::vector<std::pair<std::string, int>>& conds,
                std::vector<std::pair<std::string, int>>& bounds);
   std::string active_text(const Active& a);
   std::string lane_count_text() const;

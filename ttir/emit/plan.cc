@@ -11,10 +11,14 @@ constexpr int kTileVectors = 24;
 // Recomputing is cheaper than storing and reading back below this many operations.
 constexpr int kCheap = 12;
 
+// A body with more operations is not worth unrolling for its accumulators: it would take seconds to
+// compile.
+constexpr int kUnrolledWork = 64;
+
 bool is_shape_op(OpKind k) {
-  return k == OpKind::expand_dims || k == OpKind::broadcast || k == OpKind::trans || k == OpKind::splat ||
-         k == OpKind::reshape || k == OpKind::make_range || k == OpKind::constant || k == OpKind::split ||
-         k == OpKind::poison;
+  return k == OpKind::expand_dims || k == OpKind::broadcast || k == OpKind::trans ||
+         k == OpKind::splat || k == OpKind::reshape || k == OpKind::make_range ||
+         k == OpKind::constant || k == OpKind::split || k == OpKind::poison;
 }
 
 bool is_transcendental(OpKind k) {
@@ -26,8 +30,10 @@ bool is_transcendental(OpKind k) {
     case OpKind::sin:
     case OpKind::cos:
     case OpKind::erf:
-    case OpKind::extern_elementwise: return true;
-    default: return false;
+    case OpKind::extern_elementwise:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -80,6 +86,10 @@ void Plan::number(const Block& block) {
 void Plan::place_loop(const Op& loop) {
   const Block& body = *loop.regions[0]->block;
   int vectors = 0;
+  int work = 0;
+  for (const auto& op : body.ops)
+    for (const auto& r : op->results)
+      work += r->type.is_tensor() && op_class(op->kind) == OpClass::elementwise;
   for (std::size_t slot = 0; slot < loop.results.size(); ++slot) {
     const Value* arg = body.args[slot + 1].get();
     const Value* result = loop.results[slot].get();
@@ -87,10 +97,11 @@ void Plan::place_loop(const Op& loop) {
     Place place = Place::buffer;
     if (analysis_.advance(arg) != nullptr) {
       place = Place::advance;
-    } else if (!arg->type.is_pointer && arg->type.scalar != Scalar::i1 &&
+    } else if (work <= kUnrolledWork && !arg->type.is_pointer && arg->type.scalar != Scalar::i1 &&
                arg->type.n_elements() == arg->type.shape.back()) {
       const auto lanes = arg->type.shape.back();
-      const int size = static_cast<int>((lanes + 15) / 16) * std::max(1, storage_bytes(arg->type) / 4);
+      const int size =
+          static_cast<int>((lanes + 15) / 16) * std::max(1, storage_bytes(arg->type) / 4);
       std::unordered_set<const Value*> seen;
       if (lanes <= 16 * kTileVectors && vectors + size <= kTileVectors && fits_tile(arg, seen) &&
           fits_tile(result, seen)) {
@@ -109,7 +120,8 @@ bool Plan::fits_tile(const Value* v, std::unordered_set<const Value*>& seen) con
   for (const Op* user : v->users) {
     switch (user->kind) {
       case OpKind::expand_dims:
-        if (user->int_attr("axis", 0) == static_cast<std::int64_t>(v->type.shape.size())) return false;
+        if (user->int_attr("axis", 0) == static_cast<std::int64_t>(v->type.shape.size()))
+          return false;
         break;
       case OpKind::broadcast:
         if (v->type.shape.back() == 1 && user->result()->type.shape.back() != 1) return false;
@@ -117,9 +129,11 @@ bool Plan::fits_tile(const Value* v, std::unordered_set<const Value*>& seen) con
       case OpKind::reduce:
       case OpKind::store:
       case OpKind::scf_yield:
-      case OpKind::atomic_rmw: continue;
+      case OpKind::atomic_rmw:
+        continue;
       case OpKind::scf_for:
-      case OpKind::load: break;
+      case OpKind::load:
+        break;
       default:
         if (op_class(user->kind) != OpClass::elementwise) return false;
     }
@@ -134,19 +148,23 @@ int Plan::own_cost(const Op& op) const {
   if (is_shape_op(op.kind)) return 0;
   if (is_transcendental(op.kind)) return 16;
   switch (op.kind) {
-    case OpKind::addptr: return 0;
+    case OpKind::addptr:
+      return 0;
     case OpKind::divf:
     case OpKind::sqrt:
     case OpKind::rsqrt:
     case OpKind::precise_divf:
-    case OpKind::precise_sqrt: return 6;
+    case OpKind::precise_sqrt:
+      return 6;
     case OpKind::remf:
     case OpKind::divsi:
     case OpKind::remsi:
     case OpKind::divui:
     case OpKind::remui:
-    case OpKind::mulhiui: return 8;
-    default: return 1;
+    case OpKind::mulhiui:
+      return 8;
+    default:
+      return 1;
   }
 }
 
@@ -155,7 +173,8 @@ int Plan::cost(const Value* v) {
   if (it != costs_.end()) return it->second;
   int sum = 1;
   if (v->def != nullptr && v->type.is_tensor() &&
-      (is_shape_op(v->def->kind) || op_class(v->def->kind) == OpClass::elementwise || v->def->kind == OpKind::load)) {
+      (is_shape_op(v->def->kind) || op_class(v->def->kind) == OpClass::elementwise ||
+       v->def->kind == OpKind::load)) {
     sum = own_cost(*v->def);
     const bool is_int = !is_float_type(v->type.scalar) || v->type.is_pointer;
     // Index arithmetic is analysed, not computed: only what is not affine costs.
@@ -168,13 +187,14 @@ int Plan::cost(const Value* v) {
   return costs_[v] = std::min(sum, 1000);
 }
 
-// Each root evaluates v once, whatever paths lead there, but for loops around it and rows that it is repeated for.
+// Each root evaluates v once, whatever paths lead there, but for loops around it and rows that it
+// is repeated for.
 int Plan::uses(const Value* v) const {
   int n = 0;
   for (const Op* root : roots_.at(v)) {
     int one = 1;
-    for (const Op* o = root->parent->parent; o != nullptr && v->def != nullptr && o != v->def->parent->parent;
-         o = o->parent->parent)
+    for (const Op* o = root->parent->parent;
+         o != nullptr && v->def != nullptr && o != v->def->parent->parent; o = o->parent->parent)
       if (o->kind == OpKind::scf_for || o->kind == OpKind::scf_while) one *= 4;
     n = std::min(n + one, 1 << 20);
   }
@@ -187,7 +207,8 @@ bool Plan::crosses_write(const Op& load, const Value* v) const {
   for (const Op* root : roots_.at(v)) {
     int to = position_.at(root);
     for (const Op* o = root->parent->parent; o != nullptr; o = o->parent->parent)
-      if ((o->kind == OpKind::scf_for || o->kind == OpKind::scf_while) && !encloses(o, &load)) to = end_.at(o);
+      if ((o->kind == OpKind::scf_for || o->kind == OpKind::scf_while) && !encloses(o, &load))
+        to = end_.at(o);
     for (int w : writes_)
       if (w > from && w < to) return true;
     // Fused into a store through the same pointer: harmless where both touch the same elements.
@@ -218,8 +239,10 @@ void Plan::place_result(const Op& op, const Value* v) {
   bool is_dot_operand = false;
   bool is_reshaped = false;
   for (const Op* user : v->users) {
-    if (user->kind == OpKind::dot && (user->operands[0] == v || user->operands[1] == v)) is_dot_operand = true;
-    if (user->kind == OpKind::reshape && !trivial_reshape(v->type, user->result()->type)) is_reshaped = true;
+    if (user->kind == OpKind::dot && (user->operands[0] == v || user->operands[1] == v))
+      is_dot_operand |= user->operands[1] == v || !analysis_.is_plain_rows(v);
+    if (user->kind == OpKind::reshape && !trivial_reshape(v->type, user->result()->type))
+      is_reshaped = true;
     if (user->kind == OpKind::scan) is_reshaped = true;
     bool is_lazy = user->kind != OpKind::scf_for && !user->results.empty();
     for (const auto& r : user->results) {
@@ -228,7 +251,8 @@ void Plan::place_result(const Op& op, const Value* v) {
       } else if (is_lazy) {
         const auto& more = roots_[r.get()];
         roots.insert(more.begin(), more.end());
-        if (user->kind == OpKind::broadcast || is_repeated_.count(r.get()) != 0) is_repeated_.insert(v);
+        if (user->kind == OpKind::broadcast || is_repeated_.count(r.get()) != 0)
+          is_repeated_.insert(v);
       }
     }
     if (!is_lazy) roots.insert(user);
@@ -239,7 +263,9 @@ void Plan::place_result(const Op& op, const Value* v) {
     case OpKind::reduce:
     case OpKind::scan:
     case OpKind::join:
-    case OpKind::atomic_rmw: places_[v] = Place::buffer; return;
+    case OpKind::atomic_rmw:
+      places_[v] = Place::buffer;
+      return;
     case OpKind::reshape:
       if (!trivial_reshape(op.operands[0]->type, v->type)) {
         places_[v] = Place::buffer;
@@ -247,7 +273,8 @@ void Plan::place_result(const Op& op, const Value* v) {
         return;
       }
       break;
-    default: break;
+    default:
+      break;
   }
   if (is_dot_operand || is_reshaped) {
     places_[v] = Place::buffer;
@@ -285,7 +312,9 @@ void Plan::alias_loop(const Op& loop) {
     const Value* arg = body.args[slot + 1].get();
     const Value* y = yield.operands[slot];
     if (!arg->type.is_tensor() || place(arg) != Place::buffer) continue;
-    if (place(y) != Place::buffer || y->def == nullptr || y->def->parent != &body || homes_.count(y) != 0) continue;
+    if (place(y) != Place::buffer || y->def == nullptr || y->def->parent != &body ||
+        homes_.count(y) != 0)
+      continue;
     // An argument's roots, as place_result finds them for results.
     const int written = position_.at(y->def);
     bool safe = true;

@@ -1,7 +1,7 @@
-// Goal: where each tensor lives: nowhere (an expression inside the loops that use it), in registers (a small carried
-// tile), or in the arena; chosen so that nothing is stored that need not be, and no load moves past a write.
-// Non-goal: offsets and names: the emitter's.
-// Rejected: materialising every value used twice: reloading and converting costs less than a round trip through memory.
+// Goal: where each tensor lives: nowhere (an expression inside the loops that use it), in registers
+// (a small carried tile), or in the arena; chosen so that nothing is stored that need not be, and
+// no load moves past a write. Non-goal: offsets and names: the emitter's. Rejected: materialising
+// every value used twice: reloading and converting costs less than a round trip through memory.
 #pragma once
 
 #include <set>
@@ -14,10 +14,10 @@
 namespace nereid::ttir {
 
 enum class Place : std::uint8_t {
-  lazy,      // recomputed in the loop nest of each consumer
-  buffer,    // in the arena
-  tile,      // carried by a loop in an array of vectors
-  advance,   // carried by a loop as the scalar by which it has moved
+  lazy,     // recomputed in the loop nest of each consumer
+  buffer,   // in the arena
+  tile,     // carried by a loop in an array of vectors
+  advance,  // carried by a loop as the scalar by which it has moved
 };
 
 class Plan {

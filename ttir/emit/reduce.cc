@@ -1,5 +1,5 @@
-// tt.reduce and tt.scan. Any combine region is evaluated on vectors, lane by lane, and at the end across the lanes;
-// sums and extrema start from an identity and use several accumulators.
+// tt.reduce and tt.scan. Any combine region is evaluated on vectors, lane by lane, and at the end
+// across the lanes; sums and extrema start from an identity and use several accumulators.
 #include <algorithm>
 
 #include "elementwise.h"
@@ -24,12 +24,16 @@ std::string across_lanes(const Op& op) {
   if (memory_bytes(op.result()->type.scalar) < 4 && !is_half(op.result()->type.scalar)) return "";
   switch (op.kind) {
     case OpKind::addf:
-    case OpKind::addi: return "rt::sum_lanes";
+    case OpKind::addi:
+      return "rt::sum_lanes";
     case OpKind::maxnumf:
-    case OpKind::maxsi: return "rt::max_lanes";
+    case OpKind::maxsi:
+      return "rt::max_lanes";
     case OpKind::minnumf:
-    case OpKind::minsi: return "rt::min_lanes";
-    default: return "";
+    case OpKind::minsi:
+      return "rt::min_lanes";
+    default:
+      return "";
   }
 }
 
@@ -45,30 +49,38 @@ std::string reduce_identity(const Op& reduce) {
     if (is_float_type(s)) return cat(low ? "-" : "", "std::numeric_limits<", type, ">::infinity()");
     return cat("std::numeric_limits<", type, ">::", low ? "min()" : "max()");
   };
-  const auto number = [&](int x) { return is_float_type(s) ? float_literal(x, s) : int_literal(x, s); };
+  const auto number = [&](int x) {
+    return is_float_type(s) ? float_literal(x, s) : int_literal(x, s);
+  };
   switch (op->kind) {
     case OpKind::addf:
     case OpKind::addi:
     case OpKind::ori:
     case OpKind::xori:
-    case OpKind::maxui: return number(0);
+    case OpKind::maxui:
+      return number(0);
     case OpKind::mulf:
-    case OpKind::muli: return number(1);
+    case OpKind::muli:
+      return number(1);
     case OpKind::andi:
-    case OpKind::minui: return number(-1);
+    case OpKind::minui:
+      return number(-1);
     case OpKind::maxnumf:
     case OpKind::maximumf:
-    case OpKind::maxsi: return extreme(true);
+    case OpKind::maxsi:
+      return extreme(true);
     case OpKind::minnumf:
     case OpKind::minimumf:
-    case OpKind::minsi: return extreme(false);
-    default: return "";
+    case OpKind::minsi:
+      return extreme(false);
+    default:
+      return "";
   }
 }
 
 // The region applied to args (all left operands, then all right ones); its results.
-std::vector<std::string> Emitter::combine(const Op& o, const std::vector<std::string>& args, bool is_vector,
-                                          std::vector<std::string>& lines) {
+std::vector<std::string> Emitter::combine(const Op& o, const std::vector<std::string>& args,
+                                          bool is_vector, std::vector<std::string>& lines) {
   const Block& b = *o.regions[0]->block;
   std::unordered_map<const Value*, std::string> names;
   for (std::size_t i = 0; i < args.size(); ++i) names[b.args[i].get()] = args[i];
@@ -82,13 +94,15 @@ std::vector<std::string> Emitter::combine(const Op& o, const std::vector<std::st
     if (op_in->kind == OpKind::reduce_return || op_in->kind == OpKind::scan_return) break;
     if (op_in->kind == OpKind::constant) continue;
     if (op_class(op_in->kind) != OpClass::elementwise)
-      refuse(scope_.where, *op_in, "the CPU target does not support this operation in a combine region");
+      refuse(scope_.where, *op_in,
+             "the CPU target does not support this operation in a combine region");
     std::vector<std::string> in;
     for (const Value* operand : op_in->operands) in.push_back(text(operand));
     const Value* v = op_in->result();
     const std::string name = scope_.names.fresh(v);
     const std::string type = is_vector ? "auto" : value_type(v->type.scalar);
-    lines.push_back(cat("const ", type, " ", name, " = ", elementwise_text(*op_in, in, is_vector, scope_.where), ";"));
+    lines.push_back(cat("const ", type, " ", name, " = ",
+                        elementwise_text(*op_in, in, is_vector, scope_.where), ";"));
     names[v] = name;
   }
   std::vector<std::string> out;
@@ -154,24 +168,29 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
   std::vector<std::string> lines;
   if (single != nullptr) {
     std::string init;
-    for (int i = 0; i < n_acc; ++i) init += cat(i == 0 ? "" : ", ", "rt::set<", types[0], ">(", identity, ")");
-    nest.line(row, cat("rt::Vec<", types[0], "> ", accs[0], "[", std::to_string(n_acc), "] = {", init, "};"));
+    for (int i = 0; i < n_acc; ++i)
+      init += cat(i == 0 ? "" : ", ", "rt::set<", types[0], ">(", identity, ")");
+    nest.line(row, cat("rt::Vec<", types[0], "> ", accs[0], "[", std::to_string(n_acc), "] = {",
+                       init, "};"));
     const std::string u = n_acc == 1 ? "0" : tile ? cat("j % ", std::to_string(n_acc)) : "u";
     const std::string acc = cat(accs[0], "[", u, "]");
     std::string x = xs[0];
     if (width < 16)
-      x = cat("rt::select(rt::first_n(", std::to_string(width), "), ", x, ", rt::set<", types[0], ">(", identity, "))");
+      x = cat("rt::select(rt::first_n(", std::to_string(width), "), ", x, ", rt::set<", types[0],
+              ">(", identity, "))");
     if (single->kind == OpKind::maxnumf) {
       nest.line(at, cat(acc, " = rt::running_max(", acc, ", ", x, ");"));
     } else {
-      for (const std::string& r : combine(o, {acc, x}, true, lines)) lines.push_back(cat(acc, " = ", r, ";"));
+      for (const std::string& r : combine(o, {acc, x}, true, lines))
+        lines.push_back(cat(acc, " = ", r, ";"));
       for (const std::string& l : lines) nest.line(at, l);
     }
     lines.clear();
     for (int step = 1; step < n_acc; step *= 2)
       for (int i = 0; i + step < n_acc; i += 2 * step) {
         const std::string left = cat(accs[0], "[", std::to_string(i), "]");
-        const auto r = combine(o, {left, cat(accs[0], "[", std::to_string(i + step), "]")}, true, lines);
+        const auto r =
+            combine(o, {left, cat(accs[0], "[", std::to_string(i + step), "]")}, true, lines);
         lines.push_back(cat(left, " = ", r[0], ";"));
       }
     const std::string across = across_lanes(*single);
@@ -195,7 +214,8 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
       const auto r = combine(o, args, true, lines);
       for (std::size_t i = 0; i < accs.size(); ++i)
         lines.push_back(cat("const auto ", accs[i], "_next = ", r[i], ";"));
-      for (std::size_t i = 0; i < accs.size(); ++i) lines.push_back(cat(accs[i], " = ", accs[i], "_next;"));
+      for (std::size_t i = 0; i < accs.size(); ++i)
+        lines.push_back(cat(accs[i], " = ", accs[i], "_next;"));
       for (const std::string& l : lines) nest.line(at, cat("  ", l));
       nest.line(at, "}");
     } else {
@@ -214,7 +234,8 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
     lefts.push_back(left);
     rights.push_back(lane + "[l]");
   }
-  lines.push_back(cat("for (int l = 1; l < ", std::to_string(std::min<std::int64_t>(width, 16)), "; ++l) {"));
+  lines.push_back(
+      cat("for (int l = 1; l < ", std::to_string(std::min<std::int64_t>(width, 16)), "; ++l) {"));
   std::vector<std::string> args = lefts, inner;
   args.insert(args.end(), rights.begin(), rights.end());
   const auto r = combine(o, args, false, inner);
@@ -223,7 +244,8 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
     lines.push_back(cat("  const ", types[i], " ", lefts[i], "_next = ", r[i], ";"));
   for (const std::string& l : lefts) lines.push_back(cat("  ", l, " = ", l, "_next;"));
   lines.push_back("}");
-  for (std::size_t i = 0; i < lefts.size(); ++i) lines.push_back(cat(result_at(i), " = ", lefts[i], ";"));
+  for (std::size_t i = 0; i < lefts.size(); ++i)
+    lines.push_back(cat(result_at(i), " = ", lefts[i], ";"));
   for (const std::string& l : lines) nest.after(row, l);
   nest.write(out_);
 }
@@ -240,12 +262,13 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
   Nest nest(scope_);
   Coords coords(shape.size());
   for (std::size_t d = 0; d < shape.size(); ++d)
-    if (static_cast<int>(d) != axis && static_cast<int>(d) != lane) coords[d] = nest.add_index(shape[d]);
+    if (static_cast<int>(d) != axis && static_cast<int>(d) != lane)
+      coords[d] = nest.add_index(shape[d]);
   std::string first;
   if (strip < n_vectors) {
     first = "c0";
-    nest.add_loop(cat("for (std::int64_t c0 = 0; c0 < ", std::to_string(width), "; c0 += ",
-                      std::to_string(strip * 16), ") {"));
+    nest.add_loop(cat("for (std::int64_t c0 = 0; c0 < ", std::to_string(width),
+                      "; c0 += ", std::to_string(strip * 16), ") {"));
   }
   const int outer = nest.innermost();
   coords[axis] = nest.add_index(shape[axis]);
@@ -267,7 +290,8 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
   args.insert(args.end(), xs.begin(), xs.end());
   const bool has_loop = shape[axis] > 1;
   if (!identity.empty() && is_vector && has_loop) {
-    nest.line(outer, cat("for (auto& a : ", accs[0], ") a = ", broadcast_text(identity, values[0]->type), ";"));
+    nest.line(outer, cat("for (auto& a : ", accs[0],
+                         ") a = ", broadcast_text(identity, values[0]->type), ";"));
     const auto r = combine(o, args, true, lines);
     lines.push_back(cat(lefts[0], " = ", r[0], ";"));
     for (const std::string& l : lines) nest.line(at, l);
@@ -281,7 +305,8 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
       const auto r = combine(o, args, is_vector, lines);
       for (std::size_t i = 0; i < accs.size(); ++i)
         lines.push_back(cat("const auto ", accs[i], "_next = ", r[i], ";"));
-      for (std::size_t i = 0; i < accs.size(); ++i) lines.push_back(cat(lefts[i], " = ", accs[i], "_next;"));
+      for (std::size_t i = 0; i < accs.size(); ++i)
+        lines.push_back(cat(lefts[i], " = ", accs[i], "_next;"));
       for (const std::string& l : lines) nest.line(at, cat("  ", l));
       nest.line(at, "}");
     }
@@ -299,8 +324,10 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
     if (!is_vector) {
       nest.after(outer, cat("*(", target, ") = ", accs[i], "[0];"));
     } else {
-      nest.after(outer, cat("rt::unroll<", std::to_string(strip), ">([&](auto j) RT_BODY { rt::store(", target, ", ",
-                            accs[i], "[j]", width < 16 ? cat(", rt::FirstN{", std::to_string(width), "}") : "", "); });"));
+      nest.after(outer,
+                 cat("rt::unroll<", std::to_string(strip), ">([&](auto j) RT_BODY { rt::store(",
+                     target, ", ", accs[i], "[j]",
+                     width < 16 ? cat(", rt::FirstN{", std::to_string(width), "}") : "", "); });"));
     }
   }
   nest.write(out_);
@@ -335,7 +362,8 @@ void Emitter::scan(const Op& o) {
   args.insert(args.end(), elements.begin(), elements.end());
   const auto r = combine(o, args, false, lines);
   nest.line(level, "if (s == 0) {");
-  for (std::size_t i = 0; i < running.size(); ++i) nest.line(level, cat("  ", running[i], " = ", elements[i], ";"));
+  for (std::size_t i = 0; i < running.size(); ++i)
+    nest.line(level, cat("  ", running[i], " = ", elements[i], ";"));
   nest.line(level, "} else {");
   for (const std::string& l : lines) nest.line(level, cat("  ", l));
   for (std::size_t i = 0; i < running.size(); ++i)

@@ -1,4 +1,4 @@
-// Operations that consume tensors: stores, what is kept in the arena, tt.dot.
+// Operations that consume tensors: stores, what is kept in the arena.
 #include <algorithm>
 #include <set>
 
@@ -9,7 +9,8 @@ namespace nereid::ttir {
 
 namespace {
 
-// Votes of the memory that a value's expression reads: contiguous along which dimension of the nest?
+// Votes of the memory that a value's expression reads: contiguous along which dimension of the
+// nest?
 class Vote {
  public:
   Vote(const Plan& plan, AffineAnalysis& analysis, std::size_t rank)
@@ -35,7 +36,8 @@ class Vote {
     if (v->def == nullptr || place == Place::advance) return;
     const Op& op = *v->def;
     switch (op.kind) {
-      case OpKind::load: return pointer(op.operands[0], dims, 2);
+      case OpKind::load:
+        return pointer(op.operands[0], dims, 2);
       case OpKind::expand_dims: {
         std::vector<int> in = dims;
         in.erase(in.begin() + op.int_attr("axis", 0));
@@ -70,7 +72,8 @@ class Vote {
   void pointer(const Value* p, const std::vector<int>& dims, int weight) {
     const Affine& a = analysis_.of(p);
     for (std::size_t d = 0; d < dims.size(); ++d)
-      if (dims[d] >= 0 && p->type.shape[d] > 1 && a.stride[d].is_constant(1)) votes[dims[d]] += weight;
+      if (dims[d] >= 0 && p->type.shape[d] > 1 && a.stride[d].is_constant(1))
+        votes[dims[d]] += weight;
   }
 
   std::vector<int> votes;
@@ -114,7 +117,8 @@ void Emitter::materialise(const Value* v) {
 }
 
 // Computes values (all of one shape) and then writes them to storages, element by element.
-void Emitter::fill(const std::vector<const Value*>& storages, const std::vector<const Value*>& values) {
+void Emitter::fill(const std::vector<const Value*>& storages,
+                   const std::vector<const Value*>& values) {
   const auto& shape = storages[0]->type.shape;
   const bool to_tile = plan_.place(storages[0]) == Place::tile;
   const bool is_definition = storages[0] == values[0];
@@ -135,29 +139,47 @@ void Emitter::fill(const std::vector<const Value*>& storages, const std::vector<
     Vote vote(plan_, scope_.analysis, shape.size());
     vote.visit(values[0], dims, true);
     for (std::size_t d = shape.size(); d-- > 0;)
-      if (shape[d] > 1 && (lanes.dim < 0 || vote.votes[d] > vote.votes[lanes.dim])) lanes.dim = static_cast<int>(d);
+      if (shape[d] > 1 && (lanes.dim < 0 || vote.votes[d] > vote.votes[lanes.dim]))
+        lanes.dim = static_cast<int>(d);
     lanes.has_tile = vote.has_tile;
     if (vote.has_tile) lanes.dim = vote.tile_dim;
   } else {
     lanes = lanes_of(voters, {});
   }
   if (to_tile) lanes.dim = static_cast<int>(shape.size()) - 1;
-  const bool is_float = storages[0]->type.scalar == Scalar::f16 || storages[0]->type.scalar == Scalar::bf16 ||
+  const bool is_float = storages[0]->type.scalar == Scalar::f16 ||
+                        storages[0]->type.scalar == Scalar::bf16 ||
                         storages[0]->type.scalar == Scalar::f32;
-  if (is_definition && shape.size() == 2 && lanes.dim == 0 && shape[1] > 1 && !lanes.has_tile && is_float)
+  if (is_definition && shape.size() == 2 && lanes.dim == 0 && shape[1] > 1 && !lanes.has_tile &&
+      is_float)
     return fill_transposed(storages[0], values[0]);
   out_.open("{");
   Nest nest(scope_);
-  const Coords coords = loops(nest, shape, lanes.dim, to_tile || lanes.has_tile ? Walk::tile : Walk::row);
+  // An operand of tt.dot only: rows that are zero are not read.
+  const bool only_dots =
+      is_definition && shape.size() == 2 && lanes.dim == 1 &&
+      std::all_of(values[0]->users.begin(), values[0]->users.end(), [&](const Op* user) {
+        return user->kind == OpKind::dot && user->operands[0] == values[0] &&
+               user->operands[1] != values[0] && user->operands[2] != values[0];
+      });
+  const std::string rows = only_dots ? extent(values[0], 0) : "";
+  Coords coords;
+  if (rows.empty() || rows == std::to_string(shape[0])) {
+    coords = loops(nest, shape, lanes.dim, to_tile || lanes.has_tile ? Walk::tile : Walk::row);
+  } else {
+    coords = {nest.add_index(shape[0], rows)};
+    coords.push_back(nest.add_lanes(shape[1], lanes.has_tile ? Walk::tile : Walk::row));
+  }
   std::vector<Expr> results;
   for (const Value* v : values)
     results.push_back(is_definition ? nest.eval_definition(v, coords) : nest.eval(v, coords));
   for (std::size_t i = 0; i < storages.size(); ++i) {
     if (to_tile) {
-      const std::string x =
-          results[i].is_vector ? results[i].text : broadcast_text(results[i].text, storages[i]->type);
-      nest.line(nest.innermost(),
-                cat(scope_.storage_of(storages[i]), "[", shape.back() <= 16 ? "0" : "j", "] = ", x, ";"));
+      const std::string x = results[i].is_vector
+                                ? results[i].text
+                                : broadcast_text(results[i].text, storages[i]->type);
+      nest.line(nest.innermost(), cat(scope_.storage_of(storages[i]), "[",
+                                      shape.back() <= 16 ? "0" : "j", "] = ", x, ";"));
     } else {
       nest.store_buffer(storages[i], coords, results[i]);
     }
@@ -166,47 +188,15 @@ void Emitter::fill(const std::vector<const Value*>& storages, const std::vector<
   out_.close();
 }
 
-// [K, N] from memory that is contiguous along K: sixteen columns at a time are read as rows, then turned.
-void Emitter::fill_transposed(const Value* storage, const Value* value) {
-  const std::int64_t k = storage->type.shape[0], n = storage->type.shape[1];
-  const std::int64_t rows = std::min<std::int64_t>(n, 16);
-  const std::size_t mark = arena_;
-  out_.open("{");
-  const std::string strip =
-      temporary("strip", "float", static_cast<std::size_t>(rows * k) * 4);
-  Nest nest(scope_);
-  Coord column;
-  if (n > rows) {
-    const int outer = nest.add_loop(cat("for (std::int64_t n0 = 0; n0 < ", std::to_string(n), "; n0 += 16) {"));
-    nest.after(outer, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ", scope_.storage_of(storage),
-                          " + n0, ", std::to_string(n), ", 16);"));
-    const int inner = nest.add_loop("for (std::int64_t r = 0; r < 16; ++r) {");
-    nest.line(inner, "const std::int64_t column = n0 + r;");
-    column = {Coord::Kind::index, inner, "column"};
-  } else {
-    nest.after(0, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ", scope_.storage_of(storage), ", ",
-                      std::to_string(n), ", ", std::to_string(n), ");"));
-    const int inner = nest.add_loop(cat("for (std::int64_t r = 0; r < ", std::to_string(n), "; ++r) {"));
-    column = {Coord::Kind::index, inner, "r"};
-  }
-  const Coords coords{nest.add_lanes(k, Walk::row), column};
-  const Expr e = nest.eval_definition(value, coords);
-  const std::string x = e.is_vector ? e.text : broadcast_text(e.text, value->type);
-  nest.line(nest.innermost(), cat("rt::store(", strip, " + r * ", std::to_string(k), " + c, ", x,
-                                  k < 16 ? cat(", rt::FirstN{", std::to_string(k), "}") : "", ");"));
-  nest.write(out_);
-  out_.close();
-  arena_ = mark;
-}
-
 void Emitter::store(const Op& o) {
   const Value* pointer = o.operands[0];
   const Value* value = o.operands[1];
   const Value* mask = o.operands.size() > 2 ? o.operands[2] : nullptr;
   if (!pointer->type.is_tensor()) {
     const std::string x = scalar_text(value);
-    const std::string text = cat("rt::store_scalar(", scalar_text(pointer), ", ",
-                                 value->type.scalar == Scalar::i1 ? cat("std::int8_t{", x, "}") : x, ");");
+    const std::string text =
+        cat("rt::store_scalar(", scalar_text(pointer), ", ",
+            value->type.scalar == Scalar::i1 ? cat("std::int8_t{", x, "}") : x, ");");
     out_.line(mask == nullptr ? text : cat("if (", scalar_text(mask), ") ", text));
     return;
   }
@@ -243,7 +233,8 @@ void Emitter::atomic(const Op& o) {
   const Lanes lanes = lanes_of({o.operands[1]}, {pointer});
   out_.open("{");
   Nest nest(scope_);
-  const Coords coords = loops(nest, pointer->type.shape, lanes.dim, lanes.has_tile ? Walk::tile : Walk::row);
+  const Coords coords =
+      loops(nest, pointer->type.shape, lanes.dim, lanes.has_tile ? Walk::tile : Walk::row);
   std::string name;
   if (result != nullptr) {
     int level = 0;
@@ -252,32 +243,6 @@ void Emitter::atomic(const Op& o) {
   nest.atomic(o, coords, name);
   nest.write(out_);
   out_.close();
-}
-
-void Emitter::dot(const Op& o) {
-  const Value* a = o.operands[0];
-  const Value* b = o.operands[1];
-  const Value* c = o.operands[2];
-  const Value* d = o.result();
-  for (const Value* v : {a, b})
-    if (!is_half(v->type.scalar) && v->type.scalar != Scalar::f32)
-      refuse(scope_.where, o, cat("operands of ", type_text(v->type), " are not supported; expected fp16, bf16 or fp32"));
-  if (d->type.scalar != Scalar::f32) refuse(scope_.where, o, "only fp32 accumulation is supported");
-  const std::string data = declare_buffer(d);
-  if (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d)) fill({d}, {c});
-  const std::size_t rank = d->type.shape.size();
-  const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1], k = a->type.shape[rank - 1];
-  std::string at_a = scope_.storage_of(a), at_b = scope_.storage_of(b), at_d = data;
-  const auto text = [](std::int64_t x) { return std::to_string(x); };
-  if (rank == 3) {
-    out_.open(cat("for (std::int64_t i0 = 0; i0 < ", text(d->type.shape[0]), "; ++i0) {"));
-    at_a += cat(" + i0 * ", text(m * k));
-    at_b += cat(" + i0 * ", text(k * n));
-    at_d += cat(" + i0 * ", text(m * n));
-  }
-  out_.line(cat("rt::dot<", text(n), ">(", at_a, ", ", text(k), ", ", at_b, ", ", text(n), ", ", at_d, ", ", text(n),
-                ", ", text(m), ", ", text(n), ", ", text(k), ");"));
-  if (rank == 3) out_.close();
 }
 
 // [..., 2]: the two operands' elements side by side.

@@ -1,5 +1,5 @@
-// Goal: conversions between lane types, and the operations that are spelt alike on scalars and vectors.
-// fp16 and bf16 values are carried as fp32 lanes that hold exactly representable numbers.
+// Goal: conversions between lane types, and the operations that are spelt alike on scalars and
+// vectors. fp16 and bf16 values are carried as fp32 lanes that hold exactly representable numbers.
 // Non-goal: fp8.
 // Rejected: 16-bit lanes for fp16 values: no arithmetic exists on them below AVX512-FP16.
 #pragma once
@@ -21,8 +21,12 @@ RT_INLINE Vec<W> widen(const Vec<T>& a) {
   return v;
 }
 template <class T>
-RT_INLINE Vec<T> convert(const Vec<T>& a, std::type_identity<T>) { return a; }
-RT_INLINE Vec<double> convert(const Vec<float>& a, std::type_identity<double>) { return widen<double>(a); }
+RT_INLINE Vec<T> convert(const Vec<T>& a, std::type_identity<T>) {
+  return a;
+}
+RT_INLINE Vec<double> convert(const Vec<float>& a, std::type_identity<double>) {
+  return widen<double>(a);
+}
 RT_INLINE Vec<std::int64_t> convert(const Vec<std::int32_t>& a, std::type_identity<std::int64_t>) {
   return widen<std::int64_t>(a);
 }
@@ -34,8 +38,8 @@ RT_INLINE Vec<float> convert(const Vec<std::int32_t>& a, std::type_identity<floa
 RT_INLINE Vec<float> convert(const Vec<double>& a, std::type_identity<float>) {
   const hn::Half<Tag<float>> half;
   Vec<float> v;
-  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i)
-    v.r[i] = hn::Combine(Tag<float>(), hn::DemoteTo(half, a.r[2 * i + 1]), hn::DemoteTo(half, a.r[2 * i]));
+  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) v.r[i] =
+      hn::Combine(Tag<float>(), hn::DemoteTo(half, a.r[2 * i + 1]), hn::DemoteTo(half, a.r[2 * i]));
   return v;
 }
 template <class From, class To>
@@ -43,34 +47,36 @@ RT_INLINE Vec<To> convert(const Vec<From>& a, std::type_identity<To>) {
   return lanewise<To>([](From x) { return static_cast<To>(x); }, a);
 }
 template <class From, class To>
-  requires std::is_arithmetic_v<From>
-RT_INLINE To convert(From a, std::type_identity<To>) {
+requires std::is_arithmetic_v<From> RT_INLINE To convert(From a, std::type_identity<To>) {
   return static_cast<To>(a);
 }
 
 // Sign-extends, truncates, or converts between integers and floats as the types say.
 template <class To, class From>
-RT_INLINE auto to(const From& a) { return convert(a, std::type_identity<To>()); }
+RT_INLINE auto to(const From& a) {
+  return convert(a, std::type_identity<To>());
+}
 
 template <class T, class To>
 RT_INLINE Vec<To> convert_unsigned(const Vec<T>& a, std::type_identity<To>) {
   return lanewise<To>([](T x) { return static_cast<To>(std::make_unsigned_t<T>(x)); }, a);
 }
 template <class T, class To>
-  requires std::is_integral_v<T>
-RT_INLINE To convert_unsigned(T a, std::type_identity<To>) {
+requires std::is_integral_v<T> RT_INLINE To convert_unsigned(T a, std::type_identity<To>) {
   return static_cast<To>(std::make_unsigned_t<T>(a));
 }
 // Likewise, reading the source's bits as unsigned.
 template <class To, class From>
-RT_INLINE auto to_from_unsigned(const From& a) { return convert_unsigned(a, std::type_identity<To>()); }
-template <class To, class T>
-RT_INLINE Vec<To> to_unsigned(const Vec<T>& a) {
-  return lanewise<To>([](T x) { return static_cast<To>(static_cast<std::make_unsigned_t<To>>(x)); }, a);
+RT_INLINE auto to_from_unsigned(const From& a) {
+  return convert_unsigned(a, std::type_identity<To>());
 }
 template <class To, class T>
-  requires std::is_arithmetic_v<T>
-RT_INLINE To to_unsigned(T a) {
+RT_INLINE Vec<To> to_unsigned(const Vec<T>& a) {
+  return lanewise<To>([](T x) { return static_cast<To>(static_cast<std::make_unsigned_t<To>>(x)); },
+                      a);
+}
+template <class To, class T>
+requires std::is_arithmetic_v<T> RT_INLINE To to_unsigned(T a) {
   return static_cast<To>(static_cast<std::make_unsigned_t<To>>(a));
 }
 
@@ -88,10 +94,7 @@ RT_INLINE Mask to_mask(const Vec<T>& a) {
   return (a & set<T>(1)) != set<T>(0);
 }
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE bool to_mask(T a) {
-  return (a & 1) != 0;
-}
+requires std::is_integral_v<T> RT_INLINE bool to_mask(T a) { return (a & 1) != 0; }
 
 template <class To, class T>
 RT_INLINE Vec<To> bits_as(const Vec<T>& a) {
@@ -101,10 +104,7 @@ RT_INLINE Vec<To> bits_as(const Vec<T>& a) {
   return v;
 }
 template <class To, class T>
-  requires std::is_arithmetic_v<T>
-RT_INLINE To bits_as(T a) {
-  return std::bit_cast<To>(a);
-}
+requires std::is_arithmetic_v<T> RT_INLINE To bits_as(T a) { return std::bit_cast<To>(a); }
 
 // ---- fp16 and bf16
 
@@ -112,7 +112,9 @@ using HalfTag = hn::Rebind<f16, Tag<float>>;
 using Bits16Tag = hn::Rebind<std::uint16_t, Tag<float>>;
 
 RT_INLINE hn::Vec<HalfTag> to_f16(hn::Vec<Tag<float>> v) { return hn::DemoteTo(HalfTag(), v); }
-RT_INLINE hn::Vec<Tag<float>> from_f16(hn::Vec<HalfTag> v) { return hn::PromoteTo(Tag<float>(), v); }
+RT_INLINE hn::Vec<Tag<float>> from_f16(hn::Vec<HalfTag> v) {
+  return hn::PromoteTo(Tag<float>(), v);
+}
 
 // Round to nearest even by integer arithmetic: Highway 1.0 truncates. NaN stays NaN.
 RT_INLINE hn::Vec<Tag<std::uint32_t>> bf16_rounded_bits(hn::Vec<Tag<float>> v) {
@@ -124,7 +126,8 @@ RT_INLINE hn::Vec<Tag<std::uint32_t>> bf16_rounded_bits(hn::Vec<Tag<float>> v) {
   return hn::IfThenElse(nan, hn::Or(bits, hn::Set(d, 0x400000)), rounded);
 }
 RT_INLINE hn::Vec<Bits16Tag> to_bf16(hn::Vec<Tag<float>> v) {
-  return hn::DemoteTo(Bits16Tag(), hn::BitCast(Tag<std::int32_t>(), hn::ShiftRight<16>(bf16_rounded_bits(v))));
+  return hn::DemoteTo(Bits16Tag(),
+                      hn::BitCast(Tag<std::int32_t>(), hn::ShiftRight<16>(bf16_rounded_bits(v))));
 }
 RT_INLINE hn::Vec<Tag<float>> from_bf16(hn::Vec<Bits16Tag> v) {
   return hn::BitCast(Tag<float>(), hn::ShiftLeft<16>(hn::PromoteTo(Tag<std::uint32_t>(), v)));
@@ -137,8 +140,8 @@ RT_INLINE Vec<float> round_f16(const Vec<float>& a) {
 }
 RT_INLINE Vec<float> round_bf16(const Vec<float>& a) {
   Vec<float> v;
-  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i)
-    v.r[i] = hn::BitCast(Tag<float>(), hn::And(bf16_rounded_bits(a.r[i]), hn::Set(Tag<std::uint32_t>(), 0xffff0000u)));
+  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) v.r[i] = hn::BitCast(
+      Tag<float>(), hn::And(bf16_rounded_bits(a.r[i]), hn::Set(Tag<std::uint32_t>(), 0xffff0000u)));
   return v;
 }
 RT_INLINE float round_f16(float a) { return hn::GetLane(round_f16(set<float>(a)).r[0]); }
@@ -148,15 +151,15 @@ RT_INLINE float round_bf16(float a) { return hn::GetLane(round_bf16(set<float>(a
 RT_INLINE Vec<std::int16_t> f16_bits(const Vec<float>& a) {
   alignas(64) std::int16_t out[kVec];
   RT_UNROLL for (int i = 0; i < kRegs<float>; ++i)
-    hn::StoreU(to_f16(a.r[i]), HalfTag(), reinterpret_cast<f16*>(out) + i * kLanes<float>);
+      hn::StoreU(to_f16(a.r[i]), HalfTag(), reinterpret_cast<f16*>(out) + i * kLanes<float>);
   return from_array(out);
 }
 RT_INLINE Vec<float> f16_value(const Vec<std::int16_t>& a) {
   alignas(64) std::int16_t in[kVec];
   to_array(a, in);
   Vec<float> v;
-  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i)
-    v.r[i] = from_f16(hn::LoadU(HalfTag(), reinterpret_cast<const f16*>(in) + i * kLanes<float>));
+  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) v.r[i] =
+      from_f16(hn::LoadU(HalfTag(), reinterpret_cast<const f16*>(in) + i * kLanes<float>));
   return v;
 }
 RT_INLINE Vec<std::int16_t> bf16_bits(const Vec<float>& a) {
@@ -165,7 +168,8 @@ RT_INLINE Vec<std::int16_t> bf16_bits(const Vec<float>& a) {
 }
 RT_INLINE Vec<float> bf16_value(const Vec<std::int16_t>& a) {
   return lanewise<float>(
-      [](std::int16_t x) { return std::bit_cast<float>(std::uint32_t(std::uint16_t(x)) << 16); }, a);
+      [](std::int16_t x) { return std::bit_cast<float>(std::uint32_t(std::uint16_t(x)) << 16); },
+      a);
 }
 RT_INLINE std::int16_t f16_bits(float a) { return lane(f16_bits(set<float>(a)), 0); }
 RT_INLINE float f16_value(std::int16_t a) { return lane(f16_value(set<std::int16_t>(a)), 0); }

@@ -1,6 +1,7 @@
-// Goal: tt.dot: C[M, N] += A[M, K] B[K, N], fp32, row-major, by blocks of rows x vectors that fill the registers.
-// Non-goal: packing: the emitted code promotes and transposes operands into such panels.
-// Rejected: blocking K here: a tile program's K block is already a panel that fits the second-level cache.
+// Goal: tt.dot: C[M, N] += A[M, K] B[K, N], fp32, row-major, by blocks of rows x vectors that fill
+// the registers. Non-goal: packing: the emitted code promotes and transposes operands into such
+// panels. Rejected: blocking K here: a tile program's K block is already a panel that fits the
+// second-level cache.
 #pragma once
 
 #include "loops.h"
@@ -9,8 +10,8 @@ namespace nereid::rt {
 
 // MR rows by NV vectors. B's row k starts at b + k * ldb.
 template <int MR, int NV, class Active>
-RT_INLINE void dot_block(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
-                         std::int64_t ldc, std::int64_t k_count, Active active) {
+RT_INLINE void dot_block(const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+                         float* c, std::int64_t ldc, std::int64_t k_count, Active active) {
   Vec<float> acc[MR][NV];
   unroll<MR>([&](auto i) RT_BODY {
     unroll<NV>([&](auto j) RT_BODY { acc[i][j] = load(c + i * ldc + j * kVec, active); });
@@ -28,23 +29,25 @@ RT_INLINE void dot_block(const float* a, std::int64_t lda, const float* b, std::
   });
 }
 
-// All m rows of a panel of NV vectors: blocks of MR rows, then what is left in fours and ones.
+// All m rows of a panel of NV vectors: blocks of MR rows, then of a third of that, then single
+// ones. Few sizes: each costs a tenth of a second to compile.
 template <int MR, int NV, class Active>
 inline void dot_panel(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
                       std::int64_t ldc, std::int64_t m, std::int64_t k, Active active) {
   std::int64_t i = 0;
-  for (; i + MR <= m; i += MR) dot_block<MR, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
-  if constexpr (MR > 4)
-    for (; i + 4 <= m; i += 4) dot_block<4, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
-  if constexpr (MR > 2)
-    for (; i + 2 <= m; i += 2) dot_block<2, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
+  for (; i + MR <= m; i += MR)
+    dot_block<MR, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
+  constexpr int kFew = MR / 3;
+  if constexpr (kFew > 1)
+    for (; i + kFew <= m; i += kFew)
+      dot_block<kFew, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
   for (; i < m; ++i) dot_block<1, NV>(a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, active);
 }
 
 // N columns in the tile, of which the first n count; m rows, k steps.
 template <int N>
-inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                std::int64_t m, std::int64_t n, std::int64_t k) {
+inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
+                std::int64_t ldc, std::int64_t m, std::int64_t n, std::int64_t k) {
   // Blocks that fill the register file: 32 registers on AVX-512 and NEON, 16 on AVX2.
   constexpr int kRegisters = HWY_TARGET <= HWY_AVX3 || !HWY_ARCH_X86 ? 32 : 16;
   constexpr int kPerVec = kRegs<float>;
@@ -57,14 +60,15 @@ inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t l
     if constexpr (kWide == 4 && N >= 4 * kVec)
       for (; j + 3 * kVec < n; j += 4 * kVec)
         dot_panel<6, 4>(a, lda, b + j, ldb, c + j, ldc, m, k, All{});
-    if constexpr (kWide == 4 && N >= 2 * kVec)
+    if constexpr (kWide == 4 && N == 2 * kVec)
       for (; j + kVec < n; j += 2 * kVec)
         dot_panel<12, 2>(a, lda, b + j, ldb, c + j, ldc, m, k, All{});
     for (; j < n; j += kVec) dot_panel<kRowsWide, 1>(a, lda, b + j, ldb, c + j, ldc, m, k, All{});
   }
 }
 
-// `strip` holds n_rows (at most 16) rows of K; they become columns: out[k * ld + r] = strip[r * K + k].
+// `strip` holds n_rows (at most 16) rows of K; they become columns: out[k * ld + r] = strip[r * K +
+// k].
 template <int K>
 inline void transpose_strip(const float* strip, float* out, std::int64_t ld, int n_rows) {
   const hn::CappedTag<float, 4> d;

@@ -1,7 +1,7 @@
-// Goal: the shapes of loop that emitted code is made of: over the vectors of a row, with one masked tail, and unrolled
-// with constant indices (for accumulators that live in registers).
-// Non-goal: loops over rows: those are plain `for`s in the emitted text.
-// Rejected: one loop that masks every vector: the mask costs as much as the arithmetic of a streaming kernel.
+// Goal: the shapes of loop that emitted code is made of: over the vectors of a row, with one masked
+// tail, and unrolled with constant indices (for accumulators that live in registers). Non-goal:
+// loops over rows: those are plain `for`s in the emitted text. Rejected: one loop that masks every
+// vector: the mask costs as much as the arithmetic of a streaming kernel.
 #pragma once
 
 #include "math.h"
@@ -15,9 +15,8 @@ using Index = std::integral_constant<int, I>;
 // f(Index<0>), ..., f(Index<N-1>).
 template <int N, class F>
 RT_INLINE void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) RT_BODY {
-    (f(Index<I>()), ...);
-  }(std::make_integer_sequence<int, N>());
+  [&]<int... I>(std::integer_sequence<int, I...>) RT_BODY { (f(Index<I>()), ...); }
+  (std::make_integer_sequence<int, N>());
 }
 
 // A symbolic term of an address: 64 bits, whatever the kernel counted in.
@@ -28,8 +27,9 @@ RT_INLINE std::int64_t least(std::int64_t a, N... rest) {
   return a;
 }
 
-// A row is walked by vectors; `full` says how far every load of the row may touch all lanes. The body is compiled twice:
-// f(All, c) for vectors below that, f(Some, c) for the rest, where each load counts its own lanes: upto(active, n - c).
+// A row is walked by vectors; `full` says how far every load of the row may touch all lanes. The
+// body is compiled twice: f(All, c) for vectors below that, f(Some, c) for the rest, where each
+// load counts its own lanes: upto(active, n - c).
 struct Some {};
 RT_INLINE All upto(All, std::int64_t) { return {}; }
 RT_INLINE FirstN upto(Some, std::int64_t n) { return {n}; }
@@ -139,8 +139,8 @@ RT_INLINE T min_lanes(const Vec<T>& v) {
   return hn::GetLane(hn::MinOfLanes(Tag<T>(), s));
 }
 
-// max(acc, x) where acc is never NaN and a NaN in x is ignored: one instruction on x86, whose max gives its second
-// operand then.
+// max(acc, x) where acc is never NaN and a NaN in x is ignored: one instruction on x86, whose max
+// gives its second operand then.
 template <class T>
 RT_INLINE Vec<T> running_max(const Vec<T>& acc, const Vec<T>& x) {
   if constexpr (HWY_ARCH_X86 && std::is_floating_point_v<T>) {

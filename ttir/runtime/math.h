@@ -1,7 +1,7 @@
-// Goal: the elementwise functions of Triton's math and arith dialects, on vectors and on scalars alike: within 2 ulp
-// for exp, exp2, log, log2; sin and cos within 2 ulp for |x| up to 1e6 (rotary positions), by a reduction in double.
-// Non-goal: fp64 transcendentals faster than libm.
-// Rejected: hwy/contrib/math: its sine loses all digits beyond 39000, and it costs half a second to parse.
+// Goal: the elementwise functions of Triton's math and arith dialects, on vectors and on scalars
+// alike: within 2 ulp for exp, exp2, log, log2; sin and cos within 2 ulp for |x| up to 1e6 (rotary
+// positions), by a reduction in double. Non-goal: fp64 transcendentals faster than libm. Rejected:
+// hwy/contrib/math: its sine loses all digits beyond 39000, and it costs half a second to parse.
 #pragma once
 
 #include <cmath>
@@ -18,7 +18,8 @@ namespace detail {
 
 RT_INLINE VF k(float x) { return hn::Set(Tag<float>(), x); }
 
-// 2^n for |n| up to 300, in two factors: the halves stay normal, the product over- and underflows as it should.
+// 2^n for |n| up to 300, in two factors: the halves stay normal, the product over- and underflows
+// as it should.
 RT_INLINE VF scale_by_power_of_two(VF y, VF n) {
   const Tag<std::int32_t> di;
   const VI whole = hn::ConvertTo(di, n);
@@ -92,7 +93,8 @@ RT_INLINE VF log_special(VF x, VF y) {
   const float inf = std::numeric_limits<float>::infinity();
   y = hn::IfThenElse(hn::Eq(x, k(inf)), x, y);
   y = hn::IfThenElse(hn::Eq(x, k(0.0f)), k(-inf), y);
-  return hn::IfThenElse(hn::Or(hn::Lt(x, k(0.0f)), hn::IsNaN(x)), k(std::numeric_limits<float>::quiet_NaN()), y);
+  return hn::IfThenElse(hn::Or(hn::Lt(x, k(0.0f)), hn::IsNaN(x)),
+                        k(std::numeric_limits<float>::quiet_NaN()), y);
 }
 RT_INLINE VF log(VF x) {
   const LogParts p = log_parts(x);
@@ -142,16 +144,16 @@ RT_INLINE VF tanh(VF x) {
 
 }  // namespace detail
 
-#define RT_MATH(name)                                                                         \
-  RT_INLINE Vec<float> name(const Vec<float>& a) {                                            \
-    Vec<float> v;                                                                             \
-    RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) v.r[i] = detail::name(a.r[i]);           \
-    return v;                                                                                 \
-  }                                                                                           \
-  RT_INLINE float name(float a) { return hn::GetLane(detail::name(detail::k(a))); }           \
-  RT_INLINE Vec<double> name(const Vec<double>& a) {                                          \
-    return lanewise<double>([](double x) { return std::name(x); }, a);                        \
-  }                                                                                           \
+#define RT_MATH(name)                                                               \
+  RT_INLINE Vec<float> name(const Vec<float>& a) {                                  \
+    Vec<float> v;                                                                   \
+    RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) v.r[i] = detail::name(a.r[i]); \
+    return v;                                                                       \
+  }                                                                                 \
+  RT_INLINE float name(float a) { return hn::GetLane(detail::name(detail::k(a))); } \
+  RT_INLINE Vec<double> name(const Vec<double>& a) {                                \
+    return lanewise<double>([](double x) { return std::name(x); }, a);              \
+  }                                                                                 \
   RT_INLINE double name(double a) { return std::name(a); }
 RT_MATH(exp)
 RT_MATH(exp2)
@@ -161,8 +163,30 @@ RT_MATH(erf)
 RT_MATH(tanh)
 #undef RT_MATH
 
-// sin (quarter_turns 0) or cos (1) of sixteen lanes: x - n pi/2 in double, then the two short polynomials.
+#define RT_UNARY(name, function, scalar)                                        \
+  template <class T>                                                            \
+  RT_INLINE Vec<T> name(const Vec<T>& a) {                                      \
+    Vec<T> v;                                                                   \
+    RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] = hn::function(a.r[i]); \
+    return v;                                                                   \
+  }                                                                             \
+  template <class T>                                                            \
+  requires std::is_arithmetic_v<T> RT_INLINE T name(T a) { return scalar; }
+RT_UNARY(sqrt, Sqrt, std::sqrt(a))
+RT_UNARY(floor, Floor, std::floor(a))
+RT_UNARY(ceil, Ceil, std::ceil(a))
+RT_UNARY(abs, Abs, T(a < 0 ? -a : a + T(0)))
+#undef RT_UNARY
+
+// sin (quarter_turns 0) or cos (1) of sixteen lanes: x - n pi/2 in double, then the two short
+// polynomials. Beyond 2^26 quarter turns the product is no longer exact: libm.
 RT_INLINE Vec<float> sin_turned(const Vec<float>& x, int quarter_turns) {
+  if (any(abs(x) > set<float>(1e8f))) [[unlikely]]
+    return lanewise<float>(
+        [=](float v) {
+          return float(quarter_turns == 0 ? std::sin(double(v)) : std::cos(double(v)));
+        },
+        x);
   const Vec<double> wide = to<double>(x);
   Vec<double> n;
   Vec<double> rest;
@@ -187,7 +211,8 @@ RT_INLINE Vec<float> sin_turned(const Vec<float>& x, int quarter_turns) {
     VF b = detail::k(2.443315711809948e-5f);
     b = hn::MulAdd(b, s, detail::k(-1.388731625493765e-3f));
     b = hn::MulAdd(b, s, detail::k(4.166664568298827e-2f));
-    const VF cosine = hn::Add(hn::MulAdd(hn::Mul(b, s), s, hn::Mul(detail::k(-0.5f), s)), detail::k(1.0f));
+    const VF cosine =
+        hn::Add(hn::MulAdd(hn::Mul(b, s), s, hn::Mul(detail::k(-0.5f), s)), detail::k(1.0f));
     const VI q = hn::Add(hn::ConvertTo(di, quadrant.r[i]), hn::Set(di, quarter_turns));
     const auto odd = hn::RebindMask(d, hn::Ne(hn::And(q, hn::Set(di, 1)), hn::Zero(di)));
     const VF sign = hn::BitCast(d, hn::ShiftLeft<30>(hn::And(q, hn::Set(di, 2))));
@@ -199,37 +224,21 @@ RT_INLINE Vec<float> sin(const Vec<float>& x) { return sin_turned(x, 0); }
 RT_INLINE Vec<float> cos(const Vec<float>& x) { return sin_turned(x, 1); }
 RT_INLINE float sin(float x) { return hn::GetLane(sin(set<float>(x)).r[0]); }
 RT_INLINE float cos(float x) { return hn::GetLane(cos(set<float>(x)).r[0]); }
-RT_INLINE Vec<double> sin(const Vec<double>& a) { return lanewise<double>([](double x) { return std::sin(x); }, a); }
-RT_INLINE Vec<double> cos(const Vec<double>& a) { return lanewise<double>([](double x) { return std::cos(x); }, a); }
+RT_INLINE Vec<double> sin(const Vec<double>& a) {
+  return lanewise<double>([](double x) { return std::sin(x); }, a);
+}
+RT_INLINE Vec<double> cos(const Vec<double>& a) {
+  return lanewise<double>([](double x) { return std::cos(x); }, a);
+}
 RT_INLINE double sin(double x) { return std::sin(x); }
 RT_INLINE double cos(double x) { return std::cos(x); }
 
-#define RT_UNARY(name, function, scalar)                                                      \
-  template <class T>                                                                          \
-  RT_INLINE Vec<T> name(const Vec<T>& a) {                                                    \
-    Vec<T> v;                                                                                 \
-    RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] = hn::function(a.r[i]);               \
-    return v;                                                                                 \
-  }                                                                                           \
-  template <class T>                                                                          \
-    requires std::is_arithmetic_v<T>                                                          \
-  RT_INLINE T name(T a) {                                                                     \
-    return scalar;                                                                            \
-  }
-RT_UNARY(sqrt, Sqrt, std::sqrt(a))
-RT_UNARY(floor, Floor, std::floor(a))
-RT_UNARY(ceil, Ceil, std::ceil(a))
-RT_UNARY(abs, Abs, T(a < 0 ? -a : a + T(0)))
-#undef RT_UNARY
 template <class T>
 RT_INLINE Vec<T> rsqrt(const Vec<T>& a) {
   return set<T>(1) / sqrt(a);
 }
 template <class T>
-  requires std::is_floating_point_v<T>
-RT_INLINE T rsqrt(T a) {
-  return T(1) / std::sqrt(a);
-}
+requires std::is_floating_point_v<T> RT_INLINE T rsqrt(T a) { return T(1) / std::sqrt(a); }
 
 template <class T>
 RT_INLINE Vec<T> fma(const Vec<T>& a, const Vec<T>& b, const Vec<T>& c) {
@@ -238,8 +247,7 @@ RT_INLINE Vec<T> fma(const Vec<T>& a, const Vec<T>& b, const Vec<T>& c) {
   return v;
 }
 template <class T>
-  requires std::is_floating_point_v<T>
-RT_INLINE T fma(T a, T b, T c) {
+requires std::is_floating_point_v<T> RT_INLINE T fma(T a, T b, T c) {
   return __builtin_fma(a, b, c);
 }
 RT_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
@@ -249,10 +257,7 @@ RT_INLINE Mask is_nan(const Vec<T>& a) {
   return join_masks<T>([&](int i) RT_BODY { return hn::IsNaN(a.r[i]); });
 }
 template <class T>
-  requires std::is_floating_point_v<T>
-RT_INLINE bool is_nan(T a) {
-  return a != a;
-}
+requires std::is_floating_point_v<T> RT_INLINE bool is_nan(T a) { return a != a; }
 
 template <class V>
 RT_INLINE V remf(const V& a, const V& b) {
@@ -265,27 +270,38 @@ RT_INLINE V remf(const V& a, const V& b) {
 
 // maxnum and minnum ignore a NaN, maximum and minimum give it back.
 template <class V>
-RT_INLINE V maxnum(const V& a, const V& b) { return select(is_nan(b) | (a > b), a, b); }
+RT_INLINE V maxnum(const V& a, const V& b) {
+  return select(is_nan(b) | (a > b), a, b);
+}
 template <class V>
-RT_INLINE V minnum(const V& a, const V& b) { return select(is_nan(b) | (a < b), a, b); }
+RT_INLINE V minnum(const V& a, const V& b) {
+  return select(is_nan(b) | (a < b), a, b);
+}
 template <class V>
-RT_INLINE V maximum(const V& a, const V& b) { return select(is_nan(a) | (a > b), a, b); }
+RT_INLINE V maximum(const V& a, const V& b) {
+  return select(is_nan(a) | (a > b), a, b);
+}
 template <class V>
-RT_INLINE V minimum(const V& a, const V& b) { return select(is_nan(a) | (a < b), a, b); }
+RT_INLINE V minimum(const V& a, const V& b) {
+  return select(is_nan(a) | (a < b), a, b);
+}
 
 // Integers, scalars and vectors.
 template <class V>
-RT_INLINE V max_signed(const V& a, const V& b) { return select(a > b, a, b); }
+RT_INLINE V max_signed(const V& a, const V& b) {
+  return select(a > b, a, b);
+}
 template <class V>
-RT_INLINE V min_signed(const V& a, const V& b) { return select(a < b, a, b); }
+RT_INLINE V min_signed(const V& a, const V& b) {
+  return select(a < b, a, b);
+}
 
-#define RT_UNSIGNED(name, expression)                                                         \
-  template <class T>                                                                          \
-    requires std::is_integral_v<T>                                                            \
-  RT_INLINE auto name(T a, T b) {                                                             \
-    using U = std::make_unsigned_t<T>;                                                        \
-    const U x = static_cast<U>(a), y = static_cast<U>(b);                                     \
-    return expression;                                                                        \
+#define RT_UNSIGNED(name, expression)                            \
+  template <class T>                                             \
+  requires std::is_integral_v<T> RT_INLINE auto name(T a, T b) { \
+    using U = std::make_unsigned_t<T>;                           \
+    const U x = static_cast<U>(a), y = static_cast<U>(b);        \
+    return expression;                                           \
   }
 RT_UNSIGNED(div_unsigned, T(y == 0 ? U(0) : U(x / y)))
 RT_UNSIGNED(rem_unsigned, T(y == 0 ? x : U(x % y)))
@@ -296,25 +312,19 @@ RT_UNSIGNED(less_unsigned, bool(x < y))
 RT_UNSIGNED(less_equal_unsigned, bool(x <= y))
 #undef RT_UNSIGNED
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE T shift_left(T a, T b) {
+requires std::is_integral_v<T> RT_INLINE T shift_left(T a, T b) {
   using U = std::make_unsigned_t<T>;
   return T(U(b) < 8 * sizeof(T) ? U(a) << U(b) : U(0));
 }
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE T shift_right(T a, T b) {
+requires std::is_integral_v<T> RT_INLINE T shift_right(T a, T b) {
   using U = std::make_unsigned_t<T>;
   return T(a >> (U(b) < 8 * sizeof(T) ? U(b) : U(8 * sizeof(T) - 1)));
 }
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE T remainder(T a, T b) {
-  return T(a - quotient(a, b) * b);
-}
+requires std::is_integral_v<T> RT_INLINE T remainder(T a, T b) { return T(a - quotient(a, b) * b); }
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE T ceil_div(T a, T b) {
+requires std::is_integral_v<T> RT_INLINE T ceil_div(T a, T b) {
   const T q = quotient(a, b);
   return T(q + (q * b != a && ((a < 0) == (b < 0)) ? 1 : 0));
 }
@@ -325,10 +335,10 @@ RT_INLINE std::int64_t mul_high_unsigned(std::int64_t a, std::int64_t b) {
   return std::int64_t(static_cast<unsigned __int128>(std::uint64_t(a)) * std::uint64_t(b) >> 64);
 }
 
-#define RT_LANEWISE(name)                                                                     \
-  template <class T>                                                                          \
-  RT_INLINE Vec<T> name(const Vec<T>& a, const Vec<T>& b) {                                   \
-    return lanewise<T>([](T x, T y) RT_BODY { return name(x, y); }, a, b);                    \
+#define RT_LANEWISE(name)                                                  \
+  template <class T>                                                       \
+  RT_INLINE Vec<T> name(const Vec<T>& a, const Vec<T>& b) {                \
+    return lanewise<T>([](T x, T y) RT_BODY { return name(x, y); }, a, b); \
   }
 RT_LANEWISE(div_unsigned)
 RT_LANEWISE(rem_unsigned)
@@ -340,13 +350,20 @@ RT_LANEWISE(min_unsigned)
 RT_LANEWISE(ceil_div)
 #undef RT_LANEWISE
 template <class T>
-RT_INLINE Vec<T> quotient(const Vec<T>& a, const Vec<T>& b) { return a / b; }
-template <class T>
-RT_INLINE Vec<T> remainder(const Vec<T>& a, const Vec<T>& b) { return a - (a / b) * b; }
-RT_INLINE Vec<std::int64_t> mul_high_unsigned(const Vec<std::int64_t>& a, const Vec<std::int64_t>& b) {
-  return lanewise<std::int64_t>([](std::int64_t x, std::int64_t y) { return mul_high_unsigned(x, y); }, a, b);
+RT_INLINE Vec<T> quotient(const Vec<T>& a, const Vec<T>& b) {
+  return a / b;
 }
-RT_INLINE Vec<std::int32_t> mul_high_unsigned(const Vec<std::int32_t>& a, const Vec<std::int32_t>& b) {
+template <class T>
+RT_INLINE Vec<T> remainder(const Vec<T>& a, const Vec<T>& b) {
+  return a - (a / b) * b;
+}
+RT_INLINE Vec<std::int64_t> mul_high_unsigned(const Vec<std::int64_t>& a,
+                                              const Vec<std::int64_t>& b) {
+  return lanewise<std::int64_t>(
+      [](std::int64_t x, std::int64_t y) { return mul_high_unsigned(x, y); }, a, b);
+}
+RT_INLINE Vec<std::int32_t> mul_high_unsigned(const Vec<std::int32_t>& a,
+                                              const Vec<std::int32_t>& b) {
   const Tag<std::uint32_t> d;
   const Tag<std::uint64_t> wide;
   Vec<std::int32_t> v;
@@ -354,9 +371,9 @@ RT_INLINE Vec<std::int32_t> mul_high_unsigned(const Vec<std::int32_t>& a, const 
     const auto x = hn::BitCast(d, a.r[i]);
     const auto y = hn::BitCast(d, b.r[i]);
     const auto even = hn::BitCast(d, hn::ShiftRight<32>(hn::MulEven(x, y)));
-    const auto odd = hn::BitCast(
-        d, hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, x))),
-                       hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, y)))));
+    const auto odd =
+        hn::BitCast(d, hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, x))),
+                                   hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, y)))));
     v.r[i] = hn::BitCast(Tag<std::int32_t>(), hn::OddEven(odd, even));
   }
   return v;
@@ -367,6 +384,8 @@ RT_INLINE Mask less_unsigned(const Vec<T>& a, const Vec<T>& b) {
   return (a ^ flip) < (b ^ flip);
 }
 template <class T>
-RT_INLINE Mask less_equal_unsigned(const Vec<T>& a, const Vec<T>& b) { return !less_unsigned(b, a); }
+RT_INLINE Mask less_equal_unsigned(const Vec<T>& a, const Vec<T>& b) {
+  return !less_unsigned(b, a);
+}
 
 }  // namespace nereid::rt

@@ -1,6 +1,6 @@
-// Goal: loads and stores of sixteen lanes that never touch a lane that is masked off, whatever the element type.
-// Non-goal: deciding which lanes are on: the emitted code says so with All, FirstN or a Mask.
-// Rejected: hn::MaskedLoad on 16-bit lanes below AVX-512: it reads all lanes and blends.
+// Goal: loads and stores of sixteen lanes that never touch a lane that is masked off, whatever the
+// element type. Non-goal: deciding which lanes are on: the emitted code says so with All, FirstN or
+// a Mask. Rejected: hn::MaskedLoad on 16-bit lanes below AVX-512: it reads all lanes and blends.
 #pragma once
 
 #include <hwy/cache_control.h>
@@ -23,10 +23,20 @@ RT_INLINE bool any(All) { return true; }
 RT_INLINE bool any(FirstN f) { return f.n > 0; }
 
 // The type that carries a loaded element.
-template <class T> struct ValueOf { using type = T; };
-template <> struct ValueOf<f16> { using type = float; };
-template <> struct ValueOf<bf16> { using type = float; };
-template <class T> using ValueT = typename ValueOf<std::remove_const_t<T>>::type;
+template <class T>
+struct ValueOf {
+  using type = T;
+};
+template <>
+struct ValueOf<f16> {
+  using type = float;
+};
+template <>
+struct ValueOf<bf16> {
+  using type = float;
+};
+template <class T>
+using ValueT = typename ValueOf<std::remove_const_t<T>>::type;
 
 template <class T>
 RT_INLINE ValueT<T> load_scalar(const T* p) {
@@ -71,7 +81,7 @@ RT_INLINE Vec<ValueT<T>> load(const T* p, All = {}) {
 
 // Whether this instruction set masks loads and stores of such elements itself.
 template <class T>
-inline constexpr bool kMaskedAccess = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;
+inline constexpr bool kMaskedAccess = HWY_TARGET <= HWY_AVX3&& HWY_ARCH_X86;
 
 template <class T, class Active>
 RT_INLINE Vec<ValueT<T>> load_masked(const T* p, Active active) {
@@ -110,12 +120,18 @@ RT_INLINE Vec<ValueT<T>> load_masked(const T* p, Active active) {
   }
 }
 template <class T>
-RT_INLINE Vec<ValueT<T>> load(const T* p, FirstN active) { return load_masked(p, active); }
+RT_INLINE Vec<ValueT<T>> load(const T* p, FirstN active) {
+  return load_masked(p, active);
+}
 template <class T>
-RT_INLINE Vec<ValueT<T>> load(const T* p, const Mask& active) { return load_masked(p, active); }
+RT_INLINE Vec<ValueT<T>> load(const T* p, const Mask& active) {
+  return load_masked(p, active);
+}
 // Lanes that are off hold `other`.
 template <class T>
-RT_INLINE Vec<ValueT<T>> load(const T* p, All, const Vec<ValueT<T>>&) { return load(p); }
+RT_INLINE Vec<ValueT<T>> load(const T* p, All, const Vec<ValueT<T>>&) {
+  return load(p);
+}
 template <class T>
 RT_INLINE Vec<ValueT<T>> load(const T* p, FirstN active, const Vec<ValueT<T>>& other) {
   return select(lanes(active), load_masked(p, active), other);
@@ -150,7 +166,8 @@ RT_INLINE void store_masked(T* p, const Vec<ValueT<T>>& v, Active active) {
         std::uint64_t part = bits >> (i * kLanes<V>);
         const auto m = hn::LoadMaskBits(d, reinterpret_cast<const std::uint8_t*>(&part));
         if constexpr (std::is_same_v<T, f16>) {
-          hn::BlendedStore(hn::BitCast(d, to_f16(v.r[i])), m, d, reinterpret_cast<std::uint16_t*>(q));
+          hn::BlendedStore(hn::BitCast(d, to_f16(v.r[i])), m, d,
+                           reinterpret_cast<std::uint16_t*>(q));
         } else {
           hn::BlendedStore(to_bf16(v.r[i]), m, d, reinterpret_cast<std::uint16_t*>(q));
         }
@@ -172,9 +189,13 @@ RT_INLINE void store_masked(T* p, const Vec<ValueT<T>>& v, Active active) {
   }
 }
 template <class T>
-RT_INLINE void store(T* p, const Vec<ValueT<T>>& v, FirstN active) { store_masked(p, v, active); }
+RT_INLINE void store(T* p, const Vec<ValueT<T>>& v, FirstN active) {
+  store_masked(p, v, active);
+}
 template <class T>
-RT_INLINE void store(T* p, const Vec<ValueT<T>>& v, const Mask& active) { store_masked(p, v, active); }
+RT_INLINE void store(T* p, const Vec<ValueT<T>>& v, const Mask& active) {
+  store_masked(p, v, active);
+}
 
 // Booleans: a byte each.
 template <class Active = All>
@@ -182,7 +203,8 @@ RT_INLINE void store(std::int8_t* p, const Mask& v, Active active = {}) {
   store(p, mask_bytes(v), active);
 }
 
-// For streams that are read once: a line 4 KB ahead of p, beyond what the hardware prefetcher covers.
+// For streams that are read once: a line 4 KB ahead of p, beyond what the hardware prefetcher
+// covers.
 template <class T>
 RT_INLINE void prefetch_ahead(const T* p) {
   hwy::Prefetch(reinterpret_cast<const char*>(p) + 4096);
@@ -259,8 +281,8 @@ RT_INLINE ValueT<T> atomic_update(T* p, F op) {
   }
 }
 template <class T, class F, class Active>
-RT_INLINE Vec<ValueT<T>> atomic_update(const Vec<std::int64_t>& address, const Vec<ValueT<T>>& v, F op,
-                                       Active active) {
+RT_INLINE Vec<ValueT<T>> atomic_update(const Vec<std::int64_t>& address, const Vec<ValueT<T>>& v,
+                                       F op, Active active) {
   alignas(64) std::int64_t at[kVec];
   alignas(64) ValueT<T> in[kVec];
   alignas(64) ValueT<T> out[kVec] = {};
@@ -269,7 +291,8 @@ RT_INLINE Vec<ValueT<T>> atomic_update(const Vec<std::int64_t>& address, const V
   const std::uint32_t bits = to_bits(lanes(active));
   for (int i = 0; i < kVec; ++i)
     if (bits >> i & 1)
-      out[i] = atomic_update(reinterpret_cast<T*>(at[i]), [&](ValueT<T> old) { return op(old, in[i]); });
+      out[i] =
+          atomic_update(reinterpret_cast<T*>(at[i]), [&](ValueT<T> old) { return op(old, in[i]); });
   return from_array(out);
 }
 

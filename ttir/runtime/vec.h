@@ -1,8 +1,9 @@
-// Goal: sixteen lanes of any type on any instruction set: what emitted kernels compute with. `Vec<T>` holds as many
-// Highway registers as sixteen lanes take (one on AVX-512 for fp32, two on AVX2, four on NEON); `Mask` sixteen booleans.
-// Non-goal: scalable vectors (SVE, RVV); more than one lane count.
-// Rejected: Highway tags in the emitted text: mixed widths (fp32 values, int64 offsets, masks of both) would have to be
-// cut into registers by the emitter, differently for each instruction set.
+// Goal: sixteen lanes of any type on any instruction set: what emitted kernels compute with.
+// `Vec<T>` holds as many Highway registers as sixteen lanes take (one on AVX-512 for fp32, two on
+// AVX2, four on NEON); `Mask` sixteen booleans. Non-goal: scalable vectors (SVE, RVV); more than
+// one lane count. Rejected: Highway tags in the emitted text: mixed widths (fp32 values, int64
+// offsets, masks of both) would have to be cut into registers by the emitter, differently for each
+// instruction set.
 #pragma once
 
 #include <hwy/highway.h>
@@ -32,7 +33,8 @@ using bf16 = hwy::bfloat16_t;
 inline constexpr int kVec = 16;  // lanes
 
 template <class T>
-inline constexpr int kLanes = HWY_MAX_BYTES / sizeof(T) < kVec ? int(HWY_MAX_BYTES / sizeof(T)) : kVec;
+inline constexpr int kLanes = HWY_MAX_BYTES / sizeof(T) < kVec ? int(HWY_MAX_BYTES / sizeof(T))
+                                                               : kVec;
 template <class T>
 using Tag = hn::CappedTag<T, kLanes<T>>;
 template <class T>
@@ -60,9 +62,10 @@ RT_INLINE Vec<T> set(std::type_identity_t<T> x) {
 template <class T>
 RT_INLINE Vec<T> iota(std::type_identity_t<T> first) {
   Vec<T> v;
-  alignas(64) static constexpr T kSteps[kVec] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  RT_UNROLL for (int i = 0; i < kRegs<T>; ++i)
-    v.r[i] = hn::Add(hn::Set(Tag<T>(), first), hn::Load(Tag<T>(), kSteps + i * kLanes<T>));
+  alignas(64) static constexpr T kSteps[kVec] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                 8, 9, 10, 11, 12, 13, 14, 15};
+  RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] =
+      hn::Add(hn::Set(Tag<T>(), first), hn::Load(Tag<T>(), kSteps + i * kLanes<T>));
   return v;
 }
 
@@ -85,7 +88,8 @@ struct Lanes {
   RT_INLINE explicit Lanes(const Vec<T>& v) { to_array(v, lane); }
 };
 
-// Lane by lane in plain C++, which the compiler vectorises where it can: for operations Highway lacks.
+// Lane by lane in plain C++, which the compiler vectorises where it can: for operations Highway
+// lacks.
 template <class R, class F, class... T>
 RT_INLINE Vec<R> lanewise(F f, const Vec<T>&... v) {
   alignas(64) R out[kVec];
@@ -109,7 +113,7 @@ RT_INLINE std::uint32_t to_bits(const Mask& m) {
   RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) {
     std::uint64_t part = 0;
     hn::StoreMaskBits(Tag<float>(), m.r[i], reinterpret_cast<std::uint8_t*>(&part));
-    bits |= std::uint32_t(part & ((1u << kLanes<float>) - 1)) << (i * kLanes<float>);
+    bits |= std::uint32_t(part & ((1u << kLanes<float>)-1)) << (i * kLanes<float>);
   }
   return bits;
 }
@@ -117,7 +121,7 @@ RT_INLINE std::uint32_t to_bits(const Mask& m) {
 // The part of the bits that belongs to register i of a Vec<T>.
 template <class T>
 RT_INLINE hn::Mask<Tag<T>> bits_part(std::uint32_t bits, int i) {
-  const std::uint64_t part = (bits >> (i * kLanes<T>)) & ((1u << kLanes<T>) - 1);
+  const std::uint64_t part = (bits >> (i * kLanes<T>)) & ((1u << kLanes<T>)-1);
   return hn::LoadMaskBits(Tag<T>(), reinterpret_cast<const std::uint8_t*>(&part));
 }
 
@@ -139,11 +143,11 @@ RT_INLINE Mask first_n(std::int64_t n) {
 
 RT_INLINE Mask set_mask(bool b) { return first_n(b ? kVec : 0); }
 
-#define RT_MASK_OP(symbol, function)                                                             \
-  RT_INLINE Mask operator symbol(const Mask& a, const Mask& b) {                                 \
-    Mask m;                                                                                      \
-    RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) m.r[i] = hn::function(a.r[i], b.r[i]);      \
-    return m;                                                                                    \
+#define RT_MASK_OP(symbol, function)                                                        \
+  RT_INLINE Mask operator symbol(const Mask& a, const Mask& b) {                            \
+    Mask m;                                                                                 \
+    RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) m.r[i] = hn::function(a.r[i], b.r[i]); \
+    return m;                                                                               \
   }
 RT_MASK_OP(&, And)
 RT_MASK_OP(|, Or)
@@ -178,7 +182,7 @@ RT_INLINE Mask join_masks(F part) {
     RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) {
       std::uint64_t p = 0;
       hn::StoreMaskBits(Tag<T>(), part(i), reinterpret_cast<std::uint8_t*>(&p));
-      bits |= std::uint32_t(p & ((1u << kLanes<T>) - 1)) << (i * kLanes<T>);
+      bits |= std::uint32_t(p & ((1u << kLanes<T>)-1)) << (i * kLanes<T>);
     }
     return from_bits(bits);
   }
@@ -187,7 +191,8 @@ RT_INLINE Mask join_masks(F part) {
 // Booleans in memory are bytes.
 RT_INLINE Vec<std::int8_t> mask_bytes(const Mask& m) {
   Vec<std::int8_t> v;
-  v.r[0] = hn::IfThenElseZero(bits_part<std::int8_t>(to_bits(m), 0), hn::Set(Tag<std::int8_t>(), 1));
+  v.r[0] =
+      hn::IfThenElseZero(bits_part<std::int8_t>(to_bits(m), 0), hn::Set(Tag<std::int8_t>(), 1));
   return v;
 }
 RT_INLINE Mask bytes_mask(const Vec<std::int8_t>& v) {
@@ -197,12 +202,12 @@ RT_INLINE Mask bytes_mask(const Vec<std::int8_t>& v) {
 
 // ---- arithmetic: operators on vectors read like those on scalars
 
-#define RT_BINARY(symbol, function)                                                          \
-  template <class T>                                                                         \
-  RT_INLINE Vec<T> operator symbol(const Vec<T>& a, const Vec<T>& b) {                       \
-    Vec<T> v;                                                                                \
-    RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] = hn::function(a.r[i], b.r[i]);      \
-    return v;                                                                                \
+#define RT_BINARY(symbol, function)                                                     \
+  template <class T>                                                                    \
+  RT_INLINE Vec<T> operator symbol(const Vec<T>& a, const Vec<T>& b) {                  \
+    Vec<T> v;                                                                           \
+    RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] = hn::function(a.r[i], b.r[i]); \
+    return v;                                                                           \
   }
 RT_BINARY(+, Add)
 RT_BINARY(-, Sub)
@@ -222,11 +227,13 @@ RT_INLINE Vec<T> operator*(const Vec<T>& a, const Vec<T>& b) {
   }
 }
 
-// x / 0 is 0 here and not a trap: Triton leaves it undefined, and lanes outside a mask may well divide by zero.
+// x / 0 is 0 here and not a trap: Triton leaves it undefined, and lanes outside a mask may well
+// divide by zero.
 template <class T>
-  requires std::is_integral_v<T>
-RT_INLINE T quotient(T a, T b) {
-  return b == 0 ? T(0) : (std::is_signed_v<T> && b == T(-1)) ? T(0 - std::make_unsigned_t<T>(a)) : T(a / b);
+requires std::is_integral_v<T> RT_INLINE T quotient(T a, T b) {
+  return b == 0                                ? T(0)
+         : (std::is_signed_v<T> && b == T(-1)) ? T(0 - std::make_unsigned_t<T>(a))
+                                               : T(a / b);
 }
 template <class T>
 RT_INLINE Vec<T> operator/(const Vec<T>& a, const Vec<T>& b) {
@@ -236,7 +243,8 @@ RT_INLINE Vec<T> operator/(const Vec<T>& a, const Vec<T>& b) {
     return v;
   } else if constexpr (sizeof(T) <= 4) {
     // Exact: a double holds every int32, and no quotient of two rounds across an integer.
-    return lanewise<T>([](T x, T y) { return T(std::int64_t(double(x) / double(y == 0 ? T(1) : y))); }, a, b);
+    return lanewise<T>(
+        [](T x, T y) { return T(std::int64_t(double(x) / double(y == 0 ? T(1) : y))); }, a, b);
   } else {
     return lanewise<T>([](T x, T y) { return quotient(x, y); }, a, b);
   }
@@ -261,13 +269,14 @@ RT_INLINE Vec<T> operator<<(const Vec<T>& a, const Vec<T>& b) {
 template <class T>
 RT_INLINE Vec<T> operator>>(const Vec<T>& a, const Vec<T>& b) {
   using U = std::make_unsigned_t<T>;
-  return lanewise<T>([](T x, T y) { return T(x >> (U(y) < 8 * sizeof(T) ? U(y) : U(8 * sizeof(T) - 1))); }, a, b);
+  return lanewise<T>(
+      [](T x, T y) { return T(x >> (U(y) < 8 * sizeof(T) ? U(y) : U(8 * sizeof(T) - 1))); }, a, b);
 }
 
-#define RT_COMPARE(symbol, function)                                                         \
-  template <class T>                                                                         \
-  RT_INLINE Mask operator symbol(const Vec<T>& a, const Vec<T>& b) {                         \
-    return join_masks<T>([&](int i) RT_BODY { return hn::function(a.r[i], b.r[i]); });       \
+#define RT_COMPARE(symbol, function)                                                   \
+  template <class T>                                                                   \
+  RT_INLINE Mask operator symbol(const Vec<T>& a, const Vec<T>& b) {                   \
+    return join_masks<T>([&](int i) RT_BODY { return hn::function(a.r[i], b.r[i]); }); \
   }
 RT_COMPARE(==, Eq)
 RT_COMPARE(<, Lt)
@@ -293,15 +302,12 @@ RT_INLINE Mask operator!=(const Vec<T>& a, const Vec<T>& b) {
 template <class T>
 RT_INLINE Vec<T> select(const Mask& m, const Vec<T>& a, const Vec<T>& b) {
   Vec<T> v;
-  RT_UNROLL for (int i = 0; i < kRegs<T>; ++i)
-    v.r[i] = hn::IfThenElse(mask_part<T>(m, i), a.r[i], b.r[i]);
+  RT_UNROLL for (int i = 0; i < kRegs<T>; ++i) v.r[i] =
+      hn::IfThenElse(mask_part<T>(m, i), a.r[i], b.r[i]);
   return v;
 }
 RT_INLINE Mask select(const Mask& m, const Mask& a, const Mask& b) { return (m & a) | ((!m) & b); }
 template <class T>
-  requires std::is_arithmetic_v<T>
-RT_INLINE T select(bool m, T a, T b) {
-  return m ? a : b;
-}
+requires std::is_arithmetic_v<T> RT_INLINE T select(bool m, T a, T b) { return m ? a : b; }
 
 }  // namespace nereid::rt

@@ -1,0 +1,207 @@
+// What the CPU compiler writes for small programs: vector loads, bounds instead of masks, nothing
+// stored needlessly; and what it refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/error.h"
+#include "emit.h"
+#include "ir.h"
+
+namespace nereid::ttir {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+Emitted emit(const std::string& text) { return emit_cpp(*parse_module(text, "t.ttir"), "t.ttir"); }
+
+std::string refusal(const std::string& text) {
+  try {
+    emit(text);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(TtirEmit, a_masked_row_is_a_bounded_loop_of_vector_loads) {
+  const Emitted e = emit(R"(module {
+  tt.func public @twice(%out: !tt.ptr<f32>, %x: !tt.ptr<f16>, %n: i32) {
+    %two = arith.constant dense<2.000000e+00> : tensor<256xf32>
+    %c256 = arith.constant 256 : i32
+    %pid = tt.get_program_id x : i32
+    %first = arith.muli %pid, %c256 : i32
+    %lane = tt.make_range {end = 256 : i32, start = 0 : i32} : tensor<256xi32>
+    %firsts = tt.splat %first : i32 -> tensor<256xi32>
+    %offs = arith.addi %firsts, %lane : tensor<256xi32>
+    %ns = tt.splat %n : i32 -> tensor<256xi32>
+    %mask = arith.cmpi slt, %offs, %ns : tensor<256xi32>
+    %xs = tt.splat %x : !tt.ptr<f16> -> tensor<256x!tt.ptr<f16>>
+    %px = tt.addptr %xs, %offs : tensor<256x!tt.ptr<f16>>, tensor<256xi32>
+    %h = tt.load %px, %mask : tensor<256x!tt.ptr<f16>>
+    %f = arith.extf %h : tensor<256xf16> to tensor<256xf32>
+    %y = arith.mulf %f, %two : tensor<256xf32>
+    %outs = tt.splat %out : !tt.ptr<f32> -> tensor<256x!tt.ptr<f32>>
+    %po = tt.addptr %outs, %offs : tensor<256x!tt.ptr<f32>>, tensor<256xi32>
+    tt.store %po, %y, %mask : tensor<256x!tt.ptr<f32>>
+    tt.return
+  }
+})");
+  EXPECT_EQ(e.symbol, "twice");
+  EXPECT_EQ(e.arena_bytes, 0u) << "nothing is stored but the result";
+  EXPECT_THAT(e.source, HasSubstr("rt::for_lanes<256>("));
+  EXPECT_THAT(e.source, HasSubstr("rt::load(p"));
+  EXPECT_THAT(e.source, HasSubstr("rt::upto(active, "));
+  EXPECT_THAT(e.source, Not(HasSubstr("gather")));
+  EXPECT_THAT(e.source, Not(HasSubstr("iota"))) << "indices are analysed, not computed";
+}
+
+// A matrix times a vector, as linear_gemv has it: the sum is carried by the loop.
+std::string gemv(const std::string& cache) {
+  return R"(module {
+  tt.func public @gemv(%y: !tt.ptr<f32>, %w: !tt.ptr<f16>, %x: !tt.ptr<f32>, %n: i32) {
+    %zero = arith.constant dense<0.000000e+00> : tensor<64xf32>
+    %c0 = arith.constant 0 : i32
+    %c64 = arith.constant 64 : i32
+    %lane = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %ws = tt.splat %w : !tt.ptr<f16> -> tensor<64x!tt.ptr<f16>>
+    %pw0 = tt.addptr %ws, %lane : tensor<64x!tt.ptr<f16>>, tensor<64xi32>
+    %xs = tt.splat %x : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %step = arith.constant dense<64> : tensor<64xi32>
+    %r:2 = scf.for %k = %c0 to %n step %c64 iter_args(%acc = %zero, %pw = %pw0) -> (tensor<64xf32>, tensor<64x!tt.ptr<f16>>)  : i32 {
+      %h = tt.load %pw)" +
+         cache + R"( : tensor<64x!tt.ptr<f16>>
+      %f = arith.extf %h : tensor<64xf16> to tensor<64xf32>
+      %ks = tt.splat %k : i32 -> tensor<64xi32>
+      %at = arith.addi %ks, %lane : tensor<64xi32>
+      %px = tt.addptr %xs, %at : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+      %v = tt.load %px : tensor<64x!tt.ptr<f32>>
+      %p = arith.mulf %f, %v : tensor<64xf32>
+      %s = arith.addf %acc, %p : tensor<64xf32>
+      %next = tt.addptr %pw, %step : tensor<64x!tt.ptr<f16>>, tensor<64xi32>
+      scf.yield %s, %next : tensor<64xf32>, tensor<64x!tt.ptr<f16>>
+    }
+    %sum = "tt.reduce"(%r#0) <{axis = 0 : i32}> ({
+    ^bb0(%a: f32, %b: f32):
+      %c = arith.addf %a, %b : f32
+      tt.reduce.return %c : f32
+    }) : (tensor<64xf32>) -> f32
+    tt.store %y, %sum : !tt.ptr<f32>
+    tt.return
+  }
+})";
+}
+
+TEST(TtirEmit, a_carried_sum_lives_in_registers_and_a_carried_pointer_in_a_scalar) {
+  const Emitted e = emit(gemv(""));
+  EXPECT_EQ(e.arena_bytes, 0u);
+  EXPECT_THAT(e.source, HasSubstr("rt::Vec<float> v_acc_tile[4];"));
+  EXPECT_THAT(e.source, HasSubstr("v_pw_moved += 64;"));
+  EXPECT_THAT(e.source, HasSubstr("rt::sum_lanes("));
+  EXPECT_THAT(e.source, Not(HasSubstr("gather")));
+  EXPECT_THAT(e.source, Not(HasSubstr("prefetch")));
+}
+
+TEST(TtirEmit, loads_that_are_read_once_are_prefetched) {
+  const std::string policy =
+      " {cachePolicy = #tt.cache_policy<cache_modifier = none, eviction_policy = evict_first>}";
+  EXPECT_THAT(emit(gemv(policy)).source, HasSubstr("rt::prefetch_ahead("));
+}
+
+TEST(TtirEmit, a_transposed_operand_is_packed_and_the_sum_updated_in_place) {
+  const Emitted e = emit(R"(module {
+  tt.func public @product(%out: !tt.ptr<f32>, %a: !tt.ptr<f32>, %b: !tt.ptr<f16>, %m: i32) {
+    %zero = arith.constant dense<0.000000e+00> : tensor<32x32xf32>
+    %none = arith.constant dense<0.000000e+00> : tensor<32x32xf32>
+    %c0 = arith.constant 0 : i32
+    %c32 = arith.constant 32 : i32
+    %c64 = arith.constant 64 : i32
+    %width = arith.constant dense<64> : tensor<32x1xi32>
+    %lane = tt.make_range {end = 32 : i32, start = 0 : i32} : tensor<32xi32>
+    %rows = tt.expand_dims %lane {axis = 1 : i32} : tensor<32xi32> -> tensor<32x1xi32>
+    %cols = tt.expand_dims %lane {axis = 0 : i32} : tensor<32xi32> -> tensor<1x32xi32>
+    %ms = tt.splat %m : i32 -> tensor<32x1xi32>
+    %in = arith.cmpi slt, %rows, %ms : tensor<32x1xi32>
+    %mask = tt.broadcast %in : tensor<32x1xi1> -> tensor<32x32xi1>
+    %starts = arith.muli %rows, %width : tensor<32x1xi32>
+    %startss = tt.broadcast %starts : tensor<32x1xi32> -> tensor<32x32xi32>
+    %as = tt.splat %a : !tt.ptr<f32> -> tensor<32x32x!tt.ptr<f32>>
+    %bs = tt.splat %b : !tt.ptr<f16> -> tensor<32x32x!tt.ptr<f16>>
+    %sum = scf.for %k = %c0 to %c64 step %c32 iter_args(%acc = %zero) -> (tensor<32x32xf32>)  : i32 {
+      %ks = tt.splat %k : i32 -> tensor<1x32xi32>
+      %kl = arith.addi %ks, %cols : tensor<1x32xi32>
+      %kk = tt.broadcast %kl : tensor<1x32xi32> -> tensor<32x32xi32>
+      %at = arith.addi %startss, %kk : tensor<32x32xi32>
+      %pa = tt.addptr %as, %at : tensor<32x32x!tt.ptr<f32>>, tensor<32x32xi32>
+      %x = tt.load %pa, %mask, %none : tensor<32x32x!tt.ptr<f32>>
+      %pb = tt.addptr %bs, %at : tensor<32x32x!tt.ptr<f16>>, tensor<32x32xi32>
+      %h = tt.load %pb : tensor<32x32x!tt.ptr<f16>>
+      %w = arith.extf %h : tensor<32x32xf16> to tensor<32x32xf32>
+      %t = tt.trans %w {order = array<i32: 1, 0>} : tensor<32x32xf32> -> tensor<32x32xf32>
+      %d = tt.dot %x, %t, %acc : tensor<32x32xf32> * tensor<32x32xf32> -> tensor<32x32xf32>
+      scf.yield %d : tensor<32x32xf32>
+    }
+    %os = tt.splat %out : !tt.ptr<f32> -> tensor<32x32x!tt.ptr<f32>>
+    %colss = tt.broadcast %cols : tensor<1x32xi32> -> tensor<32x32xi32>
+    %o = arith.addi %startss, %colss : tensor<32x32xi32>
+    %po = tt.addptr %os, %o : tensor<32x32x!tt.ptr<f32>>, tensor<32x32xi32>
+    tt.store %po, %sum, %mask : tensor<32x32x!tt.ptr<f32>>
+    tt.return
+  }
+})");
+  // The sum, the packed operand and its strip; the fp32 operand is read where it lies, its rows in
+  // use only.
+  EXPECT_EQ(e.arena_bytes, 4096u + 4096u + 2048u + 128u);
+  EXPECT_THAT(e.source, HasSubstr("rt::transpose_strip<32>("));
+  EXPECT_THAT(e.source, HasSubstr("rt::dot<32>(v_a + ("));
+  EXPECT_THAT(e.source, HasSubstr("rt::least(32, rt::i64(v_m))"));
+  EXPECT_THAT(e.source, Not(HasSubstr("memcpy")));
+}
+
+TEST(TtirEmit, a_load_is_kept_where_a_store_comes_between_it_and_its_use) {
+  const std::string text = R"(module {
+  tt.func public @two(%x: !tt.ptr<f32>) {
+    %one = arith.constant dense<1> : tensor<64xi32>
+    %lane = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %xs = tt.splat %x : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %p = tt.addptr %xs, %lane : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+    %v = tt.load %p : tensor<64x!tt.ptr<f32>>
+    %next = arith.addi %lane, %one : tensor<64xi32>
+    %q = tt.addptr %xs, %next : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+    tt.store TARGET, %v : tensor<64x!tt.ptr<f32>>
+    tt.return
+  }
+})";
+  const auto to = [&](const std::string& target) {
+    std::string t = text;
+    return t.replace(t.find("TARGET"), 6, target);
+  };
+  EXPECT_EQ(emit(to("%p")).arena_bytes, 0u) << "the same elements: no copy";
+  EXPECT_GT(emit(to("%q")).arena_bytes, 0u) << "shifted: all is read before any is written";
+}
+
+TEST(TtirEmit, what_is_not_supported_is_named_with_kernel_and_line) {
+  const std::string bytes = refusal(R"(module {
+  tt.func public @bytes(%x: !tt.ptr<i8>) {
+    %a = arith.constant dense<1> : tensor<16x16xi8>
+    %c = arith.constant dense<0> : tensor<16x16xi32>
+    %d = tt.dot %a, %a, %c : tensor<16x16xi8> * tensor<16x16xi8> -> tensor<16x16xi32>
+    tt.return
+  }
+})");
+  EXPECT_THAT(bytes, HasSubstr("kernel bytes:5: tt.dot: "));
+  EXPECT_THAT(bytes, HasSubstr("expected fp16, bf16 or fp32"));
+  const std::string unknown = refusal(R"(module {
+  tt.func public @unknown(%x: f32) {
+    %y = tt.extern_elementwise %x {libname = "", libpath = "", pure = true, symbol = "__nv_tgammaf"} : (f32) -> f32
+    tt.return
+  }
+})");
+  EXPECT_THAT(unknown, HasSubstr("kernel unknown:3: tt.extern_elementwise: "));
+  EXPECT_THAT(unknown, HasSubstr("__nv_tgammaf"));
+}
+
+}  // namespace
+}  // namespace nereid::ttir

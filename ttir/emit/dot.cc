@@ -1,0 +1,102 @@
+// tt.dot: panels for the microkernel, and how much of them there is to multiply.
+#include <algorithm>
+
+#include "elementwise.h"
+#include "emitter.h"
+
+namespace nereid::ttir {
+
+// Rows and columns that masks make zero add nothing: a tile of 256 rows costs what its rows in use
+// cost.
+std::string Emitter::extent(const Value* v, int dim) {
+  const std::string size = std::to_string(v->type.shape[dim]);
+  const std::vector<Linear> counts = scope_.analysis.zero_from(v, dim);
+  if (counts.empty()) return size;
+  std::string text = cat("rt::least(", size);
+  for (const Linear& c : counts) text += cat(", ", c.text());
+  return text + ")";
+}
+
+// [K, N] from memory that is contiguous along K: sixteen columns at a time are read as rows, then
+// turned.
+void Emitter::fill_transposed(const Value* storage, const Value* value) {
+  const std::int64_t k = storage->type.shape[0], n = storage->type.shape[1];
+  const std::int64_t rows = std::min<std::int64_t>(n, 16);
+  // Columns that are zero are not read by a dot.
+  const bool only_dots = std::all_of(value->users.begin(), value->users.end(), [&](const Op* user) {
+    return user->kind == OpKind::dot && user->operands[1] == value && user->operands[0] != value &&
+           user->operands[2] != value;
+  });
+  const std::string columns = only_dots ? extent(value, 1) : std::to_string(n);
+  const std::size_t mark = arena_;
+  out_.open("{");
+  const std::string strip = temporary("strip", "float", static_cast<std::size_t>(rows * k) * 4);
+  Nest nest(scope_);
+  Coord column;
+  if (n > rows) {
+    const int outer =
+        nest.add_loop(cat("for (std::int64_t n0 = 0; n0 < ", columns, "; n0 += 16) {"));
+    nest.after(outer, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ",
+                          scope_.storage_of(storage), " + n0, ", std::to_string(n), ", 16);"));
+    const int inner = nest.add_loop("for (std::int64_t r = 0; r < 16; ++r) {");
+    nest.line(inner, "const std::int64_t column = n0 + r;");
+    column = {Coord::Kind::index, inner, "column"};
+  } else {
+    nest.after(
+        0, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ",
+               scope_.storage_of(storage), ", ", std::to_string(n), ", ", std::to_string(n), ");"));
+    const int inner =
+        nest.add_loop(cat("for (std::int64_t r = 0; r < ", std::to_string(n), "; ++r) {"));
+    column = {Coord::Kind::index, inner, "r"};
+  }
+  const Coords coords{nest.add_lanes(k, Walk::row), column};
+  const Expr e = nest.eval_definition(value, coords);
+  const std::string x = e.is_vector ? e.text : broadcast_text(e.text, value->type);
+  nest.line(nest.innermost(),
+            cat("rt::store(", strip, " + r * ", std::to_string(k), " + c, ", x,
+                k < 16 ? cat(", rt::FirstN{", std::to_string(k), "}") : "", ");"));
+  nest.write(out_);
+  out_.close();
+  arena_ = mark;
+}
+
+void Emitter::dot(const Op& o) {
+  const Value* a = o.operands[0];
+  const Value* b = o.operands[1];
+  const Value* c = o.operands[2];
+  const Value* d = o.result();
+  for (const Value* v : {a, b})
+    if (!is_half(v->type.scalar) && v->type.scalar != Scalar::f32)
+      refuse(scope_.where, o,
+             cat("operands of ", type_text(v->type),
+                 " are not supported; expected fp16, bf16 or fp32"));
+  if (d->type.scalar != Scalar::f32) refuse(scope_.where, o, "only fp32 accumulation is supported");
+  const std::string data = declare_buffer(d);
+  if (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d)) fill({d}, {c});
+  const std::size_t rank = d->type.shape.size();
+  const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1],
+                     k = a->type.shape[rank - 1];
+  const auto text = [](std::int64_t x) { return std::to_string(x); };
+  std::string at_a, at_b = scope_.storage_of(b), at_d = data, stride_a = text(k);
+  if (plan_.place(a) == Place::lazy) {
+    // Read where it lies.
+    const Affine& rows = scope_.analysis.of(a->def->operands[0]);
+    at_a = cat(scope_.names.of(rows.root), " + (", rows.base.text(), ")");
+    stride_a = rows.stride[0].text();
+  } else {
+    at_a = scope_.storage_of(a);
+  }
+  if (rank == 3) {
+    out_.open(cat("for (std::int64_t i0 = 0; i0 < ", text(d->type.shape[0]), "; ++i0) {"));
+    at_a += cat(" + i0 * ", text(m * k));
+    at_b += cat(" + i0 * ", text(k * n));
+    at_d += cat(" + i0 * ", text(m * n));
+  }
+  const std::string rows = rank == 2 ? extent(a, 0) : text(m);
+  const std::string columns = rank == 2 ? extent(b, 1) : text(n);
+  out_.line(cat("rt::dot<", text(n), ">(", at_a, ", ", stride_a, ", ", at_b, ", ", text(n), ", ",
+                at_d, ", ", text(n), ", ", rows, ", ", columns, ", ", text(k), ");"));
+  if (rank == 3) out_.close();
+}
+
+}  // namespace nereid::ttir
