@@ -1,6 +1,5 @@
 // nereid generate: text from prompts, streamed as it is produced.
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <cstdio>
