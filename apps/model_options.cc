@@ -66,7 +66,8 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_plan_options(command, arguments);
   command
-      .add_option("--device", options.device, "Where to compute: auto, cpu, cuda[:i], null (runs no kernel)")
+      .add_option("--device", options.device,
+                  "Where to compute: auto, cpu, cuda[:i], null (runs no kernel)")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);

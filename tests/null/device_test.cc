@@ -46,7 +46,9 @@ TEST(Registry, OpensByNameAndSaysWhatThereIs) {
   EXPECT_EQ(open_device({"null", 0})->info().name, "null");
   for (const char* name : {"cuda", "cuda:0"}) {
     if (CudaDevice::is_present()) break;
-    EXPECT_THAT(error_of([&] { open_device({name, 0}); }),
+    EXPECT_THAT(error_of([&] {
+                  open_device({name, 0});
+                }),
                 AllOf(AnyOf(HasSubstr("no NVIDIA driver: "), HasSubstr("cuInit failed: ")),
                       HasSubstr("use --device cpu")));
   }
@@ -54,9 +56,13 @@ TEST(Registry, OpensByNameAndSaysWhatThereIs) {
               open_device({"cuda:first", 0});
             }),
             "device \"cuda:first\": expected a number after \"cuda:\"");
-  EXPECT_THAT(error_of([] { open_device({"hip", 0}); }),
+  EXPECT_THAT(error_of([] {
+                open_device({"hip", 0});
+              }),
               HasSubstr("not part of this build; available: cuda, cpu, null"));
-  EXPECT_THAT(error_of([] { open_device({"tpu", 0}); }),
+  EXPECT_THAT(error_of([] {
+                open_device({"tpu", 0});
+              }),
               HasSubstr("available: auto, cuda, cpu, null"));
   EXPECT_THAT(error_of([] { open_device({"cpu", -1}); }), HasSubstr("got -1"));
   EXPECT_THAT(error_of([] { open_device({"cpu", 1000000}); }), HasSubstr("got 1000000"));
