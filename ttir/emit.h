@@ -1,5 +1,7 @@
-// Goal: one kernel of Triton IR to one C++ translation unit (Highway) with the entry point of docs/formats.md, section 5.
-// Non-goal: running the C++ compiler (aot/targets/cpu.py does), scheduling programs over threads (the cpu device does).
+// Goal: one kernel of Triton IR to one C++ translation unit (Highway) with the entry point of
+// docs/formats.md, section 5.
+// Non-goal: running the C++ compiler (aot/targets/cpu.py does), scheduling programs over threads
+// (the cpu device does).
 #pragma once
 
 #include <cstddef>
@@ -10,9 +12,9 @@
 namespace nereid::ttir {
 
 struct Emitted {
-  std::string source;            // C++
-  std::string symbol;            // entry point
-  std::size_t arena_bytes = 0;   // scratch that a worker thread must bring
+  std::string source;           // C++
+  std::string symbol;           // entry point
+  std::size_t arena_bytes = 0;  // scratch that a worker thread must bring
 };
 
 // Throws nereid::Error "<where>:<line>: <op>: ..." for an operation or form it does not support.

@@ -1,6 +1,8 @@
 // Goal: how each operation is written in Triton's pretty form; the parser reads it, the printer
-// writes it. Non-goal: what operations mean or which types they take: verify.cc. Rejected: one
-// grammar string per operation interpreted at run time: twenty forms cover all of them.
+// writes it.
+// Non-goal: what operations mean or which types they take: verify.cc.
+// Rejected: one grammar string per operation interpreted at run time: twenty forms cover all of
+// them.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,7 @@
-// Goal: Triton IR in memory, typed and small: what the parser makes, the verifier checks and the emitter reads.
-// Non-goal: a general MLIR. Regions hold one block each; values are immutable; nothing is rewritten in place.
+// Goal: Triton IR in memory, typed and small: what the parser makes, the verifier checks and the
+// emitter reads.
+// Non-goal: a general MLIR. Regions hold one block each; values are immutable; nothing is rewritten
+// in place.
 // Rejected: linking MLIR: 100 MB of libraries to read a text of 200 lines.
 #pragma once
 
@@ -13,7 +15,20 @@
 
 namespace nereid::ttir {
 
-enum class Scalar : std::uint8_t { i1, i8, i16, i32, i64, index, f16, bf16, f32, f64, f8e4m3fn, f8e5m2 };
+enum class Scalar : std::uint8_t {
+  i1,
+  i8,
+  i16,
+  i32,
+  i64,
+  index,
+  f16,
+  bf16,
+  f32,
+  f64,
+  f8e4m3fn,
+  f8e5m2
+};
 
 // A value's type. `shape` empty: a scalar. `is_pointer`: the elements are addresses of `scalar`s.
 struct Type {
@@ -41,15 +56,16 @@ struct Op;
 struct Block;
 
 struct Value {
-  std::string name;       // without the %: "12", "acc_3", "r:1" is {"r", result 1}
+  std::string name;  // without the %: "12", "acc_3", "r:1" is {"r", result 1}
   Type type;
-  Op* def = nullptr;      // null for block and function arguments
-  Block* block = nullptr; // the block whose argument this is; null for results
-  int index = 0;          // result or argument number
-  std::vector<Op*> users; // each use once per operand
+  Op* def = nullptr;       // null for block and function arguments
+  Block* block = nullptr;  // the block whose argument this is; null for results
+  int index = 0;           // result or argument number
+  std::vector<Op*> users;  // each use once per operand
 };
 
-// Attribute values: integers and booleans, floats, words and strings (`slt`, `evict_first`), integer lists.
+// Attribute values: integers and booleans, floats, words and strings (`slt`, `evict_first`),
+// integer lists.
 using Attr = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>>;
 
 struct Region;
@@ -88,11 +104,13 @@ struct Function {
 };
 
 struct Module {
-  std::vector<std::unique_ptr<Function>> functions;  // exactly one public; the rest would be tt.call's, refused
+  std::vector<std::unique_ptr<Function>>
+      functions;  // exactly one public; the rest would be tt.call's, refused
 };
 
 // How operations are filled, where the text leaves a choice:
-//   arith.constant        attr "value": int64 or double; a splat for tensors (other dense lists are refused);
+//   arith.constant        attr "value": int64 or double; a splat for tensors (other dense lists are
+//   refused);
 //                         floats written in hex keep their bits: double of the same value
 //   cmpi/cmpf             attr "predicate": word ("slt", "oge")
 //   get_program_id        attr "axis": 0, 1, 2
@@ -106,12 +124,13 @@ struct Module {
 //   fp_to_fp              attr "rounding" (word)
 //   clampf                attr "propagateNan" (word)
 //   extern_elementwise    attr "symbol" (word)
-//   scf.for               operands lb, ub, step, inits...; region 0: block args iv, carried...; yields end it
-//   scf.if                operand cond; regions then [, else]
-//   scf.while             operands inits...; region 0 "before" ends in scf.condition, region 1 "after" in scf.yield
-//   reduce, scan          region 0: block args lhs of every operand, then rhs of every operand
+//   scf.for               operands lb, ub, step, inits...; region 0: block args iv, carried...;
+//   yields end it scf.if                operand cond; regions then [, else] scf.while operands
+//   inits...; region 0 "before" ends in scf.condition, region 1 "after" in scf.yield reduce, scan
+//   region 0: block args lhs of every operand, then rhs of every operand
 
-// Parses and verifies. Throws nereid::Error "<where>:<line>: ..." on anything else than a kernel it fully understands;
+// Parses and verifies. Throws nereid::Error "<where>:<line>: ..." on anything else than a kernel it
+// fully understands;
 // never crashes, whatever the text.
 std::unique_ptr<Module> parse_module(std::string_view text, const std::string& where);
 

@@ -1,6 +1,7 @@
 // Goal: nereid-ttir, the compiler step of the CPU target: Triton IR text in, C++ and its entry
-// point's description out. Non-goal: calling the C++ compiler; aot/targets/cpu.py does. Rejected:
-// reading from standard input: messages name the file.
+// point's description out.
+// Non-goal: calling the C++ compiler; aot/targets/cpu.py does.
+// Rejected: reading from standard input: messages name the file.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>

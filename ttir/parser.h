@@ -1,7 +1,8 @@
 // Goal: recursive descent over the pretty form of Triton IR, one class read in three files:
 // parser.cc (structure), parse_forms.cc (operations) and parse_values.cc (types, attributes,
-// constants). Non-goal: judging what was read beyond what reading needs; verify.cc does. Rejected:
-// backtracking: every form is decided by its next token.
+// constants).
+// Non-goal: judging what was read beyond what reading needs; verify.cc does.
+// Rejected: backtracking: every form is decided by its next token.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // Goal: what one operation may look like: counts, types, attributes. One place for the messages
-// too. Non-goal: order, nesting and terminators: verify.cc. Rejected: rules in ops.def: most
-// operations share a rule, and the rest need code.
+// too.
+// Non-goal: order, nesting and terminators: verify.cc.
+// Rejected: rules in ops.def: most operations share a rule, and the rest need code.
 #pragma once
 
 #include <string>

@@ -1,7 +1,9 @@
-// Goal: the two kinds of failure. `Error` is the user's or the machine's: it says what was expected, what was got
-// and the cure. `NEREID_CHECK` is our bug: it prints the values and aborts.
-// Non-goal: error codes for callers to branch on; what a caller can handle is a return value, not an Error.
-// Rejected: one exception type for both, because a bug caught and reported as bad input is never fixed.
+// Goal: the two kinds of failure. `Error` is the user's or the machine's: it says what was
+// expected, what was got and the cure. `NEREID_CHECK` is our bug: it prints the values and aborts.
+// Non-goal: error codes for callers to branch on; what a caller can handle is a return value, not
+// an Error.
+// Rejected: one exception type for both, because a bug caught and reported as bad input is never
+// fixed.
 #pragma once
 
 #include <fmt/format.h>
@@ -27,9 +29,8 @@ namespace detail {
 }  // namespace nereid
 
 // NEREID_CHECK(condition, "format {}", values...): always on, aborts with the values.
-#define NEREID_CHECK(condition, ...)                                             \
-  do {                                                                           \
-    if (!(condition)) [[unlikely]]                                               \
-      ::nereid::detail::check_failed(__FILE__, __LINE__, #condition,             \
-                                     ::fmt::format(__VA_ARGS__));                \
+#define NEREID_CHECK(condition, ...)                                                              \
+  do {                                                                                            \
+    if (!(condition)) [[unlikely]]                                                                \
+      ::nereid::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)

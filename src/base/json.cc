@@ -5,7 +5,8 @@
 namespace nereid {
 
 namespace {
-// Deeper than any file of ours; stops a hostile file from exhausting the stack when the value is destroyed.
+// Deeper than any file of ours; stops a hostile file from exhausting the stack when the value is
+// destroyed.
 constexpr int kMaxDepth = 64;
 }  // namespace
 

@@ -16,7 +16,8 @@ namespace nereid {
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const std::filesystem::path& path);
 
-// The field `key` of the object `object` as a T; an Error names `where`, the field, and what was got instead.
+// The field `key` of the object `object` as a T; an Error names `where`, the field, and what was
+// got instead.
 template <typename T>
 T json_field(const Json& object, const std::string& key, const std::string& where) {
   if (!object.is_object())

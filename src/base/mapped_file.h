@@ -21,7 +21,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  // Tells the kernel that these bytes will not be read again, so that they stop counting as resident.
+  // Tells the kernel that these bytes will not be read again, so that they stop counting as
+  // resident.
   void release(std::span<const std::byte> part) const;
 
  private:
@@ -33,7 +34,8 @@ class MappedFile {
 // The whole file as text; an Error names the path and the reason.
 std::string read_text_file(const std::filesystem::path& path);
 
-// Replaces the file in one step (written beside it, then renamed), so that a reader never sees half of it.
+// Replaces the file in one step (written beside it, then renamed), so that a reader never sees half
+// of it.
 void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 void write_text_file(const std::filesystem::path& path, const std::string& text);
 

@@ -1,7 +1,8 @@
 // Goal: what the engine needs of a machine that runs compiled Triton kernels: memory, ordered work,
-// loaded kernels. Non-goal: computing. A device copies bytes and launches; every number is made by
-// a kernel. Rejected: streams and events passed around by the planner. One ordered queue a Device
-// is what a step needs; overlap (copies beside compute) stays inside a backend.
+// loaded kernels.
+// Non-goal: computing. A device copies bytes and launches; every number is made by a kernel.
+// Rejected: streams and events passed around by the planner. One ordered queue a Device is what a
+// step needs; overlap (copies beside compute) stays inside a backend.
 #pragma once
 
 #include <array>

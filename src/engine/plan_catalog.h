@@ -1,5 +1,6 @@
 // Goal: which plans a model has on a target: a graph for each tail, a step class for each bucket of
-// rows. Pure; knows neither weights nor memory. Non-goal: running plans.
+// rows. Pure; knows neither weights nor memory.
+// Non-goal: running plans.
 #pragma once
 
 #include <array>

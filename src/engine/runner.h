@@ -1,7 +1,8 @@
 // Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each
-// row that wants one out. Non-goal: which sequences run (sched), text (tokenizer), requests
-// (Engine). Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes
-// a sequence.
+// row that wants one out.
+// Non-goal: which sequences run (sched), text (tokenizer), requests (Engine).
+// Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes a
+// sequence.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // Goal: a step's small arrays (token ids, positions, block tables, ...) at fixed device addresses,
-// sent in one copy. Non-goal: anything as large as an activation. Rejected: a buffer an array: a
-// dozen tiny copies a step cost more than the step's bookkeeping.
+// sent in one copy.
+// Non-goal: anything as large as an activation.
+// Rejected: a buffer an array: a dozen tiny copies a step cost more than the step's bookkeeping.
 #pragma once
 
 #include <cstddef>

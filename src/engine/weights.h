@@ -1,5 +1,6 @@
 // Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
-// it. Non-goal: reading files (model/safetensors.h), choosing layouts.
+// it.
+// Non-goal: reading files (model/safetensors.h), choosing layouts.
 #pragma once
 
 #include <cstdint>

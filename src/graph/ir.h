@@ -1,7 +1,8 @@
 // Goal: a model's computation as a list of operations on named, typed values; every later form
 // (eager, fused, captured) is made from it. A graph is a value: copied, compared and printed.
 // Non-goal: control flow and data-dependent shapes. Dimensions are constants or one of a step's few
-// sizes. Rejected: pointers between nodes; indices into two vectors copy and print without care.
+// sizes.
+// Rejected: pointers between nodes; indices into two vectors copy and print without care.
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
 // Goal: which kernel a node becomes, and what each of its parameters is: the one place where op and
-// kernel meet. Non-goal: tile sizes (tuning), addresses (Plan).
+// kernel meet.
+// Non-goal: tile sizes (tuning), addresses (Plan).
 #pragma once
 
 #include <array>

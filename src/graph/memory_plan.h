@@ -1,6 +1,8 @@
 // Goal: where each intermediate of a graph lies in one arena, reusing the bytes of values no longer
-// needed. Non-goal: weights, states and inputs (they live longer than a step), and fragmentation to
-// the last byte. Rejected: an allocator in the step: a step allocates nothing.
+// needed.
+// Non-goal: weights, states and inputs (they live longer than a step), and fragmentation to the
+// last byte.
+// Rejected: an allocator in the step: a step allocates nothing.
 #pragma once
 
 #include <array>

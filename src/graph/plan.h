@@ -1,5 +1,6 @@
 // Goal: a graph as launches on one device: made once for a class of steps, run for each step by
-// filling in its sizes. Non-goal: deciding what a step holds (sched), owning memory (the runner).
+// filling in its sizes.
+// Non-goal: deciding what a step holds (sched), owning memory (the runner).
 // Rejected: interpreting the graph in each step: look-ups by name and allocation in the hottest
 // host loop.
 #pragma once

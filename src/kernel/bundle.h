@@ -1,7 +1,7 @@
 // Goal: a directory of compiled kernels (docs/formats.md, section 4), read and verified. Opening it
-// reads the manifest only; an object's hash is checked when it is asked for. Non-goal: making
-// bundles (bundle_source.h asks aot/ for that). Trusting them: any file may be truncated or
-// hostile.
+// reads the manifest only; an object's hash is checked when it is asked for.
+// Non-goal: making bundles (bundle_source.h asks aot/ for that). Trusting them: any file may be
+// truncated or hostile.
 #pragma once
 
 #include <array>

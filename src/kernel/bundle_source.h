@@ -1,6 +1,7 @@
 // Goal: a complete bundle for a list of requests: the one asked for, the one beside the model, the
 // user's cache, or compiled now by `python -m aot.compile`. With a complete bundle no process is
-// started. Non-goal: compiling in this process; fetching bundles from a network.
+// started.
+// Non-goal: compiling in this process; fetching bundles from a network.
 #pragma once
 
 #include <filesystem>

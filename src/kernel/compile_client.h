@@ -1,6 +1,7 @@
 // Goal: run `python -m aot.compile`, the one process this program ever starts, and report its
-// progress and its failure. Non-goal: deciding what to compile or where the result belongs
-// (bundle_source.h). Rejected: a shell. Paths are arguments, whatever characters they hold.
+// progress and its failure.
+// Non-goal: deciding what to compile or where the result belongs (bundle_source.h).
+// Rejected: a shell. Paths are arguments, whatever characters they hold.
 #pragma once
 
 #include <filesystem>

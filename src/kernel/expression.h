@@ -1,7 +1,8 @@
 // Goal: the one expression grammar of docs/formats.md, section 1: parsed once, evaluated over int64
 // with the meaning Python gives the same text (floor division, lazy branches). kernels/expr.py is
-// its twin. Non-goal: any type but int64, any function beyond the grammar. Rejected: silent
-// wrap-around. A result outside int64 is an Error, as is a division by zero.
+// its twin.
+// Non-goal: any type but int64, any function beyond the grammar.
+// Rejected: silent wrap-around. A result outside int64 is an Error, as is a division by zero.
 #pragma once
 
 #include <cstdint>

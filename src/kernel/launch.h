@@ -1,14 +1,14 @@
 // Goal: one launch of a variant with its arguments bound: made when planning, patched and launched
-// in each step with no allocation, no string and no look-up. Non-goal: deciding what to launch.
+// in each step with no allocation, no string and no look-up.
+// Non-goal: deciding what to launch.
 //
 //   LaunchTemplate launch(variant, device.load(bundle.image(variant)));
 //   launch.set_pointer(launch.arg("x_ptr"), buffer.address());
 //   launch.set_int(launch.arg("n_rows"), SizeValue::symbol_times(kNTokens, 1));
 //   launch.set_float(launch.arg("eps"), 1e-5);
-//   launch.finish();                                  // every argument is set, the grid is
-//   resolved
+//   launch.finish();                // every argument is set, the grid is resolved
 //   ...
-//   launch.update(symbol_values);                     // in each step
+//   launch.update(symbol_values);   // in each step
 //   if (!launch.is_empty()) device.launch(launch.launch());
 #pragma once
 

@@ -1,6 +1,6 @@
 // Goal: a kernel variant by name: what the planner asks the compiler for (docs/formats.md, section
-// 3), and how it is chosen from a Spec, tuning data and what is known when planning. Non-goal:
-// finding the compiled object (bundle.h, bundle_source.h).
+// 3), and how it is chosen from a Spec, tuning data and what is known when planning.
+// Non-goal: finding the compiled object (bundle.h, bundle_source.h).
 #pragma once
 
 #include <cstdint>

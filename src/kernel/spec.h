@@ -1,6 +1,6 @@
 // Goal: what kernels/*.py say about themselves, as the planner reads it (docs/formats.md, section
-// 1). The program carries all specs of its build; no file is read. Non-goal: choosing a variant
-// (request.h), compiling (bundle_source.h).
+// 1). The program carries all specs of its build; no file is read.
+// Non-goal: choosing a variant (request.h), compiling (bundle_source.h).
 #pragma once
 
 #include <array>

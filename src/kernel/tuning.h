@@ -1,5 +1,6 @@
 // Goal: measured choices, one table a (target, kernel): tuning/<target>/<kernel>.json
-// (docs/formats.md, section 2). Non-goal: measuring.
+// (docs/formats.md, section 2).
+// Non-goal: measuring.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 // Goal: the header of a safetensors file, parsed and checked against the size of the file: what
-// tensors there are and where their bytes lie. Non-goal: the bytes.
+// tensors there are and where their bytes lie.
+// Non-goal: the bytes.
 #pragma once
 
 #include <cstddef>

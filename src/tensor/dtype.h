@@ -1,4 +1,5 @@
-// Goal: the element types of tensors and kernel arguments, one row each; names as Triton spells them.
+// Goal: the element types of tensors and kernel arguments, one row each; names as Triton spells
+// them.
 #pragma once
 
 #include <array>
@@ -31,7 +32,9 @@ inline constexpr std::array<DTypeRow, 9> kDTypes{{
     {DType::i1, "i1", "BOOL", 1, false},
 }};
 
-constexpr const DTypeRow& dtype_row(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)]; }
+constexpr const DTypeRow& dtype_row(DType dtype) {
+  return kDTypes[static_cast<std::size_t>(dtype)];
+}
 constexpr std::string_view dtype_name(DType dtype) { return dtype_row(dtype).name; }
 constexpr std::size_t dtype_size_bytes(DType dtype) { return dtype_row(dtype).size_bytes; }
 

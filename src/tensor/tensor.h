@@ -14,7 +14,8 @@ namespace nereid {
 
 using Shape = std::vector<std::int64_t>;
 
-// Product of the dimensions; an Error (not an overflow) where it does not fit in 63 bits or a dimension is negative.
+// Product of the dimensions; an Error (not an overflow) where it does not fit in 63 bits or a
+// dimension is negative.
 std::int64_t n_elements(const Shape& shape);
 std::string shape_text(const Shape& shape);  // "[2, 384]"
 

@@ -1,8 +1,9 @@
 // Goal: byte-pair encoding of one word in O(n log n), whatever its length: symbols in a linked
 // list, candidate merges in a heap ordered by (rank, position). The same ids as Hugging Face's,
-// oddities included. Non-goal: splitting text into words (pre_tokenizer.h); dropout, which is for
-// training. Rejected: a second, quadratic path for short words; a cache of words in front
-// (tokenizer.cc) gains more.
+// oddities included.
+// Non-goal: splitting text into words (pre_tokenizer.h); dropout, which is for training.
+// Rejected: a second, quadratic path for short words; a cache of words in front (tokenizer.cc)
+// gains more.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // Goal: the decoders of tokenizer.json as a chain of stages that works token by token: decoding a
-// whole answer and streaming it run the same code, so their texts cannot differ. Rejected: decoding
-// a window of the last tokens again at each step (what Hugging Face's DecodeStream does): it
-// guesses where the window may begin, and guesses wrong for runs of bytes.
+// whole answer and streaming it run the same code, so their texts cannot differ.
+// Rejected: decoding a window of the last tokens again at each step (what Hugging Face's
+// DecodeStream does): it guesses where the window may begin, and guesses wrong for runs of bytes.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
 // Goal: the tokens put before and after an encoded text, from tokenizer.json's post_processor and,
-// where it says so, tokenizer_config.json. Non-goal: pairs of texts, type ids and offsets, which a
-// language model has no use for.
+// where it says so, tokenizer_config.json.
+// Non-goal: pairs of texts, type ids and offsets, which a language model has no use for.
 #pragma once
 
 #include <cstdint>

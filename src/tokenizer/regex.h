@@ -1,6 +1,7 @@
 // Goal: the regular expressions of tokenizer.json, which are Oniguruma's (Ruby's dialect), run by
-// PCRE2 with JIT. Non-goal: every feature of Oniguruma; what cannot be translated is an Error that
-// names the pattern.
+// PCRE2 with JIT.
+// Non-goal: every feature of Oniguruma; what cannot be translated is an Error that names the
+// pattern.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,9 @@
 // Goal: text <-> token ids exactly as Hugging Face's tokenizers does it, from a model's
 // tokenizer.json: byte-pair encoding over bytes (Llama 3, Qwen, GPT-2, StarCoder, Granite) or in
-// SentencePiece's style (Llama 2, Mistral). Non-goal: training; other models than BPE; offsets of
-// tokens in the text. Rejected: to ignore a part of tokenizer.json that is not known: it would give
-// other ids, and worse answers, without a word.
+// SentencePiece's style (Llama 2, Mistral).
+// Non-goal: training; other models than BPE; offsets of tokens in the text.
+// Rejected: to ignore a part of tokenizer.json that is not known: it would give other ids, and
+// worse answers, without a word.
 #pragma once
 
 #include <cstdint>

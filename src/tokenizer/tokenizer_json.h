@@ -1,6 +1,7 @@
 // Goal: tokenizer.json in one pass: the vocabulary and the merges, which are nearly all of it, go
-// straight into flat tables; the rest, a few components, becomes ordinary Json. Rejected: Json for
-// all of it, which makes 400 k small objects of a 9 MB file and takes half a second.
+// straight into flat tables; the rest, a few components, becomes ordinary Json.
+// Rejected: Json for all of it, which makes 400 k small objects of a 9 MB file and takes half a
+// second.
 #pragma once
 
 #include <cstdint>

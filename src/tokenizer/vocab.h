@@ -1,6 +1,6 @@
 // Goal: token text <-> id for a whole vocabulary: one arena, one open-addressing table, no node per
-// token. Rejected: std::unordered_map, which costs a 128 k vocabulary 128 k allocations at
-// start-up.
+// token.
+// Rejected: std::unordered_map, which costs a 128 k vocabulary 128 k allocations at start-up.
 #pragma once
 
 #include <cstdint>

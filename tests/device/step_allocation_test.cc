@@ -1,4 +1,5 @@
-// A step of the engine's inner loop takes no memory: counted on the processor, over the whole of operator new.
+// A step of the engine's inner loop takes no memory: counted on the processor, over the whole of
+// operator new.
 
 #include <gtest/gtest.h>
 
@@ -55,8 +56,8 @@ TEST(Step, AllocatesNothing) {
   const auto step = [&] {
     StepRequest request;
     request.batch = &scheduler.schedule();
-    request.sampling = std::span(sampling).first(
-        static_cast<std::size_t>(request.batch->n_logit_rows));
+    request.sampling =
+        std::span(sampling).first(static_cast<std::size_t>(request.batch->n_logit_rows));
     scheduler.complete(runner->step(request).ids);
   };
   // The prompts, and the first decode, which makes its plan.

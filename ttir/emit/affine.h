@@ -1,8 +1,9 @@
 // Goal: what each integer and pointer tensor is as a function of its indices: base + sum(stride_d *
 // index_d) + sum(coef * other tensor), with symbolic scalars; which of its dimensions any tensor
-// varies along; masks as bounds. Non-goal: deciding what is materialised (plan.h), writing loops
-// (nest.h). Rejected: Triton's own AxisInfo (contiguity and divisibility as numbers): it knows no
-// symbolic bounds, so that no mask ever becomes the end of a loop.
+// varies along; masks as bounds.
+// Non-goal: deciding what is materialised (plan.h), writing loops (nest.h).
+// Rejected: Triton's own AxisInfo (contiguity and divisibility as numbers): it knows no symbolic
+// bounds, so that no mask ever becomes the end of a loop.
 #pragma once
 
 #include <cstdint>

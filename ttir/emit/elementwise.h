@@ -1,6 +1,7 @@
 // Goal: one elementwise operation as a C++ expression over its operands' expressions, for scalars
-// and vectors alike. Non-goal: where operands come from: nest.h. Rejected: separate tables for
-// scalars and vectors: the runtime overloads the same names.
+// and vectors alike.
+// Non-goal: where operands come from: nest.h.
+// Rejected: separate tables for scalars and vectors: the runtime overloads the same names.
 #pragma once
 
 #include <string>

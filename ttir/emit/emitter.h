@@ -1,7 +1,7 @@
 // Goal: walks a kernel in program order and writes its C++: scalars as statements, loops as loops,
-// and a nest at each operation that consumes tensors. Non-goal: expressions (nest.h), choosing what
-// is stored (plan.h). Rejected: a lower IR between Triton's and C++: each of the two is one step
-// from the other.
+// and a nest at each operation that consumes tensors.
+// Non-goal: expressions (nest.h), choosing what is stored (plan.h).
+// Rejected: a lower IR between Triton's and C++: each of the two is one step from the other.
 #pragma once
 
 #include <string>

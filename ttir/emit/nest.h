@@ -1,7 +1,8 @@
 // Goal: one loop nest: the expressions of lazy values at an index, each written once, at the
-// outermost loop where it is known; loads and stores with their masks as bounds. Non-goal: what the
-// nest is for (emitter.h). Rejected: writing whole statements and leaving hoisting to the C++
-// compiler: it cannot move masked loads, and the text would be unreadable.
+// outermost loop where it is known; loads and stores with their masks as bounds.
+// Non-goal: what the nest is for (emitter.h).
+// Rejected: writing whole statements and leaving hoisting to the C++ compiler: it cannot move
+// masked loads, and the text would be unreadable.
 #pragma once
 
 #include <functional>

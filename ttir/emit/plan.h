@@ -1,7 +1,9 @@
 // Goal: where each tensor lives: nowhere (an expression inside the loops that use it), in registers
 // (a small carried tile), or in the arena; chosen so that nothing is stored that need not be, and
-// no load moves past a write. Non-goal: offsets and names: the emitter's. Rejected: materialising
-// every value used twice: reloading and converting costs less than a round trip through memory.
+// no load moves past a write.
+// Non-goal: offsets and names: the emitter's.
+// Rejected: materialising every value used twice: reloading and converting costs less than a round
+// trip through memory.
 #pragma once
 
 #include <set>

@@ -1,7 +1,8 @@
 // Goal: tt.dot: C[M, N] += A[M, K] B[K, N], fp32, row-major, by blocks of rows x vectors that fill
-// the registers. Non-goal: packing: the emitted code promotes and transposes operands into such
-// panels. Rejected: blocking K here: a tile program's K block is already a panel that fits the
-// second-level cache.
+// the registers.
+// Non-goal: packing: the emitted code promotes and transposes operands into such panels.
+// Rejected: blocking K here: a tile program's K block is already a panel that fits the second-level
+// cache.
 #pragma once
 
 #include "loops.h"

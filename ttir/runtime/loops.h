@@ -1,7 +1,8 @@
 // Goal: the shapes of loop that emitted code is made of: over the vectors of a row, with one masked
-// tail, and unrolled with constant indices (for accumulators that live in registers). Non-goal:
-// loops over rows: those are plain `for`s in the emitted text. Rejected: one loop that masks every
-// vector: the mask costs as much as the arithmetic of a streaming kernel.
+// tail, and unrolled with constant indices (for accumulators that live in registers).
+// Non-goal: loops over rows: those are plain `for`s in the emitted text.
+// Rejected: one loop that masks every vector: the mask costs as much as the arithmetic of a
+// streaming kernel.
 #pragma once
 
 #include "math.h"

@@ -1,7 +1,9 @@
 // Goal: the elementwise functions of Triton's math and arith dialects, on vectors and on scalars
 // alike: within 2 ulp for exp, exp2, log, log2; sin and cos within 2 ulp for |x| up to 1e6 (rotary
-// positions), by a reduction in double. Non-goal: fp64 transcendentals faster than libm. Rejected:
-// hwy/contrib/math: its sine loses all digits beyond 39000, and it costs half a second to parse.
+// positions), by a reduction in double.
+// Non-goal: fp64 transcendentals faster than libm.
+// Rejected: hwy/contrib/math: its sine loses all digits beyond 39000, and it costs half a second to
+// parse.
 #pragma once
 
 #include <cmath>

@@ -1,6 +1,7 @@
 // Goal: loads and stores of sixteen lanes that never touch a lane that is masked off, whatever the
-// element type. Non-goal: deciding which lanes are on: the emitted code says so with All, FirstN or
-// a Mask. Rejected: hn::MaskedLoad on 16-bit lanes below AVX-512: it reads all lanes and blends.
+// element type.
+// Non-goal: deciding which lanes are on: the emitted code says so with All, FirstN or a Mask.
+// Rejected: hn::MaskedLoad on 16-bit lanes below AVX-512: it reads all lanes and blends.
 #pragma once
 
 #include <hwy/cache_control.h>

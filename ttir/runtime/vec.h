@@ -1,9 +1,9 @@
 // Goal: sixteen lanes of any type on any instruction set: what emitted kernels compute with.
 // `Vec<T>` holds as many Highway registers as sixteen lanes take (one on AVX-512 for fp32, two on
-// AVX2, four on NEON); `Mask` sixteen booleans. Non-goal: scalable vectors (SVE, RVV); more than
-// one lane count. Rejected: Highway tags in the emitted text: mixed widths (fp32 values, int64
-// offsets, masks of both) would have to be cut into registers by the emitter, differently for each
-// instruction set.
+// AVX2, four on NEON); `Mask` sixteen booleans.
+// Non-goal: scalable vectors (SVE, RVV); more than one lane count.
+// Rejected: Highway tags in the emitted text: mixed widths (fp32 values, int64 offsets, masks of
+// both) would have to be cut into registers by the emitter, differently for each instruction set.
 #pragma once
 
 #include <hwy/highway.h>

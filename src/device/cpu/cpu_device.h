@@ -1,6 +1,7 @@
 // Goal: the processor as a device: kernels are shared objects (docs/formats.md, section 5), a
-// launch runs its programs on a thread pool, memory is the process's own. Non-goal: queueing. A
-// launch is done when it returns; there is nothing a second queue would overlap with.
+// launch runs its programs on a thread pool, memory is the process's own.
+// Non-goal: queueing. A launch is done when it returns; there is nothing a second queue would
+// overlap with.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
 // Goal: what the process may use of this machine: its cpus and its memory, with the limits of its
-// control group. Non-goal: topology (caches, sockets).
+// control group.
+// Non-goal: topology (caches, sockets).
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
 // Goal: the level of instructions this processor runs, and whether an object compiled for some
-// level runs here. Non-goal: single features; objects are compiled for levels and nothing finer.
+// level runs here.
+// Non-goal: single features; objects are compiled for levels and nothing finer.
 #pragma once
 
 #include <string>

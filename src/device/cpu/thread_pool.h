@@ -1,10 +1,12 @@
 // Goal: run many small equal pieces of work on every cpu, thousands of times a second, with
 // microseconds between them. The calling thread is worker 0. Helpers spin briefly after a run and
-// then sleep, so an idle process costs nothing. Non-goal: tasks that wait for each other, futures,
-// nested runs. Rejected: a run that waits for every helper to check in. On a shared machine a
-// helper may lose its cpu for milliseconds; helpers join a run if they can, and what they do not
-// take the others do. Rejected: one shared counter of pieces. Each worker starts on its own part,
-// the same in every run of the same size, and steals only when that is done.
+// then sleep, so an idle process costs nothing.
+// Non-goal: tasks that wait for each other, futures, nested runs.
+// Rejected: a run that waits for every helper to check in. On a shared machine a helper may lose
+// its cpu for milliseconds; helpers join a run if they can, and what they do not take the others
+// do.
+// Rejected: one shared counter of pieces. Each worker starts on its own part, the same in every run
+// of the same size, and steals only when that is done.
 #pragma once
 
 #include <atomic>

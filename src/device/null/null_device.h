@@ -1,6 +1,6 @@
 // Goal: a device that runs nothing and remembers what it was asked: planning and tests for any
-// target, on any machine. Non-goal: results. Downloads give zeros; a test that needs numbers needs
-// the cpu device.
+// target, on any machine.
+// Non-goal: results. Downloads give zeros; a test that needs numbers needs the cpu device.
 #pragma once
 
 #include <cstdint>
