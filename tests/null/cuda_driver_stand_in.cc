@@ -356,6 +356,8 @@ Result cuMemcpyDtoHAsync_v2(void* target, std::uint64_t source, std::size_t byte
   if (target == nullptr || bytes == 0 || !covers(state().memory, source, bytes))
     return violation(__func__, "range", kInvalidValue);
   queue(stream, [=] { std::memcpy(target, bytes_at(source), bytes); });
+  // As documented: into memory that is not pinned it returns when the copy is done.
+  if (!covers(state().pinned, target, bytes)) run_until(*stream, stream->n_queued);
   return 0;
 }
 
