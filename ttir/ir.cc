@@ -46,7 +46,7 @@ FloatFormat format_of(Scalar scalar) {
     default:
       break;
   }
-  NEREID_CHECK(false, "no float format for {}", scalar_text(scalar));
+  NEREID_UNREACHABLE("no float format for {}", scalar_text(scalar));
 }
 
 }  // namespace
@@ -189,7 +189,7 @@ int bit_width(Scalar scalar) {
     case Scalar::f64:
       return 64;
   }
-  NEREID_CHECK(false, "scalar {}", static_cast<int>(scalar));
+  NEREID_UNREACHABLE("scalar {}", static_cast<int>(scalar));
 }
 
 std::string_view scalar_text(Scalar scalar) {
@@ -219,7 +219,7 @@ std::string_view scalar_text(Scalar scalar) {
     case Scalar::f8e5m2:
       return "f8E5M2";
   }
-  NEREID_CHECK(false, "scalar {}", static_cast<int>(scalar));
+  NEREID_UNREACHABLE("scalar {}", static_cast<int>(scalar));
 }
 
 std::string type_text(const Type& type) {

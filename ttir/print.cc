@@ -13,7 +13,7 @@
 namespace nereid::ttir {
 namespace {
 
-using Names = std::vector<std::string_view>;
+using Spellings = std::vector<std::string_view>;
 
 bool is_word(std::string_view text) {
   if (text.empty() || text == "true" || text == "false" || text == "array" || text == "dense") {
@@ -133,7 +133,7 @@ class Printer {
   }
 
   // The dictionary of the attributes that the form has not written in a place of their own.
-  static std::string attributes(const Op& op, const Names& written) {
+  static std::string attributes(const Op& op, const Spellings& written) {
     std::string text;
     for (const auto& [key, value] : op.attrs) {
       if (std::find(written.begin(), written.end(), key) != written.end()) continue;
@@ -270,7 +270,7 @@ class Printer {
       default:
         break;
     }
-    NEREID_CHECK(false, "no pretty form for {}", op_spelling(op.kind));
+    NEREID_UNREACHABLE("no pretty form for {}", op_spelling(op.kind));
   }
 
   static std::string assignments(const Op& op, std::size_t first_operand, std::size_t first_arg) {

@@ -135,7 +135,7 @@ Counts counts_of(OpKind kind) {
     case Form::while_loop:
       return {0, kAny, kAny, 2, 2};
   }
-  NEREID_CHECK(false, "no counts for {}", op_spelling(kind));
+  NEREID_UNREACHABLE("no counts for {}", op_spelling(kind));
 }
 
 std::vector<Type> operand_types(const Op& op, std::size_t first) {

@@ -34,3 +34,7 @@ namespace detail {
     if (!(condition)) [[unlikely]]                                                                \
       ::nereid::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)
+
+// Ends a function whose every way out is taken above; throws as a failed check does.
+#define NEREID_UNREACHABLE(...) \
+  ::nereid::detail::check_failed(__FILE__, __LINE__, "reached", ::fmt::format(__VA_ARGS__))

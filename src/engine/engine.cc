@@ -33,7 +33,7 @@ std::string_view finish_reason_name(FinishReason reason) {
     case FinishReason::cancelled:
       return "cancelled";
   }
-  NEREID_CHECK(false, "finish reason {}", int(reason));
+  NEREID_UNREACHABLE("finish reason {}", int(reason));
 }
 
 struct Engine::Impl {

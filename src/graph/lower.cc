@@ -223,7 +223,7 @@ KernelCall lower_token_logprob(const View& v) {
 }
 
 KernelCall lower_reshape(const View& v) {
-  NEREID_CHECK(false, "%{} is a view: it has no kernel", v.graph.value(v.out()).name);
+  NEREID_UNREACHABLE("%{} is a view: it has no kernel", v.graph.value(v.out()).name);
 }
 
 }  // namespace
@@ -238,7 +238,7 @@ std::optional<KernelCall> lower(const Graph& graph, const Node& node, const Step
 #include "graph/ops.def"
 #undef GRAPH_OP
   }
-  NEREID_CHECK(false, "op {}", static_cast<int>(node.op));
+  NEREID_UNREACHABLE("op {}", static_cast<int>(node.op));
 }
 
 }  // namespace nereid::graph

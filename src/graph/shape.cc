@@ -199,7 +199,7 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
 #include "graph/ops.def"
 #undef GRAPH_OP
   }
-  NEREID_CHECK(false, "op {}", static_cast<int>(node.op));
+  NEREID_UNREACHABLE("op {}", static_cast<int>(node.op));
 }
 
 }  // namespace nereid::graph

@@ -11,7 +11,7 @@ namespace nereid::kernel {
 
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kBundleSchema = 1;
 // Far above anything a kernel of ours needs; a manifest that asks for more is damaged.
 constexpr std::size_t kMaxManifestBytes = std::size_t{64} << 20;
 constexpr std::size_t kMaxArgs = 64;
@@ -151,9 +151,9 @@ Bundle Bundle::open(const std::filesystem::path& dir) {
     throw Error("{}: {} bytes; expected at most {}", where, bytes.size(), kMaxManifestBytes);
   const Json json = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
   const auto schema = json_field<std::int64_t>(json, "schema", where);
-  if (schema != kSchema)
+  if (schema != kBundleSchema)
     throw Error("{}: expected schema {}, got {}; make the bundle anew with this version", where,
-                kSchema, schema);
+                kBundleSchema, schema);
   Bundle bundle;
   bundle.dir_ = dir;
   bundle.target_ = json_field<std::string>(json, "target", where);

@@ -334,7 +334,7 @@ std::optional<std::int64_t> Expression::apply(Kind kind, std::int64_t a_narrow,
       result = std::max(a, b);
       break;
     default:
-      NEREID_CHECK(false, "kind {}", static_cast<int>(kind));
+      NEREID_UNREACHABLE("kind {}", static_cast<int>(kind));
   }
   if (result > INT64_MAX || result < INT64_MIN) return std::nullopt;
   return static_cast<std::int64_t>(result);

@@ -110,7 +110,7 @@ void LaunchTemplate::set_float(int index, double value) {
       store(value);
       break;
     default:
-      NEREID_CHECK(false, "{}: {} is no float", symbol_, arg.name);
+      NEREID_UNREACHABLE("{}: {} is no float", symbol_, arg.name);
   }
   arg.is_set = true;
 }

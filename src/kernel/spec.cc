@@ -10,7 +10,7 @@ namespace nereid::kernel {
 
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kSpecsSchema = 1;
 
 ParamRole parse_role(const std::string& name, const std::string& where) {
   constexpr std::array<std::pair<std::string_view, ParamRole>, 7> kRoles{
@@ -140,7 +140,8 @@ SpecTable SpecTable::builtin() {
 
 SpecTable SpecTable::parse(const Json& specs, const std::string& where) {
   const int schema = json_field<int>(specs, "schema", where);
-  if (schema != kSchema) throw Error("{}: expected schema {}, got {}", where, kSchema, schema);
+  if (schema != kSpecsSchema)
+    throw Error("{}: expected schema {}, got {}", where, kSpecsSchema, schema);
   SpecTable table;
   table.triton_version_ = json_field<std::string>(specs, "triton", where);
   const auto kernels = json_field<Json>(specs, "kernels", where);

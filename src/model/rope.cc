@@ -31,7 +31,7 @@ std::string_view rope_type_name(RopeType type) {
     case RopeType::llama3:
       return "llama3";
   }
-  NEREID_CHECK(false, "rope type {}", static_cast<int>(type));
+  NEREID_UNREACHABLE("rope type {}", static_cast<int>(type));
 }
 
 std::vector<float> rope_inv_freq(const RopeConfig& rope, std::int64_t head_dim) {

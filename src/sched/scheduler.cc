@@ -270,7 +270,7 @@ void Scheduler::finish(Sequence& sequence) {
   } else if (sequence.state_ == SequenceState::waiting) {
     std::erase(waiting_, &sequence);
   } else {
-    NEREID_CHECK(false, "sequence {} is not scheduled here", sequence.id());
+    NEREID_UNREACHABLE("sequence {} is not scheduled here", sequence.id());
   }
   sequence.state_ = SequenceState::finished;
 }

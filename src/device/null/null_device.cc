@@ -40,7 +40,7 @@ std::int64_t argument_value(ArgType type, const void* storage) {
     case ArgType::fp64:
       return read_as<std::int64_t>(storage);
   }
-  NEREID_CHECK(false, "argument type {}", static_cast<int>(type));
+  NEREID_UNREACHABLE("argument type {}", static_cast<int>(type));
 }
 
 }  // namespace
