@@ -1,9 +1,11 @@
 """Linear layer for many rows: a tiled matrix product.
 
-    y[m, n] = sum_k x[m, k] * w[n, k] + bias[n]
+    y[m, n] = alpha * (sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
+    y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
 
-y, x [M, N], [M, K] with row strides; w [N, K], converted to the element type of x; bias [N]
-(HAS_BIAS).
+y, x, residual [M, N], [M, K], [M, N] with row strides; w [N, K] ([2 N, K] with SWIGLU: all gate
+rows, then all up rows), converted to the element type of x; bias [N] ([2 N]). HAS_BIAS and
+HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_RESIDUAL only.
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
 read at the same time shares rows of x and w. Accumulation: fp32.
 """
@@ -11,7 +13,7 @@ read at the same time shares rows of x and w. Accumulation: fp32.
 import triton
 import triton.language as tl
 
-from kernels.lib.linear import linear_case, linear_reference
+from kernels.lib.linear import linear_case, linear_reference, load_weights, silu
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -19,6 +21,7 @@ from kernels.spec import (
     given,
     inp,
     out,
+    scalar,
     size,
     step_size,
     stride,
@@ -32,12 +35,17 @@ def linear_tiled(
     x_ptr,
     w_ptr,
     bias_ptr,
+    residual_ptr,
     n_rows,
     n_out,
     n_in,
     y_stride,
     x_stride,
+    residual_stride,
+    alpha,
     HAS_BIAS: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -62,46 +70,68 @@ def linear_tiled(
     mask_m = offs_m[:, None] < n_rows
     mask_n = offs_n[:, None] < n_out
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    if SWIGLU:
+        up = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        up_rows = w_ptr + (offs_n.to(tl.int64) + n_out)[:, None] * n_in
     for k in range(0, n_in, BLOCK_K):
         offs_k = (k + lane_k)[None, :]
         if EVEN_K:
             x = tl.load(x_rows + offs_k, mask=mask_m, other=0.0)
         else:
             x = tl.load(x_rows + offs_k, mask=mask_m & (offs_k < n_in), other=0.0)
-        if EVEN_N and EVEN_K:
-            w = tl.load(w_rows + offs_k)
-        elif EVEN_K:
-            w = tl.load(w_rows + offs_k, mask=mask_n, other=0.0)
-        else:
-            w = tl.load(w_rows + offs_k, mask=mask_n & (offs_k < n_in), other=0.0)
+        w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
         acc = tl.dot(x, tl.trans(w.to(x.dtype)), acc, input_precision="ieee")
+        if SWIGLU:
+            w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
+            up = tl.dot(x, tl.trans(w.to(x.dtype)), up, input_precision="ieee")
+    y = acc
     if HAS_BIAS:
-        acc += tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0).to(tl.float32)[None, :]
-    y = acc.to(y_ptr.dtype.element_ty)
-    target = y_ptr + offs_m.to(tl.int64)[:, None] * y_stride + offs_n[None, :]
-    tl.store(target, y, mask=mask_m & (offs_n[None, :] < n_out))
+        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
+        y += bias.to(tl.float32)[None, :]
+    if SWIGLU:
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
+            up += bias.to(tl.float32)[None, :]
+        y = silu(y) * up
+    mask = mask_m & (offs_n[None, :] < n_out)
+    rows = offs_m.to(tl.int64)[:, None]
+    if HAS_RESIDUAL:
+        residual_at = residual_ptr + rows * residual_stride + offs_n[None, :]
+        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    target = y_ptr + rows * y_stride + offs_n[None, :]
+    tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 reference = linear_reference
 
 
 def cases(act):
-    yield linear_case("demo_qkv", 44, 640, 384, act=act)
-    yield linear_case("demo_down", 300, 384, 1024, act=act)
-    yield linear_case("demo_head", 17, 8192, 384, act=act, bias=False, out="fp32")
-    yield linear_case("fixture", 64, 256, 128, act=act, bias=False)
-    yield linear_case("one_row", 1, 512, 128, act=act)
-    yield linear_case("llama3_8b_strip", 70, 128, 4096, act=act, bias=False)
-    yield linear_case("odd", 37, 77, 83, act=act, pad=5)
-    yield linear_case("odd_n", 130, 100, 256, act=act)
-    yield linear_case("odd_k", 9, 64, 100, act=act, bias=False)
-    yield linear_case("half", 50, 384, 384, act="fp16")
-    yield linear_case("bf16", 50, 384, 384, act="bf16", weight="bf16")
+    def case(name, *args, act=act, residual=False, swiglu=False, **kwargs):
+        return linear_case(name, *args, act=act, residual=residual, swiglu=swiglu, **kwargs)
+
+    yield case("demo_qkv", 44, 640, 384)
+    yield case("demo_down", 300, 384, 1024, residual=True)
+    yield case("demo_head", 17, 8192, 384, bias=False, out="fp32")
+    yield case("demo_mlp", 44, 1024, 384, bias=False, swiglu=True)
+    yield case("fixture", 64, 256, 128, bias=False)
+    yield case("one_row", 1, 512, 128)
+    yield case("llama3_8b_strip", 70, 128, 4096, bias=False)
+    yield case("odd", 37, 77, 83, pad=5)
+    yield case("odd_residual", 37, 77, 83, pad=5, residual=True, alpha=0.25)
+    yield case("odd_swiglu", 37, 77, 83, pad=5, swiglu=True)
+    yield case("odd_n", 130, 100, 256)
+    yield case("odd_k", 9, 64, 100, bias=False)
+    yield case("both", 150, 192, 320, residual=True, swiglu=True, alpha=-1.5)
+    yield case("half", 50, 384, 384, act="fp16")
+    yield case("half_residual", 50, 384, 384, act="fp16", bias=False, residual=True, alpha=2.0)
+    yield case("half_swiglu", 50, 384, 384, act="fp16", swiglu=True)
+    yield case("bf16", 50, 384, 384, act="bf16", weight="bf16")
+    yield case("bf16_swiglu", 140, 384, 384, act="bf16", weight="bf16", bias=False, swiglu=True)
     if act == "fp32":
         # Weights are promoted to fp32 exactly; to a 16-bit type of another kind they would be
         # rounded, which no model asks for.
-        yield linear_case("bf16_weight", 33, 128, 256, act=act, weight="bf16")
-        yield linear_case("fp32_weight", 33, 128, 256, act=act, weight="fp32")
+        yield case("bf16_weight", 33, 128, 256, weight="bf16")
+        yield case("fp32_weight", 33, 128, 256, weight="fp32")
 
 
 SPEC = Spec(
@@ -109,14 +139,19 @@ SPEC = Spec(
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", FLOATS, "n_rows", "x_stride"),
-        inp("w_ptr", FLOATS, "n_out", "n_in"),
-        inp("bias_ptr", FLOATS, "n_out"),
+        inp("w_ptr", FLOATS, "n_out * (1 + SWIGLU)", "n_in"),
+        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows"),
         size("n_out"),
         size("n_in"),
         stride("y_stride"),
         stride("x_stride"),
+        stride("residual_stride"),
+        scalar("alpha"),
         given("HAS_BIAS"),
+        given("HAS_RESIDUAL"),
+        given("SWIGLU"),
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
@@ -125,9 +160,10 @@ SPEC = Spec(
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
     grid=("cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N)", "1", "1"),
-    bytes="n_out * n_in * sizeof(w_ptr) + n_rows * (n_in * sizeof(x_ptr) + n_out * sizeof(y_ptr))"
-    " + HAS_BIAS * n_out * sizeof(bias_ptr)",
-    flops="2 * n_rows * n_out * n_in",
+    bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
+    " + n_rows * (n_in * sizeof(x_ptr)"
+    " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
+    flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
     reference=reference,
     cases=cases,
     tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M"),

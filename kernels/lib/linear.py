@@ -1,36 +1,92 @@
-"""What the two linear kernels share: their reference and how their cases are made."""
+"""What the linear kernels share: the gate, reading weights, their reference and their cases."""
 
 import numpy as np
+import triton
+import triton.language as tl
 
 from kernels.spec import Case, filled, normal, rng
 
 
+@triton.jit
+def silu(x):
+    return x / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+def load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr):
+    """A tile of w at `offs_k` of its rows; what lies outside of w is 0."""
+    if EVEN_N and EVEN_K:
+        w = tl.load(w_rows + offs_k)
+    elif EVEN_K:
+        w = tl.load(w_rows + offs_k, mask=mask_n, other=0.0)
+    else:
+        w = tl.load(w_rows + offs_k, mask=mask_n & (offs_k < n_in), other=0.0)
+    return w
+
+
 def linear_reference(a):
+    """In float64, with what a kernel may fuse: the norm of its input, the gate, the residual."""
     n_rows, n_out, n_in = a["n_rows"], a["n_out"], a["n_in"]
-    y = a["x_ptr"][:n_rows, :n_in].astype(np.float64) @ a["w_ptr"].astype(np.float64).T
+    x = a["x_ptr"][:n_rows, :n_in].astype(np.float64)
+    if a.get("HAS_NORM"):
+        x = x * a["norm_ptr"] / np.sqrt((x * x).mean(axis=1, keepdims=True) + a["eps"])
+    y = x @ a["w_ptr"].astype(np.float64).T
     if a["HAS_BIAS"]:
         y += a["bias_ptr"]
+    if a.get("SWIGLU"):
+        gate, up = y[:, :n_out], y[:, n_out:]
+        y = gate / (1.0 + np.exp(-gate)) * up
+    if a.get("HAS_RESIDUAL"):
+        y = a["alpha"] * y + a["residual_ptr"][:n_rows, :n_out]
     y_ptr = a["y_ptr"].copy()
     y_ptr[:n_rows, :n_out] = y
     return {"y_ptr": y_ptr}
 
 
-def linear_case(name, n_rows, n_out, n_in, *, act, weight="fp16", bias=True, pad=0, out=None, **ce):
-    """x of unit variance, w scaled so that y has it too."""
+def linear_case(
+    name,
+    n_rows,
+    n_out,
+    n_in,
+    *,
+    act,
+    weight="fp16",
+    bias=True,
+    residual=None,
+    swiglu=None,
+    norm=None,
+    alpha=1.0,
+    pad=0,
+    out=None,
+    **ce,
+):
+    """x of unit variance, w scaled so that the products have it too. What is None, the kernel does
+    not take; what is False, it takes and this case does without."""
     g = rng(name)
-    return Case(
-        name,
-        {
-            "y_ptr": filled(n_rows + 1, n_out + pad),
-            "x_ptr": normal(g, max(n_rows, 1), n_in + pad),
-            "w_ptr": normal(g, n_out, n_in, std=n_in**-0.5),
-            "bias_ptr": normal(g, n_out) if bias else None,
-            "n_rows": n_rows,
-            "n_out": n_out,
-            "n_in": n_in,
-            "y_stride": n_out + pad,
-            "x_stride": n_in + pad,
-        },
-        {"y_ptr": out or act, "x_ptr": act, "w_ptr": weight, "bias_ptr": weight},
-        {"HAS_BIAS": int(bias), **ce},
-    )
+    n_weights = n_out * 2 if swiglu else n_out
+    args = {
+        "y_ptr": filled(n_rows + 1, n_out + pad),
+        "x_ptr": normal(g, max(n_rows, 1), n_in + pad),
+        "w_ptr": normal(g, n_weights, n_in, std=n_in**-0.5),
+        "bias_ptr": normal(g, n_weights) if bias else None,
+        "n_rows": n_rows,
+        "n_out": n_out,
+        "n_in": n_in,
+        "y_stride": n_out + pad,
+        "x_stride": n_in + pad,
+    }
+    dtypes = {"y_ptr": out or act, "x_ptr": act, "w_ptr": weight, "bias_ptr": weight}
+    flags = {"HAS_BIAS": int(bias)}
+    if residual is not None:
+        stride = n_out + 2 * pad
+        args["residual_ptr"] = normal(g, max(n_rows, 1), stride) if residual else None
+        args |= {"residual_stride": stride, "alpha": alpha}
+        dtypes["residual_ptr"] = out or act
+        flags["HAS_RESIDUAL"] = int(residual)
+    if swiglu is not None:
+        flags["SWIGLU"] = int(swiglu)
+    if norm is not None:
+        args |= {"norm_ptr": 1.0 + normal(g, n_in, std=0.2) if norm else None, "eps": 1e-5}
+        dtypes["norm_ptr"] = weight
+        flags["HAS_NORM"] = int(norm)
+    return Case(name, args, dtypes, {**flags, **ce})

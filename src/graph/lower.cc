@@ -72,7 +72,15 @@ KernelCall lower_linear(const View& v) {
        {"x_stride", weight[1]}},
       {},
       {{"HAS_BIAS", v.in(2) != kNoValue ? 1 : 0}}};
-  if (is_gemv) call.constexprs.emplace_back("ROWS", max_rows);
+  if (is_gemv) {
+    call.constexprs.emplace_back("ROWS", max_rows);
+  } else {
+    call.pointers.emplace_back("residual_ptr", kNoValue);
+    call.sizes.emplace_back("residual_stride", weight[0]);
+    call.scalars.emplace_back("alpha", 1.0);
+    call.constexprs.emplace_back("HAS_RESIDUAL", 0);
+    call.constexprs.emplace_back("SWIGLU", 0);
+  }
   return call;
 }
 
