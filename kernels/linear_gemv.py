@@ -1,17 +1,26 @@
 """Linear layer for few rows: a stream of weights, no `tl.dot`.
 
-    y[m, n] = sum_k x[m, k] * w[n, k] + bias[n]
+    p[m, n] = sum_k x'[m, k] * w[n, k] + bias[n]
+    x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
+    y[m, n] = p[m, n], or silu(p[m, n]) * p[m, N + n] (SWIGLU: w has 2 N rows, gates before ups),
+              or alpha * p[m, n] + residual[m, n] (HAS_RESIDUAL)
 
-y, x [M, N], [M, K] with row strides; w [N, K]; bias [N] (HAS_BIAS). A program takes ROWS rows of x
-(the last group may be short) and N_LOOP times BLOCK_N rows of w, each read once for all ROWS.
+y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K]; bias [N] (HAS_BIAS);
+norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
+outputs, each row of w read once for all ROWS.
 Grid: (N / (BLOCK_N * N_LOOP), M / ROWS). Accumulation: fp32, one [BLOCK_N, BLOCK_K] tile a row of x
-over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M.
+over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M. The
+factor of the norm is taken from sums of squares beside the product and applied at its end.
+PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
+PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
+before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
 """
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib.linear import linear_case, linear_reference
+from kernels.lib.linear import linear_case, linear_reference, silu
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -19,6 +28,7 @@ from kernels.spec import (
     given,
     inp,
     out,
+    scalar,
     size,
     step_size,
     stride,
@@ -27,66 +37,206 @@ from kernels.spec import (
 
 
 @triton.jit
+def weight_tile(w_rows, offs_k, n_in, EVEN_K: tl.constexpr):
+    if EVEN_K:
+        return tl.load(w_rows + offs_k[None, :], eviction_policy="evict_first")
+    return tl.load(
+        w_rows + offs_k[None, :],
+        mask=offs_k[None, :] < n_in,
+        other=0.0,
+        eviction_policy="evict_first",
+    )
+
+
+@triton.jit
+def vector_tile(x_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
+    if EVEN_K:
+        return tl.load(x_ptr + offs_k).to(tl.float32)
+    return tl.load(x_ptr + offs_k, mask=offs_k < n_in, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def norm_factor(x_ptr, n_in, eps, BLOCK_K: tl.constexpr, EVEN_K: tl.constexpr):
+    squares = tl.zeros((BLOCK_K,), tl.float32)
+    for k in range(0, n_in, BLOCK_K):
+        x = vector_tile(x_ptr, k + tl.arange(0, BLOCK_K), n_in, EVEN_K)
+        squares += x * x
+    return tl.rsqrt(tl.sum(squares, axis=0) / n_in + eps)
+
+
+@triton.jit
+def accumulate(
+    sums,
+    up_sums,
+    squares,
+    w,
+    w_up,
+    k,
+    x_ptr,
+    norm_ptr,
+    first_row,
+    n_rows,
+    n_in,
+    x_stride,
+    HAS_NORM: tl.constexpr,
+    SWIGLU: tl.constexpr,
+    SQUARES: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    EVEN_K: tl.constexpr,
+):
+    """One tile of weights into the sums of every row."""
+    offs_k = k + tl.arange(0, BLOCK_K)
+    w = w.to(tl.float32)
+    if SWIGLU:
+        w_up = w_up.to(tl.float32)
+    if HAS_NORM:
+        gamma = vector_tile(norm_ptr, offs_k, n_in, EVEN_K)
+    new_sums = ()
+    new_up_sums = ()
+    new_squares = ()
+    for i in tl.static_range(ROWS):
+        # A short group reads its last row again; the store leaves it out.
+        row = tl.minimum(first_row + i, n_rows - 1).to(tl.int64)
+        x = vector_tile(x_ptr + row * x_stride, offs_k, n_in, EVEN_K)
+        if SQUARES:
+            new_squares = new_squares + (squares[i] + x * x,)
+        if HAS_NORM:
+            x = x * gamma
+        new_sums = new_sums + (sums[i] + w * x[None, :],)
+        if SWIGLU:
+            new_up_sums = new_up_sums + (up_sums[i] + w_up * x[None, :],)
+    return new_sums, new_up_sums, new_squares
+
+
+@triton.jit
 def linear_gemv(
     y_ptr,
     x_ptr,
     w_ptr,
     bias_ptr,
+    norm_ptr,
+    residual_ptr,
     n_rows,
     n_out,
     n_in,
     y_stride,
     x_stride,
+    residual_stride,
+    eps,
+    alpha,
     HAS_BIAS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     N_LOOP: tl.constexpr,
-    EVEN_N: tl.constexpr,
+    PRELOAD: tl.constexpr,
+    PDL: tl.constexpr,
     EVEN_K: tl.constexpr,
+    K_TILES: tl.constexpr,
 ):
+    # Where one program goes through one block of outputs, squares are summed beside its products;
+    # else once before all of them.
+    SQUARES: tl.constexpr = HAS_NORM and N_LOOP == 1
+    if PDL == 2:
+        gdc_launch_dependents()
+    if PDL > 0 and PRELOAD == 0:
+        gdc_wait()
     first_row = tl.program_id(1) * ROWS
     first_out = tl.program_id(0) * (BLOCK_N * N_LOOP)
     lane_n = tl.arange(0, BLOCK_N)
     lane_k = tl.arange(0, BLOCK_K)
+
+    factors = ()
+    if HAS_NORM and not SQUARES:
+        for i in tl.static_range(ROWS):
+            at = x_ptr + tl.minimum(first_row + i, n_rows - 1).to(tl.int64) * x_stride
+            factors = factors + (norm_factor(at, n_in, eps, BLOCK_K, EVEN_K),)
+
     for n in range(first_out, tl.minimum(first_out + BLOCK_N * N_LOOP, n_out), BLOCK_N):
         offs_n = n + lane_n
-        w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
+        # Past the end the last row is read again; the store leaves it out.
+        w_at = offs_n if BLOCK_N == 1 else tl.minimum(offs_n, n_out - 1)
+        w_rows = w_ptr + w_at.to(tl.int64)[:, None] * n_in
+        up_rows = w_rows
+        if SWIGLU:
+            up_rows = w_rows + n_out.to(tl.int64) * n_in
         sums = ()
+        up_sums = ()
+        squares = ()
         for _ in tl.static_range(ROWS):
             sums = sums + (tl.zeros((BLOCK_N, BLOCK_K), tl.float32),)
-        for k in range(0, n_in, BLOCK_K):
-            offs_k = k + lane_k
-            if EVEN_N and EVEN_K:
-                w = tl.load(w_rows + offs_k[None, :], eviction_policy="evict_first")
-            elif EVEN_K:
-                mask = offs_n[:, None] < n_out
-                w = tl.load(
-                    w_rows + offs_k[None, :], mask=mask, other=0.0, eviction_policy="evict_first"
-                )
-            else:
-                mask = (offs_n[:, None] < n_out) & (offs_k[None, :] < n_in)
-                w = tl.load(
-                    w_rows + offs_k[None, :], mask=mask, other=0.0, eviction_policy="evict_first"
-                )
-            w = w.to(tl.float32)
-            new_sums = ()
-            for i in tl.static_range(ROWS):
-                # A short group reads its last row again; the store leaves it out.
-                row = tl.minimum(first_row + i, n_rows - 1).to(tl.int64)
-                if EVEN_K:
-                    x = tl.load(x_ptr + row * x_stride + offs_k).to(tl.float32)
-                else:
-                    x = tl.load(x_ptr + row * x_stride + offs_k, mask=offs_k < n_in, other=0.0)
-                    x = x.to(tl.float32)
-                new_sums = new_sums + (sums[i] + w * x[None, :],)
-            sums = new_sums
+            if SWIGLU:
+                up_sums = up_sums + (tl.zeros((BLOCK_N, BLOCK_K), tl.float32),)
+            if SQUARES:
+                squares = squares + (tl.zeros((BLOCK_K,), tl.float32),)
+        if PRELOAD == 0:
+            for k in range(0, n_in, BLOCK_K):
+                w = weight_tile(w_rows, k + lane_k, n_in, EVEN_K)
+                w_up = weight_tile(up_rows, k + lane_k, n_in, EVEN_K) if SWIGLU else w
+                sums, up_sums, squares = accumulate(
+                    sums, up_sums, squares, w, w_up, k, x_ptr, norm_ptr, first_row, n_rows, n_in,
+                    x_stride, HAS_NORM, SWIGLU, SQUARES, ROWS, BLOCK_K, EVEN_K,
+                )  # fmt: skip
+        else:
+            tiles = ()
+            up_tiles = ()
+            for t in tl.static_range(PRELOAD):
+                if t < K_TILES:
+                    w = weight_tile(w_rows, t * BLOCK_K + lane_k, n_in, EVEN_K)
+                    tiles = tiles + (w,)
+                    if SWIGLU:
+                        w = weight_tile(up_rows, t * BLOCK_K + lane_k, n_in, EVEN_K)
+                    up_tiles = up_tiles + (w,)
+            if PDL > 0:
+                gdc_wait()
+            if PDL == 3:
+                gdc_launch_dependents()
+            for t in tl.static_range(K_TILES):
+                if t + PRELOAD < K_TILES:
+                    offs_k = (t + PRELOAD) * BLOCK_K + lane_k
+                    w = weight_tile(w_rows, offs_k, n_in, EVEN_K)
+                    tiles = tiles + (w,)
+                    if SWIGLU:
+                        w = weight_tile(up_rows, offs_k, n_in, EVEN_K)
+                    up_tiles = up_tiles + (w,)
+                sums, up_sums, squares = accumulate(
+                    sums, up_sums, squares, tiles[t], up_tiles[t], t * BLOCK_K, x_ptr, norm_ptr,
+                    first_row, n_rows, n_in, x_stride, HAS_NORM, SWIGLU, SQUARES, ROWS, BLOCK_K,
+                    EVEN_K,
+                )  # fmt: skip
+
+        mask_n = offs_n < n_out
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+            if SWIGLU:
+                up_bias = tl.load(bias_ptr + n_out + offs_n, mask=mask_n, other=0.0).to(tl.float32)
         for i in tl.static_range(ROWS):
             row = first_row + i
             y = tl.sum(sums[i], axis=1)
+            if SWIGLU:
+                up = tl.sum(up_sums[i], axis=1)
+            if HAS_NORM:
+                if SQUARES:
+                    factor = tl.rsqrt(tl.sum(squares[i], axis=0) / n_in + eps)
+                else:
+                    factor = factors[i]
+                y *= factor
+                if SWIGLU:
+                    up *= factor
             if HAS_BIAS:
-                y += tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0).to(tl.float32)
-            mask = (offs_n < n_out) & (row < n_rows)
+                y += bias
+                if SWIGLU:
+                    up += up_bias
+            if SWIGLU:
+                y = silu(y) * up
+            mask = mask_n & (row < n_rows)
+            if HAS_RESIDUAL:
+                at = residual_ptr + row.to(tl.int64) * residual_stride + offs_n
+                y = y * alpha + tl.load(at, mask=mask, other=0.0).to(tl.float32)
             y = y.to(y_ptr.dtype.element_ty)
             tl.store(y_ptr + row.to(tl.int64) * y_stride + offs_n, y, mask=mask)
 
@@ -95,65 +245,96 @@ reference = linear_reference
 
 
 def cases(act):
-    yield linear_case("demo_qkv", 1, 640, 384, act=act, ROWS=1)
-    yield linear_case("demo_down", 2, 384, 1024, act=act, ROWS=2)
-    yield linear_case("demo_head", 1, 8192, 384, act=act, bias=False, ROWS=1, out="fp32")
-    yield linear_case("fixture_bf16", 4, 256, 128, act=act, weight="bf16", ROWS=4)
-    yield linear_case("short_group", 3, 512, 128, act=act, ROWS=4, bias=False)
-    yield linear_case("eight", 8, 384, 384, act=act, ROWS=8)
-    yield linear_case("two_groups", 11, 128, 256, act=act, ROWS=8, bias=False)
-    yield linear_case("llama3_8b_strip", 2, 64, 4096, act=act, ROWS=2, bias=False)
-    yield linear_case("llama3_8b_down_strip", 1, 32, 14336, act=act, ROWS=1, bias=False)
-    yield linear_case("odd", 3, 77, 83, act=act, ROWS=4, pad=5, weight="fp32")
-    yield linear_case("odd_k", 1, 64, 100, act=act, ROWS=1)
-    yield linear_case("half", 2, 384, 384, act="fp16", ROWS=2)
-    yield linear_case("bf16", 2, 384, 384, act="bf16", weight="bf16", ROWS=2)
+    def case(name, *sizes, **kwargs):
+        without = {"bias": False, "norm": False, "residual": False, "swiglu": False}
+        return linear_case(name, *sizes, **{"act": act, **without, **kwargs})
+
+    yield case("demo_qkv", 1, 640, 384, ROWS=1, bias=True)
+    yield case("demo_down", 2, 384, 1024, ROWS=2, bias=True)
+    yield case("demo_head", 1, 8192, 384, ROWS=1, out="fp32")
+    yield case("fixture_bf16", 4, 256, 128, weight="bf16", ROWS=4, bias=True)
+    yield case("short_group", 3, 512, 128, ROWS=4)
+    yield case("eight", 8, 384, 384, ROWS=8, bias=True)
+    yield case("two_groups", 11, 128, 256, ROWS=8)
+    yield case("llama3_8b_strip", 2, 64, 4096, ROWS=2)
+    yield case("llama3_8b_down_strip", 1, 32, 14336, ROWS=1)
+    yield case("odd", 3, 77, 83, ROWS=4, pad=5, weight="fp32", bias=True)
+    yield case("odd_k", 1, 64, 100, ROWS=1, bias=True)
+    yield case("half", 2, 384, 384, act="fp16", ROWS=2, bias=True)
+    yield case("bf16", 2, 384, 384, act="bf16", weight="bf16", ROWS=2, bias=True)
+    yield case("norm", 2, 640, 384, ROWS=2, norm=True)
+    yield case("norm_bias", 3, 96, 3584, ROWS=4, norm=True, bias=True)
+    yield case("norm_odd", 3, 77, 83, ROWS=4, norm=True, pad=3)
+    yield case("residual", 2, 384, 1024, ROWS=2, residual=True)
+    yield case("residual_scaled", 5, 64, 4096, ROWS=8, residual=True, bias=True, alpha=0.22, pad=8)
+    yield case("gate", 2, 1024, 384, ROWS=2, norm=True, swiglu=True)
+    yield case("gate_bias", 1, 72, 4096, ROWS=1, norm=True, swiglu=True, bias=True)
+    yield case("gate_odd", 3, 77, 83, ROWS=4, swiglu=True, bias=True, pad=5)
+    yield case("gate_bf16", 4, 128, 256, ROWS=4, norm=True, swiglu=True, act="bf16", weight="bf16")
+    yield case("all", 2, 50, 2048, ROWS=2, norm=True, swiglu=True, residual=True, alpha=0.5)
 
 
+_GPU = {
+    "BLOCK_N": "(4 if ROWS <= 2 else 2) if n_in >= 1024 else 8",
+    "BLOCK_K": "2048 if n_in % 2048 == 0 else 1024 if n_in >= 1024 else 256",
+    "N_LOOP": 1,
+    "PRELOAD": 0,
+    "PDL": 0,
+    "num_warps": "8 if n_in >= 1024 else 4",
+    "num_stages": 1,
+}
 SPEC = Spec(
     fn=linear_gemv,
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", FLOATS, "n_rows", "x_stride"),
-        inp("w_ptr", FLOATS, "n_out", "n_in"),
-        inp("bias_ptr", FLOATS, "n_out"),
+        inp("w_ptr", FLOATS, "n_out * (1 + SWIGLU)", "n_in"),
+        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("norm_ptr", FLOATS, "n_in"),
+        inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows"),
         size("n_out"),
         size("n_in"),
         stride("y_stride"),
         stride("x_stride"),
+        stride("residual_stride"),
+        scalar("eps"),
+        scalar("alpha"),
         given("HAS_BIAS"),
+        given("HAS_NORM"),
+        given("HAS_RESIDUAL"),
+        given("SWIGLU"),
         given("ROWS"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
         tuned("N_LOOP"),
-        derived("EVEN_N", "n_out % BLOCK_N == 0"),
+        tuned("PRELOAD"),
+        tuned("PDL"),
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
+        derived("K_TILES", "cdiv(n_in, BLOCK_K)"),
     ),
     grid=("cdiv(n_out, BLOCK_N * N_LOOP)", "cdiv(n_rows, ROWS)", "1"),
-    bytes="n_out * n_in * sizeof(w_ptr) + n_rows * (n_in * sizeof(x_ptr) + n_out * sizeof(y_ptr))"
-    " + HAS_BIAS * n_out * sizeof(bias_ptr)",
-    flops="2 * n_rows * n_out * n_in",
+    bytes="n_out * (1 + SWIGLU) * n_in * sizeof(w_ptr)"
+    " + n_rows * (n_in * sizeof(x_ptr) + n_out * sizeof(y_ptr))"
+    " + HAS_BIAS * n_out * (1 + SWIGLU) * sizeof(bias_ptr) + HAS_NORM * n_in * sizeof(norm_ptr)"
+    " + HAS_RESIDUAL * n_rows * n_out * sizeof(residual_ptr)",
+    flops="2 * n_rows * n_out * (1 + SWIGLU) * n_in",
     reference=reference,
     cases=cases,
-    tuned=("BLOCK_N", "BLOCK_K", "N_LOOP"),
+    tuned=("BLOCK_N", "BLOCK_K", "N_LOOP", "PRELOAD", "PDL"),
     default={
         # One row of weights at a time feeds the hardware prefetcher best; 64 weights are four
         # AVX-512 accumulators. BLOCK_K must not depend on ROWS (see above).
-        "cpu": {"BLOCK_N": 1, "BLOCK_K": 64, "N_LOOP": 16, "num_warps": 1, "num_stages": 1},
-        "cuda": {
-            "BLOCK_N": "2 if n_in >= 1024 else 8",
-            "BLOCK_K": "1024 if n_in >= 1024 else 256",
-            "N_LOOP": 1,
-            "num_warps": 4,
+        "cpu": {
+            "BLOCK_N": 1,
+            "BLOCK_K": 64,
+            "N_LOOP": 16,
+            "PRELOAD": 0,
+            "PDL": 0,
+            "num_warps": 1,
             "num_stages": 1,
         },
-        "hip": {
-            "BLOCK_N": "2 if n_in >= 1024 else 8",
-            "BLOCK_K": "1024 if n_in >= 1024 else 256",
-            "N_LOOP": 1,
-            "num_warps": 4,
-            "num_stages": 1,
-        },
+        "cuda": _GPU,
+        "hip": _GPU,
     },
 )

@@ -14,7 +14,7 @@ from kernels import expr
 
 ROLES = ("out", "inout", "in", "size", "stride", "scalar", "constexpr")
 POINTER_ROLES = ("out", "inout", "in")
-MAX_PARAMS = 24
+MAX_ARGUMENTS = 24  # of a launch; constexprs are none
 
 FLOATS = ("fp32", "fp16", "bf16")
 SIZEOF = {
@@ -27,6 +27,26 @@ TOLERANCE = {"fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "i32": 0.0, "i64": 0.0,
 
 
 @dataclass(frozen=True)
+class Descriptor:
+    """How a pointer is given where the hardware copies whole tiles (TMA): as a tensor map of the
+    matrix that it points to. Expressions; `when` reads constexprs and is the choice of a variant,
+    the others may read every size and stride."""
+
+    when: str
+    shape: tuple[str, ...]
+    strides: tuple[str, ...]  # in elements; the last is 1
+    block: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "when": self.when,
+            "shape": list(self.shape),
+            "strides": list(self.strides),
+            "block": list(self.block),
+        }
+
+
+@dataclass(frozen=True)
 class Param:
     name: str
     role: str
@@ -34,6 +54,7 @@ class Param:
     shape: tuple[str, ...] = ()
     value: str | None = None  # constexpr: an expression
     step: bool = False  # size: changes from step to step; not known when planning
+    descriptor: Descriptor | None = None  # pointer
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"name": self.name, "role": self.role}
@@ -42,6 +63,8 @@ class Param:
         row["types"] = list(self.types)
         if self.role in POINTER_ROLES:
             row["shape"] = list(self.shape)
+        if self.descriptor is not None:
+            row["descriptor"] = self.descriptor.to_json()
         if self.step:
             row["step"] = True
         return row
@@ -51,16 +74,22 @@ def _types(types: str | Iterable[str]) -> tuple[str, ...]:
     return (types,) if isinstance(types, str) else tuple(types)
 
 
-def out(name: str, types: str | Iterable[str], *shape: str) -> Param:
-    return Param(name, "out", _types(types), shape)
+def out(
+    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+) -> Param:
+    return Param(name, "out", _types(types), shape, descriptor=descriptor)
 
 
-def inout(name: str, types: str | Iterable[str], *shape: str) -> Param:
-    return Param(name, "inout", _types(types), shape)
+def inout(
+    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+) -> Param:
+    return Param(name, "inout", _types(types), shape, descriptor=descriptor)
 
 
-def inp(name: str, types: str | Iterable[str], *shape: str) -> Param:
-    return Param(name, "in", _types(types), shape)
+def inp(
+    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+) -> Param:
+    return Param(name, "in", _types(types), shape, descriptor=descriptor)
 
 
 def size(name: str, types: str | Iterable[str] = "i32") -> Param:
@@ -142,7 +171,8 @@ class Spec:
 
         named = [param.name for param in self.params]
         check(named == list(self.fn.arg_names), f"parameters {named}, kernel {self.fn.arg_names}")
-        check(len(named) <= MAX_PARAMS, f"{len(named)} parameters; at most {MAX_PARAMS}")
+        n_args = sum(param.role != "constexpr" for param in self.params)
+        check(n_args <= MAX_ARGUMENTS, f"{n_args} launch arguments; at most {MAX_ARGUMENTS}")
         order = [ROLES.index(param.role) for param in self.params]
         check(order == sorted(order), f"roles are not in the order {', '.join(ROLES)}")
         for param in self.params:
@@ -165,6 +195,16 @@ class Spec:
         texts += [(t, numbers) for p in self.params for t in p.shape]
         texts += [(p.value, planned) for p in self.params if p.value is not None]
         texts += [(str(t), planned) for c in self.default.values() for t in c.values()]
+        constexprs = {p.name for p in self.params if p.role == "constexpr"}
+        for param in self.params:
+            if (how := param.descriptor) is not None:
+                check(
+                    len(how.shape) == len(how.strides) == len(how.block) >= 1
+                    and how.strides[-1] == "1",
+                    f'{param.name}: shape, strides (the last "1") and block do not agree',
+                )
+                texts += [(text, constexprs) for text in (how.when, *how.block)]
+                texts += [(text, numbers) for text in (*how.shape, *how.strides)]
         for text, known in texts:
             values, sizes = expr.names(text)
             check(values <= known, f"{text!r} reads {values - known}")

@@ -60,7 +60,7 @@ class Kernels(unittest.TestCase):
     def test_choices(self):
         spec = sources.load_spec("linear_gemv")
         sizes = {"n_out": 100, "n_in": 384}
-        given = {"HAS_BIAS": 1, "ROWS": 2}
+        given = {"HAS_BIAS": 1, "HAS_NORM": 0, "HAS_RESIDUAL": 0, "SWIGLU": 0, "ROWS": 2}
         types = {"x_ptr": "fp32", "w_ptr": "fp16", "y_ptr": "fp32", "bias_ptr": "fp16"}
         constexprs, n_warps, _ = request.choose(spec, "cpu", sizes, given, types)
         self.assertEqual(constexprs["EVEN_K"], int(384 % constexprs["BLOCK_K"] == 0))
