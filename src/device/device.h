@@ -1,13 +1,14 @@
 // Goal: what the engine needs of a machine that runs compiled Triton kernels: memory, ordered work,
 // loaded kernels.
 // Non-goal: computing. A device copies bytes and launches; every number is made by a kernel.
-// Rejected: streams and events passed around by the planner. One ordered queue a Device is what a
-// step needs; overlap (copies beside compute) stays inside a backend.
+// Rejected: streams passed around by the planner. One ordered queue a Device is what a step needs;
+// overlap (copies beside compute) stays inside a backend.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -45,6 +46,37 @@ class Buffer {
   std::size_t size_bytes_ = 0;
 };
 
+// Host memory that copies reach without a detour; freed in the destructor.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  HostBuffer(Device* device, std::span<std::byte> bytes) : device_(device), bytes_(bytes) {}
+  ~HostBuffer();
+  HostBuffer(HostBuffer&& other) noexcept;
+  HostBuffer& operator=(HostBuffer&& other) noexcept;
+  HostBuffer(const HostBuffer&) = delete;
+  HostBuffer& operator=(const HostBuffer&) = delete;
+
+  std::span<std::byte> bytes() const { return bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  std::span<std::byte> bytes_;
+};
+
+// A point in the queue. Each backend derives its own; it dies before its device.
+class Event {
+ public:
+  virtual ~Event() = default;
+};
+
+// Launches and copies recorded once, to be queued as one. Each backend derives its own; it dies
+// before its device.
+class CapturedWork {
+ public:
+  virtual ~CapturedWork() = default;
+};
+
 struct DeviceInfo {
   std::string name;          // "cpu", "cuda:0": as --device spells it
   std::string target;        // what bundles are made for: "cpu", "cuda:90", "hip:gfx942"
@@ -55,7 +87,7 @@ struct DeviceInfo {
 };
 
 // One kernel argument's type, in the order of the launch.
-enum class ArgType : std::uint8_t { pointer, i8, i16, i32, i64, fp16, bf16, fp32, fp64 };
+enum class ArgType : std::uint8_t { pointer, i8, i16, i32, i64, fp16, bf16, fp32, fp64, tensor_map };
 
 struct ArgTypeRow {
   ArgType type;
@@ -63,7 +95,7 @@ struct ArgTypeRow {
   std::size_t size_bytes;
 };
 
-inline constexpr std::array<ArgTypeRow, 9> kArgTypes{{
+inline constexpr std::array<ArgTypeRow, 10> kArgTypes{{
     {ArgType::pointer, "pointer", 8},
     {ArgType::i8, "i8", 1},
     {ArgType::i16, "i16", 2},
@@ -73,6 +105,7 @@ inline constexpr std::array<ArgTypeRow, 9> kArgTypes{{
     {ArgType::bf16, "bf16", 2},
     {ArgType::fp32, "fp32", 4},
     {ArgType::fp64, "fp64", 8},
+    {ArgType::tensor_map, "tensor_map", 128},
 }};
 
 constexpr const ArgTypeRow& arg_type_row(ArgType type) {
@@ -91,6 +124,25 @@ static_assert([] {
   return true;
 }());
 
+inline constexpr std::size_t kMaxTensorMapRank = 5;
+
+// A matrix that a kernel copies whole tiles of in hardware. Dimensions from the outermost, as in a
+// Shape.
+struct TiledMatrix {
+  Address address = 0;
+  DType element = DType::fp16;
+  std::size_t rank = 0;
+  std::array<std::int64_t, kMaxTensorMapRank> shape{};    // elements outside of it are read as 0
+  std::array<std::int64_t, kMaxTensorMapRank> strides{};  // in elements; the last is 1
+  std::array<std::uint32_t, kMaxTensorMapRank> box{};     // what one copy takes
+  int swizzle_bytes = 0;                                  // how it lies in shared memory
+};
+
+// What a driver makes of it: the value of a tensor_map argument.
+struct alignas(128) TensorMap {
+  std::array<std::byte, 128> bytes{};
+};
+
 // A compiled kernel as a bundle hands it over. `object` is a cubin, an hsaco or a shared object.
 struct KernelImage {
   std::string symbol;
@@ -103,10 +155,16 @@ struct KernelImage {
   std::uint32_t global_scratch_bytes =
       0;                 // per program; nonzero is an Error where a backend lacks it
   std::string isa = {};  // cpu: the level the object was compiled for
+  // cuda: it waits itself for the kernel before it, and so may be started early.
+  bool programmatic_launch = false;
+  bool cooperative = false;        // cuda: all programs of a launch must run at the same time
+  std::uint32_t cluster_size = 1;  // cuda: programs that share their memory, along x
 };
 
 // A kernel loaded into a device; each backend derives its own. Lives until the device dies.
 struct Function {
+  const Device* device = nullptr;  // whose it is; set where a kernel can take tensor maps
+
  protected:
   ~Function() = default;
 };
@@ -140,6 +198,23 @@ class Device {
   virtual void launch(const Launch& launch) = 0;
   virtual void synchronize() = 0;
 
+  // Copies that only queue: `host` lies in a HostBuffer of this device and is left alone until they
+  // are done.
+  virtual HostBuffer allocate_host(std::size_t size_bytes, const std::string& what);
+  virtual void queue_upload(Address target, std::span<const std::byte> host);
+  virtual void queue_download(std::span<std::byte> host, Address source);
+
+  virtual std::unique_ptr<Event> make_event();
+  virtual void record(Event& event);
+  virtual void wait(const Event& event);  // until all that was queued before record() is done
+  virtual double ms_between(const Event& begin, const Event& end);  // of two that were waited for
+
+  // What `work` queues is recorded and not done: launches, queued copies, fill_zero; nothing else
+  // may be asked of the device meanwhile. Only where can_capture() is true.
+  virtual bool can_capture() const { return false; }
+  virtual std::unique_ptr<CapturedWork> capture(const std::function<void()>& work);
+  virtual void replay(const CapturedWork& work);
+
   // True where kernels can read host memory in place: weights are then used where the file is
   // mapped.
   virtual bool reads_host_memory() const = 0;
@@ -147,9 +222,14 @@ class Device {
   // An Error names the symbol and why the object does not fit this device.
   virtual const Function* load(const KernelImage& image) = 0;
 
+  // An Error where the device has none, or cannot read the matrix in this way.
+  virtual TensorMap tensor_map(const TiledMatrix& matrix) const;
+
  protected:
   friend class Buffer;
+  friend class HostBuffer;
   virtual void release(Address address, std::size_t size_bytes) noexcept = 0;
+  virtual void release_host(std::span<std::byte> bytes) noexcept;
 };
 
 }  // namespace nereid::device

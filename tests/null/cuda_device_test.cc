@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -23,7 +25,8 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-constexpr std::size_t kLargeBytes = (std::size_t{33} << 20) + 5;  // three staging pieces
+constexpr std::size_t kLargeBytes = (std::size_t{33} << 20) + 5;    // three large staging pieces
+constexpr std::size_t kMediumBytes = (std::size_t{300} << 10) + 5;  // a part of one
 
 template <typename Function>
 std::string error_of(Function function) {
@@ -209,6 +212,12 @@ TEST_F(CudaDeviceTest, SaysWhyTheDriverCannotBeUsed) {
   driver_->reset();
   driver_->n_devices = 2;
   EXPECT_EQ(error_of([] { open(2); }), "no device cuda:2: expected cuda:0 to cuda:1");
+  driver_->driver_version = 11080;
+  EXPECT_EQ(error_of([] { open(); }),
+            "cuda:0: the NVIDIA driver is for CUDA 11.8; expected one for CUDA 12.0 or later");
+  driver_->driver_version = 12000;
+  driver_->has_memory_pools = false;
+  EXPECT_THAT(error_of([] { open(); }), HasSubstr("no memory pools"));
 }
 
 TEST_F(CudaDeviceTest, SaysWhyAKernelCannotBeLoaded) {
@@ -256,7 +265,7 @@ TEST_F(CudaDeviceTest, NamesTheKernelWhereItsErrorArrivesLater) {
   launch_add_one(*device, function, buffer.address(), buffer.address(), 8);
   std::vector<std::byte> back(8);
   const auto expected = AllOf(HasSubstr("CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)"),
-                              HasSubstr("the last kernel launched was add_one"));
+                              HasSubstr("in kernel add_one"));
   EXPECT_THAT(error_of([&] { device->download(back, buffer.address()); }),
               AllOf(HasSubstr("cuda:0: cuStreamSynchronize failed"), expected));
   EXPECT_THAT(error_of([&] { device->upload(buffer.address(), back); }), expected);
@@ -264,13 +273,156 @@ TEST_F(CudaDeviceTest, NamesTheKernelWhereItsErrorArrivesLater) {
   EXPECT_THAT(error_of([&] { device->synchronize(); }), expected);
 }
 
+TEST_F(CudaDeviceTest, NamesEveryKernelThatMayHaveFailed) {
+  driver_->fail_kernel = "second";
+  const auto device = open();
+  const Buffer buffer = device->allocate(8, "both");
+  const auto launch = [&](const char* symbol) {
+    const Cubin cubin(std::string("90 ") + symbol + " ppiss");
+    KernelImage image = cubin.image();
+    image.symbol = symbol;
+    launch_add_one(*device, device->load(image), buffer.address(), buffer.address(), 8);
+  };
+  launch("before");
+  device->synchronize();
+  const auto event = device->make_event();
+  launch("waited_for");
+  device->record(*event);
+  device->wait(*event);
+  for (const char* symbol : {"first", "second", "first", "third"}) launch(symbol);
+  EXPECT_THAT(error_of([&] { device->synchronize(); }),
+              AllOf(HasSubstr("in one of the kernels first, second, third; "),
+                    HasSubstr("NEREID_CHECK_LAUNCHES=1")));
+}
+
+TEST_F(CudaDeviceTest, FindsTheKernelAtFaultWhereLaunchesAreChecked) {
+  driver_->fail_kernel = "add_one";
+  ::setenv("NEREID_CHECK_LAUNCHES", "1", 1);
+  const auto device = open();
+  ::unsetenv("NEREID_CHECK_LAUNCHES");
+  const Function* function = device->load(add_one().image());
+  const Buffer buffer = device->allocate(8, "both");
+  EXPECT_THAT(
+      error_of([&] { launch_add_one(*device, function, buffer.address(), buffer.address(), 8); }),
+      HasSubstr("in kernel add_one"));
+}
+
+TEST_F(CudaDeviceTest, LaunchesAsTheKernelWasCompiledFor) {
+  const auto device = open();
+  const Buffer buffer = device->allocate(8, "both");
+  KernelImage image = add_one().image();
+  image.programmatic_launch = true;
+  image.cooperative = true;
+  image.cluster_size = 16;
+  launch_add_one(*device, device->load(image), buffer.address(), buffer.address(), 8, {3, 2, 1});
+  device->synchronize();
+  ASSERT_EQ(driver_->launches.size(), 1u);
+  EXPECT_THAT(driver_->launches[0].grid, ElementsAre(48, 2, 1));
+  EXPECT_THAT(driver_->launches[0].attributes,
+              ElementsAre(testing::Pair(cuda::kLaunchProgrammatic, 1u),
+                          testing::Pair(cuda::kLaunchCooperative, 1u),
+                          testing::Pair(cuda::kLaunchCluster, 16u),
+                          testing::Pair(cuda::kLaunchClusterPolicy, cuda::kClusterPolicySpread)));
+}
+
+TEST_F(CudaDeviceTest, AnOldDriverStartsNoKernelEarly) {
+  driver_->driver_version = 12020;
+  const auto device = open();
+  const Buffer buffer = device->allocate(8, "both");
+  KernelImage image = add_one().image();
+  image.programmatic_launch = true;
+  launch_add_one(*device, device->load(image), buffer.address(), buffer.address(), 8);
+  device->synchronize();
+  EXPECT_THAT(driver_->launches.at(0).attributes, IsEmpty());
+}
+
+TEST_F(CudaDeviceTest, ReplaysWhatItCaptured) {
+  const auto device = open();
+  ASSERT_TRUE(device->can_capture());
+  const Function* function = device->load(add_one().image());
+  const Buffer buffer = device->allocate(100, "both");
+  const HostBuffer in = device->allocate_host(100, "in");
+  const HostBuffer out = device->allocate_host(100, "out");
+  const auto set_in = [&](int value) {
+    std::fill(in.bytes().begin(), in.bytes().end(), static_cast<std::byte>(value));
+  };
+  set_in(10);
+  const auto work = device->capture([&] {
+    device->queue_upload(buffer.address(), in.bytes());
+    launch_add_one(*device, function, buffer.address(), buffer.address(), 100, {4, 1, 1});
+    launch_add_one(*device, function, buffer.address(), buffer.address(), 50, {2, 1, 1});
+    device->queue_download(out.bytes(), buffer.address());
+  });
+  device->synchronize();
+  EXPECT_THAT(driver_->launches, IsEmpty());
+  for (const int value : {20, 30}) {
+    set_in(value);
+    device->replay(*work);
+    device->synchronize();
+    EXPECT_EQ(out.bytes()[0], static_cast<std::byte>(value + 2));
+    EXPECT_EQ(out.bytes()[49], static_cast<std::byte>(value + 2));
+    EXPECT_EQ(out.bytes()[50], static_cast<std::byte>(value + 1));
+  }
+  ASSERT_EQ(driver_->launches.size(), 4u);
+  EXPECT_TRUE(driver_->launches[3].is_replayed);
+  EXPECT_THAT(driver_->launches[3].grid, ElementsAre(2, 1, 1));
+  driver_->fail_kernel = "add_one";
+  device->replay(*work);
+  EXPECT_THAT(error_of([&] { device->synchronize(); }), HasSubstr("in kernel add_one"));
+}
+
+TEST_F(CudaDeviceTest, WorksOnAfterACaptureThatFailed) {
+  const auto device = open();
+  const Function* function = device->load(add_one().image());
+  const Buffer buffer = device->allocate(8, "both");
+  const auto launch = [&] {
+    launch_add_one(*device, function, buffer.address(), buffer.address(), 8);
+  };
+  EXPECT_EQ(error_of([&] {
+              device->capture([&] {
+                launch();
+                throw Error("changed its mind");
+              });
+            }),
+            "changed its mind");
+  launch();
+  device->synchronize();
+  EXPECT_EQ(driver_->launches.size(), 1u);
+  device->replay(*device->capture(launch));
+  device->synchronize();
+  EXPECT_EQ(driver_->launches.size(), 2u);
+}
+
+TEST_F(CudaDeviceTest, UsesFreedMemoryAgain) {
+  driver_->memory_bytes = 1000;
+  const auto device = open();
+  for (int i = 0; i < 3; ++i) {
+    const Buffer buffer = device->allocate(900, "all of it");
+    EXPECT_EQ(device->free_bytes(), 100u);
+    device->fill_zero(buffer.address(), 900);
+  }
+  EXPECT_EQ(device->free_bytes(), 1000u);
+}
+
+TEST_F(CudaDeviceTest, TellsTheTimeBetweenTwoEvents) {
+  const auto device = open();
+  const Buffer buffer = device->allocate(8, "zeros");
+  const auto begin = device->make_event();
+  const auto end = device->make_event();
+  device->record(*begin);
+  for (int i = 0; i < 3; ++i) device->fill_zero(buffer.address(), 8);
+  device->record(*end);
+  device->wait(*end);
+  EXPECT_EQ(device->ms_between(*begin, *end), 3.0);  // the stand-in's clock counts work
+}
+
 // What an engine does with a device, from opening to closing. The number of driver calls made
 // before the closing.
 int run_session(const cuda::DriverStandIn& driver) {
   CudaDevice device(0, cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN));
-  const Buffer in = device.allocate(kLargeBytes, "in");
+  const Buffer in = device.allocate(kMediumBytes, "in");
   const Buffer out = device.allocate(64, "out");
-  static const std::vector<std::byte> zeros(kLargeBytes);
+  static const std::vector<std::byte> zeros(kMediumBytes);
   device.upload(in.address(), zeros);
   device.fill_zero(out.address(), 64);
   const Function* small = device.load(add_one().image());
@@ -281,6 +433,19 @@ int run_session(const cuda::DriverStandIn& driver) {
   device.download(back, out.address());
   EXPECT_EQ(back, std::vector<std::byte>(64, std::byte{1}));
   EXPECT_GT(device.free_bytes(), 0u);
+  const HostBuffer host = device.allocate_host(64, "pinned");
+  const auto event = device.make_event();
+  const auto work = device.capture([&] {
+    device.queue_upload(in.address(), host.bytes());
+    launch_add_one(device, small, out.address(), in.address(), 64);
+    device.queue_download(host.bytes(), out.address());
+  });
+  std::fill(host.bytes().begin(), host.bytes().end(), std::byte{5});
+  device.replay(*work);
+  device.record(*event);
+  device.wait(*event);
+  EXPECT_EQ(host.bytes()[63], std::byte{6});
+  EXPECT_GE(device.ms_between(*event, *event), 0.0);
   device.synchronize();
   return driver.n_calls;
 }
@@ -310,8 +475,10 @@ TEST_F(CudaDeviceTest, WorksOnAfterAFailedCall) {
   const auto device = open();
   const Buffer buffer = device->allocate(64, "first");
   const auto there = sample_bytes(64);
+  device->upload(buffer.address(), there);
+  // Staging pieces are made one after another, at their first use.
   for (const char* call : {"cuMemcpyHtoDAsync_v2", "cuEventRecord"}) {
-    const int n_calls_before = call == std::string("cuEventRecord") ? 3 : 2;
+    const int n_calls_before = call == std::string("cuEventRecord") ? 5 : 4;
     driver_->fail_at = driver_->n_calls + n_calls_before;
     EXPECT_THAT(error_of([&] { device->upload(buffer.address(), there); }), HasSubstr(call));
     device->upload(buffer.address(), there);

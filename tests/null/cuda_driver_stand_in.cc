@@ -22,12 +22,17 @@ namespace nereid::device::cuda {
 #include "device/cuda/driver_api.def"
 #undef CUDA_DRIVER_FUNCTION
 
+using Work = std::function<void(bool is_replayed)>;
+
 struct ContextTag {};
 struct StreamTag {
   std::deque<std::function<void()>> work;  // done when somebody waits, never before
   std::uint64_t n_queued = 0, n_done = 0;
+  bool is_capturing = false, is_capture_broken = false;
+  std::vector<Work> captured;
 };
 struct EventTag {
+  bool has_timing = false;
   Stream stream = nullptr;
   std::uint64_t position = 0;
 };
@@ -37,6 +42,16 @@ struct FunctionTag {
 };
 struct ModuleTag {
   FunctionTag function;
+};
+struct MemoryPoolTag {
+  std::size_t reserved_bytes = 0, used_bytes = 0;
+  std::uint64_t release_threshold = 0;
+};
+struct GraphTag {
+  std::vector<Work> work;
+};
+struct GraphExecTag {
+  std::vector<Work> work;
 };
 
 namespace {
@@ -50,7 +65,10 @@ constexpr Result kInvalidContext = 201;
 constexpr Result kInvalidHandle = 400;
 constexpr Result kNotFound = 500;
 constexpr Result kLaunchFailed = 719;
+constexpr Result kCaptureUnsupported = 900;
+constexpr Result kCaptureInvalidated = 901;
 constexpr int kMaxSharedBytes = 227 * 1024;
+constexpr char kMapMark[] = "tensorm";  // 8 bytes with its end
 constexpr std::string_view kMagic =
     "\x7f"
     "ELF";
@@ -62,12 +80,15 @@ struct State {
   bool is_initialized = false;
   int sticky = 0;  // of a kernel that failed: the context is lost
   std::map<DeviceHandle, int> n_retained;
-  std::map<std::uint64_t, std::size_t> memory;
+  // What a call may name, and what is still there for the work queued before it was freed.
+  std::map<std::uint64_t, std::size_t> memory, memory_of_work;
   std::map<void*, std::size_t> pinned;
-  std::size_t used_bytes = 0;
   Handles<StreamTag> streams;
   Handles<EventTag> events;
   Handles<ModuleTag> modules;
+  Handles<MemoryPoolTag> pools;
+  Handles<GraphTag> graphs;
+  Handles<GraphExecTag> executables;
 };
 
 struct Library {
@@ -111,6 +132,20 @@ Result enter(const char* call, Needs needs) {
   return state().sticky;
 }
 
+// Calls that wait, or take or give memory, break a capture that is under way.
+Result enter_outside_capture(const char* call) {
+  const Result result = enter(call, Needs::context);
+  if (result != 0) return result;
+  for (auto& [handle, stream] : state().streams)
+    if (stream->is_capturing) {
+      stream->is_capture_broken = true;
+      return violation(call, "within a capture", kCaptureUnsupported);
+    }
+  return 0;
+}
+
+#define ENTER_OUTSIDE_CAPTURE() \
+  if (const Result entered = enter_outside_capture(__func__); entered != 0) return entered
 #define ENTER(needs) \
   if (const Result entered = enter(__func__, Needs::needs); entered != 0) return entered
 
@@ -138,9 +173,20 @@ void run_until(StreamTag& stream, std::uint64_t position) {
 void run_all() {
   for (auto& [handle, stream] : state().streams) run_until(*stream, stream->n_queued);
 }
-void queue(Stream stream, std::function<void()> work) {
-  stream->work.push_back(std::move(work));
+void queue(Stream stream, Work work) {
+  if (stream->is_capturing) {
+    stream->captured.push_back(std::move(work));
+    return;
+  }
+  stream->work.emplace_back([work = std::move(work)] { work(false); });
   ++stream->n_queued;
+}
+
+// Captured work may run long after its call was checked.
+bool is_alive(const char* call, std::uint64_t address, std::size_t bytes) {
+  if (covers(state().memory_of_work, address, bytes)) return true;
+  violation(call, "its memory was freed before it ran", 0);
+  return false;
 }
 
 std::byte* bytes_at(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
@@ -176,13 +222,59 @@ std::string leaks() {
   if (!s.streams.empty()) text << s.streams.size() << " streams ";
   if (!s.events.empty()) text << s.events.size() << " events ";
   if (!s.modules.empty()) text << s.modules.size() << " modules ";
+  if (!s.pools.empty()) text << s.pools.size() << " pools ";
+  if (!s.graphs.empty()) text << s.graphs.size() << " graphs ";
+  if (!s.executables.empty()) text << s.executables.size() << " executable graphs ";
   for (const auto& [device, n] : s.n_retained)
     if (n != 0) text << n << " contexts of device " << device << " ";
   return text.str();
 }
 
+bool is_pointer(char kind, std::uint64_t value) {
+  return kind == 'p' || (kind == 'o' && value != 0);
+}
+
+bool is_right_attribute(const LaunchAttribute& attribute, const LaunchConfig& config) {
+  const auto& value = attribute.value;
+  switch (attribute.id) {
+    case kLaunchProgrammatic:
+      return value[0] == 1 && control().driver_version >= 12030;
+    case kLaunchCooperative:
+      return value[0] == 1;
+    case kLaunchCluster:
+      return value[0] > 1 && value[0] <= 16 && config.grid[0] % value[0] == 0 && value[1] == 1 &&
+             value[2] == 1;
+    case kLaunchClusterPolicy:
+      return value[0] == kClusterPolicySpread;
+    default:
+      return false;
+  }
+}
+
+void run_kernel(StandInLaunch launch, const std::string& kinds, bool is_replayed) {
+  launch.is_replayed = is_replayed;
+  control().launches.push_back(launch);
+  if (control().fail_kernel == launch.symbol) {
+    state().sticky = kLaunchFailed;
+    return;
+  }
+  for (std::size_t i = 0; i < kinds.size(); ++i)
+    if (is_pointer(kinds[i], launch.args[i]) && !is_alive("kernel", launch.args[i], 1)) return;
+  if (control().on_launch) control().on_launch(launch);
+  if (!kinds.starts_with("ppi")) return;
+  const auto n = launch.args[2];
+  if (!covers(state().memory_of_work, launch.args[0], n) ||
+      !covers(state().memory_of_work, launch.args[1], n)) {
+    violation("kernel", "out of bounds", 0);
+    return;
+  }
+  for (std::uint64_t i = 0; i < n; ++i)
+    bytes_at(launch.args[0])[i] =
+        static_cast<std::byte>(static_cast<int>(bytes_at(launch.args[1])[i]) + 1);
+}
+
 void reset() {
-  for (const auto& [address, size] : state().memory) std::free(bytes_at(address));
+  for (const auto& [address, size] : state().memory_of_work) std::free(bytes_at(address));
   for (const auto& [memory, size] : state().pinned) std::free(memory);
   state() = State();
   control() = DriverStandIn();
@@ -207,7 +299,7 @@ Result cuInit(unsigned flags) {
 
 Result cuDriverGetVersion(int* version) {
   ENTER(nothing);
-  *version = 12040;
+  *version = control().driver_version;
   return 0;
 }
 
@@ -260,6 +352,9 @@ Result cuDeviceGetAttribute(int* value, int attribute, DeviceHandle device) {
     case kAttributeSharedOptinBytes:
       *value = kMaxSharedBytes;
       return 0;
+    case kAttributeMemoryPools:
+      *value = control().has_memory_pools ? 1 : 0;
+      return 0;
     default:
       return violation(__func__, "attribute", kInvalidValue);
   }
@@ -300,31 +395,81 @@ Result cuCtxSetCurrent(Context context) {
 
 Result cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
   ENTER(context);
-  *free = control().memory_bytes - state().used_bytes;
+  *free = control().memory_bytes;
+  for (const auto& [handle, pool] : state().pools) *free -= pool->reserved_bytes;
   *total = control().memory_bytes;
   return 0;
 }
 
-Result cuMemAlloc_v2(std::uint64_t* address, std::size_t bytes) {
+Result cuMemPoolCreate(MemoryPool* pool, const PoolProperties* wanted) {
+  ENTER_OUTSIDE_CAPTURE();
+  PoolProperties expected{};
+  expected.allocation_type = kAllocationPinned;
+  expected.location_type = kLocationDevice;
+  expected.location_id = wanted->location_id;
+  if (!is_device(wanted->location_id) || std::memcmp(wanted, &expected, sizeof(expected)) != 0)
+    return violation(__func__, "properties", kInvalidValue);
+  auto made = std::make_unique<MemoryPoolTag>();
+  *pool = made.get();
+  state().pools[*pool] = std::move(made);
+  return 0;
+}
+
+Result cuMemPoolDestroy(MemoryPool pool) {
+  const Result result = enter(__func__, Needs::context);
+  if (state().pools.erase(pool) == 0) return violation(__func__, "pool", kInvalidHandle);
+  return result;
+}
+
+Result cuMemPoolGetAttribute(MemoryPool pool, int attribute, void* value) {
   ENTER(context);
+  if (!state().pools.contains(pool)) return violation(__func__, "pool", kInvalidHandle);
+  if (attribute != kPoolReservedBytes && attribute != kPoolUsedBytes)
+    return violation(__func__, "attribute", kInvalidValue);
+  *static_cast<std::uint64_t*>(value) =
+      attribute == kPoolReservedBytes ? pool->reserved_bytes : pool->used_bytes;
+  return 0;
+}
+
+Result cuMemPoolSetAttribute(MemoryPool pool, int attribute, void* value) {
+  ENTER(context);
+  if (!state().pools.contains(pool)) return violation(__func__, "pool", kInvalidHandle);
+  if (attribute != kPoolReleaseThreshold) return violation(__func__, "attribute", kInvalidValue);
+  pool->release_threshold = *static_cast<const std::uint64_t*>(value);
+  return 0;
+}
+
+Result cuMemAllocFromPoolAsync(std::uint64_t* address, std::size_t bytes, MemoryPool pool,
+                               Stream stream) {
+  ENTER_OUTSIDE_CAPTURE();
+  if (!state().pools.contains(pool) || !state().streams.contains(stream))
+    return violation(__func__, "handle", kInvalidHandle);
   if (bytes == 0) return violation(__func__, "no bytes", kInvalidValue);
-  if (bytes > control().memory_bytes - state().used_bytes) return kOutOfMemory;
+  if (bytes > control().memory_bytes - pool->used_bytes) return kOutOfMemory;
   void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   std::memset(memory, 0xcd, bytes);
   *address = reinterpret_cast<std::uint64_t>(memory);
   state().memory[*address] = bytes;
-  state().used_bytes += bytes;
+  state().memory_of_work[*address] = bytes;
+  pool->used_bytes += bytes;
+  pool->reserved_bytes = std::max(pool->reserved_bytes, pool->used_bytes);
   return 0;
 }
 
-Result cuMemFree_v2(std::uint64_t address) {
+// In the order of the stream: what is queued before it still finds the memory.
+Result cuMemFreeAsync(std::uint64_t address, Stream stream) {
   const Result result = enter(__func__, Needs::context);
   const auto found = state().memory.find(address);
   if (found == state().memory.end()) return violation(__func__, "address", kInvalidValue);
-  run_all();
-  state().used_bytes -= found->second;
+  if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
+  if (stream->is_capturing) return violation(__func__, "within a capture", kCaptureUnsupported);
+  for (const auto& [handle, pool] : state().pools) pool->used_bytes -= found->second;
   state().memory.erase(found);
-  std::free(bytes_at(address));
+  stream->work.emplace_back([address] {
+    state().memory_of_work.erase(address);
+    std::free(bytes_at(address));
+  });
+  ++stream->n_queued;
   return result;
 }
 
@@ -334,7 +479,9 @@ Result cuMemsetD8Async(std::uint64_t address, unsigned char value, std::size_t b
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
   if (bytes == 0 || !covers(state().memory, address, bytes))
     return violation(__func__, "range", kInvalidValue);
-  queue(stream, [=] { std::memset(bytes_at(address), value, bytes); });
+  queue(stream, [=](bool) {
+    if (is_alive("cuMemsetD8Async", address, bytes)) std::memset(bytes_at(address), value, bytes);
+  });
   return 0;
 }
 
@@ -346,7 +493,9 @@ Result cuMemcpyHtoDAsync_v2(std::uint64_t target, const void* source, std::size_
     return violation(__func__, "range", kInvalidValue);
   if (!covers(state().pinned, const_cast<void*>(source), bytes))
     return violation(__func__, "the source is not pinned", kInvalidValue);
-  queue(stream, [=] { std::memcpy(bytes_at(target), source, bytes); });
+  queue(stream, [=](bool) {
+    if (is_alive("cuMemcpyHtoDAsync", target, bytes)) std::memcpy(bytes_at(target), source, bytes);
+  });
   return 0;
 }
 
@@ -355,14 +504,19 @@ Result cuMemcpyDtoHAsync_v2(void* target, std::uint64_t source, std::size_t byte
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
   if (target == nullptr || bytes == 0 || !covers(state().memory, source, bytes))
     return violation(__func__, "range", kInvalidValue);
-  queue(stream, [=] { std::memcpy(target, bytes_at(source), bytes); });
+  const bool is_pinned = covers(state().pinned, target, bytes);
+  if (stream->is_capturing && !is_pinned)
+    return violation(__func__, "a captured copy to memory that is not pinned", kInvalidValue);
+  queue(stream, [=](bool) {
+    if (is_alive("cuMemcpyDtoHAsync", source, bytes)) std::memcpy(target, bytes_at(source), bytes);
+  });
   // As documented: into memory that is not pinned it returns when the copy is done.
-  if (!covers(state().pinned, target, bytes)) run_until(*stream, stream->n_queued);
+  if (!is_pinned) run_until(*stream, stream->n_queued);
   return 0;
 }
 
 Result cuMemHostAlloc(void** memory, std::size_t bytes, unsigned flags) {
-  ENTER(context);
+  ENTER_OUTSIDE_CAPTURE();
   if (bytes == 0 || flags != 0) return violation(__func__, "arguments", kInvalidValue);
   *memory = std::malloc(bytes);
   state().pinned[*memory] = bytes;
@@ -378,7 +532,7 @@ Result cuMemFreeHost(void* memory) {
 }
 
 Result cuStreamCreate(Stream* stream, unsigned flags) {
-  ENTER(context);
+  ENTER_OUTSIDE_CAPTURE();
   if (flags > 1) return violation(__func__, "flags", kInvalidValue);
   auto made = std::make_unique<StreamTag>();
   *stream = made.get();
@@ -395,7 +549,7 @@ Result cuStreamDestroy_v2(Stream stream) {
 }
 
 Result cuStreamSynchronize(Stream stream) {
-  ENTER(context);
+  ENTER_OUTSIDE_CAPTURE();
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
   run_until(*stream, stream->n_queued);
   return state().sticky;
@@ -405,6 +559,7 @@ Result cuEventCreate(Event* event, unsigned flags) {
   ENTER(context);
   if (flags > 7) return violation(__func__, "flags", kInvalidValue);
   auto made = std::make_unique<EventTag>();
+  made->has_timing = (flags & 2) == 0;
   *event = made.get();
   state().events[*event] = std::move(made);
   return 0;
@@ -417,23 +572,104 @@ Result cuEventDestroy_v2(Event event) {
 }
 
 Result cuEventRecord(Event event, Stream stream) {
-  ENTER(context);
+  ENTER_OUTSIDE_CAPTURE();
   if (!state().events.contains(event) || !state().streams.contains(stream))
     return violation(__func__, "handle", kInvalidHandle);
-  *event = {stream, stream->n_queued};
+  event->stream = stream;
+  event->position = stream->n_queued;
   return 0;
 }
 
 Result cuEventSynchronize(Event event) {
-  ENTER(context);
+  ENTER_OUTSIDE_CAPTURE();
   if (!state().events.contains(event)) return violation(__func__, "event", kInvalidHandle);
   if (event->stream == nullptr) return violation(__func__, "never recorded", kInvalidHandle);
   run_until(*event->stream, event->position);
   return state().sticky;
 }
 
-Result cuModuleLoadData(Module* module, const void* image) {
+Result cuEventElapsedTime(float* ms, Event begin, Event end) {
   ENTER(context);
+  for (const Event event : {begin, end}) {
+    if (!state().events.contains(event)) return violation(__func__, "event", kInvalidHandle);
+    if (!event->has_timing || event->stream == nullptr || event->stream->n_done < event->position)
+      return violation(__func__, "an event without a time", kInvalidHandle);
+  }
+  *ms = static_cast<float>(end->position - begin->position);
+  return 0;
+}
+
+Result cuStreamBeginCapture_v2(Stream stream, int mode) {
+  ENTER_OUTSIDE_CAPTURE();
+  if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
+  if (mode < 0 || mode > 2) return violation(__func__, "mode", kInvalidValue);
+  stream->is_capturing = true;
+  stream->is_capture_broken = false;
+  stream->captured.clear();
+  return 0;
+}
+
+// The capture ends whatever the answer.
+Result cuStreamEndCapture(Stream stream, Graph* graph) {
+  const Result result = enter(__func__, Needs::context);
+  *graph = nullptr;
+  if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
+  if (!stream->is_capturing) return violation(__func__, "nothing is captured", kInvalidValue);
+  stream->is_capturing = false;
+  auto work = std::move(stream->captured);
+  stream->captured.clear();
+  if (result != 0) return result;
+  if (stream->is_capture_broken) return kCaptureInvalidated;
+  auto made = std::make_unique<GraphTag>(GraphTag{std::move(work)});
+  *graph = made.get();
+  state().graphs[*graph] = std::move(made);
+  return 0;
+}
+
+Result cuGraphInstantiateWithFlags(GraphExec* executable, Graph graph, unsigned long long flags) {
+  ENTER_OUTSIDE_CAPTURE();
+  if (!state().graphs.contains(graph)) return violation(__func__, "graph", kInvalidHandle);
+  if (flags != 0) return violation(__func__, "flags", kInvalidValue);
+  auto made = std::make_unique<GraphExecTag>(GraphExecTag{graph->work});
+  *executable = made.get();
+  state().executables[*executable] = std::move(made);
+  return 0;
+}
+
+Result cuGraphDestroy(Graph graph) {
+  const Result result = enter(__func__, Needs::context);
+  if (state().graphs.erase(graph) == 0) return violation(__func__, "graph", kInvalidHandle);
+  return result;
+}
+
+Result cuGraphUpload(GraphExec executable, Stream stream) {
+  ENTER_OUTSIDE_CAPTURE();
+  if (!state().executables.contains(executable) || !state().streams.contains(stream))
+    return violation(__func__, "handle", kInvalidHandle);
+  return 0;
+}
+
+Result cuGraphLaunch(GraphExec executable, Stream stream) {
+  ENTER_OUTSIDE_CAPTURE();
+  if (!state().executables.contains(executable) || !state().streams.contains(stream))
+    return violation(__func__, "handle", kInvalidHandle);
+  // The graph may be destroyed while it runs.
+  queue(stream, [work = executable->work](bool) {
+    for (const auto& each : work)
+      if (state().sticky == 0) each(true);
+  });
+  return 0;
+}
+
+Result cuGraphExecDestroy(GraphExec executable) {
+  const Result result = enter(__func__, Needs::context);
+  if (state().executables.erase(executable) == 0)
+    return violation(__func__, "graph", kInvalidHandle);
+  return result;
+}
+
+Result cuModuleLoadData(Module* module, const void* image) {
+  ENTER_OUTSIDE_CAPTURE();
   if (image == nullptr || std::memcmp(image, kMagic.data(), kMagic.size()) != 0)
     return violation(__func__, "not an ELF image", kInvalidImage);
   std::istringstream text(static_cast<const char*>(image) + kMagic.size());
@@ -463,9 +699,44 @@ Result cuModuleGetFunction(FunctionHandle* function, Module module, const char* 
 
 Result cuFuncSetAttribute(FunctionHandle function, int attribute, int value) {
   ENTER(context);
+  if (attribute == kFunctionNonPortableCluster && value == 1) return 0;
   if (attribute != kFunctionMaxDynamicSharedBytes || value < 0 || value > kMaxSharedBytes)
     return violation(__func__, "attribute", kInvalidValue);
   function->shared_limit_bytes = value;
+  return 0;
+}
+
+// The map that it makes: the address, then a mark.
+Result cuTensorMapEncodeTiled(void* map, int element, unsigned rank, void* address,
+                              const std::uint64_t* sizes, const std::uint64_t* strides_bytes,
+                              const std::uint32_t* box, const std::uint32_t* element_strides,
+                              int interleave, int swizzle, int l2_promotion, int fill) {
+  ENTER(context);
+  constexpr std::array<std::uint64_t, 14> kElementBytes{1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4, 1};
+  constexpr std::array<std::uint64_t, 4> kSpanBytes{0, 32, 64, 128};
+  if (control().arch < 90) return violation(__func__, "the GPU has none", kInvalidValue);
+  if (reinterpret_cast<std::uintptr_t>(map) % 64 != 0 || rank < 1 || rank > 5 || element < 0 ||
+      element > 13 || interleave != 0 || swizzle < 0 || swizzle > 3 || l2_promotion < 0 ||
+      l2_promotion > 3 || fill != 0)
+    return violation(__func__, "arguments", kInvalidValue);
+  const auto element_bytes = kElementBytes[static_cast<std::size_t>(element)];
+  const auto span_bytes = kSpanBytes[static_cast<std::size_t>(swizzle)];
+  const auto at = reinterpret_cast<std::uint64_t>(address);
+  if (at % 16 != 0 || !covers(state().memory, at, 1))
+    return violation(__func__, "address", kInvalidValue);
+  for (unsigned i = 0; i < rank; ++i) {
+    if (sizes[i] == 0 || sizes[i] > std::uint64_t{1} << 32 || box[i] == 0 || box[i] > 256 ||
+        element_strides[i] != 1)
+      return violation(__func__, "dimension " + std::to_string(i), kInvalidValue);
+    if (i + 1 < rank && (strides_bytes[i] % 16 != 0 || strides_bytes[i] >= std::uint64_t{1} << 40))
+      return violation(__func__, "stride " + std::to_string(i), kInvalidValue);
+  }
+  const auto box_bytes = box[0] * element_bytes;
+  if (box_bytes % 16 != 0 || (span_bytes != 0 && box_bytes > span_bytes))
+    return violation(__func__, "box", kInvalidValue);
+  std::memset(map, 0, 128);
+  std::memcpy(map, &at, sizeof(at));
+  std::memcpy(static_cast<char*>(map) + 8, kMapMark, 8);
   return 0;
 }
 
@@ -487,39 +758,42 @@ Result cuLaunchKernelEx(const LaunchConfig* config, FunctionHandle function, voi
     return violation(__func__, "threads", kInvalidValue);
   if (config->shared_bytes > static_cast<std::uint32_t>(function->shared_limit_bytes))
     return violation(__func__, "shared memory", kInvalidValue);
-  if (extra != nullptr || config->n_attributes != 0)
-    return violation(__func__, "attributes", kInvalidValue);
+  if (extra != nullptr) return violation(__func__, "extra", kInvalidValue);
 
-  std::vector<std::uint64_t> values;
+  StandInLaunch launch{function->symbol,
+                       {grid_x, grid_y, grid_z},
+                       {config->block[0], config->block[1], config->block[2]},
+                       config->shared_bytes,
+                       {},
+                       {}};
+  for (std::uint32_t i = 0; i < config->n_attributes; ++i) {
+    const auto& [id, padding, value] = config->attributes[i];
+    if (!is_right_attribute(config->attributes[i], *config))
+      return violation(__func__, "attribute " + std::to_string(id), kInvalidValue);
+    launch.attributes.emplace_back(id, value[0]);
+  }
   for (std::size_t i = 0; i < function->params.size(); ++i) {
     const char kind = function->params[i];
-    values.push_back(0);
-    std::memcpy(&values.back(), params[i], kind == 'i' ? 4 : 8);
-    if (kind == 'p' && !covers(state().memory, values[i], 1))
+    auto& value = launch.args.emplace_back(0);
+    if (kind == 't') {
+      const auto map = reinterpret_cast<std::uintptr_t>(params[i]);
+      std::memcpy(&value, params[i], 8);
+      if (map % 64 != 0 || std::memcmp(static_cast<char*>(params[i]) + 8, kMapMark, 8) != 0)
+        return violation(__func__, "argument " + std::to_string(i) + " is no tensor map",
+                         kInvalidValue);
+      if (!covers(state().memory, value, 1))
+        return violation(__func__, "tensor map " + std::to_string(i) + " points nowhere",
+                         kInvalidValue);
+      continue;
+    }
+    std::memcpy(&value, params[i], kind == 'i' ? 4 : kind == 'h' ? 2 : 8);
+    if (is_pointer(kind, value) && !covers(state().memory, value, 1))
       return violation(__func__, "argument " + std::to_string(i) + " points nowhere",
                        kInvalidValue);
-    if (kind == 's' && values[i] != 0)
-      return violation(__func__, "scratch is not null", kInvalidValue);
+    if (kind == 's' && value != 0) return violation(__func__, "scratch is not null", kInvalidValue);
   }
-  control().launches.push_back({function->symbol,
-                                {grid_x, grid_y, grid_z},
-                                {config->block[0], config->block[1], config->block[2]},
-                                config->shared_bytes});
-  const auto symbol = function->symbol;
-  const bool computes = function->params.starts_with("ppi");
-  queue(config->stream, [=] {
-    if (control().fail_kernel == symbol) {
-      state().sticky = kLaunchFailed;
-      return;
-    }
-    if (!computes) return;
-    if (!covers(state().memory, values[0], values[2]) ||
-        !covers(state().memory, values[1], values[2])) {
-      violation("kernel", "out of bounds", 0);
-      return;
-    }
-    for (std::uint64_t i = 0; i < values[2]; ++i)
-      bytes_at(values[0])[i] = static_cast<std::byte>(static_cast<int>(bytes_at(values[1])[i]) + 1);
+  queue(config->stream, [launch = std::move(launch), kinds = function->params](bool is_replayed) {
+    run_kernel(launch, kinds, is_replayed);
   });
   return 0;
 }

@@ -6,36 +6,44 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace nereid::device::cuda {
 
 // A module's image: the ELF magic, then one line "ARCH SYMBOL PARAMS". PARAMS has a letter each:
-// p a pointer into device memory, i a 32-bit number, s a scratch pointer, which must be null.
-// A kernel of "ppi.." computes; others only check.
+// p a pointer into device memory, o the same or null, h i l a number of 16, 32, 64 bits, s a
+// scratch pointer, which must be null, t a tensor map. A kernel of "ppi.." computes; others only check.
 struct StandInLaunch {
   std::string symbol;
   std::array<std::uint32_t, 3> grid;
   std::array<std::uint32_t, 3> block;
   std::uint32_t shared_bytes;
+  std::vector<std::uint64_t> args;                                  // with the scratch pointers
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> attributes;  // id, first number of the value
+  bool is_replayed = false;                                         // one of a graph's
 };
 
 struct DriverStandIn {
   // Set by the test.
   int n_devices = 1;
   int arch = 90;  // major * 10 + minor
+  int driver_version = 12040;
+  bool has_memory_pools = true;
   std::uint64_t memory_bytes = std::uint64_t{256} << 20;
   int fail_at = 0;  // the call of this number, from 1, fails; 0: none
   int fail_result = 719;
   std::string fail_kernel;  // launched, it fails when it runs; every later call then does
+  std::function<void(const StandInLaunch&)> on_launch;  // a kernel's work, when it runs
 
   // Read by the test.
   int n_calls = 0;          // error texts do not count
   std::string failed_call;  // the one that fail_at made fail
   std::vector<std::string> calls;
   std::vector<std::string> violations;  // calls with arguments that no caller may pass
-  std::vector<StandInLaunch> launches;
+  std::vector<StandInLaunch> launches;  // in the order in which they ran
 
   std::string (*leaks)() = nullptr;  // what is still allocated, loaded or retained
   void (*reset)() = nullptr;         // as a new process finds it

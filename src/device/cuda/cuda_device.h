@@ -4,13 +4,17 @@
 // Rejected: the CUDA runtime library: it adds a toolkit to install and nothing that we use.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "device/cuda/capture.h"
 #include "device/cuda/driver_api.h"
+#include "device/cuda/kernel.h"
+#include "device/cuda/memory.h"
+#include "device/cuda/session.h"
+#include "device/cuda/staging.h"
 #include "device/device.h"
 
 namespace nereid::device {
@@ -34,46 +38,35 @@ class CudaDevice final : public Device {
   void synchronize() override;
   bool reads_host_memory() const override { return false; }
   const Function* load(const KernelImage& image) override;
+  TensorMap tensor_map(const TiledMatrix& matrix) const override;
+
+  HostBuffer allocate_host(std::size_t size_bytes, const std::string& what) override;
+  void queue_upload(Address target, std::span<const std::byte> host) override;
+  void queue_download(std::span<std::byte> host, Address source) override;
+  std::unique_ptr<Event> make_event() override;
+  void record(Event& event) override;
+  void wait(const Event& event) override;
+  double ms_between(const Event& begin, const Event& end) override;
+  bool can_capture() const override { return true; }
+  std::unique_ptr<CapturedWork> capture(const std::function<void()>& work) override;
+  void replay(const CapturedWork& work) override;
 
  protected:
   void release(Address address, std::size_t size_bytes) noexcept override;
+  void release_host(std::span<std::byte> bytes) noexcept override;
 
  private:
-  struct Loaded;
-  // Uploads alternate between two pinned pieces: one is filled while the other is sent.
-  struct Staging {
-    std::byte* memory = nullptr;
-    cuda::Event sent = nullptr;
-    bool is_busy = false;
-  };
+  void describe();
+  // Calls that wait or allocate end a capture with an error of the driver's; here they are a bug.
+  void check_not_capturing(const char* what) const;
 
-  // Calls the driver; its failure is an Error.
-  template <typename... Params, typename... Args>
-  void call(const cuda::DriverFunction<cuda::Result(Params...)>& function, Args... args) const {
-    check(function(args...), function.symbol);
-  }
-  void check(cuda::Result result, const char* symbol) const;
-  void open();
-  void describe_device();
-  void close() noexcept;
-  void make_current() const;
-  void check_fits(const KernelImage& image) const;
-  void load_into(Loaded& kernel, const KernelImage& image);
-  int attribute(int which) const;
-
-  std::shared_ptr<const cuda::DriverApi> api_;
-  int ordinal_;
+  cuda::Session session_;
   DeviceInfo info_;
-  int driver_version_ = 0;  // CUDA 12.4 is 12040
-  cuda::DeviceHandle device_ = 0;
-  cuda::Context context_ = nullptr;
-  cuda::Stream stream_ = nullptr;
-  std::array<Staging, 2> staging_;
-  std::size_t next_staging_ = 0;
-  std::size_t shared_limit_bytes_ = 0;  // of one program
-  std::uint32_t max_threads_ = 0;       // of one program
-  std::vector<std::unique_ptr<Loaded>> functions_;
-  const Loaded* last_launched_ = nullptr;  // an error that arrives later is named after it
+  cuda::Limits limits_;
+  cuda::Memory memory_;
+  cuda::Staging staging_;
+  std::vector<std::unique_ptr<cuda::LoadedKernel>> functions_;
+  cuda::CapturedGraph* capturing_ = nullptr;
 };
 
 }  // namespace nereid::device

@@ -17,24 +17,58 @@ using Stream = struct StreamTag*;
 using Event = struct EventTag*;
 using Module = struct ModuleTag*;
 using FunctionHandle = struct FunctionTag*;
+using MemoryPool = struct MemoryPoolTag*;
+using Graph = struct GraphTag*;
+using GraphExec = struct GraphExecTag*;
 
-// As the driver lays it out.
+// These three as the driver lays them out.
+struct LaunchAttribute {
+  std::uint32_t id;
+  std::uint32_t padding;
+  std::uint32_t value[16];
+};
+static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8);
+
 struct LaunchConfig {
   std::uint32_t grid[3];
   std::uint32_t block[3];
   std::uint32_t shared_bytes;
   Stream stream;
-  const void* attributes;
+  const LaunchAttribute* attributes;
   std::uint32_t n_attributes;
 };
 static_assert(sizeof(LaunchConfig) == 56 && offsetof(LaunchConfig, stream) == 32);
+
+struct PoolProperties {
+  int allocation_type;
+  int handle_types;
+  int location_type;
+  int location_id;
+  void* security_attributes;
+  std::size_t max_bytes;  // 0: as many as there are
+  unsigned char reserved[56];
+};
+static_assert(sizeof(PoolProperties) == 88 && offsetof(PoolProperties, max_bytes) == 24);
 
 inline constexpr int kAttributeMaxThreadsPerBlock = 1;
 inline constexpr int kAttributeMultiprocessors = 16;
 inline constexpr int kAttributeMajor = 75;
 inline constexpr int kAttributeMinor = 76;
 inline constexpr int kAttributeSharedOptinBytes = 97;
+inline constexpr int kAttributeMemoryPools = 115;
 inline constexpr int kFunctionMaxDynamicSharedBytes = 8;
+inline constexpr int kFunctionNonPortableCluster = 14;
+inline constexpr std::uint32_t kLaunchCooperative = 2;
+inline constexpr std::uint32_t kLaunchCluster = 4;
+inline constexpr std::uint32_t kLaunchClusterPolicy = 5;
+inline constexpr std::uint32_t kLaunchProgrammatic = 6;
+inline constexpr std::uint32_t kClusterPolicySpread = 1;
+inline constexpr int kPoolReleaseThreshold = 4;
+inline constexpr int kPoolReservedBytes = 5;
+inline constexpr int kPoolUsedBytes = 7;
+inline constexpr int kAllocationPinned = 1;
+inline constexpr int kLocationDevice = 1;
+inline constexpr int kCaptureThreadLocal = 1;
 inline constexpr Result kOutOfMemory = 2;
 inline constexpr Result kNoBinaryForDevice = 209;
 
