@@ -25,7 +25,7 @@ int run_compile(const CompileArguments& arguments) {
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
   const auto requests =
-      engine::requests_for(config, arguments.target, engine::runner_options(options));
+      engine::requests_for_all_modes(config, arguments.target, engine::runner_options(options));
   const auto bundle =
       kernel::compile_bundle(arguments.target, requests, arguments.out_dir, arguments.n_jobs);
   fmt::print(stderr, "{}: {} kernels for {}\n", arguments.out_dir, bundle.variants().size(),

@@ -161,7 +161,7 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
   if (arguments.is_json)
     write_json({{"model", arguments.model.model},
                 {"device", engine.device_name()},
-                {"mode", arguments.model.options.mode},
+                {"mode", engine.mode()},
                 {"outputs", std::move(outputs)},
                 {"stats", stats_json(stats, start_to_first_token_ms)}});
   if (arguments.has_stats) fmt::print(stderr, "{}\n", stats_line(stats, start_to_first_token_ms));

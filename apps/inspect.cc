@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ namespace fs = std::filesystem;
 struct InspectArguments {
   ModelArguments model;
   std::string target = "cpu";
+  bool with_passes = false;
+  std::vector<std::string> skipped_passes;
 };
 
 constexpr std::size_t kShortHash =
@@ -120,6 +123,13 @@ int run_model(const InspectArguments& arguments) {
 int run_plan(const InspectArguments& arguments) {
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
+  if (arguments.with_passes) {
+    const std::set<std::string> skip(arguments.skipped_passes.begin(),
+                                     arguments.skipped_passes.end());
+    write_out(
+        engine::describe_passes(config, arguments.target, engine::runner_options(options), skip));
+    return 0;
+  }
   write_out(engine::describe_plans(config, arguments.target, engine::runner_options(options)));
   return 0;
 }
@@ -222,9 +232,14 @@ void add_inspect(CLI::App& app, Command& chosen) {
   plan.add_option("--target", plan_arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
       ->type_name("NAME")
       ->capture_default_str();
+  plan.add_flag("--passes", plan_arguments->with_passes,
+                "Instead: the graph before the passes and after each, one layer of each kind");
+  plan.add_option("--skip-pass", plan_arguments->skipped_passes, "Leave this pass out")
+      ->type_name("NAME");
   plan.callback([plan_arguments, &chosen] {
     chosen = [plan_arguments](const Environment&) { return run_plan(*plan_arguments); };
   });
+
 
   auto bundle_arguments = std::make_shared<InspectArguments>();
   CLI::App& bundle = *command.add_subcommand(

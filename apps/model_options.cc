@@ -39,8 +39,10 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_model(command, arguments.model);
   command
-      .add_option("--mode", options.mode,
-                  "How the model is planned: eager (one kernel per operation)")
+      .add_option(
+          "--mode", options.mode,
+          "auto (the fastest the device has), eager (a kernel an operation), compiled (fused "
+          "kernels), graph (fused kernels, a step replayed as one)")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);

@@ -13,7 +13,8 @@ struct Options {
       {};  // a Hugging Face snapshot: config.json, *.safetensors, tokenizer.json
   std::string device = "auto";  // auto | cpu | cuda[:i] | null
   int n_threads = 0;            // cpu: 0 is every cpu the process may run on
-  std::string mode = "eager";
+  // auto (the fastest that the device has) | eager | compiled | graph
+  std::string mode = "auto";
   std::int64_t max_context_tokens = 0;  // 0: as far as the model goes
   std::int64_t max_batch_tokens = 512;  // tokens computed in one step; longer prompts take several
   std::int64_t max_sequences = 64;      // requests computed in one step; further ones wait

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "engine/generator.h"
+#include "engine/plan_catalog.h"
 #include "engine/session.h"
 
 namespace nereid {
@@ -92,6 +93,10 @@ std::string Engine::decode(std::span<const TokenId> ids) const {
 }
 
 std::int64_t Engine::max_context_tokens() const { return impl_->generator.max_context_tokens(); }
+std::string Engine::mode() const {
+  return engine::resolve_mode(impl_->session.options().mode, impl_->session.device().info().target);
+}
+
 std::string Engine::device_name() const { return impl_->session.device().info().name; }
 Stats Engine::stats() const { return impl_->generator.stats(); }
 

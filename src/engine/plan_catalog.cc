@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "graph/passes/passes.h"
 #include "kernel/spec.h"
 
 namespace nereid::engine {
@@ -14,14 +15,25 @@ namespace {
 constexpr std::array<model::Tail, kNTails> kTails{
     model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
 
+// What decides which fused ops have kernels, a bit each: the number of a form.
+constexpr std::size_t kFewTokens = 1;
+constexpr std::size_t kFewLogits = 2;
+constexpr std::size_t kDecode = 4;
+constexpr std::size_t kNFormsOfTail = PlanCatalog::kNForms / kNTails;
+
 }  // namespace
 
-RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOptions& options) {
+std::string resolve_mode(const std::string& mode, std::string_view target) {
+  if (mode == "auto") return kernel::target_family(target) == "cuda" ? "graph" : "compiled";
+  if (mode != "eager" && mode != "compiled" && mode != "graph")
+    throw Error("unknown mode \"{}\"; expected auto, eager, compiled or graph", mode);
+  return mode;
+}
+
+RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOptions& options,
+                              std::string_view target) {
   RunnerOptions resolved = options;
-  if (options.mode == "compiled" || options.mode == "graph")
-    throw Error("mode \"{}\" is not part of this build; available: eager", options.mode);
-  if (options.mode != "eager")
-    throw Error("unknown mode \"{}\"; expected eager, compiled or graph", options.mode);
+  resolved.mode = resolve_mode(options.mode, target);
   if (resolved.max_context_tokens == 0) resolved.max_context_tokens = config.max_context_tokens;
   if (resolved.max_context_tokens < 1 || resolved.max_context_tokens > config.max_context_tokens)
     throw Error("a context of {} tokens: this model's is 1 to {}", resolved.max_context_tokens,
@@ -47,20 +59,80 @@ DType activation_dtype(const std::string& target, DType weights) {
 PlanCatalog::PlanCatalog(const model::ModelConfig& config, std::string target,
                          const RunnerOptions& options, const graph::KernelTables& tables,
                          const WeightDType& weight_dtype)
-    : target_(std::move(target)), options_(options), tables_(tables) {
-  model::GraphOptions graph_options;
-  graph_options.activation = activation_dtype(target_, config.dtype);
-  graph_options.kv_cache = config.dtype;
-  graph_options.weight_dtype = weight_dtype;
-  graph_options.block_tokens = kBlockTokens;
-  graph_options.n_blocks = options_.n_kv_blocks;
-  graph_options.max_blocks_per_sequence =
+    : config_(config), target_(std::move(target)), options_(options), tables_(tables) {
+  graph_options_.activation = activation_dtype(target_, config.dtype);
+  graph_options_.kv_cache = config.dtype;
+  graph_options_.weight_dtype = weight_dtype;
+  graph_options_.block_tokens = kBlockTokens;
+  graph_options_.n_blocks = options_.n_kv_blocks;
+  graph_options_.max_blocks_per_sequence =
       (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens;
-  graph_options.n_slots = options_.max_sequences;
-  for (const auto tail : kTails) {
-    graph_options.tail = tail;
-    graphs_[static_cast<std::size_t>(tail)] = model::build_graph(config, graph_options);
+  graph_options_.n_slots = options_.max_sequences;
+}
+
+const graph::Graph& PlanCatalog::graph(model::Tail tail) const {
+  auto& graph = graphs_[static_cast<std::size_t>(tail)];
+  if (!graph) {
+    auto options = graph_options_;
+    options.tail = tail;
+    graph = model::build_graph(config_, options);
+    if (options_.mode != "eager") graph = graph::run_passes(*graph);
   }
+  return *graph;
+}
+
+const graph::Graph& PlanCatalog::form(std::size_t index) const {
+  auto& form = forms_[index];
+  if (!form) {
+    const auto key = key_of_form(index);
+    form = options_.mode == "eager" ? graph(key.tail)
+                                    : graph::legalise(graph(key.tail), step_class(key));
+  }
+  return *form;
+}
+
+// Of the keys of one form, one with the most rows.
+PlanKey PlanCatalog::key_of_form(std::size_t form) {
+  const auto bucket = [form](std::size_t bit) {
+    return graph::kGemvRows.size() - ((form & bit) != 0 ? 1 : 0);
+  };
+  return {static_cast<model::Tail>(form / kNFormsOfTail), bucket(kFewTokens), bucket(kFewLogits),
+          (form & kDecode) != 0};
+}
+
+std::size_t PlanCatalog::form_of(const PlanKey& key) const {
+  const auto is_few = [](std::size_t bucket) { return bucket < graph::kGemvRows.size(); };
+  return static_cast<std::size_t>(key.tail) * kNFormsOfTail +
+         (is_few(key.token_bucket) ? kFewTokens : 0) + (is_few(key.logit_bucket) ? kFewLogits : 0) +
+         (key.is_decode ? kDecode : 0);
+}
+
+graph::SymbolValues PlanCatalog::largest_of_form(std::size_t index) const {
+  const auto steps = step_class(key_of_form(index));
+  auto sizes = largest();
+  sizes[static_cast<std::size_t>(graph::Symbol::n_tokens)] =
+      std::min(steps.max_tokens, options_.max_batch_tokens);
+  sizes[static_cast<std::size_t>(graph::Symbol::n_logits)] =
+      std::min(steps.max_logits, options_.max_logit_rows);
+  return sizes;
+}
+
+// Inputs are the same for any number of layers; states are of each layer, but for the tails' own.
+std::vector<graph::Value> PlanCatalog::values(graph::ValueKind kind) const {
+  std::vector<graph::Value> found;
+  const auto collect = [&](const graph::Graph& graph) {
+    for (const auto& value : graph.values)
+      if (value.kind == kind &&
+          std::ranges::find(found, value.name, &graph::Value::name) == found.end())
+        found.push_back(value);
+  };
+  if (kind == graph::ValueKind::state) collect(graph(model::Tail::greedy));
+  auto options = graph_options_;
+  for (const auto tail : kTails) {
+    options.tail = tail;
+    collect(model::build_graph(representative(config_), options));
+  }
+  return found;
 }
 
 model::ModelConfig PlanCatalog::representative(const model::ModelConfig& config) {
@@ -69,10 +141,6 @@ model::ModelConfig PlanCatalog::representative(const model::ModelConfig& config)
   reduced.layer_windows.assign(windows.begin(), windows.end());
   reduced.n_layers = static_cast<std::int64_t>(windows.size());
   return reduced;
-}
-
-const graph::Graph& PlanCatalog::graph(model::Tail tail) const {
-  return graphs_[static_cast<std::size_t>(tail)];
 }
 
 std::size_t PlanCatalog::bucket_of(std::int64_t n_rows) {
@@ -98,7 +166,7 @@ graph::SymbolValues PlanCatalog::largest() const {
 }
 
 std::vector<graph::PlannedLaunch> PlanCatalog::launches(const PlanKey& key) const {
-  return graph::plan_launches(graph(key.tail), step_class(key), target_, tables_);
+  return graph::plan_launches(graph(key), step_class(key), target_, tables_);
 }
 
 std::vector<kernel::KernelRequest> PlanCatalog::requests() const {

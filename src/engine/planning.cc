@@ -1,8 +1,11 @@
 #include "engine/planning.h"
 
+#include <map>
+
 #include "base/error.h"
 #include "engine/plan_catalog.h"
 #include "engine/random_weights.h"
+#include "graph/passes/passes.h"
 
 namespace nereid::engine {
 
@@ -12,7 +15,7 @@ namespace {
 class Planner {
  public:
   Planner(const model::ModelConfig& config, const std::string& target, const RunnerOptions& options)
-      : options_(resolve_options(config, options)),
+      : options_(resolve_options(config, options, target)),
         tuning_(kernel::TuningTable::builtin(specs_)),
         catalog_(config, target, options_, tables(),
                  [dtype = config.dtype](const std::string&) { return dtype; }) {}
@@ -40,6 +43,44 @@ std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config
   return requests;
 }
 
+std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,
+                                                          const std::string& target,
+                                                          const RunnerOptions& options) {
+  std::map<std::string, kernel::KernelRequest> by_key;
+  auto of_mode = options;
+  for (const char* mode : {"eager", "compiled"}) {
+    of_mode.mode = mode;
+    for (auto& request : requests_for(config, target, of_mode)) {
+      auto key = request.key();
+      by_key.try_emplace(std::move(key), std::move(request));
+    }
+  }
+  std::vector<kernel::KernelRequest> requests;
+  for (auto& [key, request] : by_key) requests.push_back(std::move(request));
+  return requests;
+}
+
+std::string describe_passes(const model::ModelConfig& config, const std::string& target,
+                            const RunnerOptions& options, const std::set<std::string>& skip) {
+  auto eager = options;
+  eager.mode = "eager";
+  const Planner planner(PlanCatalog::representative(config), target, eager);
+  const auto& graph = planner.catalog().graph(model::Tail::greedy);
+  std::string text = fmt::format("# as the model's description builds it\n{}", print(graph));
+  const auto fused = graph::run_passes(
+      graph, {.skip = skip,
+              .observe = [&](const graph::PassRow& row, const graph::Graph& after, double ms) {
+                text += fmt::format("\n# after {} ({:.3f} ms): {}\n{}", row.name, ms, row.summary,
+                                    print(after));
+              }});
+  for (const bool is_decode : {true, false}) {
+    const PlanKey key{model::Tail::greedy, is_decode ? 0 : kNBuckets - 1, 0, is_decode};
+    text += fmt::format("\n# what a {} step runs\n{}", is_decode ? "decoding" : "prefill",
+                        print(graph::legalise(fused, planner.catalog().step_class(key))));
+  }
+  return text;
+}
+
 std::string describe_plans(const model::ModelConfig& config, const std::string& target,
                            const RunnerOptions& options) {
   const Planner planner(config, target, options);
@@ -51,7 +92,7 @@ std::string describe_plans(const model::ModelConfig& config, const std::string& 
       dtype_name(config.dtype), kBlockTokens, resolved.max_context_tokens,
       resolved.max_batch_tokens, resolved.max_sequences, resolved.max_logit_rows);
   const auto plan = [&](const PlanKey& key, const graph::SymbolValues& sizes) {
-    const auto& graph = planner.catalog().graph(key.tail);
+    const auto& graph = planner.catalog().graph(key);
     const auto launches = planner.catalog().launches(key);
     const auto memory = graph::plan_memory(graph, sizes);
     text += fmt::format("\n{} of {} tokens: {} launches, {} bytes of activations ({} unshared)\n",

@@ -1,6 +1,7 @@
 // Goal: what a model needs of the kernel compiler, known without weights and without the device.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,16 @@ namespace nereid::engine {
 std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
                                                 const std::string& target,
                                                 const RunnerOptions& options);
+
+// The same for every mode: what `nereid compile` puts into a bundle.
+std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,
+                                                          const std::string& target,
+                                                          const RunnerOptions& options);
+
+// For people: the graph before the passes and after each, with the time it took; then what a
+// decoding step and a prefill step run.
+std::string describe_passes(const model::ModelConfig& config, const std::string& target,
+                            const RunnerOptions& options, const std::set<std::string>& skip);
 
 // For people: what was asked, what was chosen and why; each launch with its variant, grid, bytes
 // and flops.

@@ -40,7 +40,7 @@ class PlanRunner final : public Runner {
   PlanRunner(device::Device& device, const model::ModelConfig& config, const RunnerOptions& options)
       : device_(device),
         config_(config),
-        options_(resolve_options(config, options)),
+        options_(resolve_options(config, options, device.info().target)),
         tuning_(kernel::TuningTable::builtin(specs_)),
         weights_(device),
         inputs_(device) {
@@ -77,10 +77,10 @@ class PlanRunner final : public Runner {
       fmt::print(stderr, "{}", plan.trace());
       options_.print_launches = false;
     }
-    last_tail_ = key.tail;
+    last_form_ = catalog_->form_of(key);
     last_n_rows_ = batch.n_logit_rows;
     const auto n_rows = static_cast<std::size_t>(batch.n_logit_rows);
-    const auto result = address_of(key.tail, catalog_->graph(key.tail).outputs[0]);
+    const auto result = address_of(catalog_->form_of(key), catalog_->graph(key).outputs[0]);
     if (key.tail == model::Tail::logprob) {
       const std::span<float> logprobs(logprobs_.data(), n_rows);
       device_.download(std::as_writable_bytes(logprobs), result);
@@ -92,11 +92,11 @@ class PlanRunner final : public Runner {
   }
 
   void read_logits(std::span<float> out) override {
-    const auto& graph = catalog_->graph(last_tail_);
+    const auto& graph = catalog_->form(last_form_);
     NEREID_CHECK(graph.outputs.size() > 1, "the last step's logits were used up by sampling");
     NEREID_CHECK(out.size() == static_cast<std::size_t>(last_n_rows_ * config_.vocab_size),
                  "{} logits", out.size());
-    device_.download(std::as_writable_bytes(out), address_of(last_tail_, graph.outputs[1]));
+    device_.download(std::as_writable_bytes(out), address_of(last_form_, graph.outputs[1]));
   }
 
   void clear_slot(std::int32_t slot) override {
@@ -153,21 +153,37 @@ class PlanRunner final : public Runner {
 
   void allocate_arena() {
     std::size_t size_bytes = 0;
-    for (std::size_t i = 0; i < kNTails; ++i) {
-      memory_plans_[i] =
-          graph::plan_memory(catalog_->graph(static_cast<model::Tail>(i)), catalog_->largest());
-      size_bytes = std::max(size_bytes, memory_plans_[i].arena_bytes);
+    for (const bool is_decode : {false, true}) {
+      const PlanKey largest{model::Tail::greedy, kNBuckets - 1, kNBuckets - 1, is_decode};
+      size_bytes = std::max(size_bytes, memory_plan(catalog_->form_of(largest)).arena_bytes);
     }
-    arena_ = device_.allocate(size_bytes, "activations");
+    arenas_.push_back(device_.allocate(size_bytes, "activations"));
     ids_.resize(static_cast<std::size_t>(options_.max_logit_rows));
     logprobs_.resize(static_cast<std::size_t>(options_.max_logit_rows));
   }
 
+  // Of a form's graph; made, as the graph is, when a plan first needs it.
+  const graph::MemoryPlan& memory_plan(std::size_t form) {
+    auto& plan = memory_plans_[form];
+    if (!plan) plan = graph::plan_memory(catalog_->form(form), catalog_->largest_of_form(form));
+    return *plan;
+  }
+
+  // Activations live for a step: all forms use the same bytes, but one that needs more than the
+  // others has its own.
+  device::Address arena_of(std::size_t form) {
+    const auto size_bytes = memory_plan(form).arena_bytes;
+    for (const auto& arena : arenas_)
+      if (arena.size_bytes() >= size_bytes) return arena.address();
+    arenas_.push_back(device_.allocate(size_bytes, "activations"));
+    return arenas_.back().address();
+  }
+
   // Chooses the number of KV blocks, and makes the caches and the seen-token table.
   void allocate_states() {
-    const auto& graph = catalog_->graph(model::Tail::sample_penalty);
+    const auto states = catalog_->values(graph::ValueKind::state);
     std::size_t block_bytes = 0;
-    for (const auto& value : graph.values)
+    for (const auto& value : states)
       if (is_cache(value)) block_bytes += cache_bytes(value, 1);
     const auto blocks_of_one = (options_.max_context_tokens + kBlockTokens - 1) / kBlockTokens;
     const auto affordable =
@@ -183,18 +199,18 @@ class PlanRunner final : public Runner {
           gib(block_bytes, affordable));
     if (options_.n_kv_blocks == 0)
       options_.n_kv_blocks = std::min(affordable, blocks_of_one * options_.max_sequences);
-    for (const auto& value : graph.values) {
-      if (value.kind != graph::ValueKind::state) continue;
+    for (const auto& value : states) {
       const auto size_bytes = is_cache(value) ? cache_bytes(value, options_.n_kv_blocks)
                                               : graph::value_bytes(value, catalog_->largest());
-      states_[value.name] = device_.allocate(size_bytes, is_cache(value) ? "KV cache" : value.name);
+      auto& state = states_[value.name] =
+          device_.allocate(size_bytes, is_cache(value) ? "KV cache" : value.name);
+      // Caches are read only where they were written; everything else starts at zero.
+      if (!is_cache(value)) device_.fill_zero(state.address(), size_bytes);
     }
-    const auto& seen = states_.at(names::kSeen);
-    device_.fill_zero(seen.address(), seen.size_bytes());
   }
 
   static bool is_cache(const graph::Value& value) {
-    return value.kind == graph::ValueKind::state && value.name != names::kSeen;
+    return value.name.starts_with(names::kCachePrefix);
   }
 
   static double gib(std::size_t block_bytes, std::int64_t n_blocks) {
@@ -210,9 +226,8 @@ class PlanRunner final : public Runner {
   }
 
   void declare_inputs() {
-    for (std::size_t i = 0; i < kNTails; ++i)
-      for (const auto& value : catalog_->graph(static_cast<model::Tail>(i)).values)
-        if (value.kind == graph::ValueKind::input) inputs_.declare(value, catalog_->largest());
+    for (const auto& value : catalog_->values(graph::ValueKind::input))
+      inputs_.declare(value, catalog_->largest());
     inputs_.seal();
     const auto handle = [this](const char* name) { return inputs_.handle(name); };
     handles_ = {
@@ -277,8 +292,8 @@ class PlanRunner final : public Runner {
     }
   }
 
-  device::Address address_of(model::Tail tail, graph::ValueId id) const {
-    const auto& graph = catalog_->graph(tail);
+  device::Address address_of(std::size_t form, graph::ValueId id) {
+    const auto& graph = catalog_->form(form);
     const auto& value = graph.value(id);
     switch (value.kind) {
       case graph::ValueKind::input:
@@ -290,12 +305,11 @@ class PlanRunner final : public Runner {
       case graph::ValueKind::intermediate:
         break;
     }
-    const auto offset =
-        memory_plans_[static_cast<std::size_t>(tail)].offsets[static_cast<std::size_t>(id)];
+    const auto offset = memory_plan(form).offsets[static_cast<std::size_t>(id)];
     // An operation in place on a state or an input: its bytes are that one's.
     if (offset == graph::MemoryPlan::kNotInArena)
-      return address_of(tail, graph::storage_of(graph, id));
-    return arena_.address() + offset;
+      return address_of(form, graph::storage_of(graph, id));
+    return arena_of(form) + offset;
   }
 
   const device::Function* load(const kernel::Variant& variant) {
@@ -315,7 +329,9 @@ class PlanRunner final : public Runner {
       slot.emplace(
           catalog_->launches(key), *bundle_,
           [this](const kernel::Variant& variant) { return load(variant); },
-          [this, &key](graph::ValueId id) { return address_of(key.tail, id); });
+          [this, form = catalog_->form_of(key)](graph::ValueId id) {
+            return address_of(form, id);
+          });
     return *slot;
   }
 
@@ -328,15 +344,15 @@ class PlanRunner final : public Runner {
   std::optional<kernel::Bundle> bundle_;
   std::unordered_map<const kernel::Variant*, const device::Function*> functions_;
   Weights weights_;
-  device::Buffer arena_;
+  std::vector<device::Buffer> arenas_;
   std::map<std::string, device::Buffer> states_;
   StepInputs inputs_;
   InputHandles handles_{};
-  std::array<graph::MemoryPlan, kNTails> memory_plans_;
+  std::array<std::optional<graph::MemoryPlan>, PlanCatalog::kNForms> memory_plans_;
   std::vector<std::optional<graph::Plan>> plans_;
   std::vector<std::int32_t> ids_;
   std::vector<float> logprobs_;
-  model::Tail last_tail_ = model::Tail::greedy;
+  std::size_t last_form_ = 0;
   std::int64_t last_n_rows_ = 0;
 };
 

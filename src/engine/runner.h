@@ -35,7 +35,7 @@ struct SamplingRow {
 
 struct RunnerOptions {
   std::filesystem::path model_dir;
-  std::string mode = "eager";           // eager | compiled | graph
+  std::string mode = "auto";            // auto | eager | compiled | graph
   bool random_weights = false;          // config.json only; weights filled on the device
   std::int64_t max_batch_tokens = 512;  // tokens of a step
   std::int64_t max_sequences = 64;      // sequences of a step

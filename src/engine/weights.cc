@@ -1,6 +1,9 @@
 #include "engine/weights.h"
 
+#include <set>
+
 #include "base/error.h"
+#include "base/hash.h"
 #include "graph/memory_plan.h"
 #include "model/architecture.h"
 #include "model/rope.h"
@@ -44,23 +47,63 @@ void Weights::load_inv_freq(const model::ModelConfig& config) {
   device_.synchronize();
 }
 
+std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph, const InPlace& in_place) {
+  std::set<graph::ValueId> done;  // parts of packed weights, and these themselves
+  std::vector<Part> parts;
+  const auto size_bytes = [](const graph::Value& value) {
+    return static_cast<std::size_t>(n_elements(constant_shape(value))) *
+           dtype_size_bytes(value.dtype);
+  };
+  for (const auto& node : graph.nodes) {
+    if (graph::op_row(node.op).op_class != graph::OpClass::layout) continue;
+    const auto& packed = graph.value(node.outputs[0]);
+    auto target = own(size_bytes(packed), packed.name);
+    for (const auto id : node.inputs) {
+      parts.push_back({&graph.value(id), target});
+      target += size_bytes(graph.value(id));
+      done.insert(id);
+    }
+    done.insert(node.outputs[0]);
+  }
+  for (const auto& node : graph.nodes) {
+    if (graph::op_row(node.op).op_class == graph::OpClass::layout) continue;
+    for (const auto id : node.inputs) {
+      const auto& value = graph.value(id);
+      if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq ||
+          !done.insert(id).second)
+        continue;
+      if (const auto address = in_place(value)) {
+        addresses_[value.name] = *address;
+        bytes_ += static_cast<std::int64_t>(size_bytes(value));
+      } else {
+        parts.push_back({&value, own(size_bytes(value), value.name)});
+      }
+    }
+  }
+  for (const auto& part : parts) bytes_ += static_cast<std::int64_t>(size_bytes(*part.value));
+  return parts;
+}
+
 void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
                    std::shared_ptr<const model::Checkpoint> checkpoint) {
   checkpoint_ = std::move(checkpoint);
-  for (const auto& value : graph.values) {
-    if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq) continue;
+  const auto tensor_of = [this](const graph::Value& value) -> const HostTensor& {
     const auto& tensor = checkpoint_->get(value.name);
     if (const auto wanted = constant_shape(value); tensor.shape != wanted)
       throw Error("{}: expected shape {} from config.json, got {}", value.name, shape_text(wanted),
                   shape_text(tensor.shape));
     NEREID_CHECK(tensor.dtype == value.dtype, "{} is planned as {}", value.name,
                  dtype_name(value.dtype));
-    bytes_ += static_cast<std::int64_t>(tensor.bytes.size());
-    if (device_.reads_host_memory() && is_aligned(tensor.bytes)) {
-      addresses_[value.name] = reinterpret_cast<device::Address>(tensor.bytes.data());
-      continue;
-    }
-    device_.upload(own(tensor.bytes.size(), value.name), tensor.bytes);
+    return tensor;
+  };
+  const InPlace in_place = [&](const graph::Value& value) -> std::optional<device::Address> {
+    const auto& tensor = tensor_of(value);
+    if (!device_.reads_host_memory() || !is_aligned(tensor.bytes)) return std::nullopt;
+    return reinterpret_cast<device::Address>(tensor.bytes.data());
+  };
+  for (const auto& part : lay_out(graph, in_place)) {
+    const auto& tensor = tensor_of(*part.value);
+    device_.upload(part.target, tensor.bytes);
     checkpoint_->release(tensor);
   }
   load_inv_freq(config);
@@ -68,14 +111,12 @@ void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
 
 void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& config,
                         const Fill& fill) {
-  std::uint64_t seed = 0;
-  for (const auto& value : graph.values) {
-    if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq) continue;
-    const auto shape = constant_shape(value);
-    const auto n = n_elements(shape);
-    const auto size_bytes = static_cast<std::size_t>(n) * dtype_size_bytes(value.dtype);
-    bytes_ += static_cast<std::int64_t>(size_bytes);
-    fill(own(size_bytes, value.name), value.dtype, n, ++seed,
+  const InPlace nowhere = [](const graph::Value&) { return std::nullopt; };
+  for (const auto& part : lay_out(graph, nowhere)) {
+    const auto shape = constant_shape(*part.value);
+    // By name: the same weights whatever the graph makes of them.
+    const auto seed = std::stoull(sha256_hex(part.value->name).substr(0, 15), nullptr, 16);
+    fill(part.target, part.value->dtype, n_elements(shape), seed,
          shape.size() > 1 ? kMatrixStd : kVectorStd);
   }
   load_inv_freq(config);

@@ -1,5 +1,5 @@
 // Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
-// it.
+// it; those that the graph packs, below one another.
 // Non-goal: reading files (model/safetensors.h), choosing layouts.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,15 @@ class Weights {
   std::int64_t bytes() const { return bytes_; }
 
  private:
+  // A tensor of the checkpoint, at the beginning of `target` or in memory of its own.
+  struct Part {
+    const graph::Value* value;
+    device::Address target;
+  };
+  // What is to be filled: every weight that a launch reads, packed ones as their parts. `in_place`
+  // may give an address where the weight lies already.
+  using InPlace = std::function<std::optional<device::Address>(const graph::Value&)>;
+  std::vector<Part> lay_out(const graph::Graph& graph, const InPlace& in_place);
   device::Address own(std::size_t size_bytes, const std::string& name);
   void load_inv_freq(const model::ModelConfig& config);
 

@@ -52,6 +52,10 @@ T attr_or(const Node& node, std::string_view name, T fallback) {
 
 const OpRow& op_row(Op op) { return op_table()[static_cast<std::size_t>(op)]; }
 
+ValueKind output_kind(Op op) {
+  return op_row(op).op_class == OpClass::layout ? ValueKind::weight : ValueKind::intermediate;
+}
+
 std::optional<Op> op_from_name(std::string_view name) {
   for (const auto& row : op_table())
     if (row.name == name) return row.op;
@@ -102,7 +106,7 @@ std::vector<ValueId> Graph::add_node(Op op, std::vector<ValueId> inputs,
                            ? output_names[i]
                            : fmt::format("{}", values.size());
     node.outputs.push_back(
-        add_value(ValueKind::intermediate, std::move(output_name), types[i].dtype, types[i].shape));
+        add_value(output_kind(op), std::move(output_name), types[i].dtype, types[i].shape));
   }
   nodes.push_back(std::move(node));
   return nodes.back().outputs;
@@ -124,6 +128,11 @@ void verify(const Graph& graph) {
   std::vector<bool> defined(graph.values.size(), false);
   for (std::size_t i = 0; i < graph.values.size(); ++i)
     defined[i] = graph.values[i].kind != ValueKind::intermediate;
+  for (const auto& node : graph.nodes)
+    if (op_row(node.op).op_class == OpClass::layout)
+      for (const auto id : node.outputs)
+        if (id >= 0 && static_cast<std::size_t>(id) < graph.values.size())
+          defined[static_cast<std::size_t>(id)] = false;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
     const auto at = fmt::format("graph {}, node {} ({})", graph.name, i, op_row(node.op).name);

@@ -44,8 +44,11 @@ std::string dims_text(const std::vector<Dim>& dims);  // "[T, 384]"
 
 using ValueId = std::int32_t;
 
-// input: filled for each step by the runner. weight: constant, from the checkpoint. state: lives
-// between steps.
+// Parts that attention may cut a sequence's keys into; bounds the scratch of rope_attention.
+inline constexpr std::int64_t kMaxAttentionSplits = 16;
+
+// input: filled for each step by the runner. weight: constant, from the checkpoint or made of such
+// by a layout op. state: lives between steps.
 enum class ValueKind : std::uint8_t { input, weight, state, intermediate };
 
 struct Value {
@@ -69,8 +72,14 @@ enum class OpClass : std::uint8_t {
   matmul,
   attention,
   sampling,
-  view
+  view,
+  layout
 };
+
+// Neither is launched: a view renames bytes, a layout is made once, when weights are loaded.
+constexpr bool has_launch(OpClass op_class) {
+  return op_class != OpClass::view && op_class != OpClass::layout;
+}
 
 struct OpRow {
   Op op;
@@ -83,6 +92,7 @@ struct OpRow {
 };
 
 const OpRow& op_row(Op op);
+ValueKind output_kind(Op op);  // of what the op computes: weight for layouts, else intermediate
 std::optional<Op> op_from_name(std::string_view name);
 
 using Attr = std::variant<std::int64_t, double, DType>;

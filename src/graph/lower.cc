@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "graph/memory_plan.h"
 
 namespace nereid::graph {
 
@@ -31,6 +32,8 @@ struct View {
   ValueId in(std::size_t i) const { return i < node.inputs.size() ? node.inputs[i] : kNoValue; }
   ValueId out(std::size_t i = 0) const { return node.outputs[i]; }
   const std::vector<Dim>& shape(ValueId id) const { return graph.value(id).shape; }
+  // In elements, from a row (a token) to the next.
+  Dim stride(ValueId id) const { return row_elements(graph, id); }
 };
 
 KernelCall lower_gather_rows(const View& v) {
@@ -49,44 +52,74 @@ KernelCall lower_rms_norm(const View& v) {
           {{"out_ptr", v.out()}, {"x_ptr", v.in(0)}, {"weight_ptr", v.in(1)}},
           {{"n_rows", leading(shape)},
            {"n_cols", shape.back()},
-           {"group", 1},
-           {"out_stride", shape.back()},
-           {"x_stride", shape.back()}},
+           {"group", shape.size() == 3 ? shape[1] : Dim(1)},
+           {"out_stride", v.stride(v.out())},
+           {"x_stride", v.stride(v.in(0))}},
           {{"eps", v.node.float_attr("eps", 1e-5)}},
           {}};
 }
 
-KernelCall lower_linear(const View& v) {
-  const auto& x = v.shape(v.in(0));
-  const auto& weight = v.shape(v.in(1));
-  const bool is_logits = x[0].symbol == Symbol::n_logits;
-  const auto max_rows = is_logits ? v.steps.max_logits : v.steps.max_tokens;
-  const bool is_gemv = max_rows <= kGemvRows.back();
+// What of a linear is fused into it; operand numbers, 0 where there is none.
+struct Fused {
+  std::size_t norm = 0, weight = 1, residual = 0, bias = 2;
+  bool is_swiglu = false;
+};
+
+// Of the operand that a linear reads.
+std::int64_t max_rows(const Graph& graph, const Node& node, const StepClass& steps) {
+  const bool is_logits = graph.value(node.inputs[0]).shape[0].symbol == Symbol::n_logits;
+  return is_logits ? steps.max_logits : steps.max_tokens;
+}
+
+KernelCall lower_linear_of(const View& v, const Fused& fused) {
+  const auto& out = v.shape(v.out());
+  const auto rows = max_rows(v.graph, v.node, v.steps);
+  const bool is_gemv = rows <= kGemvRows.back();
+  const auto operand = [&](std::size_t i) { return i == 0 ? kNoValue : v.in(i); };
   KernelCall call{
       is_gemv ? "linear_gemv" : "linear_tiled",
-      {{"y_ptr", v.out()}, {"x_ptr", v.in(0)}, {"w_ptr", v.in(1)}, {"bias_ptr", v.in(2)}},
-      {{"n_rows", x[0]},
-       {"n_out", weight[0]},
-       {"n_in", weight[1]},
-       {"y_stride", weight[0]},
-       {"x_stride", weight[1]}},
-      {},
-      {{"HAS_BIAS", v.in(2) != kNoValue ? 1 : 0}}};
+      {{"y_ptr", v.out()},
+       {"x_ptr", v.in(0)},
+       {"w_ptr", v.in(fused.weight)},
+       {"bias_ptr", v.in(fused.bias)},
+       {"residual_ptr", operand(fused.residual)}},
+      {{"n_rows", out[0]},
+       {"n_out", out[1]},
+       {"n_in", v.shape(v.in(0))[1]},
+       {"y_stride", v.stride(v.out())},
+       {"x_stride", v.stride(v.in(0))},
+       {"residual_stride", fused.residual != 0 ? v.stride(v.in(fused.residual)) : out[1]}},
+      {{"alpha", v.node.float_attr("alpha", 1.0)}},
+      {{"HAS_BIAS", v.in(fused.bias) != kNoValue ? 1 : 0},
+       {"HAS_RESIDUAL", fused.residual != 0 ? 1 : 0},
+       {"SWIGLU", fused.is_swiglu ? 1 : 0}}};
   if (is_gemv) {
-    call.constexprs.emplace_back("ROWS", max_rows);
-  } else {
-    call.pointers.emplace_back("residual_ptr", kNoValue);
-    call.sizes.emplace_back("residual_stride", weight[0]);
-    call.scalars.emplace_back("alpha", 1.0);
-    call.constexprs.emplace_back("HAS_RESIDUAL", 0);
-    call.constexprs.emplace_back("SWIGLU", 0);
+    call.pointers.emplace_back("norm_ptr", operand(fused.norm));
+    call.scalars.emplace_back("eps", v.node.float_attr("eps", 1e-5));
+    call.constexprs.emplace_back("HAS_NORM", fused.norm != 0 ? 1 : 0);
+    call.constexprs.emplace_back("ROWS", rows);
   }
   return call;
 }
 
+KernelCall lower_linear(const View& v) { return lower_linear_of(v, {}); }
+
+KernelCall lower_linear_swiglu(const View& v) { return lower_linear_of(v, {.is_swiglu = true}); }
+
+KernelCall lower_norm_linear(const View& v) {
+  return lower_linear_of(v, {.norm = 1, .weight = 2, .bias = 3});
+}
+
+KernelCall lower_norm_linear_swiglu(const View& v) {
+  return lower_linear_of(v, {.norm = 1, .weight = 2, .bias = 3, .is_swiglu = true});
+}
+
+KernelCall lower_linear_add(const View& v) {
+  return lower_linear_of(v, {.residual = 2, .bias = 3});
+}
+
 KernelCall lower_rope(const View& v) {
   const auto& shape = v.shape(v.out());  // [T, H, Dh]
-  const Dim row = product(shape[1], shape[2]);
   return {"rope",
           {{"out_ptr", v.out()},
            {"x_ptr", v.in(0)},
@@ -95,8 +128,8 @@ KernelCall lower_rope(const View& v) {
           {{"n_tokens", shape[0]},
            {"n_heads", shape[1]},
            {"head_dim", shape[2]},
-           {"out_stride", row},
-           {"x_stride", row}},
+           {"out_stride", v.stride(v.out())},
+           {"x_stride", v.stride(v.in(0))}},
           {},
           {}};
 }
@@ -104,7 +137,6 @@ KernelCall lower_rope(const View& v) {
 KernelCall lower_kv_write(const View& v) {
   const auto& k = v.shape(v.in(0));      // [T, G, Dh]
   const auto& cache = v.shape(v.in(3));  // [blocks, G, block tokens, Dh]
-  const Dim row = product(k[1], k[2]);
   return {"kv_write",
           {{"k_cache_ptr", v.in(3)},
            {"v_cache_ptr", v.in(4)},
@@ -114,8 +146,8 @@ KernelCall lower_kv_write(const View& v) {
           {{"n_tokens", k[0]},
            {"n_kv_heads", k[1]},
            {"head_dim", k[2]},
-           {"k_stride", row},
-           {"v_stride", row}},
+           {"k_stride", v.stride(v.in(0))},
+           {"v_stride", v.stride(v.in(1))}},
           {},
           {{"BLOCK_TOKENS", cache[2].offset}}};
 }
@@ -124,7 +156,6 @@ KernelCall lower_attention(const View& v) {
   const auto& q = v.shape(v.in(0));       // [T, H, Dh]
   const auto& cache = v.shape(v.in(1));   // [blocks, G, block tokens, Dh]
   const auto& tables = v.shape(v.in(3));  // [S, B]
-  const Dim row = product(q[1], q[2]);
   KernelCall call{
       v.steps.is_decode ? "attention_decode" : "attention_prefill",
       {{"out_ptr", v.out()},
@@ -138,8 +169,8 @@ KernelCall lower_attention(const View& v) {
        {"n_kv_heads", cache[1]},
        {"max_blocks", tables[1]},
        {"window", v.node.int_attr("window", 0)},
-       {"out_stride", row},
-       {"q_stride", row}},
+       {"out_stride", v.stride(v.out())},
+       {"q_stride", v.stride(v.in(0))}},
       {{"scale", v.node.float_attr("scale", 1.0)}, {"softcap", v.node.float_attr("softcap", 0.0)}},
       {{"HEAD_DIM", q[2].offset},
        {"BLOCK_TOKENS", cache[2].offset},
@@ -151,14 +182,75 @@ KernelCall lower_attention(const View& v) {
   return call;
 }
 
+KernelCall lower_rope_kv_write(const View& v) {
+  const auto& q = v.shape(v.out());      // [T, H, Dh]
+  const auto& cache = v.shape(v.in(4));  // [blocks, G, block tokens, Dh]
+  const bool has_norm = v.in(6) != kNoValue;
+  return {"rope_kv_write",
+          {{"q_ptr", v.out()},
+           {"k_cache_ptr", v.in(4)},
+           {"v_cache_ptr", v.in(5)},
+           {"qkv_ptr", v.in(0)},
+           {"q_norm_ptr", v.in(6)},
+           {"k_norm_ptr", v.in(7)},
+           {"positions_ptr", v.in(1)},
+           {"inv_freq_ptr", v.in(2)},
+           {"slots_ptr", v.in(3)}},
+          {{"n_tokens", q[0]},
+           {"n_heads", q[1]},
+           {"n_kv_heads", cache[1]},
+           {"q_stride", v.stride(v.out())},
+           {"qkv_stride", v.stride(v.in(0))}},
+          {{"qk_eps", v.node.float_attr("eps", 1e-5)}},
+          {{"HEAD_DIM", q[2].offset},
+           {"BLOCK_TOKENS", cache[2].offset},
+           {"HAS_QK_NORM", has_norm ? 1 : 0}}};
+}
+
+// Decoding only: a sequence is a row.
+KernelCall lower_rope_attention(const View& v) {
+  const auto& out = v.shape(v.out());     // [T, H, Dh]
+  const auto& cache = v.shape(v.in(4));   // [blocks, G, block tokens, Dh]
+  const auto& tables = v.shape(v.in(6));  // [S, B]
+  const double softcap = v.node.float_attr("softcap", 0.0);
+  return {"attention_decode_fused",
+          {{"out_ptr", v.out()},
+           {"k_cache_ptr", v.in(4)},
+           {"v_cache_ptr", v.in(5)},
+           {"partial_ptr", v.out(3)},
+           {"arrivals_ptr", v.in(9)},
+           {"qkv_ptr", v.in(0)},
+           {"q_norm_ptr", v.in(10)},
+           {"k_norm_ptr", v.in(11)},
+           {"positions_ptr", v.in(1)},
+           {"inv_freq_ptr", v.in(2)},
+           {"slots_ptr", v.in(3)},
+           {"block_tables_ptr", v.in(6)},
+           {"context_lens_ptr", v.in(8)}},
+          {{"n_seqs", Symbol::n_sequences},
+           {"n_heads", out[1]},
+           {"n_kv_heads", cache[1]},
+           {"max_blocks", tables[1]},
+           {"window", v.node.int_attr("window", 0)},
+           {"out_stride", v.stride(v.out())},
+           {"qkv_stride", v.stride(v.in(0))}},
+          {{"scale", v.node.float_attr("scale", 1.0)},
+           {"softcap", softcap},
+           {"qk_eps", v.node.float_attr("eps", 1e-5)}},
+          {{"HEAD_DIM", out[2].offset},
+           {"BLOCK_TOKENS", cache[2].offset},
+           {"HAS_SOFTCAP", softcap != 0.0 ? 1 : 0},
+           {"HAS_QK_NORM", v.in(10) != kNoValue ? 1 : 0}}};
+}
+
 KernelCall lower_silu_mul(const View& v) {
   const auto& shape = v.shape(v.out());
   return {"silu_mul",
           {{"out_ptr", v.out()}, {"gate_ptr", v.in(0)}, {"up_ptr", v.in(1)}},
           {{"n_rows", shape[0]},
            {"n_cols", shape[1]},
-           {"gate_stride", shape[1]},
-           {"up_stride", shape[1]}},
+           {"gate_stride", v.stride(v.in(0))},
+           {"up_stride", v.stride(v.in(1))}},
           {},
           {}};
 }
@@ -230,14 +322,30 @@ KernelCall lower_token_logprob(const View& v) {
           {}};
 }
 
-KernelCall lower_reshape(const View& v) {
-  NEREID_UNREACHABLE("%{} is a view: it has no kernel", v.graph.value(v.out()).name);
+[[noreturn]] KernelCall lower_nothing(const View& v) {
+  NEREID_UNREACHABLE("%{}: {} has no kernel", v.graph.value(v.out()).name, op_row(v.node.op).name);
 }
+KernelCall lower_reshape(const View& v) { lower_nothing(v); }
+KernelCall lower_slice(const View& v) { lower_nothing(v); }
+KernelCall lower_pack(const View& v) { lower_nothing(v); }
 
 }  // namespace
 
+bool has_kernel(const Graph& graph, const Node& node, const StepClass& steps) {
+  switch (node.op) {
+    // A product of many rows would normalise each row again in every tile.
+    case Op::norm_linear:
+    case Op::norm_linear_swiglu:
+      return max_rows(graph, node, steps) <= kGemvRows.back();
+    case Op::rope_attention:
+      return steps.is_decode;
+    default:
+      return true;
+  }
+}
+
 std::optional<KernelCall> lower(const Graph& graph, const Node& node, const StepClass& steps) {
-  if (op_row(node.op).op_class == OpClass::view) return std::nullopt;
+  if (!has_launch(op_row(node.op).op_class)) return std::nullopt;
   const View view{graph, node, steps};
   switch (node.op) {
 #define GRAPH_OP(name, ...) \

@@ -37,7 +37,11 @@ struct KernelCall {
   std::vector<std::pair<std::string, std::int64_t>> constexprs;  // those the planner gives
 };
 
-// Nothing for a view. An Error where no kernel computes the node.
+// Whether some kernel computes the node for steps of this class; a fused op that has none is to be
+// taken apart.
+bool has_kernel(const Graph& graph, const Node& node, const StepClass& steps);
+
+// Nothing for a view or a layout. An Error where no kernel computes the node.
 std::optional<KernelCall> lower(const Graph& graph, const Node& node, const StepClass& steps);
 
 }  // namespace nereid::graph

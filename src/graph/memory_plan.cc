@@ -28,6 +28,17 @@ std::vector<ValueId> direct_aliases(const Graph& graph) {
   return alias;
 }
 
+// Bytes from the start of its operand to the start of a slice.
+std::vector<std::size_t> slice_offsets(const Graph& graph) {
+  std::vector<std::size_t> offsets(graph.values.size(), 0);
+  for (const auto& node : graph.nodes)
+    if (node.op == Op::slice)
+      offsets[static_cast<std::size_t>(node.outputs[0])] =
+          static_cast<std::size_t>(node.int_attr("begin", 0)) *
+          dtype_size_bytes(graph.value(node.outputs[0]).dtype);
+  return offsets;
+}
+
 ValueId follow(const std::vector<ValueId>& alias, ValueId id) {
   while (alias[static_cast<std::size_t>(id)] >= 0) id = alias[static_cast<std::size_t>(id)];
   return id;
@@ -43,6 +54,16 @@ std::size_t value_bytes(const Value& value, const SymbolValues& symbols) {
   std::size_t bytes = dtype_size_bytes(value.dtype);
   for (const auto& dim : value.shape) bytes *= static_cast<std::size_t>(dim_value(dim, symbols));
   return bytes;
+}
+
+std::int64_t row_elements(const Graph& graph, ValueId id) {
+  for (const auto& node : graph.nodes)
+    if (op_row(node.op).op_class == OpClass::view && node.outputs[0] == id)
+      return row_elements(graph, node.inputs[0]);
+  const auto& shape = graph.value(id).shape;
+  std::int64_t n = 1;
+  for (std::size_t i = 1; i < shape.size(); ++i) n *= shape[i].offset;
+  return n;
 }
 
 ValueId storage_of(const Graph& graph, ValueId id) { return follow(direct_aliases(graph), id); }
@@ -98,9 +119,15 @@ MemoryPlan plan_memory(const Graph& graph, const SymbolValues& largest) {
                       [](const Lifetime* a, const Lifetime* b) { return a->offset < b->offset; }),
                   &lifetime);
   }
-  for (std::size_t i = 0; i < graph.values.size(); ++i)
-    plan.offsets[i] =
-        plan.offsets[static_cast<std::size_t>(follow(alias, static_cast<ValueId>(i)))];
+  const auto within = slice_offsets(graph);
+  const auto roots = plan.offsets;
+  for (std::size_t i = 0; i < graph.values.size(); ++i) {
+    const auto root = follow(alias, static_cast<ValueId>(i));
+    plan.offsets[i] = roots[static_cast<std::size_t>(root)];
+    if (plan.offsets[i] == MemoryPlan::kNotInArena) continue;
+    for (auto id = static_cast<ValueId>(i); id != root; id = alias[static_cast<std::size_t>(id)])
+      plan.offsets[i] += within[static_cast<std::size_t>(id)];
+  }
   return plan;
 }
 

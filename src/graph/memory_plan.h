@@ -30,6 +30,9 @@ struct MemoryPlan {
 // The value whose bytes `id` uses: itself, or through views and in-place outputs another.
 ValueId storage_of(const Graph& graph, ValueId id);
 
+// Elements from a row of `id` to the next: more than its columns where it is a slice of another's.
+std::int64_t row_elements(const Graph& graph, ValueId id);
+
 // `largest`: the largest sizes a step of this plan may have.
 MemoryPlan plan_memory(const Graph& graph, const SymbolValues& largest);
 

@@ -1,5 +1,7 @@
 // Shape functions: result types from operand types, no data. One function an op, found by its row.
 
+#include <algorithm>
+#include <bit>
 #include <string>
 
 #include "base/error.h"
@@ -69,17 +71,23 @@ Types infer_rms_norm(const Operands& in) {
   return {{in[0].dtype, in[0].shape}};
 }
 
-Types infer_linear(const Operands& in) {
+// What the linear ops share. `weight`, `bias`: operand numbers. Swiglu halves the rows of weight.
+Types infer_linear_of(const Operands& in, std::size_t weight, std::size_t bias, bool is_swiglu) {
   in.rank(0, 2);
   in.floats(0);
-  in.rank(1, 2);
-  in.floats(1);
-  if (in[1].shape[1] != in[0].shape[1])
-    in.fail(1, fmt::format("shape [N, {}]", dim_text(in[0].shape[1])));
-  if (in.has(2)) in.shape(2, {in[1].shape[0]});
+  in.rank(weight, 2);
+  in.floats(weight);
+  const auto& rows = in[weight].shape[0];
+  if (in[weight].shape[1] != in[0].shape[1])
+    in.fail(weight, fmt::format("shape [N, {}]", dim_text(in[0].shape[1])));
+  if (is_swiglu && (!rows.is_constant() || rows.offset % 2 != 0))
+    in.fail(weight, "an even number of rows");
+  if (in.has(bias)) in.shape(bias, {rows});
   const auto out = in.node().dtype_attr("dtype", in[0].dtype);
-  return {{out, {in[0].shape[0], in[1].shape[0]}}};
+  return {{out, {in[0].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows}}};
 }
+
+Types infer_linear(const Operands& in) { return infer_linear_of(in, 1, 2, false); }
 
 Types infer_rope(const Operands& in) {
   in.rank(0, 3);
@@ -186,6 +194,111 @@ Types infer_token_logprob(const Operands& in) {
   in.dtype(1, DType::i32);
   in.shape(1, {in[0].shape[0]});
   return {{DType::fp32, {in[0].shape[0]}}};
+}
+
+// Rows of several matrices, or entries of several vectors, below one another.
+Types infer_pack(const Operands& in) {
+  auto shape = in[0].shape;
+  if (shape.empty() || shape.size() > 2) in.fail(0, "a matrix or a vector");
+  for (std::size_t i = 1; i < in.node().inputs.size(); ++i) {
+    in.dtype(i, in[0].dtype);
+    in.rank(i, shape.size());
+    if (shape.size() == 2 && in[i].shape[1] != shape[1])
+      in.fail(i, fmt::format("{} columns", dim_text(shape[1])));
+    if (!in[i].shape[0].is_constant()) in.fail(i, "constant rows");
+    shape[0].offset += in[i].shape[0].offset;
+  }
+  for (std::size_t i = 0; i < in.node().inputs.size(); ++i)
+    if (in[i].kind != ValueKind::weight) in.fail(i, "a weight");
+  return {{in[0].dtype, shape}};
+}
+
+// [T, N] -> columns begin .. begin + size.
+Types infer_slice(const Operands& in) {
+  in.rank(0, 2);
+  const auto begin = in.node().int_attr("begin", 0);
+  const auto size = in.node().int_attr("size", 0);
+  const auto& n_cols = in[0].shape[1];
+  if (begin < 0 || size < 1 || !n_cols.is_constant() || size > n_cols.offset ||
+      begin > n_cols.offset - size)
+    in.fail(0, fmt::format("columns {} to {}", begin, begin + size));
+  return {{in[0].dtype, {in[0].shape[0], size}}};
+}
+
+void check_norm(const Operands& in) {
+  in.floats(1);
+  if (in[0].shape.empty()) in.fail(0, "at least one dimension");
+  in.shape(1, {in[0].shape.back()});
+}
+
+Types infer_norm_linear(const Operands& in) {
+  check_norm(in);
+  return infer_linear_of(in, 2, 3, false);
+}
+
+Types infer_linear_swiglu(const Operands& in) { return infer_linear_of(in, 1, 2, true); }
+
+Types infer_norm_linear_swiglu(const Operands& in) {
+  check_norm(in);
+  return infer_linear_of(in, 2, 3, true);
+}
+
+Types infer_linear_add(const Operands& in) {
+  auto types = infer_linear_of(in, 1, 3, false);
+  in.shape(2, types[0].shape);
+  in.dtype(2, types[0].dtype);
+  return types;
+}
+
+// What rope_kv_write and rope_attention share: qkv [T, (H + 2 G) Dh] and what is done to it.
+// `q_norm`: the operand's number. Returns [T, H, Dh].
+std::vector<Dim> rope_queries(const Operands& in, std::size_t q_norm) {
+  in.rank(0, 2);
+  in.floats(0);
+  for (const std::size_t i : {1, 3}) {
+    in.dtype(i, DType::i32);
+    in.shape(i, {in[0].shape[0]});
+  }
+  in.rank(4, 4);  // [n_blocks, n_kv_heads, block_tokens, head_dim]
+  in.shape(5, in[4].shape);
+  const auto heads = in.node().int_attr("heads", 0);
+  const auto kv_heads = in[4].shape[1].offset;
+  const auto head_dim = in[4].shape[3].offset;
+  if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0)
+    in.fail(4, fmt::format("a number of heads that divides {}", heads));
+  in.dtype(2, DType::fp32);
+  in.shape(2, {head_dim / 2});
+  if (in[0].shape[1] != Dim((heads + 2 * kv_heads) * head_dim))
+    in.fail(0, fmt::format("{} columns", (heads + 2 * kv_heads) * head_dim));
+  for (const std::size_t i : {q_norm, q_norm + 1})
+    if (in.has(i)) in.shape(i, {head_dim});
+  return {in[0].shape[0], heads, head_dim};
+}
+
+Types infer_rope_kv_write(const Operands& in) {
+  return {
+      {in[0].dtype, rope_queries(in, 6)}, {in[4].dtype, in[4].shape}, {in[5].dtype, in[5].shape}};
+}
+
+// The last result is scratch: what each part of a sequence's keys gives, until they are combined.
+Types infer_rope_attention(const Operands& in) {
+  const auto queries = rope_queries(in, 10);
+  in.rank(6, 2);
+  in.dtype(6, DType::i32);
+  in.shape(7, {Dim(Symbol::n_sequences, 1, 1)});
+  in.dtype(7, DType::i32);
+  in.shape(8, {Symbol::n_sequences});
+  in.dtype(8, DType::i32);
+  in.dtype(9, DType::i32);
+  in.shape(9, {Symbol::n_sequences, queries[1]});
+  const auto padded =
+      std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(queries[2].offset, 16)));
+  return {{in[0].dtype, queries},
+          {in[4].dtype, in[4].shape},
+          {in[5].dtype, in[5].shape},
+          {DType::fp32,
+           {Symbol::n_sequences, queries[1], kMaxAttentionSplits,
+            static_cast<std::int64_t>(padded) + 2}}};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "base/error.h"
 #include "graph/ir.h"
@@ -246,7 +247,7 @@ class Parser {
         fail(fmt::format("{}: %{} is declared {}{}, the operands make it {}{}", op_name,
                          results[i].name, dtype_name(results[i].dtype), dims_text(results[i].shape),
                          dtype_name(types[i].dtype), dims_text(types[i].shape)));
-      result.outputs.push_back(declare(std::move(results[i]), ValueKind::intermediate));
+      result.outputs.push_back(declare(std::move(results[i]), output_kind(*op)));
     }
     graph_.nodes.push_back(std::move(result));
   }
@@ -266,9 +267,12 @@ std::string print(const Graph& graph) {
   std::size_t declared = 0;
   // Declarations come before the first node whose results have higher ids, so that parsing gives
   // the same ids.
+  std::vector<bool> is_computed(graph.values.size(), false);
+  for (const auto& node : graph.nodes)
+    for (const auto id : node.outputs) is_computed[static_cast<std::size_t>(id)] = true;
   const auto declare_up_to = [&](std::size_t end) {
     for (; declared < end; ++declared)
-      if (const auto& value = graph.values[declared]; value.kind != ValueKind::intermediate)
+      if (const auto& value = graph.values[declared]; !is_computed[declared])
         out += fmt::format("  {} {}\n", kKindNames[static_cast<std::size_t>(value.kind)],
                            typed_name(value));
   };

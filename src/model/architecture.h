@@ -52,6 +52,7 @@ inline constexpr const char* kPenalty = "repetition_penalty";  // fp32[L]
 inline constexpr const char* kSeed = "seed";                   // i64[L]
 inline constexpr const char* kStep = "n_generated";            // i32[L]
 inline constexpr const char* kRowSlots = "row_slots";          // i32[L]
+inline constexpr const char* kCachePrefix = "cache.";          // states that hold keys or values
 inline constexpr const char* kSeen = "seen";                   // u8[slots, V]
 inline constexpr const char* kInvFreq = "rope.inv_freq";  // fp32[Dh/2], computed from the config
 inline constexpr const char* kLogits = "logits";          // fp32[L, V]

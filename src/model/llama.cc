@@ -91,7 +91,7 @@ class LlamaBuilder {
 
     const std::vector<graph::Dim> cache{options_.n_blocks, n_kv_heads, options_.block_tokens,
                                         config_.head_dim};
-    const auto cache_name = "cache." + std::to_string(layer);
+    const auto cache_name = names::kCachePrefix + std::to_string(layer);
     const ValueId k_cache =
         graph_.add_value(ValueKind::state, cache_name + ".k", options_.kv_cache, cache);
     const ValueId v_cache =

@@ -4,6 +4,7 @@ Each test is run as `python3 x_test.py PATH_OF_NEREID [unittest arguments]`.
 """
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -33,10 +34,13 @@ TIMEOUT_S = 900
 _NUMPY_OF = {"F16": np.float16, "F32": np.float32, "BF16": np.uint16}
 
 nereid_path = None
+# Options for every command that runs a model, such as "--mode eager" or "--device cuda".
+MODEL_OPTIONS = os.environ.get("NEREID_TEST_OPTIONS", "").split()
 
 
 def command(*arguments):
-    return [str(nereid_path), *map(str, arguments)]
+    options = MODEL_OPTIONS if arguments[0] in ("generate", "score") else ()
+    return [str(nereid_path), *map(str, arguments), *options]
 
 
 def run(*arguments, **options):

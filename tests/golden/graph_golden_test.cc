@@ -9,6 +9,7 @@
 
 #include "base/mapped_file.h"
 #include "graph/ir.h"
+#include "graph/passes/passes.h"
 #include "model/architecture.h"
 #include "model/config.h"
 
@@ -17,23 +18,40 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class GraphGolden : public testing::TestWithParam<const char*> {};
-
-TEST_P(GraphGolden, IsTheSameText) {
-  const fs::path tests = fs::path(NEREID_SOURCE_DIR) / "tests";
-  const auto config = ModelConfig::load(tests / "fixtures" / GetParam());
+graph::Graph graph_of(const ModelConfig& config) {
   GraphOptions options;
   options.weight_dtype = [&](const std::string&) { return config.dtype; };
   options.n_blocks = 8;
   options.max_blocks_per_sequence = 8;
-  const graph::Graph graph = build_graph(config, options);
+  return build_graph(config, options);
+}
+
+void expect_golden(const std::string& text, const std::string& name) {
+  const fs::path golden =
+      fs::path(NEREID_SOURCE_DIR) / "tests" / "golden" / "graphs" / (name + ".txt");
+  if (std::getenv("NEREID_UPDATE_GOLDENS") != nullptr) write_text_file(golden, text);
+  EXPECT_EQ(text, read_text_file(golden));
+}
+
+class GraphGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(GraphGolden, IsTheSameText) {
+  const auto config =
+      ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / "tests/fixtures" / GetParam());
+  const graph::Graph graph = graph_of(config);
   graph::verify(graph);
   const std::string text = graph::print(graph);
   EXPECT_EQ(graph::parse(text, "printed"), graph);
+  expect_golden(text, GetParam());
+}
 
-  const fs::path golden = tests / "golden" / "graphs" / (std::string(GetParam()) + ".txt");
-  if (std::getenv("NEREID_UPDATE_GOLDENS") != nullptr) write_text_file(golden, text);
-  EXPECT_EQ(text, read_text_file(golden));
+TEST_P(GraphGolden, IsFusedToTheSameText) {
+  const auto config =
+      ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / "tests/fixtures" / GetParam());
+  const graph::StepClass decode{
+      .max_tokens = 2, .max_sequences = 2, .max_logits = 2, .is_decode = true};
+  const auto fused = graph::legalise(graph::run_passes(graph_of(config)), decode);
+  expect_golden(graph::print(fused), GetParam() + std::string(".decode"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GraphGolden,

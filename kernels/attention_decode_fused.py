@@ -1,0 +1,548 @@
+"""One query token a sequence, from packed queries, keys and values to the attention's output.
+
+    q, k = turn(norm_q(x[s, h])), turn(norm_k(x[s, Hq + g])),  v = x[s, Hq + Hkv + g],  x = qkv
+    k_cache, v_cache at slots[s] = k, v (a negative slot: not written)
+    out[s, h] = softmax_j(cap(q[h] . k_j * scale)) v_j,  j < context_lens[s], the newest: k, v
+    and j >= context_lens[s] - window where window > 0; a context of 0 stores nothing
+
+out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh];
+norms [Dh] (HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come
+from registers, rounded as the cache has them. Softmax and sums: fp32.
+Grid: (S, Hq / HEADS, SPLITS). A split takes every SPLITS-th tile of BLOCK_N keys, the first
+the newest token too; each leaves its sums in `partial`, and the one that comes last, by the count in
+`arrivals`, adds them up in the order of the splits and sets the count back to 0. What a sequence
+gets depends on nothing else in the batch. SPLITS 1 needs neither buffer.
+DOT: scores and sums of a group's heads on matrix units; else head by head.
+PDL: as in linear_gemv. Before its wait the kernel reads block tables, contexts, positions and old
+keys and values: the two launches before it must write none of these.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from kernels.lib.numbers import rounded
+from kernels.lib.paged import page_offset, soft_cap
+from kernels.lib.rope import head_norm, inverse_frequencies, rope_factors, rope_reference, turn
+from kernels.spec import (
+    FLOATS,
+    Case,
+    Spec,
+    derived,
+    filled,
+    given,
+    inout,
+    inp,
+    normal,
+    out,
+    rng,
+    scalar,
+    size,
+    step_size,
+    stride,
+    tuned,
+)
+
+
+@triton.jit
+def load_tile(
+    cache_ptr, block_table, start, end, kv_head, n_kv_heads, lane, LANES: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Rows [start, start + BLOCK_N) of a head of a cache; 0 from `end` on and past LANES lanes. A
+    tile that begins at or after `end` reads nothing, nor its block table."""
+    block = tl.load(block_table + start // BLOCK_TOKENS, mask=start < end, other=0).to(tl.int64)
+    page = (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
+    rows = tl.arange(0, BLOCK_N)
+    at = cache_ptr + page * HEAD_DIM + rows[:, None] * HEAD_DIM + lane[None, :]
+    mask = (start + rows < end)[:, None] & (lane[None, :] < LANES)
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
+def combine(
+    out_ptr, partial_ptr, n_active, SPLITS: tl.constexpr, HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The output of HEADS heads from the sums that n_active splits have left."""
+    splits = tl.arange(0, SPLITS)
+    heads = tl.arange(0, BLOCK_H)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_h = heads < HEADS
+    peaks_ptr = partial_ptr + SPLITS * HEADS * BLOCK_D
+    at = splits[:, None] * HEADS + heads[None, :]
+    mask = (splits[:, None] < n_active) & mask_h[None, :]
+    peaks = tl.load(peaks_ptr + at, mask=mask, other=-1e30)
+    totals = tl.load(peaks_ptr + SPLITS * HEADS + at, mask=mask, other=0.0)
+    peak = tl.max(peaks, axis=0)
+    total = tl.sum(totals * tl.exp2(peaks - peak[None, :]), axis=0)
+    acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+    for i in tl.static_range(SPLITS):
+        mask = mask_h & (i < n_active)
+        weight = tl.exp2(tl.load(peaks_ptr + i * HEADS + heads, mask=mask, other=-1e30) - peak)
+        at = partial_ptr + (i * HEADS + heads)[:, None] * BLOCK_D + offs_d[None, :]
+        acc += tl.load(at, mask=mask[:, None], other=0.0) * weight[:, None]
+    y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
+    at = out_ptr + heads[:, None] * HEAD_DIM + offs_d[None, :]
+    tl.store(at, y, mask=mask_h[:, None] & (offs_d[None, :] < HEAD_DIM))
+
+
+@triton.jit
+def attention_decode_fused(
+    out_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    partial_ptr,
+    arrivals_ptr,
+    qkv_ptr,
+    q_norm_ptr,
+    k_norm_ptr,
+    positions_ptr,
+    inv_freq_ptr,
+    slots_ptr,
+    block_tables_ptr,
+    context_lens_ptr,
+    n_seqs,
+    n_heads,
+    n_kv_heads,
+    max_blocks,
+    window,
+    out_stride,
+    qkv_stride,
+    scale,
+    softcap,
+    qk_eps,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_QK_NORM: tl.constexpr,
+    SPLITS: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    DOT: tl.constexpr,
+    PDL: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    LOG2E: tl.constexpr = 1.4426950408889634
+    HALF: tl.constexpr = HEAD_DIM // 2
+    if PDL == 2:
+        gdc_launch_dependents()
+    seq = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS
+    split = tl.program_id(2)
+    group = n_heads // n_kv_heads
+    kv_head = head // group
+    context = tl.load(context_lens_ptr + seq)
+    block_table = block_tables_ptr + seq * max_blocks
+    factor = scale if HAS_SOFTCAP else scale * LOG2E
+
+    # Old keys: all but the newest token's, which is not read from the cache.
+    n_old = context - 1
+    begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
+    first = begin // BLOCK_N
+    start = (first + split) * BLOCK_N
+    n_active = tl.minimum(tl.maximum(tl.cdiv(n_old, BLOCK_N) - first, 1), SPLITS)
+
+    half = tl.arange(0, BLOCK_HALF)
+    offs_d = tl.arange(0, BLOCK_D)
+    rows = tl.arange(0, BLOCK_N)
+    if DOT:
+        k1 = load_tile(k_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, half, HALF,
+                       HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+        k2 = load_tile(k_cache_ptr + HALF, block_table, start, n_old, kv_head, n_kv_heads, half,
+                       HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+        v = load_tile(v_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, offs_d, HEAD_DIM,
+                      HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+    cos, sin = rope_factors(tl.load(positions_ptr + seq), inv_freq_ptr, half, HALF)
+    slot = tl.load(slots_ptr + seq).to(tl.int64)
+    if PDL > 0:
+        gdc_wait()
+    if PDL == 3:
+        gdc_launch_dependents()
+
+    # The newest key and value.
+    row = qkv_ptr + seq * qkv_stride
+    k_at = row + (n_heads + kv_head) * HEAD_DIM
+    mask_half = half < HALF
+    mask_d = offs_d < HEAD_DIM
+    x1 = tl.load(k_at + half, mask=mask_half, other=0.0).to(tl.float32)
+    x2 = tl.load(k_at + HALF + half, mask=mask_half, other=0.0).to(tl.float32)
+    new_v = tl.load(k_at + n_kv_heads * HEAD_DIM + offs_d, mask=mask_d, other=0.0)
+    if HAS_QK_NORM:
+        n1, n2 = head_norm(x1[None, :], x2[None, :], k_norm_ptr, half, HALF, qk_eps)
+        x1 = tl.sum(n1, axis=0)
+        x2 = tl.sum(n2, axis=0)
+    x1, x2 = turn(x1, x2, cos, sin)
+    # As wide as the operations on their own would have left them.
+    new_k1 = x1.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
+    new_k2 = x2.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
+    new_v = new_v.to(v_cache_ptr.dtype.element_ty)
+    is_writer = (slot >= 0) & (context > 0) & (split == 0) & (head % group == 0)
+    n_half = tl.where(is_writer, HALF, 0)
+    n_d = tl.where(is_writer, HEAD_DIM, 0)
+    page = ((slot // BLOCK_TOKENS) * n_kv_heads + kv_head) * BLOCK_TOKENS + slot % BLOCK_TOKENS
+    page *= HEAD_DIM
+    tl.store(k_cache_ptr + page + half, new_k1, mask=half < n_half)
+    tl.store(k_cache_ptr + page + HALF + half, new_k2, mask=half < n_half)
+    tl.store(v_cache_ptr + page + offs_d, new_v, mask=offs_d < n_d)
+    new_k1 = new_k1.to(tl.float32)
+    new_k2 = new_k2.to(tl.float32)
+    new_v = new_v.to(tl.float32)
+    out_at = out_ptr + seq * out_stride + head * HEAD_DIM
+    program = seq * tl.num_programs(1) + tl.program_id(1)
+    sums_ptr = partial_ptr + program * (SPLITS * HEADS * (BLOCK_D + 2))
+    peaks_ptr = sums_ptr + SPLITS * HEADS * BLOCK_D + split * HEADS
+    sums_ptr += split * HEADS * BLOCK_D
+
+    if DOT:
+        heads = tl.arange(0, BLOCK_H)
+        mask_h = heads < HEADS
+        mask = mask_h[:, None] & mask_half[None, :]
+        q_at = row + (head + heads)[:, None] * HEAD_DIM + half[None, :]
+        x1 = tl.load(q_at, mask=mask, other=0.0).to(tl.float32)
+        x2 = tl.load(q_at + HALF, mask=mask, other=0.0).to(tl.float32)
+        if HAS_QK_NORM:
+            x1, x2 = head_norm(x1, x2, q_norm_ptr, half, HALF, qk_eps)
+        x1, x2 = turn(x1, x2, cos[None, :], sin[None, :])
+        q1 = x1.to(qkv_ptr.dtype.element_ty)
+        q2 = x2.to(qkv_ptr.dtype.element_ty)
+        new_score = tl.sum(q1.to(tl.float32) * new_k1[None, :], axis=1)
+        new_score = (new_score + tl.sum(q2.to(tl.float32) * new_k2[None, :], axis=1)) * factor
+        if HAS_SOFTCAP:
+            new_score = soft_cap(new_score, softcap) * LOG2E
+        largest = tl.where(split == 0, new_score, -1e30)
+        total = tl.where(split == 0, 1.0, tl.zeros((BLOCK_H,), tl.float32))
+        acc = tl.where(split == 0, new_v, 0.0)[None, :] + tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+        # Where queries and cache differ in type, products are taken in fp32.
+        SAME: tl.constexpr = qkv_ptr.dtype.element_ty == k_cache_ptr.dtype.element_ty
+        if not SAME:
+            q1 = q1.to(tl.float32)
+            q2 = q2.to(tl.float32)
+        while start < n_old:
+            k_pos = start + rows
+            seen = (k_pos < n_old) & (k_pos >= begin)
+            score = tl.dot(q1, tl.trans(k1.to(q1.dtype)), input_precision="ieee")
+            score = tl.dot(q2, tl.trans(k2.to(q2.dtype)), score, input_precision="ieee") * factor
+            if HAS_SOFTCAP:
+                score = soft_cap(score, softcap) * LOG2E
+            score = tl.where(seen[None, :], score, -1e30)
+            peak = tl.maximum(largest, tl.max(score, axis=1))
+            p = tl.exp2(score - peak[:, None])
+            shrink = tl.exp2(largest - peak)
+            total = total * shrink + tl.sum(p, axis=1)
+            acc = acc * shrink[:, None]
+            acc = tl.dot(p.to(q1.dtype), v.to(q1.dtype), acc, input_precision="ieee")
+            largest = peak
+            start += SPLITS * BLOCK_N
+            k1 = load_tile(k_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, half, HALF,
+                           HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+            k2 = load_tile(k_cache_ptr + HALF, block_table, start, n_old, kv_head, n_kv_heads, half,
+                           HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+            v = load_tile(v_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, offs_d,
+                          HEAD_DIM, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
+        at = heads[:, None] * HEAD_DIM + offs_d[None, :]
+        if SPLITS == 1:
+            y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
+            mask = mask_h[:, None] & mask_d[None, :] & (context > 0)
+            tl.store(out_at + at, y, mask=mask)
+        else:
+            is_active = (split < n_active) & (context > 0)
+            mask = mask_h & is_active
+            at = heads[:, None] * BLOCK_D + offs_d[None, :]
+            tl.store(sums_ptr + at, acc, mask=mask[:, None])
+            tl.store(peaks_ptr + heads, largest, mask=mask)
+            tl.store(peaks_ptr + SPLITS * HEADS + heads, total, mask=mask)
+    else:
+        queries = ()
+        largest = ()
+        total = ()
+        acc = ()
+        for i in tl.static_range(HEADS):
+            q_at = row + (head + i) * HEAD_DIM + half
+            x1 = tl.load(q_at, mask=mask_half, other=0.0).to(tl.float32)
+            x2 = tl.load(q_at + HALF, mask=mask_half, other=0.0).to(tl.float32)
+            if HAS_QK_NORM:
+                n1, n2 = head_norm(x1[None, :], x2[None, :], q_norm_ptr, half, HALF, qk_eps)
+                x1 = tl.sum(n1, axis=0)
+                x2 = tl.sum(n2, axis=0)
+            x1, x2 = turn(x1, x2, cos, sin)
+            x1 = x1.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
+            x2 = x2.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
+            new_score = tl.sum(x1 * new_k1, axis=0) + tl.sum(x2 * new_k2, axis=0)
+            if HAS_SOFTCAP:
+                new_score = soft_cap(new_score, softcap) * LOG2E
+            queries = queries + ((x1, x2),)
+            largest = largest + (tl.where(split == 0, new_score, -1e30),)
+            total = total + (tl.where(split == 0, 1.0, 0.0),)
+            acc = acc + (tl.where(split == 0, new_v, 0.0),)
+        for tile in range(start, n_old, SPLITS * BLOCK_N):
+            k_pos = tile + rows
+            seen = (k_pos < n_old) & (k_pos >= begin)
+            tile_page = page_offset(block_table, tile, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+            mask_n = k_pos[:, None] < n_old
+            mask_k = mask_n if BLOCK_HALF == HALF else mask_n & mask_half[None, :]
+            mask_v = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
+            old_k = k_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + half[None, :]
+            old_v = v_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + offs_d[None, :]
+            old_k1 = tl.load(old_k, mask=mask_k, other=0.0).to(tl.float32)
+            old_k2 = tl.load(old_k + HALF, mask=mask_k, other=0.0).to(tl.float32)
+            old_v = tl.load(old_v, mask=mask_v, other=0.0).to(tl.float32)
+            new_largest = ()
+            new_total = ()
+            new_acc = ()
+            for i in tl.static_range(HEADS):
+                score = tl.sum(old_k1 * queries[i][0][None, :], axis=1)
+                score += tl.sum(old_k2 * queries[i][1][None, :], axis=1)
+                if HAS_SOFTCAP:
+                    score = soft_cap(score, softcap) * LOG2E
+                score = tl.where(seen, score, -1e30)
+                peak = tl.maximum(largest[i], tl.max(score, axis=0))
+                p = tl.exp2(score - peak)
+                shrink = tl.exp2(largest[i] - peak)
+                new_largest = new_largest + (peak,)
+                new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
+                new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * old_v, axis=0),)
+            largest = new_largest
+            total = new_total
+            acc = new_acc
+        for i in tl.static_range(HEADS):
+            if SPLITS == 1:
+                y = (acc[i] / total[i]).to(out_ptr.dtype.element_ty)
+                tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d & (context > 0))
+            else:
+                is_active = (split < n_active) & (context > 0)
+                tl.store(sums_ptr + i * BLOCK_D + offs_d, acc[i], mask=is_active)
+                tl.store(peaks_ptr + i, largest[i], mask=is_active)
+                tl.store(peaks_ptr + SPLITS * HEADS + i, total[i], mask=is_active)
+
+    if SPLITS > 1:
+        if (split < n_active) & (context > 0):
+            count_ptr = arrivals_ptr + program
+            tl.debug_barrier()
+            arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
+            if arrived == n_active - 1:
+                tl.store(count_ptr, 0)
+                combine(out_at, partial_ptr + program * (SPLITS * HEADS * (BLOCK_D + 2)), n_active,
+                        SPLITS, HEADS, HEAD_DIM, BLOCK_H, BLOCK_D)  # fmt: skip
+
+
+def reference(a):
+    """In float64; keys and values rounded as the cache has them."""
+    n_heads, n_kv_heads, dim = a["n_heads"], a["n_kv_heads"], a["HEAD_DIM"]
+    out_ptr, k_cache, v_cache = (a[n].copy() for n in ("out_ptr", "k_cache_ptr", "v_cache_ptr"))
+    norms = (a["q_norm_ptr"], a["k_norm_ptr"]) if a["HAS_QK_NORM"] else (None, None)
+    block_tokens = a["BLOCK_TOKENS"]
+    for s in range(a["n_seqs"]):
+        n_kv, slot = int(a["context_lens_ptr"][s]), int(a["slots_ptr"][s])
+        if n_kv == 0:
+            continue
+        heads = a["qkv_ptr"][s, : (n_heads + 2 * n_kv_heads) * dim].reshape(-1, dim)
+        q, new_k, new_v = np.split(heads, [n_heads, n_heads + n_kv_heads])
+        q, new_k = (
+            rope_reference(x, a["positions_ptr"][s], a["inv_freq_ptr"], norm, a["qk_eps"])
+            for x, norm in zip((q, new_k), norms)
+        )
+        new_k = rounded(new_k.astype(np.float32), a["dtypes"]["k_cache_ptr"])
+        new_v = rounded(new_v, a["dtypes"]["v_cache_ptr"])
+        blocks = a["block_tables_ptr"][s, : -(-n_kv // block_tokens)]
+        k, v = (
+            np.moveaxis(cache[blocks], 1, 0).reshape(n_kv_heads, -1, dim)[:, :n_kv].copy()
+            for cache in (a["k_cache_ptr"], a["v_cache_ptr"])
+        )
+        k[:, n_kv - 1], v[:, n_kv - 1] = new_k, new_v
+        if slot >= 0:
+            block, offset = divmod(slot, block_tokens)
+            k_cache[block, :, offset], v_cache[block, :, offset] = new_k, new_v
+        oldest = max(n_kv - a["window"], 0) if a["window"] > 0 else 0
+        for h in range(n_heads):
+            kv = h * n_kv_heads // n_heads
+            score = k[kv, oldest:].astype(np.float64) @ q[h] * a["scale"]
+            if a["HAS_SOFTCAP"]:
+                score = a["softcap"] * np.tanh(score / a["softcap"])
+            p = np.exp(score - score.max())
+            out_ptr[s, h * dim : (h + 1) * dim] = p / p.sum() @ v[kv, oldest:].astype(np.float64)
+    arrivals = np.zeros_like(a["arrivals_ptr"])
+    return {
+        "out_ptr": out_ptr,
+        "k_cache_ptr": k_cache,
+        "v_cache_ptr": v_cache,
+        "arrivals_ptr": arrivals,
+    }
+
+
+# Room for the sums of so many splits in the cases: no target's choice has more.
+_MOST_SPLITS = 64
+
+
+def cases(act):
+    def case(
+        name, contexts, n_heads, n_kv_heads, dim, *, act=act, cache="fp16", window=0, softcap=0.0,
+        block=64, norm=False, pad=0, std=1.0, no_slot=(),
+    ):  # fmt: skip
+        g = rng(name)
+        n_seqs = len(contexts)
+        pages = [-(-n // block) for n in contexts]
+        n_blocks = sum(pages) + 2
+        order = g.permutation(n_blocks)
+        tables = np.full((n_seqs, max([*pages, 1]) + 1), -1, np.int32)
+        slots = np.full(n_seqs, -1, np.int32)
+        # What no sequence has written is NaN: the place of the newest token too.
+        caches = [np.full((n_blocks, n_kv_heads, block, dim), np.nan, np.float32) for _ in "kv"]
+        for s, n in enumerate(contexts):
+            mine = order[sum(pages[:s]) : sum(pages[: s + 1])]
+            tables[s, : len(mine)] = mine
+            for pos in range(n - 1):
+                for array in caches:
+                    array[mine[pos // block], :, pos % block] = normal(g, n_kv_heads, dim)
+            if n > 0 and s not in no_slot:
+                slots[s] = mine[(n - 1) // block] * block + (n - 1) % block
+        width = (n_heads + 2 * n_kv_heads) * dim + pad
+        qkv = normal(g, n_seqs, width)
+        qkv[:, : n_heads * dim] *= std
+        return Case(
+            name,
+            {
+                "out_ptr": filled(n_seqs + 1, n_heads * dim + 2 * pad),
+                "k_cache_ptr": caches[0],
+                "v_cache_ptr": caches[1],
+                "partial_ptr": filled(n_seqs, n_heads, _MOST_SPLITS, 256 + 2),
+                "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
+                "qkv_ptr": qkv,
+                "q_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
+                "k_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
+                "positions_ptr": np.array([max(n - 1, 0) for n in contexts], np.int32),
+                "inv_freq_ptr": inverse_frequencies(dim),
+                "slots_ptr": slots,
+                "block_tables_ptr": tables,
+                "context_lens_ptr": np.array(contexts, np.int32),
+                "n_seqs": n_seqs,
+                "n_heads": n_heads,
+                "n_kv_heads": n_kv_heads,
+                "max_blocks": tables.shape[1],
+                "window": window,
+                "out_stride": n_heads * dim + 2 * pad,
+                "qkv_stride": width,
+                "scale": dim**-0.5,
+                "softcap": softcap,
+                "qk_eps": 1e-6,
+            },
+            {
+                "out_ptr": act,
+                "k_cache_ptr": cache,
+                "v_cache_ptr": cache,
+                "partial_ptr": "fp32",
+                "arrivals_ptr": "i32",
+                "qkv_ptr": act,
+                "q_norm_ptr": "fp16",
+                "k_norm_ptr": "fp16",
+                "positions_ptr": "i32",
+                "inv_freq_ptr": "fp32",
+                "slots_ptr": "i32",
+                "block_tables_ptr": "i32",
+                "context_lens_ptr": "i32",
+            },
+            {
+                "HEAD_DIM": dim,
+                "BLOCK_TOKENS": block,
+                "HAS_SOFTCAP": int(softcap > 0),
+                "HAS_QK_NORM": int(norm),
+            },
+        )
+
+    yield case("demo", [200], 6, 2, 64)
+    yield case("batch", [1, 64, 65, 0, 300, 127, 2], 6, 2, 64)
+    yield case("no_slot", [70, 5], 6, 2, 64, no_slot=(1,))
+    yield case("norm", [100, 33], 16, 8, 128, norm=True)
+    yield case("window", [10, 100, 250], 4, 2, 64, window=48)
+    yield case("window_one", [70], 4, 2, 64, window=1)
+    yield case("window_wide", [90], 4, 4, 64, window=4096)
+    yield case("softcap", [70, 5], 4, 2, 64, softcap=5.0, std=3.0)
+    yield case("heads_80", [33, 75], 4, 2, 80, pad=16)
+    yield case("heads_96", [65], 3, 1, 96, norm=True)
+    yield case("heads_16", [40], 4, 2, 16, block=16)
+    yield case("llama3_8b", [100, 641], 32, 8, 128)
+    yield case("long", [1500], 8, 2, 64)
+    yield case("seven_heads_a_group", [130], 14, 2, 64)
+    yield case("multi_query", [70], 32, 1, 128)
+    yield case("bf16_cache", [70], 8, 2, 64, cache="bf16")
+    yield case("block_16", [50, 16], 2, 2, 64, block=16)
+    yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16", norm=True)
+    yield case("half", [44], 6, 2, 64, act="fp16")
+
+
+_GPU = {
+    "SPLITS": 16,
+    "HEADS": "n_heads // n_kv_heads",
+    "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+    "DOT": 1,
+    "PDL": 0,
+    "num_warps": 4,
+    "num_stages": 1,
+}
+_CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
+SPEC = Spec(
+    fn=attention_decode_fused,
+    params=(
+        out("out_ptr", FLOATS, "n_seqs", "out_stride"),
+        inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("partial_ptr", "fp32", "n_seqs", "n_heads", "SPLITS", "BLOCK_D + 2"),
+        inout("arrivals_ptr", "i32", "n_seqs", "n_heads // HEADS"),
+        inp("qkv_ptr", FLOATS, "n_seqs", "qkv_stride"),
+        inp("q_norm_ptr", FLOATS, "HEAD_DIM"),
+        inp("k_norm_ptr", FLOATS, "HEAD_DIM"),
+        inp("positions_ptr", "i32", "n_seqs"),
+        inp("inv_freq_ptr", "fp32", "HEAD_DIM // 2"),
+        inp("slots_ptr", ("i32", "i64"), "n_seqs"),
+        inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
+        inp("context_lens_ptr", "i32", "n_seqs"),
+        step_size("n_seqs"),
+        size("n_heads"),
+        size("n_kv_heads"),
+        step_size("max_blocks"),
+        size("window"),
+        stride("out_stride"),
+        stride("qkv_stride"),
+        scalar("scale"),
+        scalar("softcap"),
+        scalar("qk_eps"),
+        given("HEAD_DIM"),
+        given("BLOCK_TOKENS"),
+        given("HAS_SOFTCAP"),
+        given("HAS_QK_NORM"),
+        tuned("SPLITS"),
+        tuned("HEADS"),
+        tuned("BLOCK_N"),
+        tuned("DOT"),
+        tuned("PDL"),
+        derived("BLOCK_H", "max(next_pow2(HEADS), 16 if DOT else 1)"),
+        derived("BLOCK_HALF", "max(next_pow2(HEAD_DIM // 2), 16 if DOT else 1)"),
+        derived("BLOCK_D", "max(next_pow2(HEAD_DIM), 16)"),
+    ),
+    grid=("n_seqs", "n_heads // HEADS", "SPLITS"),
+    # An upper bound from what the launch knows: every page of every block table is read.
+    bytes="n_seqs * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(qkv_ptr))"
+    " + n_kv_heads * (2 * sizeof(qkv_ptr)"
+    " + max_blocks * BLOCK_TOKENS * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr))))",
+    flops="4 * n_seqs * n_heads * max_blocks * BLOCK_TOKENS * HEAD_DIM",
+    reference=reference,
+    cases=cases,
+    tuned=("SPLITS", "HEADS", "BLOCK_N", "DOT", "PDL"),
+    default={
+        # All heads of a group where they are few enough to unroll.
+        "cpu": {
+            "SPLITS": 1,
+            "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "DOT": 0,
+            "PDL": 0,
+            "num_warps": 1,
+            "num_stages": 1,
+        },
+        "cuda": _GPU,
+        "hip": _GPU,
+    },
+)

@@ -1,0 +1,113 @@
+//   %q, %k, %v = slices of %p, as heads
+//   %q1 = rope (rms_norm %q, %gq)        =>   %q1, %kc1, %vc1 = rope_kv_write %p, ..., %gq, %gk
+//   %k1 = rope (rms_norm %k, %gk)
+//   %kc1, %vc1 = kv_write %k1, %v, ...
+#include <optional>
+
+#include "graph/passes/rewrite.h"
+
+namespace nereid::graph::passes {
+
+namespace {
+
+// The way from a packed projection to heads: slice, reshape, and for q and k a norm perhaps and
+// RoPE.
+struct Branch {
+  const Node* rope = nullptr;
+  const Node* norm = nullptr;
+  const Node* reshape = nullptr;
+  const Node* slice = nullptr;
+
+  std::vector<const Node*> nodes() const {
+    std::vector<const Node*> all;
+    for (const auto* node : {rope, norm, reshape, slice})
+      if (node != nullptr) all.push_back(node);
+    return all;
+  }
+};
+
+// Walks up from the value; nothing where a step is missing or is read by others as well.
+std::optional<Branch> branch_of(const Uses& uses, ValueId id, bool has_rope) {
+  Branch branch;
+  const auto up = [&](Op op, const Node*& node) {
+    const auto* found = uses.producer(id, op);
+    if (found == nullptr || uses.n_readers(id) != 1) return false;
+    node = found;
+    id = found->inputs[0];
+    return true;
+  };
+  if (has_rope && !up(Op::rope, branch.rope)) return std::nullopt;
+  if (has_rope) static_cast<void>(up(Op::rms_norm, branch.norm));
+  if (!up(Op::reshape, branch.reshape) || !up(Op::slice, branch.slice)) return std::nullopt;
+  return branch;
+}
+
+struct Match {
+  Branch q, k, v;
+  const Node* write;
+};
+
+bool is_packed_qkv(const Graph& graph, const Uses& uses, const Match& match) {
+  const auto n_cols = [&](const Branch& branch) {
+    return graph.value(branch.slice->outputs[0]).shape[1].offset;
+  };
+  const auto begin = [](const Branch& branch) { return branch.slice->int_attr("begin", 0); };
+  const auto packed = match.q.slice->inputs[0];
+  return match.k.slice->inputs[0] == packed && match.v.slice->inputs[0] == packed &&
+         uses.n_readers(packed) == 3 && begin(match.q) == 0 && begin(match.k) == n_cols(match.q) &&
+         begin(match.v) == n_cols(match.q) + n_cols(match.k) &&
+         graph.value(packed).shape[1] == Dim(begin(match.v) + n_cols(match.v));
+}
+
+// One kernel takes one frequency table, one eps, and norms on both or none.
+bool agree(const Match& match) {
+  const auto& q = match.q;
+  const auto& k = match.k;
+  return q.rope->inputs[1] == k.rope->inputs[1] && q.rope->inputs[2] == k.rope->inputs[2] &&
+         (q.norm == nullptr) == (k.norm == nullptr) &&
+         (q.norm == nullptr || q.norm->attrs == k.norm->attrs);
+}
+
+std::optional<Match> match_of(const Graph& graph, const Uses& uses, const Node& attention) {
+  const auto* write = uses.producer(attention.inputs[1], Op::kv_write);
+  if (write == nullptr || attention.inputs[2] != write->outputs[1]) return std::nullopt;
+  const auto q = branch_of(uses, attention.inputs[0], true);
+  const auto k = branch_of(uses, write->inputs[0], true);
+  const auto v = branch_of(uses, write->inputs[1], false);
+  if (!q || !k || !v) return std::nullopt;
+  const Match match{*q, *k, *v, write};
+  if (!is_packed_qkv(graph, uses, match) || !agree(match)) return std::nullopt;
+  return match;
+}
+
+}  // namespace
+
+Graph fuse_rope_kv_write(const Graph& graph) {
+  const Uses uses(graph);
+  Rewrite rewrite(graph);
+  for (const auto& node : graph.nodes) {
+    if (node.op != Op::attention) continue;
+    const auto match = match_of(graph, uses, node);
+    if (!match) continue;
+    const auto& [q, k, v, write] = *match;
+    std::vector<std::pair<std::string, Attr>> attrs{
+        {"heads", graph.value(node.inputs[0]).shape[1].offset}};
+    std::vector<ValueId> operands{q.slice->inputs[0], q.rope->inputs[1], q.rope->inputs[2],
+                                  write->inputs[2],   write->inputs[3],  write->inputs[4]};
+    if (q.norm != nullptr) {
+      operands.insert(operands.end(), {q.norm->inputs[1], k.norm->inputs[1]});
+      attrs.insert(attrs.end(), q.norm->attrs.begin(), q.norm->attrs.end());
+    }
+    for (const auto* branch : {&q, &k, &v})
+      for (const auto* step : branch->nodes()) rewrite.remove(*step);
+    rewrite.remove(*write);
+    rewrite.replace(node, {{Op::rope_kv_write,
+                            std::move(operands),
+                            std::move(attrs),
+                            {node.inputs[0], write->outputs[0], write->outputs[1]}},
+                           {node.op, node.inputs, node.attrs, node.outputs}});
+  }
+  return rewrite.apply();
+}
+
+}  // namespace nereid::graph::passes

@@ -1,0 +1,47 @@
+// Goal: a graph becomes one of fewer, larger ops that means the same (docs/compiler.md).
+// Non-goal: what a target or a step can run: legalise() decides that afterwards, and takes apart
+// what has no kernel.
+// Rejected: one pass that does it all. Each is a file, can be left out by name, and is seen by
+// itself (`nereid inspect plan --passes`).
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/ir.h"
+#include "graph/lower.h"
+
+namespace nereid::graph {
+
+// The state that fused attention counts in: i32[S, query heads], zero between launches.
+inline constexpr std::string_view kArrivals = "attention.arrivals";
+
+struct PassRow {
+  std::string_view name;
+  std::string_view summary;
+  Graph (*run)(const Graph&);
+};
+
+// In the order in which they run.
+const std::vector<PassRow>& pass_table();
+
+struct PassOptions {
+  std::set<std::string> skip;  // names; one that is no pass is an Error
+  // Called after each pass that ran.
+  std::function<void(const PassRow&, const Graph& after, double milliseconds)> observe;
+};
+
+// Verified after each pass.
+Graph run_passes(const Graph& graph, const PassOptions& options = {});
+
+// One op taken apart, as often as possible: the graph that fusing started from, written
+// canonically.
+Graph decompose(const Graph& graph);
+
+// Ops that no kernel computes for steps of this class are taken apart until each has one.
+Graph legalise(const Graph& graph, const StepClass& steps);
+
+}  // namespace nereid::graph

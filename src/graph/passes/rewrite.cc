@@ -1,0 +1,148 @@
+#include "graph/passes/rewrite.h"
+
+#include <algorithm>
+#include <cctype>
+#include <unordered_map>
+
+#include "base/error.h"
+
+namespace nereid::graph::passes {
+
+namespace {
+
+// Stand-ins count down from here; kNoValue (-1) is not among them.
+constexpr ValueId kFirstFresh = -2;
+
+bool is_number(const std::string& name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(),
+                                      [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+// Whether leaving the node out changes more than its results: it writes where a state lies.
+bool writes_state(const Graph& graph, const Node& node) {
+  const auto& row = op_row(node.op);
+  return std::any_of(row.aliases.begin(), row.aliases.end(), [&](const auto& alias) {
+    return has_launch(row.op_class) &&
+           graph.value(node.inputs[alias.second]).kind == ValueKind::state;
+  });
+}
+
+}  // namespace
+
+Uses::Uses(const Graph& graph)
+    : graph_(graph), producer_(graph.values.size(), kNone), readers_(graph.values.size()) {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (const auto id : graph.nodes[i].outputs) producer_[static_cast<std::size_t>(id)] = i;
+    for (const auto id : graph.nodes[i].inputs) readers_[static_cast<std::size_t>(id)].push_back(i);
+  }
+  for (const auto id : graph.outputs) readers_[static_cast<std::size_t>(id)].push_back(kNone);
+}
+
+const Node* Uses::producer(ValueId id, Op op) const {
+  const auto i = producer_[static_cast<std::size_t>(id)];
+  return i != kNone && graph_.nodes[i].op == op ? &graph_.nodes[i] : nullptr;
+}
+
+const Node* Uses::only_reader(ValueId id, Op op) const {
+  const auto& all = readers(id);
+  return all.size() == 1 && all[0] != kNone && graph_.nodes[all[0]].op == op ? &graph_.nodes[all[0]]
+                                                                             : nullptr;
+}
+
+std::size_t Uses::index(const Node& node) const {
+  return static_cast<std::size_t>(&node - graph_.nodes.data());
+}
+
+ValueId Rewrite::fresh() { return kFirstFresh - n_fresh_++; }
+
+ValueId Rewrite::declare(Value value) {
+  const auto first = static_cast<ValueId>(graph_.values.size());
+  if (const auto id = graph_.find(value.name); id >= 0) return id;
+  for (std::size_t i = 0; i < declared_.size(); ++i)
+    if (declared_[i].name == value.name) return first + static_cast<ValueId>(i);
+  declared_.push_back(std::move(value));
+  return first + static_cast<ValueId>(declared_.size() - 1);
+}
+
+void Rewrite::replace(const Node& node, std::vector<NewNode> nodes) {
+  const auto index = static_cast<std::size_t>(&node - graph_.nodes.data());
+  NEREID_CHECK(index < graph_.nodes.size(), "a node of another graph");
+  const bool is_new = replaced_.emplace(index, std::move(nodes)).second;
+  NEREID_CHECK(is_new, "node {} is replaced twice", index);
+}
+
+// Copies nodes from one graph to another, declaring values as they are first read.
+class Writer {
+ public:
+  explicit Writer(const Rewrite& rewrite) : rewrite_(rewrite), old_(rewrite.graph_) {
+    new_.name = old_.name;
+  }
+
+  void write(const NewNode& node) {
+    std::vector<ValueId> inputs;
+    for (const auto id : node.inputs) inputs.push_back(map(id));
+    std::vector<std::string> output_names;
+    for (const auto id : node.outputs)
+      output_names.push_back(id >= 0 && !is_number(old_.value(id).name) ? old_.value(id).name : "");
+    if (!node.name.empty()) output_names[0] = node.name;
+    const auto results = new_.add_node(node.op, std::move(inputs), node.attrs, output_names);
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) ids_[node.outputs[i]] = results[i];
+  }
+
+  Graph finish() {
+    for (const auto id : old_.outputs) new_.outputs.push_back(map(id));
+    return std::move(new_);
+  }
+
+ private:
+  ValueId map(ValueId id) {
+    if (const auto it = ids_.find(id); it != ids_.end()) return it->second;
+    NEREID_CHECK(id >= 0, "a new node reads what no new node computes");
+    const auto n_old = old_.values.size();
+    const auto& value = static_cast<std::size_t>(id) < n_old
+                            ? old_.value(id)
+                            : rewrite_.declared_[static_cast<std::size_t>(id) - n_old];
+    NEREID_CHECK(value.kind != ValueKind::intermediate, "%{} is read after it was replaced",
+                 value.name);
+    return ids_[id] = new_.add_value(value.kind, value.name, value.dtype, value.shape);
+  }
+
+  const Rewrite& rewrite_;
+  const Graph& old_;
+  Graph new_;
+  std::unordered_map<ValueId, ValueId> ids_;  // old or stand-in, to new
+};
+
+Graph Rewrite::apply() const {
+  Writer writer(*this);
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const auto it = replaced_.find(i);
+    if (it == replaced_.end()) {
+      const auto& node = graph_.nodes[i];
+      writer.write({node.op, node.inputs, node.attrs, node.outputs});
+      continue;
+    }
+    for (const auto& node : it->second) writer.write(node);
+  }
+  return writer.finish();
+}
+
+Graph canonical(const Graph& graph) {
+  std::vector<bool> is_read(graph.values.size(), false);
+  for (const auto id : graph.outputs) is_read[static_cast<std::size_t>(id)] = true;
+  Rewrite rewrite(graph);
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    const bool is_live = writes_state(graph, *node) ||
+                         std::any_of(node->outputs.begin(), node->outputs.end(), [&](ValueId id) {
+                           return is_read[static_cast<std::size_t>(id)];
+                         });
+    if (!is_live) {
+      rewrite.remove(*node);
+      continue;
+    }
+    for (const auto id : node->inputs) is_read[static_cast<std::size_t>(id)] = true;
+  }
+  return rewrite.apply();
+}
+
+}  // namespace nereid::graph::passes

@@ -1,0 +1,79 @@
+// Goal: what passes need to change a graph: who computes and who reads a value, and replacing nodes
+// by others while the rest is copied.
+// Non-goal: deciding what to replace.
+// Rejected: editing a graph in place. A pass reads one graph and writes another, so that no pass
+// sees half of another's work and ids stay in the order of the text.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graph/ir.h"
+
+namespace nereid::graph::passes {
+
+class Uses {
+ public:
+  explicit Uses(const Graph& graph);
+
+  // The node that computes the value, if it is of this op; else nullptr.
+  const Node* producer(ValueId id, Op op) const;
+  // The one node that reads the value, if it is of this op; else nullptr. What the graph returns
+  // has a reader more.
+  const Node* only_reader(ValueId id, Op op) const;
+  std::size_t n_readers(ValueId id) const { return readers_[static_cast<std::size_t>(id)].size(); }
+  const std::vector<std::size_t>& readers(ValueId id) const {
+    return readers_[static_cast<std::size_t>(id)];
+  }
+  std::size_t index(const Node& node) const;
+
+ private:
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  const Graph& graph_;
+  std::vector<std::size_t> producer_;              // by value: index of a node, or kNone
+  std::vector<std::vector<std::size_t>> readers_;  // by value; the returned graph reads as kNone
+};
+
+// A node to be written, in terms of the old graph's values.
+struct NewNode {
+  Op op;
+  std::vector<ValueId> inputs;
+  std::vector<std::pair<std::string, Attr>> attrs;
+  std::vector<ValueId> outputs;  // the old values, or stand-ins (Rewrite::fresh), that it computes
+  std::string name = {};         // of the first result; empty: the old value's, or a number
+};
+
+// Collected while reading a graph; apply() writes the other.
+class Rewrite {
+ public:
+  explicit Rewrite(const Graph& graph) : graph_(graph) {}
+
+  // A stand-in for a value that new nodes compute and read.
+  ValueId fresh();
+  // A value of the new graph that no node computes. One of the same name is the same.
+  ValueId declare(Value value);
+  // In place of a node (its results must be given by `nodes`, or read by no one afterwards).
+  void replace(const Node& node, std::vector<NewNode> nodes);
+  void remove(const Node& node) { replace(node, {}); }
+  bool is_empty() const { return replaced_.empty(); }
+
+  Graph apply() const;
+
+ private:
+  friend class Writer;
+  const Graph& graph_;
+  ValueId n_fresh_ = 0;
+  std::vector<Value> declared_;  // ids follow the graph's
+  std::map<std::size_t, std::vector<NewNode>> replaced_;
+};
+
+// The same graph, written in one way: values in the order of their first use, unread nodes left
+// out, results numbered. Graphs that mean the same node by node are then the same text.
+Graph canonical(const Graph& graph);
+
+}  // namespace nereid::graph::passes
