@@ -8,8 +8,8 @@
 out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh];
 norms [Dh] (HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come
 from registers, rounded as the cache has them. Softmax and sums: fp32.
-Grid: (S, Hq / HEADS, SPLITS). A split takes every SPLITS-th tile of BLOCK_N keys, the first
-the newest token too; each leaves its sums in `partial`, and the one that comes last, by the count in
+Grid: (S, Hq / HEADS, SPLITS). A split takes every SPLITS-th tile of BLOCK_N keys, the first one the
+newest token too; each leaves its sums in `partial`, and the one that comes last, by the count in
 `arrivals`, adds them up in the order of the splits and sets the count back to 0. What a sequence
 gets depends on nothing else in the batch. SPLITS 1 needs neither buffer.
 DOT: scores and sums of a group's heads on matrix units; else head by head.
@@ -319,7 +319,8 @@ def attention_decode_fused(
                 tl.store(peaks_ptr + SPLITS * HEADS + i, total[i], mask=is_active)
 
     if SPLITS > 1:
-        if (split < n_active) & (context > 0):
+        is_active = (split < n_active) & (context > 0)
+        if is_active:
             count_ptr = arrivals_ptr + program
             tl.debug_barrier()
             arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")

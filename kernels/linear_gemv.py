@@ -153,8 +153,8 @@ def linear_gemv(
     factors = ()
     if HAS_NORM and not SQUARES:
         for i in tl.static_range(ROWS):
-            at = x_ptr + tl.minimum(first_row + i, n_rows - 1).to(tl.int64) * x_stride
-            factors = factors + (norm_factor(at, n_in, eps, BLOCK_K, EVEN_K),)
+            x_row = x_ptr + tl.minimum(first_row + i, n_rows - 1).to(tl.int64) * x_stride
+            factors = factors + (norm_factor(x_row, n_in, eps, BLOCK_K, EVEN_K),)
 
     for n in range(first_out, tl.minimum(first_out + BLOCK_N * N_LOOP, n_out), BLOCK_N):
         offs_n = n + lane_n

@@ -49,34 +49,9 @@ std::optional<std::int64_t> optional_count(const Json& json, const char* name,
   return bounded(json, name, 0, INT32_MAX, where);
 }
 
-// The launch arguments, which must be what the request names: the planner binds by these names and
-// types.
-std::vector<VariantArg> parse_args(const Json& json, const KernelRequest& request,
-                                   const std::string& where) {
-  const auto rows = json_field<std::vector<std::array<std::string, 2>>>(json, "args", where);
-  if (rows.size() > kMaxArgs) throw Error("{}: {} arguments", where, rows.size());
-  std::vector<VariantArg> args;
-  for (const auto& [name, type_name] : rows) {
-    const auto type = device::arg_type_from_name(type_name);
-    if (!type) throw Error("{}: argument {} has the unknown type \"{}\"", where, name, type_name);
-    for (const auto& other : args)
-      if (other.name == name) throw Error("{}: argument {} appears twice", where, name);
-    const auto asked = request.args.find(name);
-    if (asked == request.args.end())
-      throw Error("{}: argument {} is not in the variant's key", where, name);
-    const std::string_view asked_type =
-        std::string_view(asked->second).substr(0, asked->second.find(':'));
-    if (asked_type.starts_with('*') ? *type != device::ArgType::pointer : asked_type != type_name)
-      throw Error("{}: argument {} is {}, but its key says {}", where, name, type_name,
-                  asked->second);
-    args.push_back({name, *type});
-  }
-  return args;
-}
-
-std::array<Expression, 3> parse_grid(const Json& json, const Variant& variant,
-                                     const std::string& where) {
-  const auto texts = json_field<std::array<std::string, 3>>(json, "grid", where);
+// An expression over the variant's constexprs, element sizes and integer arguments.
+Expression parse_over_args(const std::string& text, const Variant& variant,
+                           const std::string& where) {
   const Expression::Lookup known = [&](std::string_view symbol) -> std::optional<std::int64_t> {
     const auto& constexprs = variant.request.constexprs;
     if (const auto it = constexprs.find(std::string(symbol)); it != constexprs.end())
@@ -89,21 +64,134 @@ std::array<Expression, 3> parse_grid(const Json& json, const Variant& variant,
     if (!dtype) return std::nullopt;
     return static_cast<std::int64_t>(dtype_size_bytes(*dtype));
   };
-  std::array<Expression, 3> grid;
-  for (std::size_t i = 0; i < 3; ++i) {
-    grid[i] = Expression::parse(texts[i], where + ", grid").substitute(known);
-    for (const auto& symbol : grid[i].symbols()) {
-      const bool is_integer =
-          std::any_of(variant.args.begin(), variant.args.end(), [&](const VariantArg& arg) {
-            return arg.name == symbol && arg.type >= device::ArgType::i8 &&
-                   arg.type <= device::ArgType::i64;
-          });
-      if (!is_integer)
-        throw Error("{}: grid \"{}\" reads {}, which is no integer argument", where, texts[i],
-                    symbol);
+  auto expression = Expression::parse(text, where).substitute(known);
+  for (const auto& symbol : expression.symbols()) {
+    const bool is_integer =
+        std::any_of(variant.args.begin(), variant.args.end(), [&](const VariantArg& arg) {
+          return arg.name == symbol && arg.type >= device::ArgType::i8 &&
+                 arg.type <= device::ArgType::i64;
+        });
+    if (!is_integer)
+      throw Error("{}: \"{}\" reads {}, which is no integer argument", where, text, symbol);
+  }
+  return expression;
+}
+
+// The arguments that give a tensor map's shape and strides: right behind it, in this order.
+std::vector<VariantArg> rows_behind(const std::string& name, std::size_t rank) {
+  std::vector<VariantArg> rows;
+  for (std::size_t i = 0; i < rank; ++i)
+    rows.push_back({fmt::format("{}.shape{}", name, i), device::ArgType::i32});
+  for (std::size_t i = 0; i < rank; ++i)
+    rows.push_back({fmt::format("{}.stride{}", name, i), device::ArgType::i64});
+  return rows;
+}
+
+// The launch arguments, which must be what the request names: the planner binds by these names and
+// types.
+std::vector<VariantArg> parse_args(const Json& json, const KernelRequest& request,
+                                   const std::map<std::string, std::size_t>& ranks,
+                                   const std::string& where) {
+  const auto rows = json_field<std::vector<std::array<std::string, 2>>>(json, "args", where);
+  if (rows.size() > kMaxArgs) throw Error("{}: {} arguments", where, rows.size());
+  std::vector<VariantArg> args;
+  std::vector<VariantArg> behind;  // still to come
+  for (const auto& [name, type_name] : rows) {
+    const auto type = device::arg_type_from_name(type_name);
+    if (!type) throw Error("{}: argument {} has the unknown type \"{}\"", where, name, type_name);
+    for (const auto& other : args)
+      if (other.name == name) throw Error("{}: argument {} appears twice", where, name);
+    if (!behind.empty()) {
+      if (name != behind.front().name || *type != behind.front().type)
+        throw Error("{}: expected the argument {}, got {} {}", where, behind.front().name, name,
+                    type_name);
+      args.push_back(behind.front());
+      behind.erase(behind.begin());
+      continue;
+    }
+    const auto asked = request.args.find(name);
+    if (asked == request.args.end())
+      throw Error("{}: argument {} is not in the variant's key", where, name);
+    const std::string_view asked_type =
+        std::string_view(asked->second).substr(0, asked->second.find(':'));
+    const bool is_pointer =
+        *type == device::ArgType::pointer || *type == device::ArgType::tensor_map;
+    if (asked_type.starts_with('*') ? !is_pointer : asked_type != type_name)
+      throw Error("{}: argument {} is {}, but its key says {}", where, name, type_name,
+                  asked->second);
+    args.push_back({name, *type});
+    if (*type == device::ArgType::tensor_map) {
+      const auto rank = ranks.find(name);
+      if (rank == ranks.end()) throw Error("{}: nothing says what {} maps", where, name);
+      behind = rows_behind(name, rank->second);
     }
   }
+  if (!behind.empty()) throw Error("{}: argument {} is missing", where, behind.front().name);
+  return args;
+}
+
+std::array<Expression, 3> parse_grid(const Json& json, const Variant& variant,
+                                     const std::string& where) {
+  const auto texts = json_field<std::array<std::string, 3>>(json, "grid", where);
+  std::array<Expression, 3> grid;
+  for (std::size_t i = 0; i < 3; ++i)
+    grid[i] = parse_over_args(texts[i], variant, where + ", grid");
   return grid;
+}
+
+// "tensor_maps": by argument name. Absent where a variant has none.
+Json maps_json(const Json& json, const std::string& where) {
+  const auto it = json.find("tensor_maps");
+  if (it == json.end()) return Json::object();
+  if (!it->is_object()) throw Error("{}: \"tensor_maps\" is no object", where);
+  return *it;
+}
+
+std::map<std::string, std::size_t> map_ranks(const Json& maps, const std::string& where) {
+  std::map<std::string, std::size_t> ranks;
+  for (const auto& [name, row] : maps.items()) {
+    const auto n = json_field<std::vector<std::uint32_t>>(row, "box", where + ", " + name).size();
+    if (n < 1 || n > device::kMaxTensorMapRank)
+      throw Error("{}: a tensor map of rank {}; expected 1 to {}", where + ", " + name, n,
+                  device::kMaxTensorMapRank);
+    ranks[name] = n;
+  }
+  return ranks;
+}
+
+std::vector<TensorMapArg> parse_tensor_maps(const Json& maps, const Variant& variant,
+                                            const std::string& where) {
+  std::vector<TensorMapArg> parsed;
+  for (std::size_t i = 0; i < variant.args.size(); ++i) {
+    if (variant.args[i].type != device::ArgType::tensor_map) continue;
+    const auto& name = variant.args[i].name;
+    const std::string here = where + ", tensor map " + name;
+    const Json& row = maps.at(name);
+    TensorMapArg map;
+    map.arg = i;
+    const auto element = json_field<std::string>(row, "element", here);
+    const auto dtype = dtype_from_name(element);
+    if (!dtype) throw Error("{}: unknown element type \"{}\"", here, element);
+    map.element = *dtype;
+    map.swizzle_bytes = static_cast<int>(bounded(row, "swizzle_bytes", 0, 128, here));
+    map.box = json_field<std::vector<std::uint32_t>>(row, "box", here);
+    const auto parse_each = [&](const char* field) {
+      std::vector<Expression> expressions;
+      for (const auto& text : json_field<std::vector<std::string>>(row, field, here))
+        expressions.push_back(parse_over_args(text, variant, here));
+      if (expressions.size() != map.rank())
+        throw Error("{}: {} expressions of its {}, rank {}", here, expressions.size(), field,
+                    map.rank());
+      return expressions;
+    };
+    map.shape = parse_each("shape");
+    map.strides = parse_each("strides");
+    parsed.push_back(std::move(map));
+  }
+  if (parsed.size() != maps.size())
+    throw Error("{}: {} tensor maps for {} arguments that take one", where, maps.size(),
+                parsed.size());
+  return parsed;
 }
 
 Variant parse_variant(const Json& json, const std::string& where) {
@@ -125,7 +213,9 @@ Variant parse_variant(const Json& json, const std::string& where) {
   if (!is_right_path)
     throw Error("{}: object is \"{}\"; expected objects/{}.so, .cubin or .hsaco", where,
                 variant.object.substr(0, 200), variant.object_sha256);
-  variant.args = parse_args(json, variant.request, where);
+  const Json maps = maps_json(json, where);
+  variant.args = parse_args(json, variant.request, map_ranks(maps, where), where);
+  variant.tensor_maps = parse_tensor_maps(maps, variant, where);
   variant.grid = parse_grid(json, variant, where);
   variant.num_warps = static_cast<std::uint32_t>(bounded(json, "num_warps", 1, 64, where));
   variant.n_threads = static_cast<std::uint32_t>(bounded(json, "n_threads", 1, kMaxThreads, where));
@@ -135,6 +225,8 @@ Variant parse_variant(const Json& json, const std::string& where) {
       static_cast<std::size_t>(bounded(json, "arena_bytes", 0, kMaxArenaBytes, where));
   variant.global_scratch_bytes =
       static_cast<std::uint32_t>(bounded(json, "global_scratch_bytes", 0, INT32_MAX, where));
+  if (json.contains("programmatic_launch"))
+    variant.programmatic_launch = json_field<bool>(json, "programmatic_launch", where);
   variant.registers = optional_count(json, "registers", where);
   variant.spills = optional_count(json, "spills", where);
   return variant;
@@ -202,7 +294,15 @@ device::KernelImage Bundle::image(const Variant& variant) {
   image.shared_bytes = variant.shared_bytes;
   image.arena_bytes = variant.arena_bytes;
   image.global_scratch_bytes = variant.global_scratch_bytes;
+  image.programmatic_launch = variant.programmatic_launch;
   image.isa = isa_;
+  // Options of the compiler that a launch must know, too.
+  const auto option = [&](const char* name, std::int64_t otherwise) {
+    const auto it = variant.request.options.find(name);
+    return it == variant.request.options.end() ? otherwise : it->second;
+  };
+  image.cooperative = option("launch_cooperative_grid", 0) != 0;
+  image.cluster_size = static_cast<std::uint32_t>(option("num_ctas", 1));
   return image;
 }
 

@@ -25,6 +25,18 @@ struct VariantArg {
   device::ArgType type;
 };
 
+// A pointer argument that the launch takes as a tensor map. Its shape and strides are launch
+// arguments too: they follow it.
+struct TensorMapArg {
+  std::size_t arg = 0;  // index in Variant::args
+  DType element = DType::fp16;
+  int swizzle_bytes = 0;
+  std::vector<std::uint32_t> box;
+  std::vector<Expression> shape, strides;  // over the launch arguments
+
+  std::size_t rank() const { return box.size(); }
+};
+
 struct Variant {
   std::string key;
   KernelRequest request;  // the key, parsed
@@ -32,13 +44,15 @@ struct Variant {
   std::string object;  // "objects/<sha256>.so"
   std::string object_sha256;
   std::string source_sha256;
-  std::vector<VariantArg> args;    // of the launch, in order
-  std::array<Expression, 3> grid;  // over the launch arguments; constexprs are filled in
+  std::vector<VariantArg> args;           // of the launch, in order
+  std::vector<TensorMapArg> tensor_maps;  // of `args`, in order
+  std::array<Expression, 3> grid;         // over the launch arguments; constexprs are filled in
   std::uint32_t num_warps = 1;
   std::uint32_t n_threads = 1;
   std::uint32_t shared_bytes = 0;
   std::size_t arena_bytes = 0;
   std::uint32_t global_scratch_bytes = 0;
+  bool programmatic_launch = false;       // waits itself for the kernel before it
   std::optional<std::int64_t> registers;  // where the target's compiler tells
   std::optional<std::int64_t> spills;
 };
