@@ -1,0 +1,346 @@
+#!/usr/bin/env python3
+"""The CUDA stack at the same work: PyTorch with cuBLAS and SDPA (cuDNN, else flash).
+
+    python3 bench/baselines/torch_cuda.py configs/llama3-8b --modes eager,compiled --json out.json
+
+Reads config.json alone and makes random weights, as `nereid bench e2e --random-weights` does, and
+writes rows with the same fields. The settings are the best known for this stack:
+
+* QKV and gate+up as one matrix each, so that cuBLAS is called four times a layer;
+* a static key-value cache of the whole context, buffers that torch.compile need not copy;
+* `compiled`: torch.compile with fullgraph and, for the decode step, mode="reduce-overhead": one
+  CUDA graph a step; the prompt without that mode, which gains nothing there;
+* SDPA may choose among cuDNN, flash and memory-efficient attention, in this order of preference,
+  with grouped queries as they are, never repeated keys;
+* greedy choice on the device; a token's id goes to the next step without passing the host, and the
+  host waits only for a whole answer;
+* fp16 sums inside cuBLAS stay fp32 (the default), as ours do.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+BACKENDS = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+WEIGHT_STD = 0.02
+STREAM_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    eps: float
+    theta: float
+    attention_bias: bool
+    mlp_bias: bool
+    tied: bool
+    dtype: torch.dtype
+
+    @staticmethod
+    def load(directory: Path) -> "Config":
+        c = json.loads((directory / "config.json").read_text())
+        if c["architectures"] != ["LlamaForCausalLM"] or c.get("rope_scaling"):
+            sys.exit(
+                f"{directory}: expected a Llama without rope_scaling; got {c['architectures']}"
+            )
+        return Config(
+            hidden=c["hidden_size"],
+            inner=c["intermediate_size"],
+            layers=c["num_hidden_layers"],
+            heads=c["num_attention_heads"],
+            kv_heads=c["num_key_value_heads"],
+            head_dim=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"],
+            vocab=c["vocab_size"],
+            eps=c["rms_norm_eps"],
+            theta=float(c.get("rope_theta", 10000.0)),
+            attention_bias=c.get("attention_bias", False),
+            mlp_bias=c.get("mlp_bias", False),
+            tied=c.get("tie_word_embeddings", False),
+            dtype=getattr(torch, c.get("torch_dtype", "float16")),
+        )
+
+
+class Norm(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    a, b = x.float().chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+
+
+class Block(nn.Module):
+    def __init__(self, c: Config, batch: int, context: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = c.heads, c.kv_heads, c.head_dim
+        kv_width = c.kv_heads * c.head_dim
+        q_width = c.heads * c.head_dim
+        self.splits = [q_width, kv_width, kv_width]
+        self.norm1, self.norm2 = Norm(c.hidden, c.eps), Norm(c.hidden, c.eps)
+        self.qkv = nn.Linear(c.hidden, sum(self.splits), bias=c.attention_bias)
+        self.out = nn.Linear(q_width, c.hidden, bias=c.attention_bias)
+        self.gate_up = nn.Linear(c.hidden, 2 * c.inner, bias=c.mlp_bias)
+        self.down = nn.Linear(c.inner, c.hidden, bias=c.mlp_bias)
+        shape = (batch, c.kv_heads, context, c.head_dim)
+        self.register_buffer("k_cache", torch.zeros(shape))
+        self.register_buffer("v_cache", torch.zeros(shape))
+
+    def forward(self, x, cos, sin, positions, mask):
+        batch, n, _ = x.shape
+        q, k, v = self.qkv(self.norm1(x)).split(self.splits, -1)
+        q = rotate(q.view(batch, n, self.heads, self.head_dim), cos, sin).transpose(1, 2)
+        k = rotate(k.view(batch, n, self.kv_heads, self.head_dim), cos, sin).transpose(1, 2)
+        v = v.view(batch, n, self.kv_heads, self.head_dim).transpose(1, 2)
+        self.k_cache[:, :, positions] = k
+        self.v_cache[:, :, positions] = v
+        if mask is None:  # the prompt: its own keys are all there are
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        else:
+            y = F.scaled_dot_product_attention(
+                q, self.k_cache, self.v_cache, attn_mask=mask, enable_gqa=True
+            )
+        x = x + self.out(y.transpose(1, 2).reshape(batch, n, -1))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class Model(nn.Module):
+    def __init__(self, c: Config, batch: int, context: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(c.vocab, c.hidden)
+        self.blocks = nn.ModuleList(Block(c, batch, context) for _ in range(c.layers))
+        self.norm = Norm(c.hidden, c.eps)
+        self.head = nn.Linear(c.hidden, c.vocab, bias=False)
+        if c.tied:
+            self.head.weight = self.embedding.weight
+
+    def set_tables(self, c: Config, context: int, device: str) -> None:
+        """Angles in fp32, whatever the weights are."""
+        steps = torch.arange(0, c.head_dim, 2, device=device, dtype=torch.float32)
+        angles = torch.outer(
+            torch.arange(context, device=device, dtype=torch.float32),
+            1.0 / c.theta ** (steps / c.head_dim),
+        )
+        self.register_buffer("cos", angles.cos()[None, :, None])
+        self.register_buffer("sin", angles.sin()[None, :, None])
+        self.register_buffer("columns", torch.arange(context, device=device))
+
+    def forward(self, tokens: torch.Tensor, positions: torch.Tensor, is_prompt: bool):
+        x = self.embedding(tokens)
+        cos, sin = self.cos[:, positions], self.sin[:, positions]
+        mask = None
+        if not is_prompt:
+            mask = (self.columns[None, :] <= positions[:, None])[None, None]
+        for block in self.blocks:
+            x = block(x, cos, sin, positions, mask)
+        return self.head(self.norm(x[:, -1:]))[:, -1].argmax(-1, keepdim=True)
+
+
+def build(c: Config, batch: int, context: int, device: str) -> Model:
+    torch.set_default_dtype(c.dtype)
+    with torch.device(device):
+        model = Model(c, batch, context)
+    torch.set_default_dtype(torch.float32)
+    model.set_tables(c, context, device)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, WEIGHT_STD)
+    return model.eval().requires_grad_(False)
+
+
+def streamed_bytes(model: Model, c: Config) -> int:
+    """What a decode step reads whole: all weights but an embedding that is not the head as well."""
+    total = sum(p.numel() * p.element_size() for p in model.parameters())
+    return total if c.tied else total - model.embedding.weight.nbytes
+
+
+@torch.no_grad()
+def stream_bytes_per_s() -> float:
+    """A reduction over more than any cache holds, as a CUDA graph; the best of a few."""
+    x = torch.zeros(STREAM_BYTES // 2, dtype=torch.float16, device="cuda").view(-1, 4096)
+    for _ in range(2):
+        x.amax(1)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(4):
+            x.amax(1)
+    best = 1e9
+    for _ in range(5):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        best = min(best, begin.elapsed_time(end) / 4e3)
+    return x.nbytes / best
+
+
+class Steps:
+    """The two functions of a mode."""
+
+    def __init__(self, model: Model, mode: str) -> None:
+        def prompt(tokens, positions):
+            return model(tokens, positions, True)
+
+        def decode(tokens, positions):
+            return model(tokens, positions, False)
+
+        self.prompt, self.decode = prompt, decode
+        if mode == "compiled":
+            self.prompt = torch.compile(prompt, fullgraph=True)
+            self.decode = torch.compile(decode, fullgraph=True, mode="reduce-overhead")
+        elif mode != "eager":
+            sys.exit(f"unknown mode {mode}; expected eager or compiled")
+
+
+@torch.no_grad()
+def generate(steps: Steps, prompt: torch.Tensor, n_output: int) -> dict:
+    n_prompt = prompt.shape[1]
+    positions = torch.arange(n_prompt + n_output, device=prompt.device)
+    at = [positions[i : i + 1].clone() for i in range(n_prompt, n_prompt + n_output)]
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(n_output)]
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    token = steps.prompt(prompt, positions[:n_prompt]).clone()
+    torch.cuda.synchronize()
+    first = time.perf_counter()
+    events[0].record()
+    for i in range(n_output - 1):
+        # A CUDA graph's output is overwritten by its next replay.
+        token = steps.decode(token, at[i]).clone()
+        events[i + 1].record()
+    torch.cuda.synchronize()
+    end = time.perf_counter()
+    return {
+        "ttft_ms": 1e3 * (first - begin),
+        "itl_ms": 1e3 * (end - first) / (n_output - 1),
+        "tokens_per_s": prompt.shape[0] * n_output / (end - begin),
+        "gaps_ms": [a.elapsed_time(b) for a, b in itertools.pairwise(events)],
+    }
+
+
+def measure(model: Model, c: Config, mode: str, args: argparse.Namespace, stream: float) -> dict:
+    started = time.perf_counter()
+    steps = Steps(model, mode)
+    generator = torch.Generator(device="cuda").manual_seed(args.seed)
+    shape = (args.batch, args.prompt)
+    prompt = torch.randint(0, c.vocab, shape, device="cuda", generator=generator)
+    with sdpa_kernel(BACKENDS, set_priority=True):
+        for _ in range(args.warmup):
+            # Compiles, captures and settles; a short answer does.
+            generate(steps, prompt, min(args.output, 16))
+        runs = [generate(steps, prompt, args.output) for _ in range(args.repeats)]
+    gaps = sorted(gap for run in runs for gap in run["gaps_ms"])
+
+    def median(name: str) -> float:
+        return statistics.median(run[name] for run in runs)
+
+    weights = streamed_bytes(model, c)
+    rate = weights / median("itl_ms") * 1e3
+    return {
+        "bench": "e2e",
+        "engine": "torch",
+        "model": str(args.model),
+        "mode": mode,
+        "batch": args.batch,
+        "prompt": args.prompt,
+        "output": args.output,
+        "repeats": args.repeats,
+        "tokens_per_s": median("tokens_per_s"),
+        "ttft_ms": median("ttft_ms"),
+        "itl_ms": median("itl_ms"),
+        "itl_ms_median": statistics.median(gaps),
+        "itl_ms_p99": gaps[round(0.99 * (len(gaps) - 1))],
+        "weight_bytes": weights,
+        "weight_gb_per_s": rate / 1e9,
+        "bandwidth_percent": 100 * rate / stream,
+        "floor_ms": 1e3 * weights / stream,
+        "device_bytes": torch.cuda.max_memory_allocated(),
+        "samples_tokens_per_s": [run["tokens_per_s"] for run in runs],
+        "setup_s": time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="a folder with config.json")
+    parser.add_argument("--modes", default="eager,compiled")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--output", type=int, default=256)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where the rows go; stdout without it")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("torch sees no GPU; this baseline measures the CUDA stack")
+
+    c = Config.load(args.model)
+    stream = stream_bytes_per_s()
+    gc.collect()
+    torch.cuda.empty_cache()
+    model = build(c, args.batch, args.prompt + args.output, "cuda")
+    properties = torch.cuda.get_device_properties(0)
+    document = {
+        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "device": {
+            "name": "cuda:0",
+            "description": properties.name,
+            "memory_bytes": properties.total_memory,
+            "units": properties.multi_processor_count,
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        },
+        "limits": {"stream_gb_per_s": stream / 1e9, "stream_bytes": STREAM_BYTES},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "rows": [],
+    }
+    for mode in args.modes.split(","):
+        row = measure(model, c, mode, args, stream)
+        document["rows"].append(row)
+        print(
+            f"torch {mode}: {row['tokens_per_s']:.1f} tokens/s, first token "
+            f"{row['ttft_ms']:.1f} ms, next {row['itl_ms']:.3f} ms",
+            file=sys.stderr,
+        )
+        # Written after each mode, so that what was measured is not lost with what fails.
+        if args.json:
+            args.json.write_text(json.dumps(document, indent=1) + "\n")
+    if not args.json:
+        print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
