@@ -298,8 +298,8 @@ device::KernelImage Bundle::image(const Variant& variant) {
   image.isa = isa_;
   // Options of the compiler that a launch must know, too.
   const auto option = [&](const char* name, std::int64_t otherwise) {
-    const auto it = variant.request.options.find(name);
-    return it == variant.request.options.end() ? otherwise : it->second;
+    const auto found = variant.request.options.find(name);
+    return found == variant.request.options.end() ? otherwise : found->second;
   };
   image.cooperative = option("launch_cooperative_grid", 0) != 0;
   image.cluster_size = static_cast<std::uint32_t>(option("num_ctas", 1));
