@@ -28,8 +28,9 @@ def request_of(spec, case, target: str) -> Request:
         for p in spec.params
         if p.role in ("size", "stride") and not p.step
     }
+    largest = {p.name: case.args[p.name] for p in spec.params if p.step}
     constexprs, n_warps, n_stages = choose(
-        spec, target, planned, case.constexprs, case.dtypes, tuning_for(target, spec.name)
+        spec, target, planned, case.constexprs, case.dtypes, tuning_for(target, spec.name), largest
     )
     args = {}
     for param in spec.params:

@@ -92,8 +92,10 @@ def choose(
     given: Mapping[str, int],
     sizeof: Mapping[str, int],
     tuning: Mapping[str, Any] | None = None,
+    largest: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, int], int, int]:
     """Constexprs, num_warps and num_stages for known sizes: the planner's rule, in Python.
+    `largest`: of sizes that steps set, the most that the plan serves.
 
     Order: what is given; the tuned ones in the order of `tuned`; the derived ones in the order of
     the parameters; then num_warps and num_stages.
@@ -104,7 +106,8 @@ def choose(
     values = {**sizes, **given}
     choice = dict(spec.default[target.partition(":")[0]])
     for row in (tuning or {}).get("rows", ()):
-        if all(_holds(values.get(name), want) for name, want in row["when"].items()):
+        known = {**values, **(largest or {})}
+        if all(_holds(known.get(name), want) for name, want in row["when"].items()):
             choice.update(row["choice"])
             break
     constexprs = dict(given)

@@ -6,16 +6,18 @@ over the keys j <= position(i), and j > position(i) - window where window > 0. A
 tokens are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
 context_lens[s]. Its keys lie in the pages block_tables[s], written before.
 out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
-Grid: (max_q_len / BLOCK_M, Hq, S). A program beyond its sequence's end runs no iteration and stores
-nothing. Products take the element type of q; softmax (base 2, running) and sums are fp32.
+Grid: (Hq, S, max_q_len / BLOCK_M). A program beyond its sequence's end runs no iteration and stores
+nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh. Products take the element
+type of q; softmax (base 2, running) and sums are fp32. scale > 0.
 """
 
 import triton
 import triton.language as tl
 
-from kernels.lib.paged import attention_case, attention_reference, page_offset, soft_cap
+from kernels.lib.paged import attention_case, attention_reference, page_row, soft_cap
 from kernels.spec import (
     FLOATS,
+    Descriptor,
     Spec,
     derived,
     given,
@@ -42,14 +44,17 @@ def attend(
     scale,
     softcap,
     MASKED: tl.constexpr,
+    PARTIAL: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
 ):
     """One query tile over the keys from begin to end, added to the running softmax (largest score,
-    sum, weighted values). MASKED: some row may not see some key."""
+    sum, weighted values). MASKED: some row may not see some key. PARTIAL: some key may lie beyond
+    the context; what a page holds there is undefined."""
     LOG2E: tl.constexpr = 1.4426950408889634
     largest, total, acc = state
     k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
@@ -57,31 +62,39 @@ def attend(
     offs_d = tl.arange(0, BLOCK_D)
     mask_d = offs_d[None, :] < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    factor = 1.0 if HAS_SOFTCAP else scale * LOG2E
     for start in range(begin, end, BLOCK_N):
-        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
-        k_at = k_cache_ptr + page + kv_at
-        v_at = v_cache_ptr + page + kv_at
         k_pos = start + offs_n
-        if MASKED:
-            mask_n = k_pos[:, None] < context
-            mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d
-            k = tl.load(k_at, mask=mask, other=0.0)
-            v = tl.load(v_at, mask=mask, other=0.0)
-        elif BLOCK_D == HEAD_DIM:
-            k = tl.load(k_at)
-            v = tl.load(v_at)
+        if USE_DESCRIPTORS:
+            row = page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS).to(tl.int32)
+            k = k_cache_ptr.load([row, 0])
+            v = v_cache_ptr.load([row, 0])
+            if PARTIAL:
+                v = tl.where(k_pos[:, None] < context, v, 0.0)
         else:
-            k = tl.load(k_at, mask=mask_d, other=0.0)
-            v = tl.load(v_at, mask=mask_d, other=0.0)
-        score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
+            row = page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS)
+            k_at = k_cache_ptr + row * HEAD_DIM + kv_at
+            v_at = v_cache_ptr + row * HEAD_DIM + kv_at
+            if PARTIAL:
+                mask_n = k_pos[:, None] < context
+                mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d
+                k = tl.load(k_at, mask=mask, other=0.0)
+                v = tl.load(v_at, mask=mask, other=0.0)
+            elif BLOCK_D == HEAD_DIM:
+                k = tl.load(k_at)
+                v = tl.load(v_at)
+            else:
+                k = tl.load(k_at, mask=mask_d, other=0.0)
+                v = tl.load(v_at, mask=mask_d, other=0.0)
+        score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee")
         if HAS_SOFTCAP:
-            score = soft_cap(score, softcap) * LOG2E
+            score = soft_cap(score * scale, softcap) * LOG2E
         if MASKED:
             distance = q_pos[:, None] - k_pos[None, :]
             score = tl.where((distance >= 0) & (distance < reach), score, -1e30)
-        new_largest = tl.maximum(largest, tl.max(score, axis=1))
-        p = tl.exp2(score - new_largest[:, None])
+        # The scale, which is positive, goes into the exponent: one multiply-add a score.
+        new_largest = tl.maximum(largest, tl.max(score, axis=1) * factor)
+        p = tl.exp2(score * factor - new_largest[:, None])
         shrink = tl.exp2(largest - new_largest)
         total = total * shrink + tl.sum(p, axis=1)
         acc = acc * shrink[:, None]
@@ -115,10 +128,12 @@ def attention_prefill(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
 ):
-    first = tl.program_id(0) * BLOCK_M
-    head = tl.program_id(1)
-    seq = tl.program_id(2)
+    # The tiles with the most keys begin first.
+    first = (tl.num_programs(2) - 1 - tl.program_id(2)) * BLOCK_M
+    head = tl.program_id(0)
+    seq = tl.program_id(1)
     kv_head = head // (n_heads // n_kv_heads)
     q_start = tl.load(cu_seqlens_ptr + seq)
     q_len = tl.load(cu_seqlens_ptr + seq + 1) - q_start
@@ -156,11 +171,19 @@ def attention_prefill(
     pages = (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads)
     state = attend(
         state, q, q_pos, pages, begin, middle, context, reach, scale, softcap,
-        False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+        False, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
+    if USE_DESCRIPTORS:
+        # Tensor maps have no masks: only the last page, where it is not full, pays for one.
+        full = tl.maximum(middle, tl.minimum(end, context // BLOCK_N * BLOCK_N))
+        state = attend(
+            state, q, q_pos, pages, middle, full, context, reach, scale, softcap,
+            True, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+        )  # fmt: skip
+        middle = tl.cdiv(full, BLOCK_N) * BLOCK_N
     state = attend(
         state, q, q_pos, pages, middle, end, context, reach, scale, softcap,
-        True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+        True, True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
     y = (state[2] / state[1][:, None]).to(out_ptr.dtype.element_ty)
@@ -196,13 +219,20 @@ def cases(act):
 
 
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
+# How many blocks the cache has, no launch says; block tables name none beyond it.
+_CACHE_ROWS = Descriptor(
+    when="USE_DESCRIPTORS",
+    shape=("2147483647", "HEAD_DIM"),
+    strides=("HEAD_DIM", "1"),
+    block=("BLOCK_N", "BLOCK_D"),
+)
 SPEC = Spec(
     fn=attention_prefill,
     params=(
         out("out_ptr", FLOATS, "max_q_len", "out_stride"),
         inp("q_ptr", FLOATS, "max_q_len", "q_stride"),
-        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
+        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("cu_seqlens_ptr", "i32", "n_seqs + 1"),
         inp("context_lens_ptr", "i32", "n_seqs"),
@@ -222,26 +252,35 @@ SPEC = Spec(
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
+        tuned("USE_DESCRIPTORS"),
     ),
-    grid=("cdiv(max_q_len, BLOCK_M)", "n_heads", "n_seqs"),
+    grid=("n_heads", "n_seqs", "cdiv(max_q_len, BLOCK_M)"),
     # An estimate from what the launch knows: every sequence as long as the longest, no context.
     bytes="n_seqs * max_q_len * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
     " + n_kv_heads * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr)))",
     flops="2 * n_seqs * n_heads * max_q_len * max_q_len * HEAD_DIM",
     reference=reference,
     cases=cases,
-    tuned=("BLOCK_M", "BLOCK_N"),
+    tuned=("BLOCK_M", "BLOCK_N", "USE_DESCRIPTORS"),
     default={
-        "cpu": {"BLOCK_M": 64, "BLOCK_N": "min(BLOCK_TOKENS, 64)", "num_warps": 1, "num_stages": 1},
+        "cpu": {
+            "BLOCK_M": 64,
+            "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "USE_DESCRIPTORS": 0,
+            "num_warps": 1,
+            "num_stages": 1,
+        },
         "cuda": {
             "BLOCK_M": 64,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "USE_DESCRIPTORS": 0,
             "num_warps": 4,
             "num_stages": 2,
         },
         "hip": {
             "BLOCK_M": 64,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
+            "USE_DESCRIPTORS": 0,
             "num_warps": 4,
             "num_stages": 1,
         },

@@ -7,7 +7,8 @@ y, x, residual [M, N], [M, K], [M, N] with row strides; w [N, K] ([2 N, K] with 
 rows, then all up rows), converted to the element type of x; bias [N] ([2 N]). HAS_BIAS and
 HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_RESIDUAL only.
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
-read at the same time shares rows of x and w. Accumulation: fp32.
+read at the same time shares rows of x and w; with N_PROGRAMS that many programs share the tiles.
+USE_DESCRIPTORS: x and w (from 2 on y too) are tensor maps. Accumulation: fp32.
 """
 
 import triton
@@ -16,6 +17,7 @@ import triton.language as tl
 from kernels.lib.linear import linear_case, linear_reference, load_weights, silu
 from kernels.spec import (
     FLOATS,
+    Descriptor,
     Spec,
     derived,
     given,
@@ -27,6 +29,93 @@ from kernels.spec import (
     stride,
     tuned,
 )
+
+
+@triton.jit
+def tile_product(
+    y_ptr,
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    residual_ptr,
+    n_rows,
+    n_out,
+    n_in,
+    y_stride,
+    x_stride,
+    residual_stride,
+    alpha,
+    tile,
+    tiles_m,
+    tiles_n,
+    HAS_BIAS: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,
+):
+    """One tile of y, from the first product to the store."""
+    group = tile // (GROUP_M * tiles_n)
+    group_rows = tl.minimum(tiles_m - group * GROUP_M, GROUP_M)
+    in_group = tile % (GROUP_M * tiles_n)
+    first_m = (group * GROUP_M + in_group % group_rows) * BLOCK_M
+    first_n = in_group // group_rows * BLOCK_N
+
+    offs_m = first_m + tl.arange(0, BLOCK_M)
+    offs_n = first_n + tl.arange(0, BLOCK_N)
+    mask_m = offs_m[:, None] < n_rows
+    mask_n = offs_n[:, None] < n_out
+    y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    if SWIGLU:
+        up = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    if USE_DESCRIPTORS:
+        # What lies outside of the matrices comes as 0.
+        for k in range(0, n_in, BLOCK_K):
+            x = x_ptr.load([first_m, k])
+            w = w_ptr.load([first_n, k])
+            y = tl.dot(x, tl.trans(w.to(x.dtype)), y)
+            if SWIGLU:
+                w = w_ptr.load([n_out + first_n, k])
+                up = tl.dot(x, tl.trans(w.to(x.dtype)), up)
+    else:
+        lane_k = tl.arange(0, BLOCK_K)
+        x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
+        w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
+        up_rows = w_rows + n_out.to(tl.int64) * n_in
+        for k in range(0, n_in, BLOCK_K):
+            offs_k = (k + lane_k)[None, :]
+            if EVEN_K:
+                x = tl.load(x_rows + offs_k, mask=mask_m, other=0.0)
+            else:
+                x = tl.load(x_rows + offs_k, mask=mask_m & (offs_k < n_in), other=0.0)
+            w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
+            y = tl.dot(x, tl.trans(w.to(x.dtype)), y, input_precision="ieee")
+            if SWIGLU:
+                w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
+                up = tl.dot(x, tl.trans(w.to(x.dtype)), up, input_precision="ieee")
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
+        y += bias.to(tl.float32)[None, :]
+    if SWIGLU:
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
+            up += bias.to(tl.float32)[None, :]
+        y = silu(y) * up
+    mask = mask_m & (offs_n[None, :] < n_out)
+    rows = offs_m.to(tl.int64)[:, None]
+    if HAS_RESIDUAL:
+        residual_at = residual_ptr + rows * residual_stride + offs_n[None, :]
+        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    if USE_DESCRIPTORS > 1:
+        y_ptr.store([first_m, first_n], y.to(y_ptr.dtype))
+    else:
+        target = y_ptr + rows * y_stride + offs_n[None, :]
+        tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -50,56 +139,28 @@ def linear_tiled(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
+    N_PROGRAMS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
-    pid = tl.program_id(0)
     tiles_m = tl.cdiv(n_rows, BLOCK_M)
     tiles_n = tl.cdiv(n_out, BLOCK_N)
-    group = pid // (GROUP_M * tiles_n)
-    group_rows = tl.minimum(tiles_m - group * GROUP_M, GROUP_M)
-    in_group = pid % (GROUP_M * tiles_n)
-    tile_m = group * GROUP_M + in_group % group_rows
-    tile_n = in_group // group_rows
-
-    offs_m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
-    offs_n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    lane_k = tl.arange(0, BLOCK_K)
-    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
-    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
-    mask_m = offs_m[:, None] < n_rows
-    mask_n = offs_n[:, None] < n_out
-    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    if SWIGLU:
-        up = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        up_rows = w_ptr + (offs_n.to(tl.int64) + n_out)[:, None] * n_in
-    for k in range(0, n_in, BLOCK_K):
-        offs_k = (k + lane_k)[None, :]
-        if EVEN_K:
-            x = tl.load(x_rows + offs_k, mask=mask_m, other=0.0)
-        else:
-            x = tl.load(x_rows + offs_k, mask=mask_m & (offs_k < n_in), other=0.0)
-        w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-        acc = tl.dot(x, tl.trans(w.to(x.dtype)), acc, input_precision="ieee")
-        if SWIGLU:
-            w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-            up = tl.dot(x, tl.trans(w.to(x.dtype)), up, input_precision="ieee")
-    y = acc
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
-        y += bias.to(tl.float32)[None, :]
-    if SWIGLU:
-        if HAS_BIAS:
-            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
-            up += bias.to(tl.float32)[None, :]
-        y = silu(y) * up
-    mask = mask_m & (offs_n[None, :] < n_out)
-    rows = offs_m.to(tl.int64)[:, None]
-    if HAS_RESIDUAL:
-        residual_at = residual_ptr + rows * residual_stride + offs_n[None, :]
-        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
-    target = y_ptr + rows * y_stride + offs_n[None, :]
-    tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
+    if N_PROGRAMS > 0:
+        for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, N_PROGRAMS, flatten=True):
+            tile_product(
+                y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
+                y_stride, x_stride, residual_stride, alpha, tile, tiles_m, tiles_n,
+                HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+                USE_DESCRIPTORS, EVEN_N, EVEN_K,
+            )  # fmt: skip
+    else:
+        tile_product(
+            y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
+            y_stride, x_stride, residual_stride, alpha, tl.program_id(0), tiles_m, tiles_n,
+            HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+            USE_DESCRIPTORS, EVEN_N, EVEN_K,
+        )  # fmt: skip
 
 
 reference = linear_reference
@@ -137,9 +198,42 @@ def cases(act):
 SPEC = Spec(
     fn=linear_tiled,
     params=(
-        out("y_ptr", FLOATS, "n_rows", "y_stride"),
-        inp("x_ptr", FLOATS, "n_rows", "x_stride"),
-        inp("w_ptr", FLOATS, "n_out * (1 + SWIGLU)", "n_in"),
+        out(
+            "y_ptr",
+            FLOATS,
+            "n_rows",
+            "y_stride",
+            descriptor=Descriptor(
+                when="USE_DESCRIPTORS > 1",
+                shape=("n_rows", "n_out"),
+                strides=("y_stride", "1"),
+                block=("BLOCK_M", "BLOCK_N"),
+            ),
+        ),
+        inp(
+            "x_ptr",
+            FLOATS,
+            "n_rows",
+            "x_stride",
+            descriptor=Descriptor(
+                when="USE_DESCRIPTORS > 0",
+                shape=("n_rows", "n_in"),
+                strides=("x_stride", "1"),
+                block=("BLOCK_M", "BLOCK_K"),
+            ),
+        ),
+        inp(
+            "w_ptr",
+            FLOATS,
+            "n_out * (1 + SWIGLU)",
+            "n_in",
+            descriptor=Descriptor(
+                when="USE_DESCRIPTORS > 0",
+                shape=("n_out * (1 + SWIGLU)", "n_in"),
+                strides=("n_in", "1"),
+                block=("BLOCK_N", "BLOCK_K"),
+            ),
+        ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows"),
@@ -156,17 +250,24 @@ SPEC = Spec(
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
         tuned("GROUP_M"),
+        tuned("USE_DESCRIPTORS"),
+        tuned("N_PROGRAMS"),
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
-    grid=("cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N)", "1", "1"),
+    grid=(
+        "min(cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N),"
+        " N_PROGRAMS if N_PROGRAMS else 2147483647)",
+        "1",
+        "1",
+    ),
     bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
     " + n_rows * (n_in * sizeof(x_ptr)"
     " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
     flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
     reference=reference,
     cases=cases,
-    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M"),
+    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "USE_DESCRIPTORS", "N_PROGRAMS"),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.
         "cpu": {
@@ -174,6 +275,8 @@ SPEC = Spec(
             "BLOCK_N": 64,
             "BLOCK_K": "128 if n_in % 256 else 256",
             "GROUP_M": 8,
+            "USE_DESCRIPTORS": 0,
+            "N_PROGRAMS": 0,
             "num_warps": 1,
             "num_stages": 1,
         },
@@ -182,6 +285,8 @@ SPEC = Spec(
             "BLOCK_N": 128,
             "BLOCK_K": "64 if sizeof(x_ptr) <= 2 else 32",
             "GROUP_M": 8,
+            "USE_DESCRIPTORS": 0,
+            "N_PROGRAMS": 0,
             "num_warps": 8,
             "num_stages": 3,
         },
@@ -190,6 +295,8 @@ SPEC = Spec(
             "BLOCK_N": 128,
             "BLOCK_K": "64 if sizeof(x_ptr) <= 2 else 32",
             "GROUP_M": 8,
+            "USE_DESCRIPTORS": 0,
+            "N_PROGRAMS": 0,
             "num_warps": 8,
             "num_stages": 2,
         },

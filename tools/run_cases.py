@@ -24,6 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from kernels import expr  # noqa: E402
+
 GUARD_BYTES = 4096
 NUMPY = {
     "u8": np.uint8, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
@@ -134,6 +136,10 @@ def check(result: int) -> None:
         raise RuntimeError(f"CUDA driver: error {result}")
 
 
+ELEMENT_CODES = {"fp16": 6, "fp32": 7, "bf16": 9}  # the driver's own numbers
+SWIZZLE_CODES = {0: 0, 32: 1, 64: 2, 128: 3}
+
+
 class CudaMachine:
     """Launches through the driver alone."""
 
@@ -147,6 +153,31 @@ class CudaMachine:
 
     def buffer(self, data: bytes) -> CudaBuffer:
         return CudaBuffer(self._cuda, data)
+
+    def tensor_map(self, address: int, how: dict, shape: list[int], strides: list[int]):
+        """The encoded map, 128-byte aligned in a larger piece."""
+        rank = len(shape)
+        size = {"fp32": 4}.get(how["element"], 2)
+        memory = (ctypes.c_uint8 * 256)()
+        start = -ctypes.addressof(memory) % 128
+        inner_first = slice(None, None, -1)
+        check(
+            self._cuda.cuTensorMapEncodeTiled(
+                ctypes.c_void_p(ctypes.addressof(memory) + start),
+                ctypes.c_int(ELEMENT_CODES[how["element"]]),
+                ctypes.c_uint32(rank),
+                ctypes.c_void_p(address),
+                (ctypes.c_uint64 * rank)(*shape[inner_first]),
+                (ctypes.c_uint64 * rank)(*[n * size for n in strides[-2::-1]]),
+                (ctypes.c_uint32 * rank)(*how["box"][inner_first]),
+                (ctypes.c_uint32 * rank)(*[1] * rank),
+                ctypes.c_int(0),
+                ctypes.c_int(SWIZZLE_CODES[how["swizzle_bytes"]]),
+                ctypes.c_int(2),
+                ctypes.c_int(0),
+            )
+        )
+        return (ctypes.c_uint8 * 128).from_buffer(memory, start)
 
     def launch(self, path: Path, row: dict, params: list, grid: list[int]) -> None:
         cuda = self._cuda
@@ -176,8 +207,23 @@ def run_case(machine, folder: Path, bundle: Path, variants: dict, timed: bool) -
         return "not in the bundle"
     row = variants[key]
     buffers, params = {}, []
+    kinds = dict(row["args"])
+    values = {a["name"]: a["value"] for a in case["args"] if isinstance(a.get("value"), int)}
     for arg in case["args"]:
-        if arg["type"] == "pointer":
+        if kinds[arg["name"]] == "tensor_map":
+            buffers[arg["name"]] = machine.buffer((folder / arg["file"]).read_bytes())
+            how = row["tensor_maps"][arg["name"]]
+            known = {**values, **case["request"]["constexprs"]}
+            shape, strides = (
+                [expr.evaluate(text, known) for text in how[field]]
+                for field in ("shape", "strides")
+            )
+            # Nothing is launched over no rows; a map needs some.
+            shape = [max(n, 1) for n in shape]
+            address = buffers[arg["name"]].address
+            params.append(machine.tensor_map(address, how, shape, strides))
+            params += [ctypes.c_int32(n) for n in shape] + [ctypes.c_int64(n) for n in strides]
+        elif arg["type"] == "pointer":
             if "file" in arg:
                 buffers[arg["name"]] = machine.buffer((folder / arg["file"]).read_bytes())
             address = buffers[arg["name"]].address if "file" in arg else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from aot import sources
 from aot.request import Request, RequestError, split_type
+from kernels import expr
 
 
 @dataclass
@@ -37,6 +38,10 @@ def source(request: Request):
             signature[param.name] = "constexpr"
             continue
         is_pointer, element, divisible = split_type(request.args[param.name])
+        block = descriptor_block(spec, param, request)
+        if block is not None:
+            signature[param.name] = f"tensordesc<{element}{block}>"
+            continue
         signature[param.name] = f"*{element}" if is_pointer else element
         if divisible:
             attrs[(index,)] = [["tt.divisibility", 16]]
@@ -45,12 +50,30 @@ def source(request: Request):
     return spec, ASTSource(fn=spec.fn, signature=signature, constexprs=constexprs, attrs=attrs)
 
 
+def descriptor_block(spec, param, request: Request) -> list[int] | None:
+    """The tile of a pointer that this variant takes as a tensor map; None for a plain pointer."""
+    how = param.descriptor
+    if how is None or not expr.evaluate(how.when, request.constexprs):
+        return None
+    if not request.args[param.name].endswith(":16"):
+        raise RequestError(f"{spec.name}: {param.name} may lie anywhere; a tensor map needs :16")
+    return [expr.evaluate(text, request.constexprs) for text in how.block]
+
+
 def launch_args(spec, request: Request) -> list[list[str]]:
+    """A tensor map is followed by the shape and the strides of what it maps."""
     rows = []
     for param in spec.params:
-        if param.role != "constexpr":
+        if param.role == "constexpr":
+            continue
+        block = descriptor_block(spec, param, request)
+        if block is None:
             is_pointer, element, _ = split_type(request.args[param.name])
             rows.append([param.name, "pointer" if is_pointer else element])
+            continue
+        rows.append([param.name, "tensor_map"])
+        rows += [[f"{param.name}.shape{i}", "i32"] for i in range(len(block))]
+        rows += [[f"{param.name}.stride{i}", "i64"] for i in range(len(block))]
     return rows
 
 

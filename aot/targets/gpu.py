@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from aot import sources
-from aot.request import Request
+from aot.request import Request, split_type
 from aot.targets import common
 
 TARGETS = ("cuda:80", "cuda:90", "hip:gfx942")
@@ -71,9 +71,33 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
         "registers": registers,
         "spills": spills,
     }
+    maps = _tensor_maps(spec, request, getattr(meta, "tensordesc_meta", None) or [])
+    if maps:
+        facts["tensor_maps"] = maps
     n_threads = n_warps * toolchain.target.warp_size
     args = common.launch_args(spec, request)
     return common.Compiled(bytes(data), meta.name, args, n_threads, facts)
+
+
+def _tensor_maps(spec, request: Request, made: list) -> dict[str, dict]:
+    """What a launch needs to make each tensor map: how the kernel reads it is the compiler's choice
+    (swizzle, box), what it maps is the Spec's."""
+    described = [p for p in spec.params if common.descriptor_block(spec, p, request) is not None]
+    if len(described) != len(made):
+        raise common.CompileError(
+            f"{request.kernel}: {len(described)} tensor maps, the compiler made {len(made)}; this"
+            " target has none"
+        )
+    maps = {}
+    for param, row in zip(described, made, strict=True):
+        maps[param.name] = {
+            "element": split_type(request.args[param.name])[1],
+            "swizzle_bytes": {0: 0, 1: 32, 2: 64, 3: 128}[int(row["swizzle"])],
+            "box": [int(n) for n in row["block_size"]],
+            "shape": list(param.descriptor.shape),
+            "strides": list(param.descriptor.strides),
+        }
+    return maps
 
 
 def _nvidia_registers(cubin: bytes) -> tuple[int | None, int | None]:

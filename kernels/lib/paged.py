@@ -14,6 +14,14 @@ def soft_cap(x, cap):
 
 
 @triton.jit
+def page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constexpr):
+    """Where token `start` of a sequence lies in the cache, in rows of a head. A tile of tokens that
+    begins at a multiple of its own length never leaves its page."""
+    block = tl.load(block_table + start // BLOCK_TOKENS).to(tl.int64)
+    return (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
+
+
+@triton.jit
 def page_offset(
     block_table,
     start,
@@ -22,11 +30,8 @@ def page_offset(
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
 ):
-    """Where token `start` of a sequence lies in the cache, in elements. A tile of tokens that
-    begins at a multiple of its own length never leaves its page."""
-    block = tl.load(block_table + start // BLOCK_TOKENS).to(tl.int64)
-    row = (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
-    return row * HEAD_DIM
+    """The same, in elements."""
+    return page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS) * HEAD_DIM
 
 
 def attention_reference(a):

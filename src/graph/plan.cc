@@ -17,7 +17,15 @@ DType unused_dtype(const kernel::Spec& spec, const std::string& name) {
   return dtype_from_name(param->types.front()).value();
 }
 
-kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec) {
+// Of steps of this class.
+std::int64_t largest(const Dim& dim, const StepClass& steps) {
+  const SymbolValues sizes{1, steps.max_tokens, steps.max_sequences, steps.max_logits,
+                           steps.is_decode ? 1 : steps.max_tokens};
+  return dim_value(dim, sizes);
+}
+
+kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec,
+                           const StepClass& steps) {
   kernel::Problem problem;
   for (const auto& [name, id] : call.pointers)
     problem.pointers[name] = id == kNoValue ? unused_dtype(spec, name) : graph.value(id).dtype;
@@ -25,7 +33,9 @@ kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const ker
     // A size that the kernel lets each step set must not shape the variant, even where it happens
     // to be constant.
     const auto* param = spec.find_param(name);
-    if (dim.is_constant() && (param == nullptr || !param->is_step))
+    if (param != nullptr && param->is_step)
+      problem.largest[name] = largest(dim, steps);
+    else if (dim.is_constant())
       problem.sizes[name] = dim.offset;
   }
   for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
@@ -58,8 +68,7 @@ std::string signature_of(const Graph& graph, const KernelCall& call) {
   std::string text = call.kernel;
   for (const auto& [name, id] : call.pointers)
     text += id == kNoValue ? '-' : static_cast<char>('a' + static_cast<int>(graph.value(id).dtype));
-  for (const auto& [name, dim] : call.sizes)
-    text += dim.is_constant() ? fmt::format(" {}", dim.offset) : " *";
+  for (const auto& [name, dim] : call.sizes) text += " " + dim_text(dim);
   for (const auto& [name, value] : call.constexprs) text += fmt::format(" {}", value);
   return text;
 }
@@ -77,7 +86,7 @@ std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& st
     if (is_new) {
       const auto& spec = tables.specs.get(call->kernel);
       it->second =
-          kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec));
+          kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec, steps));
     }
     launches.push_back({i, std::move(*call), it->second.request, it->second.why});
   }

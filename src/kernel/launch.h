@@ -49,7 +49,9 @@ class LaunchTemplate {
   device::ArgType arg_type(int index) const { return args_[index].type; }
   const std::string& symbol() const { return symbol_; }
 
-  // Addresses may be set again later (double buffers); everything else before finish() only.
+  // Addresses may be set again later (double buffers); everything else before finish() only. An
+  // argument that the variant takes as a tensor map is set by its address too: the map, its shape
+  // and its strides follow from the other arguments.
   void set_pointer(int index, device::Address address);
   void set_int(int index, SizeValue value);
   void set_float(int index, double value);
@@ -71,12 +73,26 @@ class LaunchTemplate {
     bool is_set = false;
     SizeValue size;
   };
-  struct GridAxis {
+  // An integer over the arguments, in the launch's own terms.
+  struct ArgExpression {
     Expression expression;
     std::vector<int> args;             // argument of each of its symbols
     std::vector<std::int64_t> values;  // scratch for evaluation
   };
+  struct MapArg {
+    int index = 0;
+    device::TiledMatrix matrix;
+    std::vector<ArgExpression> shape, strides;
+    bool is_dynamic = false;  // depends on a step's sizes
+    bool is_encoded = false;
+  };
+  ArgExpression over_args(const Expression& expression) const;
+  bool is_dynamic(const ArgExpression& expression) const;
+  std::int64_t evaluate(ArgExpression& expression,
+                        std::span<const std::int64_t> symbol_values) const;
   void store_int(int index, std::int64_t value);
+  void update_map(std::size_t which, std::span<const std::int64_t> symbol_values);
+  void encode(std::size_t which);
   void evaluate_grid(std::span<const std::int64_t> symbol_values);
 
   std::string symbol_;
@@ -85,7 +101,9 @@ class LaunchTemplate {
   std::vector<std::uint64_t> slots_;
   std::vector<void*> params_;
   std::vector<int> dynamic_args_;  // those patched in update
-  std::array<GridAxis, 3> axes_;
+  std::array<ArgExpression, 3> axes_;
+  std::vector<MapArg> maps_;
+  std::vector<device::TensorMap> encoded_maps_;  // of maps_; params_ points here
   bool has_dynamic_grid_ = false;
   bool is_finished_ = false;
   device::Grid grid_;

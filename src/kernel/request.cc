@@ -51,7 +51,11 @@ class Chooser {
     const auto family = std::string(target_family(target));
     const auto fallback = spec_.defaults.find(family);
     if (fallback == spec_.defaults.end()) fail("has no choice for target {}", target);
-    const TuningRow* row = tuning.find(target, spec_.name, lookup());
+    const TuningRow* row = tuning.find(
+        target, spec_.name, [this](std::string_view name) -> std::optional<std::int64_t> {
+          const auto largest = problem_.largest.find(std::string(name));
+          return largest != problem_.largest.end() ? largest->second : lookup()(name);
+        });
     for (const auto& [name, expression] : fallback->second) pending_[name] = &expression;
     if (row != nullptr)
       for (const auto& [name, expression] : row->choice) pending_[name] = &expression;
@@ -96,6 +100,9 @@ class Chooser {
                    !param.is_step;
           },
           "size or stride that is known when planning");
+    for (const auto& [name, value] : problem_.largest)
+      check(
+          name, [](const Param& param) { return param.is_step; }, "size that steps set");
     for (const auto& [name, type] : problem_.types)
       check(
           name, [](const Param& param) { return !param.is_pointer() && !param.is_constexpr(); },

@@ -37,6 +37,8 @@ struct Problem {
   std::set<std::string> unaligned;        // pointers whose address may not be a multiple of 16
   std::map<std::string, std::int64_t>
       sizes;  // sizes and strides known now; others are set by each step
+  std::map<std::string, std::int64_t>
+      largest;  // of sizes that steps set: the most this plan serves; tuning rows may ask for it
   std::map<std::string, std::string> types;  // of a size, stride or scalar with a choice of types
   std::map<std::string, std::int64_t>
       constexprs;  // those the planner gives (value null, not tuned)

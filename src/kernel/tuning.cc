@@ -42,7 +42,7 @@ void TuningTable::add(const Json& json, const SpecTable& specs, const std::strin
     if (!when.is_object()) throw Error("{}: \"when\" is no object", here);
     for (const auto& [name, range] : when.items()) {
       const Param* param = spec->find_param(name);
-      if (param == nullptr || param->is_pointer() || param->is_step || param->is_tuned)
+      if (param == nullptr || param->is_pointer() || param->is_tuned)
         throw Error("{}: \"{}\" is not known when {} is planned", here, name, kernel);
       row.when[name] = parse_range(range, here + ", " + name);
     }

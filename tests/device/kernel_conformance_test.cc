@@ -195,7 +195,7 @@ class Case {
     for (const auto& row : json_.at("args")) {
       const int index = launch.arg(row.at("name").get<std::string>());
       ASSERT_GE(index, 0) << name << ": " << row.dump();
-      if (launch.arg_type(index) == device::ArgType::pointer) {
+      if (row.at("type") == "pointer") {
         pointers.push_back(load_pointer(row, device));
         const device::Address address = pointers.back().buffer.address();
         launch.set_pointer(index, address == 0 ? 0 : address + kGuardBytes);

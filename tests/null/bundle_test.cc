@@ -195,6 +195,62 @@ TEST_F(BundleTest, RefusesManifestsThatAreWrong) {
   EXPECT_THAT(open_error(manifest), HasSubstr("\"variants\" is missing or no list"));
 }
 
+TEST_F(BundleTest, ReadsTensorMaps) {
+  const auto manifest_with = [&](const Json& args, const Json& maps) {
+    Json manifest = manifest_json();
+    manifest["variants"][1]["args"] = args;
+    manifest["variants"][1]["tensor_maps"] = maps;
+    return manifest;
+  };
+  const Json args = args_json({{"out_ptr", "tensor_map"},
+                               {"out_ptr.shape0", "i32"},
+                               {"out_ptr.stride0", "i64"},
+                               {"n", "i32"}});
+  const Json map = {{"element", "fp32"},
+                    {"swizzle_bytes", 32},
+                    {"box", {64}},
+                    {"shape", {"n * BLOCK"}},
+                    {"strides", {"1"}}};
+  const auto broken = [&](const char* field, const Json& value) {
+    Json wrong = map;
+    wrong[field] = value;
+    return open_error(manifest_with(args, {{"out_ptr", wrong}}));
+  };
+  write_bundle(dir_, manifest_with(args, {{"out_ptr", map}}));
+  const Bundle bundle = Bundle::open(dir_);
+  const auto& variant = *bundle.find(request(16).key());
+  ASSERT_EQ(variant.tensor_maps.size(), 1u);
+  const auto& read = variant.tensor_maps[0];
+  EXPECT_EQ(read.arg, 0u);
+  EXPECT_EQ(read.element, DType::fp32);
+  EXPECT_EQ(read.swizzle_bytes, 32);
+  EXPECT_EQ(read.box, std::vector<std::uint32_t>{64});
+  EXPECT_EQ(read.shape[0].evaluate(std::array<std::int64_t, 1>{3}), 48);
+  EXPECT_EQ(variant.args[1].name, "out_ptr.shape0");
+
+  EXPECT_THAT(open_error(manifest_with(args, Json::object())),
+              HasSubstr("nothing says what out_ptr maps"));
+  EXPECT_THAT(open_error(manifest_with(args, {{"out_ptr", map}, {"in_ptr", map}})),
+              HasSubstr("2 tensor maps for 1 arguments"));
+  EXPECT_THAT(open_error(manifest_with(args, Json::array())), HasSubstr("is no object"));
+  EXPECT_THAT(open_error(manifest_with(args_json({{"out_ptr", "tensor_map"}, {"n", "i32"}}),
+                                       {{"out_ptr", map}})),
+              HasSubstr("expected the argument out_ptr.shape0, got n i32"));
+  EXPECT_THAT(
+      open_error(manifest_with(args_json({{"out_ptr", "tensor_map"}, {"out_ptr.shape0", "i32"}}),
+                               {{"out_ptr", map}})),
+      HasSubstr("argument out_ptr.stride0 is missing"));
+  EXPECT_THAT(open_error(manifest_with(args_json({{"out_ptr", "pointer"}, {"n", "tensor_map"}}),
+                                       {{"n", map}})),
+              HasSubstr("argument n is tensor_map"));
+  EXPECT_THAT(broken("element", "fp12"), HasSubstr("unknown element type \"fp12\""));
+  EXPECT_THAT(broken("box", Json::array()), HasSubstr("rank 0; expected 1 to 5"));
+  EXPECT_THAT(broken("box", {64, 64}), HasSubstr("out_ptr.shape1"));
+  EXPECT_THAT(broken("swizzle_bytes", 1 << 20), HasSubstr("expected an integer from 0 to 128"));
+  EXPECT_THAT(broken("shape", {"m"}), HasSubstr("\"m\" reads m, which is no integer argument"));
+  EXPECT_THAT(broken("strides", {"1", "1"}), HasSubstr("2 expressions of its strides, rank 1"));
+}
+
 TEST_F(BundleTest, DamagedManifestsAreErrorsAndNothingElse) {
   const std::string text = manifest_json().dump();
   write_bundle(dir_, manifest_json());

@@ -488,5 +488,36 @@ TEST_F(CudaDeviceTest, WorksOnAfterAFailedCall) {
   }
 }
 
+TEST_F(CudaDeviceTest, GivesKernelsTensorMaps) {
+  const Cubin cubin("90 tiles tllss");
+  const auto device = open();
+  auto image = cubin.image();
+  image.symbol = "tiles";
+  image.args = {ArgType::tensor_map, ArgType::i64, ArgType::i64};
+  const auto* function = device->load(image);
+  EXPECT_EQ(function->device, device.get());
+  const Buffer buffer = device->allocate(1 << 16, "matrix");
+  TiledMatrix matrix{buffer.address(), DType::fp16, 2, {100, 64}, {128, 1}, {64, 64}, 128};
+  TensorMap map = device->tensor_map(matrix);
+  std::int64_t rows = 100;
+  std::int64_t stride = 128;
+  const std::array<void*, 3> params{&map, &rows, &stride};
+  device->launch({function, {1, 1, 1}, params.data()});
+  device->synchronize();
+  ASSERT_EQ(driver_->launches.size(), 1u);
+  EXPECT_EQ(driver_->launches[0].args[0], buffer.address());
+  EXPECT_TRUE(driver_->violations.empty());
+
+  // What the hardware cannot read is refused by the driver, by name.
+  matrix.strides[0] = 65;
+  EXPECT_THAT(error_of([&] { static_cast<void>(device->tensor_map(matrix)); }),
+              AllOf(HasSubstr("cuTensorMapEncodeTiled"), HasSubstr("CUDA_ERROR_INVALID_VALUE")));
+  EXPECT_EQ(driver_->violations.size(), 1u);
+  driver_->violations.clear();
+  matrix.element = DType::i1;
+  EXPECT_THAT(error_of([&] { static_cast<void>(device->tensor_map(matrix)); }),
+              HasSubstr("no tensor map of i1"));
+}
+
 }  // namespace
 }  // namespace nereid::device

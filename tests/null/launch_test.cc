@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
+#include <cstring>
 
 #include "device/null/null_device.h"
 
@@ -99,6 +101,57 @@ TEST_F(LaunchDeathTest, MistakesOfThePlannerAbort) {
   EXPECT_DEATH(launch_.set_int(1, SizeValue::of(std::int64_t{1} << 31)), "does not fit i32");
   set_all_but_rows();
   EXPECT_DEATH(launch_.finish(), "n_rows is not set");
+}
+
+// x[n_rows, 100] by tiles: what follows from the other arguments, and only when that changes.
+TEST(LaunchTensorMapTest, FollowsTheOtherArguments) {
+  Variant variant;
+  variant.symbol = "tiles";
+  variant.request.args = {{"x_ptr", "*fp16:16"}, {"n_rows", "i32"}, {"x_stride", "i64:16"}};
+  variant.args = {{"x_ptr", ArgType::tensor_map},  {"x_ptr.shape0", ArgType::i32},
+                  {"x_ptr.shape1", ArgType::i32},  {"x_ptr.stride0", ArgType::i64},
+                  {"x_ptr.stride1", ArgType::i64}, {"n_rows", ArgType::i32},
+                  {"x_stride", ArgType::i64}};
+  variant.grid = {Expression::parse("cdiv(n_rows, 64)", "test"), Expression::constant(1),
+                  Expression::constant(1)};
+  variant.tensor_maps = {{0,
+                          DType::fp16,
+                          128,
+                          {64, 64},
+                          {Expression::parse("n_rows", "test"), Expression::constant(100)},
+                          {Expression::parse("x_stride", "test"), Expression::constant(1)}}};
+  device::NullDevice device;
+  device::KernelImage image;
+  for (const auto& arg : variant.args) image.args.push_back(arg.type);
+  LaunchTemplate launch(variant, device.load(image));
+  launch.set_pointer(launch.arg("x_ptr"), 4096);
+  launch.set_int(launch.arg("n_rows"), SizeValue::symbol_times(0));
+  launch.set_int(launch.arg("x_stride"), SizeValue::of(112));
+  launch.finish();
+  LaunchTemplate moved = std::move(launch);
+
+  const auto run = [&](std::int64_t n_rows) {
+    moved.update(std::array<std::int64_t, 1>{n_rows});
+    device.launch(moved.launch());
+    return device.log().back().args;
+  };
+  const auto shape_of_map = [&] {
+    std::array<std::int64_t, 3> head{};  // the null device's maps begin so
+    std::memcpy(head.data(), moved.launch().params[0], sizeof(head));
+    return head;
+  };
+  for (const std::int64_t n_rows : {7, 7, 900, 1}) {
+    EXPECT_EQ(run(n_rows), (std::vector<std::int64_t>{4096, n_rows, 100, 112, 1, n_rows, 112}));
+    EXPECT_EQ(shape_of_map(), (std::array<std::int64_t, 3>{4096, n_rows, 100}));
+  }
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(moved.launch().params[0]) % 64, 0u);
+  moved.set_pointer(0, 8192);
+  EXPECT_EQ(shape_of_map(), (std::array<std::int64_t, 3>{8192, 1, 100}));
+  // No map can be made of no rows, and nothing is launched.
+  moved.update(std::array<std::int64_t, 1>{0});
+  EXPECT_TRUE(moved.is_empty());
+  EXPECT_EQ(run(3)[1], 3);
+  EXPECT_EQ(shape_of_map(), (std::array<std::int64_t, 3>{8192, 3, 100}));
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ std::int64_t argument_value(ArgType type, const void* storage) {
     case ArgType::fp32:
       return std::bit_cast<std::int64_t>(double{read_as<float>(storage)});
     case ArgType::fp64:
+    case ArgType::tensor_map:  // its first bytes: the address that NullDevice::tensor_map put there
       return read_as<std::int64_t>(storage);
   }
   NEREID_UNREACHABLE("argument type {}", static_cast<int>(type));
@@ -98,10 +99,19 @@ void NullDevice::launch(const Launch& launch) {
   log_.push_back(std::move(event));
 }
 
+TensorMap NullDevice::tensor_map(const TiledMatrix& matrix) const {
+  TensorMap map;
+  std::memcpy(map.bytes.data(), &matrix.address, sizeof(matrix.address));
+  std::memcpy(map.bytes.data() + sizeof(matrix.address), matrix.shape.data(),
+              matrix.rank * sizeof(matrix.shape[0]));
+  return map;
+}
+
 const Function* NullDevice::load(const KernelImage& image) {
   auto function = std::make_unique<Loaded>();
   function->symbol = image.symbol;
   function->args = image.args;
+  function->device = this;
   functions_.push_back(std::move(function));
   log_.push_back({NullOperation::load, image.symbol, 0, image.object.size(), {}, {}});
   return functions_.back().get();

@@ -49,6 +49,8 @@ class NullDevice final : public Device {
   void synchronize() override {}
   bool reads_host_memory() const override { return false; }
   const Function* load(const KernelImage& image) override;
+  // Begins with the address and the shape, for tests to see.
+  TensorMap tensor_map(const TiledMatrix& matrix) const override;
 
   const std::vector<NullEvent>& log() const { return log_; }
   void clear_log() { log_.clear(); }

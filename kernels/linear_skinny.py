@@ -1,0 +1,209 @@
+"""Linear layer for 9 to 64 rows: a stream of weights through tensor cores.
+
+    y[m, n] = alpha * (sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
+    y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
+
+Operands and flags as in linear_tiled. The weights are the left operand of the product and the rows
+of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each weight is
+read once. More rows than TOKENS are taken by further programs.
+Grid: (N / BLOCK_N, M / TOKENS). USE_DESCRIPTORS: x and w are tensor maps. Accumulation: fp32, over
+k in order: what a row gives does not depend on M.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.lib.linear import linear_case, linear_reference, load_weights, silu
+from kernels.spec import (
+    FLOATS,
+    Descriptor,
+    Spec,
+    derived,
+    given,
+    inp,
+    out,
+    scalar,
+    size,
+    step_size,
+    stride,
+    tuned,
+)
+
+
+@triton.jit
+def linear_skinny(
+    y_ptr,
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    residual_ptr,
+    n_rows,
+    n_out,
+    n_in,
+    y_stride,
+    x_stride,
+    residual_stride,
+    alpha,
+    HAS_BIAS: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
+    TOKENS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,
+):
+    first_n = tl.program_id(0) * BLOCK_N
+    first_m = tl.program_id(1) * TOKENS
+    offs_n = first_n + tl.arange(0, BLOCK_N)
+    offs_m = first_m + tl.arange(0, TOKENS)
+    mask_n = offs_n[:, None] < n_out
+    mask_m = offs_m[None, :] < n_rows
+    y = tl.zeros((BLOCK_N, TOKENS), tl.float32)
+    if SWIGLU:
+        up = tl.zeros((BLOCK_N, TOKENS), tl.float32)
+    if USE_DESCRIPTORS:
+        for k in range(0, n_in, BLOCK_K):
+            x = tl.trans(x_ptr.load([first_m, k]))
+            y = tl.dot(w_ptr.load([first_n, k]).to(x.dtype), x, y)
+            if SWIGLU:
+                up = tl.dot(w_ptr.load([n_out + first_n, k]).to(x.dtype), x, up)
+    else:
+        lane_k = tl.arange(0, BLOCK_K)
+        x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
+        mask_x = offs_m[:, None] < n_rows
+        w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
+        up_rows = w_rows + n_out.to(tl.int64) * n_in
+        for k in range(0, n_in, BLOCK_K):
+            offs_k = (k + lane_k)[None, :]
+            if EVEN_K:
+                x = tl.load(x_rows + offs_k, mask=mask_x, other=0.0)
+            else:
+                x = tl.load(x_rows + offs_k, mask=mask_x & (offs_k < n_in), other=0.0)
+            w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
+            y = tl.dot(w.to(x.dtype), tl.trans(x), y, input_precision="ieee")
+            if SWIGLU:
+                w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
+                up = tl.dot(w.to(x.dtype), tl.trans(x), up, input_precision="ieee")
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
+        y += bias.to(tl.float32)[:, None]
+    if SWIGLU:
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
+            up += bias.to(tl.float32)[:, None]
+        y = silu(y) * up
+    mask = mask_n & mask_m
+    rows = offs_m.to(tl.int64)[None, :]
+    if HAS_RESIDUAL:
+        residual_at = residual_ptr + rows * residual_stride + offs_n[:, None]
+        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    target = y_ptr + rows * y_stride + offs_n[:, None]
+    tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+reference = linear_reference
+
+
+def cases(act):
+    def case(name, *args, act=act, residual=False, swiglu=False, tokens=16, **kwargs):
+        flags = {"residual": residual, "swiglu": swiglu, "TOKENS": tokens}
+        return linear_case(name, *args, act=act, **flags, **kwargs)
+
+    yield case("demo_qkv", 16, 640, 384)
+    yield case("demo_down", 44, 384, 1024, tokens=64, residual=True)
+    yield case("demo_head", 17, 8192, 384, tokens=32, bias=False, out="fp32")
+    yield case("demo_mlp", 30, 1024, 384, tokens=32, bias=False, swiglu=True)
+    yield case("llama3_8b_strip", 9, 128, 4096, bias=False)
+    yield case("two_groups", 70, 256, 128, tokens=64)
+    yield case("odd", 13, 77, 83, pad=5)
+    yield case("odd_residual", 37, 77, 83, tokens=64, pad=5, residual=True, alpha=0.25)
+    yield case("odd_swiglu", 20, 77, 83, tokens=32, pad=5, swiglu=True)
+    yield case("odd_k", 9, 64, 100, bias=False)
+    yield case("both", 50, 192, 320, tokens=64, residual=True, swiglu=True, alpha=-1.5)
+    yield case("half", 50, 384, 384, tokens=64, act="fp16")
+    yield case("half_residual", 12, 384, 384, act="fp16", residual=True, alpha=2.0)
+    yield case("half_swiglu", 33, 384, 384, tokens=64, act="fp16", swiglu=True)
+    yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
+
+
+SPEC = Spec(
+    fn=linear_skinny,
+    params=(
+        out("y_ptr", FLOATS, "n_rows", "y_stride"),
+        inp(
+            "x_ptr",
+            FLOATS,
+            "n_rows",
+            "x_stride",
+            descriptor=Descriptor(
+                when="USE_DESCRIPTORS",
+                shape=("n_rows", "n_in"),
+                strides=("x_stride", "1"),
+                block=("TOKENS", "BLOCK_K"),
+            ),
+        ),
+        inp(
+            "w_ptr",
+            FLOATS,
+            "n_out * (1 + SWIGLU)",
+            "n_in",
+            descriptor=Descriptor(
+                when="USE_DESCRIPTORS",
+                shape=("n_out * (1 + SWIGLU)", "n_in"),
+                strides=("n_in", "1"),
+                block=("BLOCK_N", "BLOCK_K"),
+            ),
+        ),
+        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
+        step_size("n_rows"),
+        size("n_out"),
+        size("n_in"),
+        stride("y_stride"),
+        stride("x_stride"),
+        stride("residual_stride"),
+        scalar("alpha"),
+        given("HAS_BIAS"),
+        given("HAS_RESIDUAL"),
+        given("SWIGLU"),
+        given("TOKENS"),
+        tuned("BLOCK_N"),
+        tuned("BLOCK_K"),
+        tuned("USE_DESCRIPTORS"),
+        derived("EVEN_N", "n_out % BLOCK_N == 0"),
+        derived("EVEN_K", "n_in % BLOCK_K == 0"),
+    ),
+    grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, TOKENS)", "1"),
+    bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
+    " + n_rows * (n_in * sizeof(x_ptr)"
+    " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
+    flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
+    reference=reference,
+    cases=cases,
+    tuned=("BLOCK_N", "BLOCK_K", "USE_DESCRIPTORS"),
+    default={
+        "cpu": {
+            "BLOCK_N": 64,
+            "BLOCK_K": "128 if n_in % 256 else 256",
+            "USE_DESCRIPTORS": 0,
+            "num_warps": 1,
+            "num_stages": 1,
+        },
+        "cuda": {
+            "BLOCK_N": 64,
+            "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
+            "USE_DESCRIPTORS": 0,
+            "num_warps": 4,
+            "num_stages": 4,
+        },
+        "hip": {
+            "BLOCK_N": 64,
+            "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
+            "USE_DESCRIPTORS": 0,
+            "num_warps": 4,
+            "num_stages": 2,
+        },
+    },
+)
