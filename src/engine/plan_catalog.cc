@@ -15,6 +15,14 @@ namespace {
 constexpr std::array<model::Tail, kNTails> kTails{
     model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
 
+constexpr auto kRowBuckets = [] {
+  std::array<std::int64_t, kNBuckets - 1> rows{};
+  std::copy(graph::kGemvRows.begin(), graph::kGemvRows.end(), rows.begin());
+  std::copy(graph::kSkinnyRows.begin(), graph::kSkinnyRows.end(),
+            rows.begin() + graph::kGemvRows.size());
+  return rows;
+}();
+
 // What decides which fused ops have kernels, a bit each: the number of a form.
 constexpr std::size_t kFewTokens = 1;
 constexpr std::size_t kFewLogits = 2;
@@ -94,7 +102,7 @@ const graph::Graph& PlanCatalog::form(std::size_t index) const {
 // Of the keys of one form, one with the most rows.
 PlanKey PlanCatalog::key_of_form(std::size_t form) {
   const auto bucket = [form](std::size_t bit) {
-    return graph::kGemvRows.size() - ((form & bit) != 0 ? 1 : 0);
+    return (form & bit) != 0 ? graph::kGemvRows.size() - 1 : kNBuckets - 1;
   };
   return {static_cast<model::Tail>(form / kNFormsOfTail), bucket(kFewTokens), bucket(kFewLogits),
           (form & kDecode) != 0};
@@ -144,20 +152,20 @@ model::ModelConfig PlanCatalog::representative(const model::ModelConfig& config)
 }
 
 std::size_t PlanCatalog::bucket_of(std::int64_t n_rows) {
-  return static_cast<std::size_t>(
-      std::lower_bound(graph::kGemvRows.begin(), graph::kGemvRows.end(), n_rows) -
-      graph::kGemvRows.begin());
+  return static_cast<std::size_t>(std::lower_bound(kRowBuckets.begin(), kRowBuckets.end(), n_rows) -
+                                  kRowBuckets.begin());
 }
 
 std::int64_t PlanCatalog::bucket_rows(std::size_t bucket, std::int64_t limit) const {
-  if (bucket < graph::kGemvRows.size()) return graph::kGemvRows[bucket];
+  if (bucket < kRowBuckets.size()) return kRowBuckets[bucket];
   // One more than the last bucket at least, so that it is never taken for a smaller one.
-  return std::max(limit, graph::kGemvRows.back() + 1);
+  return std::max(limit, kRowBuckets.back() + 1);
 }
 
 graph::StepClass PlanCatalog::step_class(const PlanKey& key) const {
   return {bucket_rows(key.token_bucket, options_.max_batch_tokens), options_.max_sequences,
-          bucket_rows(key.logit_bucket, options_.max_logit_rows), key.is_decode};
+          bucket_rows(key.logit_bucket, options_.max_logit_rows), key.is_decode,
+          kernel::target_family(target_)};
 }
 
 graph::SymbolValues PlanCatalog::largest() const {

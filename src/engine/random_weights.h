@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "device/device.h"
 #include "graph/plan.h"
@@ -27,12 +28,12 @@ class RandomWeights {
                   double standard_deviation);
 
  private:
-  kernel::LaunchTemplate& launch_of(DType dtype);
+  kernel::LaunchTemplate& launch_of(DType dtype, double standard_deviation);
 
   device::Device& device_;
   kernel::Bundle& bundle_;
   graph::KernelTables tables_;
-  std::map<DType, kernel::LaunchTemplate> launches_;
+  std::map<std::pair<DType, double>, kernel::LaunchTemplate> launches_;
 };
 
 }  // namespace nereid::engine

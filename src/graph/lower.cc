@@ -75,9 +75,12 @@ KernelCall lower_linear_of(const View& v, const Fused& fused) {
   const auto& out = v.shape(v.out());
   const auto rows = max_rows(v.graph, v.node, v.steps);
   const bool is_gemv = rows <= kGemvRows.back();
+  const bool is_skinny = !is_gemv && rows <= kSkinnyRows.back() && v.steps.family != "cpu";
   const auto operand = [&](std::size_t i) { return i == 0 ? kNoValue : v.in(i); };
   KernelCall call{
-      is_gemv ? "linear_gemv" : "linear_tiled",
+      is_gemv     ? "linear_gemv"
+      : is_skinny ? "linear_skinny"
+                  : "linear_tiled",
       {{"y_ptr", v.out()},
        {"x_ptr", v.in(0)},
        {"w_ptr", v.in(fused.weight)},
@@ -99,6 +102,7 @@ KernelCall lower_linear_of(const View& v, const Fused& fused) {
     call.constexprs.emplace_back("HAS_NORM", fused.norm != 0 ? 1 : 0);
     call.constexprs.emplace_back("ROWS", rows);
   }
+  if (is_skinny) call.constexprs.emplace_back("TOKENS", rows);
   return call;
 }
 
@@ -290,6 +294,14 @@ KernelCall lower_greedy(const View& v) {
           {}};
 }
 
+KernelCall lower_greedy_split(const View& v) {
+  auto call = lower_greedy(v);
+  call.kernel = "greedy_split";
+  call.pointers.emplace_back("partial_ptr", v.out(1));
+  call.pointers.emplace_back("arrivals_ptr", v.in(1));
+  return call;
+}
+
 KernelCall lower_sample(const View& v) {
   const auto& logits = v.shape(v.in(0));
   const bool has_penalty = v.in(9) != kNoValue;
@@ -339,6 +351,9 @@ bool has_kernel(const Graph& graph, const Node& node, const StepClass& steps) {
       return max_rows(graph, node, steps) <= kGemvRows.back();
     case Op::rope_attention:
       return steps.is_decode;
+    // One thread reads a row as fast as several that must meet.
+    case Op::greedy_split:
+      return steps.family != "cpu";
     default:
       return true;
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,8 @@ namespace nereid::graph {
 // Rows up to which a linear reads weights once, straight to registers, and the variants made for
 // it; above, a tiled product reuses them.
 inline constexpr std::array<std::int64_t, 4> kGemvRows{1, 2, 4, 8};
+// Rows that fit one tile of a matrix unit: weights are still read once, where there are such units.
+inline constexpr std::array<std::int64_t, 3> kSkinnyRows{16, 32, 64};
 
 // The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings
 // just one token.
@@ -25,6 +28,7 @@ struct StepClass {
   std::int64_t max_sequences = 1;
   std::int64_t max_logits = 1;
   bool is_decode = false;
+  std::string_view family = "cpu";  // of targets: cpu, cuda, hip
 };
 
 inline constexpr ValueId kNoValue = -1;  // a null address: an operand the variant does not read

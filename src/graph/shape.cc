@@ -183,6 +183,15 @@ Types infer_greedy(const Operands& in) {
   return {{DType::i32, {in[0].shape[0]}}};
 }
 
+// The last result is scratch: the best of each part, as value and index.
+Types infer_greedy_split(const Operands& in) {
+  auto types = infer_greedy(in);
+  in.dtype(1, DType::i32);
+  in.shape(1, {in[0].shape[0]});
+  types.push_back({DType::fp32, {in[0].shape[0], 2, kMaxGreedyParts}});
+  return types;
+}
+
 Types infer_sample(const Operands& in) {
   for (std::size_t i = 1; i <= 8; ++i) in.shape(i, {in[0].shape[0]});
   return infer_greedy(in);

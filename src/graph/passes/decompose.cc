@@ -170,6 +170,8 @@ std::optional<std::vector<NewNode>> decomposition(const Graph& graph, const Node
       return take_rope_off(node, rewrite);
     case Op::rope_kv_write:
       return split_rope_kv_write(graph, node, rewrite);
+    case Op::greedy_split:
+      return std::vector<NewNode>{{Op::greedy, {node.inputs[0]}, {}, {node.outputs[0]}}};
     default:
       return std::nullopt;
   }

@@ -19,6 +19,9 @@ namespace nereid::graph {
 // The state that fused attention counts in: i32[S, query heads], zero between launches.
 inline constexpr std::string_view kArrivals = "attention.arrivals";
 
+// The same for the choice among a row's logits: i32[L].
+inline constexpr std::string_view kGreedyArrivals = "greedy.arrivals";
+
 struct PassRow {
   std::string_view name;
   std::string_view summary;

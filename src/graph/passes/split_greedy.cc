@@ -1,0 +1,22 @@
+//   %ids = greedy %logits     =>   %ids, %parts = greedy_split %logits, %arrivals
+#include "graph/passes/passes.h"
+#include "graph/passes/rewrite.h"
+
+namespace nereid::graph::passes {
+
+// Parts of a row meet at a counter, as those of rope_attention do.
+Graph split_greedy(const Graph& graph) {
+  Rewrite rewrite(graph);
+  for (const auto& node : graph.nodes) {
+    if (node.op != Op::greedy) continue;
+    const auto& rows = graph.value(node.outputs[0]).shape[0];
+    const auto arrivals =
+        rewrite.declare({ValueKind::state, std::string(kGreedyArrivals), DType::i32, {rows}});
+    rewrite.replace(
+        node,
+        {{Op::greedy_split, {node.inputs[0], arrivals}, {}, {node.outputs[0], rewrite.fresh()}}});
+  }
+  return rewrite.apply();
+}
+
+}  // namespace nereid::graph::passes
