@@ -23,4 +23,6 @@ KERNELS = (
     "mark_seen",
     "token_logprob",
     "random_fill",
+    "dot_peak",
+    "stream_read",
 )
