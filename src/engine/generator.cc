@@ -169,7 +169,10 @@ Stats Generator::stats() const {
 
 bool Generator::step(const ProgressCallback& on_progress) {
   if (has_early_ends_) report_early_ends(on_progress);
-  if (!scheduler_.has_work()) return false;
+  if (!scheduler_.has_work()) {
+    last_ids_ = {};
+    return false;
+  }
   const auto begin = Clock::now();
   const sched::StepBatch& batch = scheduler_.schedule();
   fill_sampling(batch);
@@ -179,6 +182,9 @@ bool Generator::step(const ProgressCallback& on_progress) {
   NEREID_CHECK(std::int64_t(result.ids.size()) == batch.n_sample_rows, "{} ids for {} rows",
                result.ids.size(), batch.n_sample_rows);
   stats_.record_step(now - begin, batch.n_tokens - batch.n_decodes, batch.n_decodes);
+  if (batch.n_tokens == batch.n_decodes && last_ids_ != Clock::time_point())
+    stats_.record_host(result.queued - last_ids_);
+  last_ids_ = now;
   scheduler_.complete(result.ids);
   for (std::int32_t row = 0; row < batch.n_sample_rows; ++row)
     append_token(active_of(*batch.row_sequences[std::size_t(row)]), result.ids[std::size_t(row)],

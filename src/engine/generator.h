@@ -75,6 +75,7 @@ class Generator {
   std::int64_t n_penalised_ = 0;          // active requests with a repetition penalty
   std::int64_t n_preemptions_seen_ = 0;
   bool has_early_ends_ = false;
+  Clock::time_point last_ids_;             // when the step before gave its ids; none after a pause
   std::string new_text_;                   // of the token at hand
   std::vector<SamplingRow> sampling_;      // [L]
   std::vector<std::int32_t> token_slots_;  // [T]

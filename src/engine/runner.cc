@@ -1,12 +1,14 @@
 #include "engine/runner.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <optional>
 #include <unordered_map>
 
 #include "base/error.h"
+#include "engine/captured_steps.h"
 #include "engine/plan_catalog.h"
 #include "engine/planning.h"
 #include "engine/random_weights.h"
@@ -23,6 +25,8 @@ namespace names = model::names;
 // Of the memory that is free once weights and activations have theirs, the part a KV cache may
 // take: the rest is for other programs, and on the processor for the page cache.
 constexpr double kKvShareOfFree = 0.8;
+
+constexpr std::size_t kResultBytes = 4;  // of a row: an id or a log-probability
 
 struct InputHandles {
   int token_ids, positions, slots, query_starts, context_lens, block_tables, logit_rows, targets;
@@ -44,6 +48,7 @@ class PlanRunner final : public Runner {
         tuning_(kernel::TuningTable::builtin(specs_)),
         weights_(device),
         inputs_(device) {
+    choose_captured(options.mode);
     std::shared_ptr<model::Checkpoint> checkpoint;
     if (!options_.random_weights)
       checkpoint = std::make_shared<model::Checkpoint>(model::Checkpoint::open(options_.model_dir));
@@ -66,13 +71,24 @@ class PlanRunner final : public Runner {
     NEREID_CHECK(batch.n_tokens > 0 && batch.n_tokens <= options_.max_batch_tokens, "{} tokens",
                  batch.n_tokens);
     NEREID_CHECK(batch.n_logit_rows <= options_.max_logit_rows, "{} rows", batch.n_logit_rows);
-    const PlanKey key{tail_of(request), PlanCatalog::bucket_of(batch.n_tokens),
-                      PlanCatalog::bucket_of(batch.n_logit_rows), batch.max_q_len == 1};
-    fill_inputs(request);
+    const bool is_captured = captured_ && is_decoding(request);
+    graph::SymbolValues sizes{1, batch.n_tokens, batch.n_sequences, batch.n_logit_rows,
+                              batch.max_q_len};
+    if (is_captured) {
+      const auto n_rows = captured_->padded_rows(batch.n_sequences);
+      sizes = {1, n_rows, n_rows, n_rows, 1};
+    }
+    const PlanKey key{tail_of(request), PlanCatalog::bucket_of(sizes[1]),
+                      PlanCatalog::bucket_of(sizes[3]), batch.max_q_len == 1};
     auto& plan = plan_of(key);
-    const graph::SymbolValues sizes{1, batch.n_tokens, batch.n_sequences, batch.n_logit_rows,
-                                    batch.max_q_len};
-    plan.run(device_, sizes);
+    fill_inputs(request);
+    if (is_captured) pad_inputs(batch.n_sequences, sizes[1]);
+    inputs_.send(static_cast<std::size_t>(sizes[2] * batch.block_table_stride) *
+                 sizeof(std::int32_t));
+    if (is_captured)
+      captured_->run(key.tail, sizes[1], plan);
+    else
+      plan.run(device_, sizes);
     if (options_.print_launches) {
       fmt::print(stderr, "{}", plan.trace());
       options_.print_launches = false;
@@ -80,15 +96,15 @@ class PlanRunner final : public Runner {
     last_form_ = catalog_->form_of(key);
     last_n_rows_ = batch.n_logit_rows;
     const auto n_rows = static_cast<std::size_t>(batch.n_logit_rows);
-    const auto result = address_of(catalog_->form_of(key), catalog_->graph(key).outputs[0]);
-    if (key.tail == model::Tail::logprob) {
-      const std::span<float> logprobs(logprobs_.data(), n_rows);
-      device_.download(std::as_writable_bytes(logprobs), result);
-      return {{}, logprobs};
-    }
-    const std::span<std::int32_t> ids(ids_.data(), n_rows);
-    device_.download(std::as_writable_bytes(ids), result);
-    return {ids, {}};
+    static_assert(sizeof(std::int32_t) == kResultBytes && sizeof(float) == kResultBytes);
+    const auto result = address_of(last_form_, catalog_->form(last_form_).outputs[0]);
+    device_.queue_download(results_.bytes().first(n_rows * kResultBytes), result);
+    const auto queued = std::chrono::steady_clock::now();
+    device_.synchronize();
+    const auto* data = results_.bytes().data();
+    if (key.tail == model::Tail::logprob)
+      return {{}, {reinterpret_cast<const float*>(data), n_rows}, queued};
+    return {{reinterpret_cast<const std::int32_t*>(data), n_rows}, {}, queued};
   }
 
   void read_logits(std::span<float> out) override {
@@ -158,8 +174,8 @@ class PlanRunner final : public Runner {
       size_bytes = std::max(size_bytes, memory_plan(catalog_->form_of(largest)).arena_bytes);
     }
     arenas_.push_back(device_.allocate(size_bytes, "activations"));
-    ids_.resize(static_cast<std::size_t>(options_.max_logit_rows));
-    logprobs_.resize(static_cast<std::size_t>(options_.max_logit_rows));
+    results_ = device_.allocate_host(
+        static_cast<std::size_t>(options_.max_logit_rows) * kResultBytes, "ids");
   }
 
   // Of a form's graph; made, as the graph is, when a plan first needs it.
@@ -228,7 +244,7 @@ class PlanRunner final : public Runner {
   void declare_inputs() {
     for (const auto& value : catalog_->values(graph::ValueKind::input))
       inputs_.declare(value, catalog_->largest());
-    inputs_.seal();
+    inputs_.seal(names::kBlockTables);
     const auto handle = [this](const char* name) { return inputs_.handle(name); };
     handles_ = {
         handle(names::kTokenIds),    handle(names::kPositions),   handle(names::kSlots),
@@ -237,6 +253,25 @@ class PlanRunner final : public Runner {
         handle(names::kTemperature), handle(names::kTopK),        handle(names::kTopP),
         handle(names::kMinP),        handle(names::kPenalty),     handle(names::kSeed),
         handle(names::kStep),        handle(names::kRowSlots)};
+  }
+
+  // One token and one id for each sequence.
+  static bool is_decoding(const StepRequest& request) {
+    const auto& batch = *request.batch;
+    return batch.max_q_len == 1 && batch.n_logit_rows == batch.n_sequences &&
+           request.target_ids.empty();
+  }
+
+  void choose_captured(const std::string& asked_mode) {
+    if (options_.mode != "graph") return;
+    if (device_.can_capture()) {
+      captured_.emplace(device_, options_.max_sequences);
+      return;
+    }
+    if (asked_mode == "graph")
+      throw Error("mode \"graph\": {} cannot capture steps; use --mode compiled",
+                  device_.info().name);
+    options_.mode = "compiled";
   }
 
   static model::Tail tail_of(const StepRequest& request) {
@@ -268,28 +303,38 @@ class PlanRunner final : public Runner {
     if (!request.token_slots.empty())
       ids(handles_.token_slots, request.token_slots, batch.n_tokens);
     fill_sampling(request.sampling);
-    inputs_.send();
+  }
+
+  // Rows without a sequence: nothing is attended to, written, or marked as seen; the id is that of
+  // nobody.
+  void pad_inputs(std::int64_t n_sequences, std::int64_t n_rows) {
+    const auto n_tokens = static_cast<std::int32_t>(n_sequences);
+    for (auto i = static_cast<std::size_t>(n_sequences); i < static_cast<std::size_t>(n_rows);
+         ++i) {
+      inputs_.elements<std::int32_t>(handles_.token_ids)[i] = 0;
+      inputs_.elements<std::int32_t>(handles_.positions)[i] = 0;
+      inputs_.elements<std::int32_t>(handles_.slots)[i] = -1;
+      inputs_.elements<std::int32_t>(handles_.query_starts)[i + 1] = n_tokens;
+      inputs_.elements<std::int32_t>(handles_.context_lens)[i] = 0;
+      inputs_.elements<std::int32_t>(handles_.logit_rows)[i] = static_cast<std::int32_t>(i);
+      inputs_.elements<std::int32_t>(handles_.token_slots)[i] = -1;
+      fill_sampling_row(i, SamplingRow{});
+    }
   }
 
   void fill_sampling(std::span<const SamplingRow> rows) {
-    const auto temperature = inputs_.elements<float>(handles_.temperature);
-    const auto top_k = inputs_.elements<std::int32_t>(handles_.top_k);
-    const auto top_p = inputs_.elements<float>(handles_.top_p);
-    const auto min_p = inputs_.elements<float>(handles_.min_p);
-    const auto penalty = inputs_.elements<float>(handles_.penalty);
-    const auto seed = inputs_.elements<std::uint64_t>(handles_.seed);
-    const auto n_generated = inputs_.elements<std::int32_t>(handles_.step);
-    const auto row_slots = inputs_.elements<std::int32_t>(handles_.row_slots);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      temperature[i] = rows[i].temperature;
-      top_k[i] = rows[i].top_k;
-      top_p[i] = rows[i].top_p;
-      min_p[i] = rows[i].min_p;
-      penalty[i] = rows[i].repetition_penalty;
-      seed[i] = rows[i].seed;
-      n_generated[i] = rows[i].n_generated;
-      row_slots[i] = rows[i].slot;
-    }
+    for (std::size_t i = 0; i < rows.size(); ++i) fill_sampling_row(i, rows[i]);
+  }
+
+  void fill_sampling_row(std::size_t i, const SamplingRow& row) {
+    inputs_.elements<float>(handles_.temperature)[i] = row.temperature;
+    inputs_.elements<std::int32_t>(handles_.top_k)[i] = row.top_k;
+    inputs_.elements<float>(handles_.top_p)[i] = row.top_p;
+    inputs_.elements<float>(handles_.min_p)[i] = row.min_p;
+    inputs_.elements<float>(handles_.penalty)[i] = row.repetition_penalty;
+    inputs_.elements<std::uint64_t>(handles_.seed)[i] = row.seed;
+    inputs_.elements<std::int32_t>(handles_.step)[i] = row.n_generated;
+    inputs_.elements<std::int32_t>(handles_.row_slots)[i] = row.slot;
   }
 
   device::Address address_of(std::size_t form, graph::ValueId id) {
@@ -350,8 +395,8 @@ class PlanRunner final : public Runner {
   InputHandles handles_{};
   std::array<std::optional<graph::MemoryPlan>, PlanCatalog::kNForms> memory_plans_;
   std::vector<std::optional<graph::Plan>> plans_;
-  std::vector<std::int32_t> ids_;
-  std::vector<float> logprobs_;
+  std::optional<CapturedSteps> captured_;  // graph mode
+  device::HostBuffer results_;             // of the last step: ids or log-probabilities
   std::size_t last_form_ = 0;
   std::int64_t last_n_rows_ = 0;
 };

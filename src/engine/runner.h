@@ -5,6 +5,7 @@
 // sequence.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -57,8 +58,9 @@ struct StepRequest {
 };
 
 struct StepResult {
-  std::span<const std::int32_t> ids;  // [L] sampled ids; empty when scoring
-  std::span<const float> logprobs;    // [L] natural log; empty unless scoring
+  std::span<const std::int32_t> ids;                  // [L] sampled ids; empty when scoring
+  std::span<const float> logprobs;                    // [L] natural log; empty unless scoring
+  std::chrono::steady_clock::time_point queued = {};  // when the device had all of the step's work
 };
 
 class Runner {

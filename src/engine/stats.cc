@@ -46,6 +46,7 @@ StatsCollector::StatsCollector(Clock::time_point opened, std::int64_t weight_byt
   // Reserved here so that a step allocates nothing; untouched pages cost no memory.
   ttft_ms_.reserve(kMaxSamples);
   itl_ms_.reserve(kMaxSamples);
+  host_ms_.reserve(kMaxSamples);
 }
 
 void StatsCollector::add_sample(std::vector<float>& samples, std::size_t& next,
@@ -83,12 +84,16 @@ void StatsCollector::record_next_token(Clock::time_point previous, Clock::time_p
   add_sample(itl_ms_, next_itl_, now - previous);
 }
 
+void StatsCollector::record_host(Clock::duration time) { add_sample(host_ms_, next_host_, time); }
+
 Stats StatsCollector::summary() const {
   Stats stats;
   stats.ttft_ms = quantile(ttft_ms_, 0.5);
   stats.open_to_first_token_ms = to_ms(open_to_first_token_);
   stats.itl_ms_median = quantile(itl_ms_, 0.5);
   stats.itl_ms_p99 = quantile(itl_ms_, 0.99);
+  constexpr double kUsPerMs = 1e3;
+  stats.host_us_median = kUsPerMs * quantile(host_ms_, 0.5);
   stats.prefill_tokens_per_s = per_second(double(n_prompt_tokens_), prefill_time_);
   stats.decode_tokens_per_s = per_second(double(n_decode_step_tokens_), decode_time_);
   stats.weight_gb_per_s =

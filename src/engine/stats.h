@@ -25,6 +25,8 @@ class StatsCollector {
                    std::int64_t n_decode_tokens);
   void record_first_token(Clock::time_point submitted, Clock::time_point now);
   void record_next_token(Clock::time_point previous, Clock::time_point now);
+  // What the host did between two steps, while the device waited.
+  void record_host(Clock::duration time);
 
   Stats summary() const;
 
@@ -36,7 +38,9 @@ class StatsCollector {
   std::vector<float> ttft_ms_;
   std::vector<float> itl_ms_;
   std::size_t next_ttft_ = 0;  // where the next sample goes once a vector is full
+  std::vector<float> host_ms_;
   std::size_t next_itl_ = 0;
+  std::size_t next_host_ = 0;
   Clock::duration open_to_first_token_{};
   Clock::duration prefill_time_{};
   Clock::duration decode_time_{};

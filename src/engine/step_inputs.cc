@@ -18,19 +18,31 @@ void StepInputs::declare(const graph::Value& value, const graph::SymbolValues& l
     return;
   }
   NEREID_CHECK(host_ == nullptr, "{} is declared after seal()", value.name);
-  arrays_.push_back({value.name, size_bytes_, bytes});
-  size_bytes_ += (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+  arrays_.push_back({value.name, 0, bytes});
 }
 
-void StepInputs::seal() {
+void StepInputs::seal(const std::string& last) {
+  const int known = handle(last);
+  NEREID_CHECK(known >= 0, "no input {}", last);
+  // Handles are places in arrays_: only the offsets follow another order.
+  const auto place = [this](Array& array) {
+    array.offset = size_bytes_;
+    size_bytes_ += (array.bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+  };
+  auto& last_array = arrays_[static_cast<std::size_t>(known)];
+  for (auto& array : arrays_)
+    if (&array != &last_array) place(array);
+  place(last_array);
+  last_offset_ = last_array.offset;
   buffer_ = device_.allocate(size_bytes_, "step inputs");
   device_.fill_zero(buffer_.address(), size_bytes_);
   if (device_.reads_host_memory()) {
     device_.synchronize();
     host_ = reinterpret_cast<std::byte*>(buffer_.address());
   } else {
-    staging_.resize(size_bytes_);
-    host_ = staging_.data();
+    staging_ = device_.allocate_host(size_bytes_, "step inputs");
+    host_ = staging_.bytes().data();
+    std::fill_n(host_, size_bytes_, std::byte{0});
   }
 }
 
@@ -46,8 +58,9 @@ int StepInputs::handle(const std::string& name) const {
   return it == arrays_.end() ? -1 : static_cast<int>(it - arrays_.begin());
 }
 
-void StepInputs::send() {
-  if (!staging_.empty()) device_.upload(buffer_.address(), staging_);
+void StepInputs::send(std::size_t n_last_bytes) {
+  if (!staging_.bytes().empty())
+    device_.queue_upload(buffer_.address(), staging_.bytes().first(last_offset_ + n_last_bytes));
 }
 
 }  // namespace nereid::engine

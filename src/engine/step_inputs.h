@@ -1,5 +1,5 @@
 // Goal: a step's small arrays (token ids, positions, block tables, ...) at fixed device addresses,
-// sent in one copy.
+// sent in one copy that nobody waits for.
 // Non-goal: anything as large as an activation.
 // Rejected: a buffer an array: a dozen tiny copies a step cost more than the step's bookkeeping.
 #pragma once
@@ -23,21 +23,24 @@ class StepInputs {
   // Makes room for an input of a graph at its largest; a name declared before keeps its place.
   // Before seal().
   void declare(const graph::Value& value, const graph::SymbolValues& largest);
-  void seal();
+  // `last` gets the end of the buffer: of it, steps send only what they use.
+  void seal(const std::string& last);
 
   device::Address address(const std::string& name) const;
 
   // A handle for the step loop, so that no step looks a name up; -1 where no graph reads it.
   int handle(const std::string& name) const;
 
-  // The elements of an input, to be written before send(). T must have the input's element size.
+  // The elements of an input, to be written before send(), and after the step that was sent before
+  // is done. T must have the input's element size.
   template <typename T>
   std::span<T> elements(int handle) {
     const auto& array = arrays_[static_cast<std::size_t>(handle)];
     return {reinterpret_cast<T*>(host_ + array.offset), array.bytes / sizeof(T)};
   }
 
-  void send();
+  // Queued; all inputs, and so many bytes of the last.
+  void send(std::size_t n_last_bytes);
 
  private:
   struct Array {
@@ -48,9 +51,10 @@ class StepInputs {
   device::Device& device_;
   std::vector<Array> arrays_;
   std::size_t size_bytes_ = 0;
+  std::size_t last_offset_ = 0;
   device::Buffer buffer_;
-  std::vector<std::byte>
-      staging_;  // empty where the device reads host memory: then the buffer itself is written
+  // Empty where the device reads host memory: then the buffer itself is written.
+  device::HostBuffer staging_;
   std::byte* host_ = nullptr;
 };
 

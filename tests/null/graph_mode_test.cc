@@ -1,0 +1,392 @@
+// The whole way of a decoding step in graph mode without a GPU: runner and generator over the cuda
+// device over the driver stand-in. The stand-in's kernels are a model of the tests' own: a token is
+// a function of all tokens before it, as they are found through slots and block tables in the
+// memory of the "GPU" when a kernel runs.
+
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "device/cpu/cpu_device.h"
+#include "device/cuda/cuda_device.h"
+#include "engine/generator.h"
+#include "engine/planning.h"
+#include "engine/runner.h"
+#include "kernel/spec.h"
+#include "null/cuda_driver_stand_in.h"
+
+namespace nereid::engine {
+namespace {
+
+namespace cuda = device::cuda;
+namespace fs = std::filesystem;
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using Ids = std::vector<std::int32_t>;
+
+constexpr std::int64_t kBlockTokens = 64;
+constexpr std::int64_t kNBlocks = 40;
+constexpr std::int64_t kMaxSequences = 12;  // no power of two: the last bucket
+constexpr const char* kTarget = "cuda:90";
+
+fs::path fixture() { return fs::path(NEREID_SOURCE_DIR) / "tests" / "fixtures" / "llama3"; }
+
+std::int32_t next_id(std::span<const std::int32_t> context) {
+  std::uint64_t hash = 14695981039346656037U;
+  for (const auto id : context) hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211U;
+  return static_cast<std::int32_t>((hash >> 20) % 500);
+}
+
+Ids continued(Ids ids, std::int64_t n_new) {
+  Ids added;
+  for (std::int64_t i = 0; i < n_new; ++i) {
+    ids.push_back(next_id(ids));
+    added.push_back(ids.back());
+  }
+  return added;
+}
+
+char kind_of(device::ArgType type) {
+  switch (device::arg_type_row(type).size_bytes) {
+    case 2:
+      return 'h';
+    case 4:
+      return 'i';
+    default:
+      return type == device::ArgType::pointer ? 'o' : 'l';
+  }
+}
+
+// A bundle of every kernel that the fixture may ask for, whose objects the stand-in takes.
+class StandInBundle {
+ public:
+  explicit StandInBundle(const RunnerOptions& options)
+      : dir_(fs::path(testing::TempDir()) / fmt::format("nereid-graph-mode-{}", ::getpid())) {
+    fs::create_directories(dir_ / "objects");
+    Json variants = Json::array();
+    const auto config = model::ModelConfig::load(fixture());
+    for (const auto& request : requests_for_all_modes(config, kTarget, options))
+      variants.push_back(variant(request));
+    const Json manifest{{"schema", 1},
+                        {"target", kTarget},
+                        {"triton", specs_.triton_version()},
+                        {"variants", variants}};
+    std::ofstream(dir_ / "manifest.json") << manifest.dump();
+  }
+  ~StandInBundle() { fs::remove_all(dir_); }
+  StandInBundle(const StandInBundle&) = delete;
+  StandInBundle& operator=(const StandInBundle&) = delete;
+
+  const fs::path& dir() const { return dir_; }
+  // Names of a kernel's launch arguments, in order.
+  const std::vector<std::string>& args(const std::string& symbol) const { return args_.at(symbol); }
+
+ private:
+  Json variant(const kernel::KernelRequest& request) {
+    const auto& spec = specs_.get(request.kernel);
+    Json args = Json::array();
+    std::string kinds;
+    auto& names = args_[request.kernel];
+    names.clear();
+    for (const auto& param : spec.params) {
+      if (param.is_constexpr()) continue;
+      const auto& asked = request.args.at(param.name);
+      const auto type =
+          param.is_pointer() ? std::string("pointer") : asked.substr(0, asked.find(':'));
+      args.push_back({param.name, type});
+      kinds += kind_of(device::arg_type_from_name(type).value());
+      names.push_back(param.name);
+    }
+    const auto text = fmt::format(
+                          "\x7f"
+                          "ELF90 {} {}ss\n",
+                          request.kernel, kinds) +
+                      '\0';
+    const auto hash = sha256_hex(std::as_bytes(std::span(text.data(), text.size())));
+    const auto object = "objects/" + hash + ".cubin";
+    std::ofstream(dir_ / object) << text;
+    return {{"key", request.key()},
+            {"kernel", request.kernel},
+            {"symbol", request.kernel},
+            {"object", object},
+            {"object_sha256", hash},
+            {"source_sha256", spec.source_sha256},
+            {"args", args},
+            {"grid", {spec.grid[0].text(), spec.grid[1].text(), spec.grid[2].text()}},
+            {"num_warps", request.num_warps},
+            {"n_threads", 32 * request.num_warps},
+            {"shared_bytes", 0},
+            {"arena_bytes", 0},
+            {"global_scratch_bytes", 0}};
+  }
+
+  const kernel::SpecTable specs_ = kernel::SpecTable::builtin();
+  fs::path dir_;
+  std::map<std::string, std::vector<std::string>> args_;
+};
+
+// What the kernels do. Arguments are found by name, so that any set of fused kernels serves.
+class ModelOfTheTest {
+ public:
+  explicit ModelOfTheTest(const StandInBundle& bundle)
+      : bundle_(bundle), cache_(static_cast<std::size_t>(kNBlocks * kBlockTokens), -1) {}
+
+  void run(const cuda::StandInLaunch& launch) {
+    const auto& names = bundle_.args(launch.symbol);
+    const auto has = [&](const char* name) {
+      return std::ranges::find(names, name) != names.end();
+    };
+    const auto value = [&](const char* name) {
+      const auto it = std::ranges::find(names, name);
+      NEREID_CHECK(it != names.end(), "{} has no {}", launch.symbol, name);
+      return launch.args[static_cast<std::size_t>(it - names.begin())];
+    };
+    const auto ids_at = [&](const char* name) {
+      return reinterpret_cast<std::int32_t*>(value(name));
+    };
+    if (launch.symbol == "gather_rows") {
+      // The first of all looks tokens up; one at another address takes the rows that want logits.
+      const auto* ids = ids_at("ids_ptr");
+      if (token_ids_ == nullptr) token_ids_ = ids;
+      if (ids != token_ids_) logit_rows_ = ids;
+    }
+    // What writes the cache, whatever else it was fused with.
+    if (launch.symbol == "kv_write") write(ids_at("slot_mapping_ptr"), value("n_tokens"));
+    if (launch.symbol == "rope_kv_write") write(ids_at("slots_ptr"), value("n_tokens"));
+    if (launch.symbol == "attention_decode_fused") write(ids_at("slots_ptr"), value("n_seqs"));
+    if (has("context_lens_ptr")) {
+      block_tables_ = ids_at("block_tables_ptr");
+      context_lens_ = ids_at("context_lens_ptr");
+      query_starts_ = has("cu_seqlens_ptr") ? ids_at("cu_seqlens_ptr") : nullptr;
+      n_seqs_ = value("n_seqs");
+      max_blocks_ = value("max_blocks");
+      if (launch.is_replayed) n_replayed_rows.push_back(n_seqs_);
+    }
+    if (is_last(launch)) choose(ids_at("out_ptr"), value("n_rows"));
+  }
+
+  static bool is_last(const cuda::StandInLaunch& launch) {
+    return launch.symbol == "greedy" || launch.symbol == "greedy_split" ||
+           launch.symbol == "sample";
+  }
+
+  // Another runner comes, with its own memory.
+  void forget() {
+    token_ids_ = nullptr;
+    std::ranges::fill(cache_, -1);
+  }
+
+  std::vector<std::uint64_t> n_replayed_rows;  // of each attention in a replayed step
+  std::uint64_t n_padded = 0;
+
+ private:
+  void write(const std::int32_t* slots, std::uint64_t n_tokens) {
+    for (std::uint64_t t = 0; t < n_tokens; ++t)
+      if (slots[t] >= 0) cache_.at(static_cast<std::size_t>(slots[t])) = token_ids_[t];
+  }
+
+  // The sequence whose last token is row `t` of the step.
+  std::uint64_t sequence_of(std::int32_t t) const {
+    if (query_starts_ == nullptr) return static_cast<std::uint64_t>(t);
+    std::uint64_t s = 0;
+    while (query_starts_[s + 1] <= t) ++s;
+    return s;
+  }
+
+  void choose(std::int32_t* out, std::uint64_t n_rows) {
+    for (std::uint64_t row = 0; row < n_rows; ++row) {
+      const auto s = sequence_of(logit_rows_[row]);
+      NEREID_CHECK(s < n_seqs_, "row {} of {} sequences", s, n_seqs_);
+      Ids context;
+      for (std::int64_t p = 0; p < context_lens_[s]; ++p) {
+        const auto block =
+            block_tables_[s * max_blocks_ + static_cast<std::uint64_t>(p / kBlockTokens)];
+        context.push_back(
+            cache_.at(static_cast<std::size_t>(block * kBlockTokens + p % kBlockTokens)));
+      }
+      n_padded += context.empty();
+      out[row] = context.empty() ? -7 : next_id(context);
+    }
+  }
+
+  const StandInBundle& bundle_;
+  Ids cache_;
+  const std::int32_t* token_ids_ = nullptr;
+  const std::int32_t* logit_rows_ = nullptr;
+  const std::int32_t* block_tables_ = nullptr;
+  const std::int32_t* context_lens_ = nullptr;
+  const std::int32_t* query_starts_ = nullptr;
+  std::uint64_t n_seqs_ = 0;
+  std::uint64_t max_blocks_ = 0;
+};
+
+class GraphModeTest : public testing::Test {
+ protected:
+  GraphModeTest() {
+    library_ = ::dlopen(NEREID_CUDA_DRIVER_STAND_IN, RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) throw std::runtime_error(::dlerror());
+    driver_ =
+        reinterpret_cast<cuda::DriverStandInEntry>(::dlsym(library_, cuda::kDriverStandInEntry))();
+    driver_->reset();
+    driver_->on_launch = [this](const cuda::StandInLaunch& launch) { model_.run(launch); };
+  }
+  ~GraphModeTest() override {
+    EXPECT_THAT(driver_->violations, IsEmpty());
+    EXPECT_EQ(driver_->leaks(), "");
+    driver_->reset();
+    ::dlclose(library_);
+  }
+
+  static RunnerOptions options(const std::string& mode) {
+    RunnerOptions options;
+    options.model_dir = fixture();
+    options.mode = mode;
+    options.max_sequences = kMaxSequences;
+    options.max_batch_tokens = 64;
+    options.n_kv_blocks = kNBlocks;
+    return options;
+  }
+
+  // Ids of all requests, run together.
+  std::vector<Ids> generate(const std::string& mode, const std::vector<Request>& requests) {
+    model_.forget();
+    device::CudaDevice device(0, cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN));
+    const auto config = model::ModelConfig::load(fixture());
+    auto run_options = options(mode);
+    run_options.bundle_dir = bundle_.dir();
+    const auto runner = Runner::create(device, config, run_options);
+    Generator generator(*runner, nullptr,
+                        {.max_batch_tokens = run_options.max_batch_tokens,
+                         .max_sequences = kMaxSequences,
+                         .vocab_size = config.vocab_size,
+                         .eos_ids = {}});
+    std::vector<RequestId> ids;
+    for (const auto& request : requests) ids.push_back(generator.submit(request));
+    while (generator.step({})) {
+    }
+    std::vector<Ids> all;
+    for (const auto id : ids) all.push_back(generator.take(id).ids);
+    return all;
+  }
+
+  static std::vector<Request> mixed_requests(std::size_t n) {
+    std::mt19937 random(3);
+    std::vector<Request> requests(n);
+    for (auto& request : requests) {
+      const auto n_prompt = 1 + random() % 80;
+      for (std::size_t i = 0; i < n_prompt; ++i)
+        request.prompt_ids.push_back(static_cast<std::int32_t>(random() % 500));
+      request.max_tokens = static_cast<std::int64_t>(1 + random() % 70);
+      if (random() % 3 == 0) request.sampling.temperature = 0.5F;
+      if (random() % 5 == 0) request.sampling.repetition_penalty = 1.1F;
+    }
+    return requests;
+  }
+
+  static void expect_right(const std::vector<Request>& requests, const std::vector<Ids>& got) {
+    ASSERT_EQ(got.size(), requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      EXPECT_EQ(got[i], continued(requests[i].prompt_ids, requests[i].max_tokens)) << i;
+  }
+
+  const StandInBundle bundle_{options("eager")};
+  ModelOfTheTest model_{bundle_};
+  cuda::DriverStandIn* driver_ = nullptr;
+
+ private:
+  void* library_ = nullptr;
+};
+
+TEST_F(GraphModeTest, GivesTheIdsOfEveryOtherMode) {
+  const auto requests = mixed_requests(40);
+  for (const char* mode : {"eager", "compiled"}) {
+    SCOPED_TRACE(mode);
+    expect_right(requests, generate(mode, requests));
+    EXPECT_THAT(model_.n_replayed_rows, IsEmpty());
+  }
+  EXPECT_EQ(model_.n_padded, 0u);
+  expect_right(requests, generate("graph", requests));
+  EXPECT_GT(model_.n_padded, 0u);
+  // Steps were replayed at every number of rows that a step is padded to.
+  std::map<std::uint64_t, int> n_of_rows;
+  for (const auto n : model_.n_replayed_rows) ++n_of_rows[n];
+  for (const auto& [n_rows, n] : n_of_rows)
+    EXPECT_TRUE(std::has_single_bit(n_rows) || n_rows == kMaxSequences) << n_rows;
+  EXPECT_GE(n_of_rows.size(), 3u);
+  EXPECT_TRUE(n_of_rows.contains(kMaxSequences));
+}
+
+TEST_F(GraphModeTest, IsWhatAGpuDoesUnlessToldOtherwise) {
+  const auto requests = mixed_requests(1);
+  expect_right(requests, generate("auto", requests));
+  EXPECT_FALSE(model_.n_replayed_rows.empty());
+}
+
+TEST_F(GraphModeTest, AStepAfterTheFirstFewMakesTheSameCallsEachTime) {
+  std::vector<Request> requests(3);
+  for (auto& request : requests) {
+    request.prompt_ids = {1, 2, 3};
+    request.max_tokens = 40;
+  }
+  generate("graph", requests);
+  // The last steps: inputs, graph, ids, wait; and the context made current for each.
+  std::vector<std::string> calls;
+  for (const auto& call : driver_->calls)
+    if (call != "cuCtxSetCurrent") calls.push_back(call);
+  const std::vector<std::string> step{"cuMemcpyHtoDAsync_v2", "cuGraphLaunch",
+                                      "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize"};
+  const auto last = std::find_end(calls.begin(), calls.end(), step.begin(), step.end());
+  ASSERT_GT(last - calls.begin(), 4 * 30);
+  for (int i = 0; i < 4 * 30; ++i)
+    ASSERT_EQ(*(last - 1 - i), step[static_cast<std::size_t>(3 - i % 4)]) << i;
+}
+
+TEST_F(GraphModeTest, NamesTheKernelsOfAReplayedStepThatFailed) {
+  std::vector<Request> requests(1);
+  requests[0].prompt_ids = {1, 2, 3};
+  requests[0].max_tokens = 30;
+  int n_left = 10;
+  driver_->on_launch = [&](const cuda::StandInLaunch& launch) {
+    model_.run(launch);
+    if (launch.is_replayed && ModelOfTheTest::is_last(launch) && --n_left == 0)
+      driver_->fail_kernel = launch.symbol;
+  };
+  try {
+    generate("graph", requests);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("CUDA_ERROR_LAUNCH_FAILED"));
+    EXPECT_THAT(error.what(), HasSubstr("in one of the kernels gather_rows"));
+  }
+}
+
+TEST(GraphMode, IsAnErrorWhereADeviceCannotCapture) {
+  device::CpuDevice device(1);
+  RunnerOptions options;
+  options.model_dir = fixture();
+  options.mode = "graph";
+  try {
+    Runner::create(device, model::ModelConfig::load(fixture()), options);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("cpu cannot capture"));
+    EXPECT_THAT(error.what(), HasSubstr("--mode compiled"));
+  }
+}
+
+}  // namespace
+}  // namespace nereid::engine
