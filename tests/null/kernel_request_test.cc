@@ -160,11 +160,36 @@ TEST(Tuning, RefusesRowsThatNameNothing) {
   };
   EXPECT_THAT(error_with(R"({"when": {"n_col": 1}, "choice": {}})"),
               HasSubstr("\"n_col\" is not known"));
-  EXPECT_THAT(error_with(R"({"when": {"n_rows": 1}, "choice": {}})"),
-              HasSubstr("\"n_rows\" is not known"));
+  EXPECT_THAT(error_with(R"({"when": {"BLOCK": 1}, "choice": {}})"),
+              HasSubstr("\"BLOCK\" is not known"));
   EXPECT_THAT(error_with(R"({"when": {}, "choice": {"WIDTH": 1}})"), HasSubstr("not tunable"));
   EXPECT_THAT(error_with(R"({"when": {"n_cols": "big"}, "choice": {}})"), HasSubstr("[low, high]"));
   EXPECT_EQ(error_with(R"({"when": {"n_cols": [1, 2]}, "choice": {"BLOCK": 8}})"), "no error");
+}
+
+// Of a size that steps set, a row sees the most that the plan serves.
+TEST(Tuning, MayAskForTheRowsOfAPlan) {
+  TuningTable table;
+  const auto text = R"({"kernel": "mul", "target": "cuda:90", "rows": [
+    {"when": {"n_rows": [1, 64]}, "choice": {"BLOCK": 16}},
+    {"when": {"n_rows": [65, 4096]}, "choice": {"BLOCK": 32}}]})";
+  table.add(parse_json(text, "t"), specs(), "t");
+  const auto block_for = [&](std::int64_t largest) {
+    auto asked = problem(384);
+    if (largest > 0) asked.largest["n_rows"] = largest;
+    const auto spec_table = specs();
+    return make_request(spec_table.get("mul"), table, "cuda:90", asked)
+        .request.constexprs.at("BLOCK");
+  };
+  EXPECT_EQ(block_for(64), 16);
+  EXPECT_EQ(block_for(65), 32);
+  EXPECT_EQ(block_for(5000), 128);
+  EXPECT_EQ(block_for(0), 128);  // nothing known
+  auto asked = problem(384);
+  asked.largest["n_cols"] = 384;
+  const auto spec_table = specs();
+  EXPECT_THAT(error_of([&] { make_request(spec_table.get("mul"), table, "cuda:90", asked); }),
+              HasSubstr("\"n_cols\" is no size that steps set"));
 }
 
 TEST(Builtin, CarriesSpecsAndTuningOfThisBuild) {
