@@ -47,17 +47,22 @@ from kernels.spec import (
 
 @triton.jit
 def load_tile(
-    cache_ptr, block_table, start, end, kv_head, n_kv_heads, lane, LANES: tl.constexpr,
+    cache_ptr, block, start, end, kv_head, n_kv_heads, lane, LANES: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Rows [start, start + BLOCK_N) of a head of a cache; 0 from `end` on and past LANES lanes. A
-    tile that begins at or after `end` reads nothing, nor its block table."""
-    block = tl.load(block_table + start // BLOCK_TOKENS, mask=start < end, other=0).to(tl.int64)
+    """Rows [start, start + BLOCK_N) of a head of a cache, which lie in one block; 0 from `end` on
+    and past LANES lanes."""
     page = (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
     rows = tl.arange(0, BLOCK_N)
     at = cache_ptr + page * HEAD_DIM + rows[:, None] * HEAD_DIM + lane[None, :]
     mask = (start + rows < end)[:, None] & (lane[None, :] < LANES)
     return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
+def block_of(block_table, start, max_blocks, BLOCK_TOKENS: tl.constexpr):
+    """Of a tile that may begin past the end of the table: then nothing is read of the block."""
+    return tl.load(block_table + tl.minimum(start // BLOCK_TOKENS, max_blocks - 1)).to(tl.int64)
 
 
 @triton.jit
@@ -122,6 +127,7 @@ def attention_decode_fused(
     BLOCK_N: tl.constexpr,
     DOT: tl.constexpr,
     PDL: tl.constexpr,
+    BLOCK_G: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_HALF: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -141,7 +147,9 @@ def attention_decode_fused(
 
     # Old keys: all but the newest token's, which is not read from the cache.
     n_old = context - 1
-    begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
+    begin = 0
+    if window > 0:  # a branch: without a window nothing waits for the context to find its block
+        begin = tl.maximum(context - window, 0)
     first = begin // BLOCK_N
     start = (first + split) * BLOCK_N
     n_active = tl.minimum(tl.maximum(tl.cdiv(n_old, BLOCK_N) - first, 1), SPLITS)
@@ -150,11 +158,12 @@ def attention_decode_fused(
     offs_d = tl.arange(0, BLOCK_D)
     rows = tl.arange(0, BLOCK_N)
     if DOT:
-        k1 = load_tile(k_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, half, HALF,
+        block = block_of(block_table, start, max_blocks, BLOCK_TOKENS)
+        k1 = load_tile(k_cache_ptr, block, start, n_old, kv_head, n_kv_heads, half, HALF,
                        HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-        k2 = load_tile(k_cache_ptr + HALF, block_table, start, n_old, kv_head, n_kv_heads, half,
+        k2 = load_tile(k_cache_ptr + HALF, block, start, n_old, kv_head, n_kv_heads, half,
                        HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-        v = load_tile(v_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, offs_d, HEAD_DIM,
+        v = load_tile(v_cache_ptr, block, start, n_old, kv_head, n_kv_heads, offs_d, HEAD_DIM,
                       HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
     cos, sin = rope_factors(tl.load(positions_ptr + seq), inv_freq_ptr, half, HALF)
     slot = tl.load(slots_ptr + seq).to(tl.int64)
@@ -237,11 +246,12 @@ def attention_decode_fused(
             acc = tl.dot(p.to(q1.dtype), v.to(q1.dtype), acc, input_precision="ieee")
             largest = peak
             start += SPLITS * BLOCK_N
-            k1 = load_tile(k_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, half, HALF,
+            block = block_of(block_table, start, max_blocks, BLOCK_TOKENS)
+            k1 = load_tile(k_cache_ptr, block, start, n_old, kv_head, n_kv_heads, half, HALF,
                            HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-            k2 = load_tile(k_cache_ptr + HALF, block_table, start, n_old, kv_head, n_kv_heads, half,
+            k2 = load_tile(k_cache_ptr + HALF, block, start, n_old, kv_head, n_kv_heads, half,
                            HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-            v = load_tile(v_cache_ptr, block_table, start, n_old, kv_head, n_kv_heads, offs_d,
+            v = load_tile(v_cache_ptr, block, start, n_old, kv_head, n_kv_heads, offs_d,
                           HEAD_DIM, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
         at = heads[:, None] * HEAD_DIM + offs_d[None, :]
         if SPLITS == 1:
@@ -327,7 +337,7 @@ def attention_decode_fused(
             if arrived == n_active - 1:
                 tl.store(count_ptr, 0)
                 combine(out_at, partial_ptr + program * (SPLITS * HEADS * (BLOCK_D + 2)), n_active,
-                        SPLITS, HEADS, HEAD_DIM, BLOCK_H, BLOCK_D)  # fmt: skip
+                        SPLITS, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D)  # fmt: skip
 
 
 def reference(a):
@@ -519,6 +529,7 @@ SPEC = Spec(
         tuned("BLOCK_N"),
         tuned("DOT"),
         tuned("PDL"),
+        derived("BLOCK_G", "next_pow2(HEADS)"),
         derived("BLOCK_H", "max(next_pow2(HEADS), 16 if DOT else 1)"),
         derived("BLOCK_HALF", "max(next_pow2(HEAD_DIM // 2), 16 if DOT else 1)"),
         derived("BLOCK_D", "max(next_pow2(HEAD_DIM), 16)"),

@@ -92,9 +92,10 @@ def cases(act):
 
 
 _GPU = {
-    "PARTS": "min(64, next_pow2(cdiv(n_vocab, 2048)))",
+    # H100, 2 rows of 128256: 3.4 us; with 32 parts 3.7.
+    "PARTS": "min(128, next_pow2(cdiv(n_vocab, 2048)))",
     "BLOCK": 2048,
-    "num_warps": 4,
+    "num_warps": 8,
     "num_stages": 1,
 }
 SPEC = Spec(

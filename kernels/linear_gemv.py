@@ -12,6 +12,9 @@ Grid: (N / (BLOCK_N * N_LOOP), M / ROWS). Accumulation: fp32, one [BLOCK_N, BLOC
 over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M. The
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
+MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and
+tiles of 32 values a warp make up K. Then BLOCK_K is 32 * num_warps, BLOCK_N a multiple of 16 (of 8
+with SWIGLU), N_LOOP 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
 """
@@ -21,6 +24,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.linear import linear_case, linear_reference, silu
+from kernels.lib.mma import linear_mma
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -110,7 +114,7 @@ def accumulate(
 
 
 @triton.jit
-def linear_gemv(
+def linear_plain(
     y_ptr,
     x_ptr,
     w_ptr,
@@ -141,8 +145,6 @@ def linear_gemv(
     # Where one program goes through one block of outputs, squares are summed beside its products;
     # else once before all of them.
     SQUARES: tl.constexpr = HAS_NORM and N_LOOP == 1
-    if PDL == 2:
-        gdc_launch_dependents()
     if PDL > 0 and PRELOAD == 0:
         gdc_wait()
     first_row = tl.program_id(1) * ROWS
@@ -241,6 +243,55 @@ def linear_gemv(
             tl.store(y_ptr + row.to(tl.int64) * y_stride + offs_n, y, mask=mask)
 
 
+@triton.jit
+def linear_gemv(
+    y_ptr,
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    norm_ptr,
+    residual_ptr,
+    n_rows,
+    n_out,
+    n_in,
+    y_stride,
+    x_stride,
+    residual_stride,
+    eps,
+    alpha,
+    HAS_BIAS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
+    ROWS: tl.constexpr,
+    MMA: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    N_LOOP: tl.constexpr,
+    PRELOAD: tl.constexpr,
+    PDL: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    K_TILES: tl.constexpr,
+):
+    SAME: tl.constexpr = x_ptr.dtype.element_ty == w_ptr.dtype.element_ty
+    NORM_SAME: tl.constexpr = norm_ptr.dtype.element_ty == x_ptr.dtype.element_ty or not HAS_NORM
+    WHOLE: tl.constexpr = EVEN_K and x_ptr.dtype.element_ty.primitive_bitwidth == 16
+    if PDL == 2:
+        gdc_launch_dependents()
+    if MMA and SAME and NORM_SAME and WHOLE:
+        linear_mma(
+            y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, y_stride,
+            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, SWIGLU, ROWS,
+            BLOCK_N, BLOCK_K, PRELOAD, PDL, K_TILES,
+        )  # fmt: skip
+    else:
+        linear_plain(
+            y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, n_in, y_stride,
+            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, SWIGLU, ROWS,
+            BLOCK_N, BLOCK_K, N_LOOP, PRELOAD, PDL, EVEN_K, K_TILES,
+        )  # fmt: skip
+
+
 reference = linear_reference
 
 
@@ -271,16 +322,34 @@ def cases(act):
     yield case("gate_bias", 1, 72, 4096, ROWS=1, norm=True, swiglu=True, bias=True)
     yield case("gate_odd", 3, 77, 83, ROWS=4, swiglu=True, bias=True, pad=5)
     yield case("gate_bf16", 4, 128, 256, ROWS=4, norm=True, swiglu=True, act="bf16", weight="bf16")
+    yield case("gate_half", 5, 72, 1024, ROWS=8, norm=True, swiglu=True, act="fp16", bias=True)
+    yield case("residual_bf16", 7, 100, 512, ROWS=8, norm=True, residual=True, act="bf16",
+               weight="bf16", bias=True, alpha=0.22, pad=8)  # fmt: skip
+    yield case("many_rows", 19, 64, 384, ROWS=8, norm=True, act="fp16")
+    yield case("unaligned", 2, 64, 256, ROWS=2, act="fp16", pad=3)
     yield case("all", 2, 50, 2048, ROWS=2, norm=True, swiglu=True, residual=True, alpha=0.5)
 
 
 _GPU = {
-    "BLOCK_N": "(4 if ROWS <= 2 else 2) if n_in >= 1024 else 8",
-    "BLOCK_K": "2048 if n_in % 2048 == 0 else 1024 if n_in >= 1024 else 256",
+    "MMA": 0,
+    "BLOCK_N": "(4 if ROWS <= 2 else 2 if ROWS <= 4 else 1) if n_in >= 1024 else 8",
+    "BLOCK_K": "1024 if n_in >= 1024 else 256",
     "N_LOOP": 1,
     "PRELOAD": 0,
     "PDL": 0,
-    "num_warps": "8 if n_in >= 1024 else 4",
+    "num_warps": 4,
+    "num_stages": 1,
+}
+_NVIDIA = {
+    # 16 bytes of a row are read at once: rows of x must lie so, too.
+    "MMA": "1 if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2 and n_in % 128 == 0"
+    " and x_stride % 8 == 0 else 0",
+    "BLOCK_N": f"(8 if SWIGLU else 16) if MMA else ({_GPU['BLOCK_N']})",
+    "BLOCK_K": f"(256 if n_in % 256 == 0 else 128) if MMA else ({_GPU['BLOCK_K']})",
+    "N_LOOP": 1,
+    "PRELOAD": "4 if MMA else 0",
+    "PDL": 0,
+    "num_warps": "BLOCK_K // 32 if MMA else 4",
     "num_stages": 1,
 }
 SPEC = Spec(
@@ -305,6 +374,7 @@ SPEC = Spec(
         given("HAS_RESIDUAL"),
         given("SWIGLU"),
         given("ROWS"),
+        tuned("MMA"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
         tuned("N_LOOP"),
@@ -321,11 +391,12 @@ SPEC = Spec(
     flops="2 * n_rows * n_out * (1 + SWIGLU) * n_in",
     reference=reference,
     cases=cases,
-    tuned=("BLOCK_N", "BLOCK_K", "N_LOOP", "PRELOAD", "PDL"),
+    tuned=("MMA", "BLOCK_N", "BLOCK_K", "N_LOOP", "PRELOAD", "PDL"),
     default={
         # One row of weights at a time feeds the hardware prefetcher best; 64 weights are four
         # AVX-512 accumulators. BLOCK_K must not depend on ROWS (see above).
         "cpu": {
+            "MMA": 0,
             "BLOCK_N": 1,
             "BLOCK_K": 64,
             "N_LOOP": 16,
@@ -334,7 +405,7 @@ SPEC = Spec(
             "num_warps": 1,
             "num_stages": 1,
         },
-        "cuda": _GPU,
+        "cuda": _NVIDIA,
         "hip": _GPU,
     },
 )

@@ -1,0 +1,199 @@
+"""Products of rows of weights with up to 8 tokens on NVIDIA's matrix units, operands straight from
+memory: no shared memory, no shuffles, and a token's result does not depend on the others.
+
+A tile [8, WARPS, P, 8] of 64-bit words is 8 rows of 32 values for each of WARPS warps and P groups
+of rows. Triton's loads give a lane two words of one row, 16 bytes, rows by lane / 4: as they lie,
+these are what mma.m16n8k16 takes of a row, and of a token alike, for a sum over k in any order.
+"""
+
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from kernels.lib.linear import silu
+
+
+@triton.jit
+def mma_m16(upper, lower, w_upper, w_lower, x, BF16: tl.constexpr):
+    """upper, lower [8, WARPS, P, 8 tokens] plus two groups of 8 rows, 32 values of each a warp, by
+    the tokens' same 32 values."""
+    CONSTRAINTS: tl.constexpr = "=f,=f,=f,=f,f,f,f,f,l,l,l,l,l,l"
+    if BF16:
+        return tl.inline_asm_elementwise(
+            """{
+            .reg .b32 a0, a1, a2, a3, b0, b1; .reg .f32 d0, d1, d2, d3;
+            mov.b64 {a0, a2}, $8; mov.b64 {a1, a3}, $10; mov.b64 {b0, b1}, $12;
+            mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32
+                {d0, d1, d2, d3}, {a0, a1, a2, a3}, {b0, b1}, {$4, $5, $6, $7};
+            mov.b64 {a0, a2}, $9; mov.b64 {a1, a3}, $11; mov.b64 {b0, b1}, $13;
+            mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32
+                {$0, $1, $2, $3}, {a0, a1, a2, a3}, {b0, b1}, {d0, d1, d2, d3};
+            }""",
+            CONSTRAINTS, [upper, lower, w_upper, w_lower, x], dtype=(tl.float32, tl.float32),
+            is_pure=True, pack=2,
+        )  # fmt: skip
+    return tl.inline_asm_elementwise(
+        """{
+        .reg .b32 a0, a1, a2, a3, b0, b1; .reg .f32 d0, d1, d2, d3;
+        mov.b64 {a0, a2}, $8; mov.b64 {a1, a3}, $10; mov.b64 {b0, b1}, $12;
+        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32
+            {d0, d1, d2, d3}, {a0, a1, a2, a3}, {b0, b1}, {$4, $5, $6, $7};
+        mov.b64 {a0, a2}, $9; mov.b64 {a1, a3}, $11; mov.b64 {b0, b1}, $13;
+        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32
+            {$0, $1, $2, $3}, {a0, a1, a2, a3}, {b0, b1}, {d0, d1, d2, d3};
+        }""",
+        CONSTRAINTS, [upper, lower, w_upper, w_lower, x], dtype=(tl.float32, tl.float32),
+        is_pure=True, pack=2,
+    )  # fmt: skip
+
+
+@triton.jit
+def mul_words(x, y, BF16: tl.constexpr):
+    """Four 16-bit products in a 64-bit word, rounded to nearest."""
+    if BF16:
+        return tl.inline_asm_elementwise(
+            """{
+            .reg .b32 a, b, c, d, zero; mov.b64 {a, b}, $1; mov.b64 {c, d}, $2;
+            mov.b32 zero, 0x80008000;
+            fma.rn.bf16x2 a, a, c, zero; fma.rn.bf16x2 b, b, d, zero; mov.b64 $0, {a, b};
+            }""",
+            "=l,l,l", [x, y], dtype=tl.int64, is_pure=True, pack=1,
+        )  # fmt: skip
+    return tl.inline_asm_elementwise(
+        """{
+        .reg .b32 a, b, c, d; mov.b64 {a, b}, $1; mov.b64 {c, d}, $2;
+        mul.rn.f16x2 a, a, c; mul.rn.f16x2 b, b, d; mov.b64 $0, {a, b};
+        }""",
+        "=l,l,l", [x, y], dtype=tl.int64, is_pure=True, pack=1,
+    )  # fmt: skip
+
+
+@triton.jit
+def as_words(ptr):
+    return ptr.to(tl.pointer_type(tl.int64), bitcast=True)
+
+
+@triton.jit
+def linear_mma(
+    y_ptr,
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    norm_ptr,
+    residual_ptr,
+    n_rows,
+    n_out,
+    y_stride,
+    x_stride,
+    residual_stride,
+    eps,
+    alpha,
+    HAS_BIAS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr,
+    SWIGLU: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRELOAD: tl.constexpr,
+    PDL: tl.constexpr,
+    K_TILES: tl.constexpr,
+):
+    """linear_gemv, its parameters and meanings."""
+    BF16: tl.constexpr = x_ptr.dtype.element_ty == tl.bfloat16
+    WARPS: tl.constexpr = BLOCK_K // 32
+    # Two groups of 8 rows make a product: neighbours, or a gate's rows and the ups'.
+    PAIRS: tl.constexpr = BLOCK_N // 8 if SWIGLU else BLOCK_N // 16
+    STEP: tl.constexpr = 8 if SWIGLU else 16
+    ROW_WORDS: tl.constexpr = K_TILES * BLOCK_K // 4
+    TILE_WORDS: tl.constexpr = BLOCK_K // 4
+    AHEAD: tl.constexpr = 4 if PRELOAD > 4 else PRELOAD  # tiles of x, which are in the L2 cache
+    row = tl.arange(0, 8)[:, None, None, None]
+    warp = tl.arange(0, WARPS)[None, :, None, None]
+    pair = tl.arange(0, PAIRS)[None, None, :, None]
+    word = tl.arange(0, 8)[None, None, None, :]
+    first_row = tl.program_id(1) * ROWS
+    first_out = tl.program_id(0) * BLOCK_N
+    at = warp * 8 + word
+    # Past the end the last row is read again; the store leaves it out.
+    n = first_out + pair * STEP + row
+    upper_ptr = as_words(w_ptr) + tl.minimum(n, n_out - 1).to(tl.int64) * ROW_WORDS + at
+    n_lower = tl.minimum(n, n_out - 1) + n_out if SWIGLU else tl.minimum(n + 8, n_out - 1)
+    lower_ptr = as_words(w_ptr) + n_lower.to(tl.int64) * ROW_WORDS + at
+    mask_x = (row < tl.minimum(n_rows - first_row, ROWS)) & (at >= 0)
+    x_words = tl.multiple_of(x_stride // 4, 2)
+    x_at = as_words(x_ptr) + (first_row + row).to(tl.int64) * x_words + at
+    norm_at = as_words(norm_ptr) + 0 * row + at
+
+    uppers = ()
+    lowers = ()
+    for t in tl.static_range(PRELOAD):
+        if t < K_TILES:
+            w = tl.load(upper_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+            uppers = uppers + (w,)
+            w = tl.load(lower_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+            lowers = lowers + (w,)
+    norms = ()
+    if HAS_NORM:
+        for t in tl.static_range(AHEAD):
+            if t < K_TILES:
+                norms = norms + (tl.load(norm_at + t * TILE_WORDS),)
+    if PDL > 0:
+        gdc_wait()
+    if PDL == 3:
+        gdc_launch_dependents()
+    tokens = ()
+    for t in tl.static_range(AHEAD):
+        if t < K_TILES:
+            tokens = tokens + (tl.load(x_at + t * TILE_WORDS, mask=mask_x, other=0),)
+    upper = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
+    lower = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
+    # Tokens by tokens: the sums of squares stand on the diagonal.
+    gram = tl.zeros((8, WARPS, 1, 8), tl.float32)
+    rest = tl.zeros((8, WARPS, 1, 8), tl.float32)
+    for t in tl.static_range(K_TILES):
+        x = tokens[t]
+        if HAS_NORM:
+            gram, rest = mma_m16(gram, rest, x, tl.zeros_like(x), x, BF16)
+            x = mul_words(x, norms[t], BF16)
+        upper, lower = mma_m16(upper, lower, uppers[t], lowers[t], x, BF16)
+        if t + PRELOAD < K_TILES:
+            ahead = (t + PRELOAD) * TILE_WORDS
+            uppers = uppers + (tl.load(upper_ptr + ahead, eviction_policy="evict_first"),)
+            lowers = lowers + (tl.load(lower_ptr + ahead, eviction_policy="evict_first"),)
+        if t + AHEAD < K_TILES:
+            ahead = (t + AHEAD) * TILE_WORDS
+            tokens = tokens + (tl.load(x_at + ahead, mask=mask_x, other=0),)
+            if HAS_NORM:
+                norms = norms + (tl.load(norm_at + ahead),)
+
+    token = tl.arange(0, 8)[None, None, :]
+    m = first_row + token
+    mask_m = (token < ROWS) & (m < n_rows)
+    n = first_out + tl.arange(0, PAIRS)[None, :, None] * STEP + tl.arange(0, 8)[:, None, None]
+    upper = tl.sum(upper, axis=1)
+    lower = tl.sum(lower, axis=1)
+    if HAS_NORM:
+        squares = tl.sum(tl.where(row == word, gram, 0.0), axis=1)
+        squares = tl.sum(squares, axis=0)[None, :, :]
+        factor = tl.rsqrt(squares / (K_TILES * BLOCK_K) + eps)
+        upper *= factor
+        lower *= factor
+    if HAS_BIAS:
+        upper += tl.load(bias_ptr + n, mask=n < n_out, other=0.0).to(tl.float32)
+        n_lower = n + n_out if SWIGLU else n + 8
+        n_end = 2 * n_out if SWIGLU else n_out
+        lower += tl.load(bias_ptr + n_lower, mask=n_lower < n_end, other=0.0).to(tl.float32)
+    if SWIGLU:
+        upper = silu(upper) * lower
+    mask = mask_m & (n < n_out)
+    target = y_ptr + m.to(tl.int64) * y_stride + n
+    source = residual_ptr + m.to(tl.int64) * residual_stride + n
+    if HAS_RESIDUAL:
+        upper = upper * alpha + tl.load(source, mask=mask, other=0.0).to(tl.float32)
+    tl.store(target, upper.to(y_ptr.dtype.element_ty), mask=mask)
+    if not SWIGLU:
+        mask = mask_m & (n + 8 < n_out)
+        if HAS_RESIDUAL:
+            lower = lower * alpha + tl.load(source + 8, mask=mask, other=0.0).to(tl.float32)
+        tl.store(target + 8, lower.to(y_ptr.dtype.element_ty), mask=mask)
