@@ -54,6 +54,7 @@ nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_toke
           {"start_to_first_token_ms", start_to_first_token_ms},
           {"itl_ms_median", stats.itl_ms_median},
           {"itl_ms_p99", stats.itl_ms_p99},
+          {"host_us_median", stats.host_us_median},
           {"prefill_tokens_per_s", stats.prefill_tokens_per_s},
           {"decode_tokens_per_s", stats.decode_tokens_per_s},
           {"weight_gb_per_s", stats.weight_gb_per_s},

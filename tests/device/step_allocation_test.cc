@@ -18,17 +18,17 @@ namespace {
 std::atomic<long> n_allocations{0};
 }
 
-void* operator new(std::size_t size) {
+// None is inlined: gcc would take the malloc() or free() in a caller for a mistake.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
 // std::stable_sort asks like this for its buffer.
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   return std::malloc(size);
 }
-// Not inlined: gcc would take the free() in a caller for a mistake.
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
