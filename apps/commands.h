@@ -21,5 +21,9 @@ void add_score(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_compile(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
+// Subcommands of inspect.
+void add_inspect_graph(CLI::App& inspect, Command& chosen);
+void add_inspect_trace(CLI::App& inspect, Command& chosen);
+void add_bench(CLI::App& app, Command& chosen);
 
 }  // namespace nereid::apps

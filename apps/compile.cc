@@ -3,12 +3,14 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "engine/planning.h"
 #include "engine/session.h"
 #include "kernel/bundle_source.h"
+#include "measure/limits.h"
 
 namespace nereid::apps {
 
@@ -24,8 +26,11 @@ struct CompileArguments {
 int run_compile(const CompileArguments& arguments) {
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  const auto requests =
+  auto requests =
       engine::requests_for_all_modes(config, arguments.target, engine::runner_options(options));
+  // `nereid bench` then runs from the same bundle.
+  for (auto& request : measure::limit_requests(config, arguments.target))
+    requests.push_back(std::move(request));
   const auto bundle =
       kernel::compile_bundle(arguments.target, requests, arguments.out_dir, arguments.n_jobs);
   fmt::print(stderr, "{}: {} kernels for {}\n", arguments.out_dir, bundle.variants().size(),

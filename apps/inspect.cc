@@ -240,6 +240,8 @@ void add_inspect(CLI::App& app, Command& chosen) {
     chosen = [plan_arguments](const Environment&) { return run_plan(*plan_arguments); };
   });
 
+  add_inspect_graph(command, chosen);
+  add_inspect_trace(command, chosen);
 
   auto bundle_arguments = std::make_shared<InspectArguments>();
   CLI::App& bundle = *command.add_subcommand(

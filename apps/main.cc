@@ -22,6 +22,7 @@ Examples:
   nereid score demo -f main.py                            how likely is this text?
   nereid compile demo --target cuda:90 --out demo-h100    its kernels, compiled for another machine
   nereid inspect model demo                               what is in this model?
+  nereid bench e2e demo                                   how fast is it here?
 
 MODEL is a Hugging Face snapshot directory (config.json, *.safetensors, tokenizer.json),
 or the word demo for the model that comes with this program.
@@ -60,6 +61,7 @@ int run(int argc, char** argv, const Environment& environment) {
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);
   nereid::apps::add_inspect(app, chosen);
+  nereid::apps::add_bench(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

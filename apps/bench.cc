@@ -1,0 +1,189 @@
+// nereid bench: how fast a model or its kernels are here, and what the device would allow.
+#include <fmt/format.h>
+#include <sys/utsname.h>
+
+#include <ctime>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/commands.h"
+#include "apps/model_options.h"
+#include "apps/output.h"
+#include "base/error.h"
+#include "device/cpu/host.h"
+#include "measure/end_to_end.h"
+#include "measure/kernel_bench.h"
+
+namespace nereid::apps {
+
+namespace {
+
+struct EndToEndArguments {
+  ModelArguments model;
+  measure::EndToEndOptions bench;
+  bool is_json = false;
+};
+
+struct KernelArguments {
+  ModelArguments model;
+  measure::KernelBenchOptions bench;
+  bool is_json = false;
+};
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+nlohmann::ordered_json machine_json() {
+  utsname system{};
+  uname(&system);
+  return {{"cpu", device::host_cpu_model()},
+          {"n_cpus", device::host_cpus().n_usable},
+          {"memory_bytes", device::host_memory().total_bytes},
+          {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)}};
+}
+
+nlohmann::ordered_json device_json(const device::DeviceInfo& info) {
+  return {{"name", info.name},
+          {"target", info.target},
+          {"description", info.description},
+          {"memory_bytes", info.memory_bytes},
+          {"units", info.n_units}};
+}
+
+// What every bench prints with --json.
+nlohmann::ordered_json document(const device::DeviceInfo& info, const measure::Limits& limits,
+                                nlohmann::ordered_json rows) {
+  return {{"machine", machine_json()},
+          {"device", device_json(info)},
+          {"limits", measure::limits_json(limits)},
+          {"time", utc_now()},
+          {"version", NEREID_VERSION},
+          {"rows", std::move(rows)}};
+}
+
+int run_end_to_end(EndToEndArguments arguments) {
+  arguments.bench.engine = resolve(arguments.model);
+  const auto result = measure::run_end_to_end(arguments.bench);
+  if (!arguments.is_json) {
+    write_out(measure::table_text(result, arguments.bench));
+    return 0;
+  }
+  auto json = document(result.device, result.limits,
+                       measure::rows_json(result, arguments.bench, arguments.model.model));
+  if (result.proof) json["proof"] = measure::proof_json(*result.proof);
+  write_json(json);
+  return 0;
+}
+
+int run_kernels(KernelArguments arguments) {
+  arguments.bench.engine = resolve(arguments.model);
+  const auto result = measure::run_kernel_bench(arguments.bench);
+  if (arguments.is_json)
+    write_json(
+        document(result.device, result.limits, measure::rows_json(result, arguments.model.model)));
+  else
+    write_out(measure::table_text(result));
+  return 0;
+}
+
+void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
+  command.add_option("--device", options.device, "Where to compute: auto, cpu, cuda[:i]")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--bundle", options.bundle_dir,
+          "Directory of compiled kernels; without it: beside the model, then the user's cache")
+      ->type_name("DIR");
+  command.add_flag("--json", is_json, "One JSON object on stdout instead of a table");
+}
+
+void add_end_to_end(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<EndToEndArguments>();
+  auto& options = arguments->bench;
+  CLI::App& command = *bench.add_subcommand(
+      "e2e",
+      "Prompts in, answers out: tokens a second, time to the first token and between tokens");
+  command.footer(
+      "\nAll prompts are of random ids and computed in one step; answers are greedy and go on past "
+      "the end of text.\nExamples:\n  nereid bench e2e demo --device cpu\n"
+      "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
+  add_model(command, arguments->model.model);
+  const auto positive = [&](const char* name, auto& value, const char* what) {
+    command.add_option(name, value, what)->check(CLI::PositiveNumber)->capture_default_str();
+  };
+  positive("--batch", options.workload.n_batch, "Prompts at a time");
+  positive("--prompt", options.workload.n_prompt_tokens, "Tokens of each prompt");
+  positive("--output", options.workload.n_output_tokens, "Tokens of each answer");
+  positive("--repeats", options.n_repeats, "Generations that are timed; medians are told");
+  command.add_option("--warmup", options.n_warmup, "Generations before those")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--seed", options.workload.seed, "Of the prompts' ids")->capture_default_str();
+  options.modes = {"eager"};
+  command
+      .add_option("--modes", options.modes,
+                  "Which of eager, compiled, graph; they take turns where memory holds all")
+      ->delimiter(',')
+      ->type_name("LIST")
+      ->capture_default_str();
+  command.add_flag("--random-weights", arguments->model.options.random_weights,
+                   "Needs only config.json: weights are made on the device");
+  command.add_flag("--prove", options.must_prove,
+                   "Fail unless all that was launched came from objects of the bundle, and no "
+                   "vendor's compute library is in the process");
+  add_bench_machine(command, arguments->model.options, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_end_to_end(*arguments); };
+  });
+}
+
+void add_kernels(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<KernelArguments>();
+  auto& options = arguments->bench;
+  CLI::App& command = *bench.add_subcommand(
+      "kernels", "Each kernel of a model's layer by itself: microseconds, and how near the limits");
+  command.footer(
+      "\nEach runs as the planner would launch it, on weights and caches that no cache holds.\n"
+      "Examples:\n  nereid bench kernels demo --device cpu --rows 1,8,512\n"
+      "  nereid bench kernels configs/llama3-8b --mode compiled --json");
+  add_model(command, arguments->model.model);
+  command
+      .add_option("--mode", arguments->model.options.mode, "As the model is planned in this mode")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--rows", options.rows, "Tokens in a step")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->type_name("LIST")
+      ->capture_default_str();
+  command.add_option("--repeats", options.n_repeats, "Samples, of which the median is told")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--all", options.has_all, "Norms, rotations and the rest too");
+  add_bench_machine(command, arguments->model.options, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_kernels(*arguments); };
+  });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Command& chosen) {
+  CLI::App& command = *app.add_subcommand("bench", "Measure a model, or its kernels one by one");
+  command.footer("\nExamples:\n  nereid bench e2e demo\n  nereid bench kernels demo --device cpu");
+  command.require_subcommand(1);
+  add_end_to_end(command, chosen);
+  add_kernels(command, chosen);
+}
+
+}  // namespace nereid::apps

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Makes docs/benchmarks.md and its plots from a file of results, and nothing by hand.
+
+python3 bench/report.py bench/results/h100.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import compare_kernels
+import plot
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def markdown_table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    rows = [header, tuple("---" for _ in header), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def engine_name(row: dict) -> str:
+    return "Nereid" if row["engine"] == "nereid" else "CUDA stack"
+
+
+def machine_text(results: dict) -> str:
+    device, machine, limits = results["device"], results["machine"], results["limits"]
+    lines = [
+        ("device", device["description"]),
+        ("host", f"{machine['cpu']}, {machine['n_cpus']} processors, {machine['system']}"),
+        *((name, value) for name, value in results["facts"].items()),
+        ("measured", results["time"]),
+        ("streaming read, by a Triton kernel", f"{limits['stream_gb_per_s']:.0f} GB/s"),
+        (
+            "matrix products, by a Triton kernel",
+            f"{limits['dot_tflop_per_s']:.4g} TFLOP/s ({limits['dot_dtype']})",
+        ),
+    ]
+    for rival in results["rivals"][:1]:
+        versions = f"PyTorch {rival['torch']}, CUDA {rival['cuda']}, cuDNN {rival['cudnn']}"
+        lines.append(("CUDA stack", versions))
+    return markdown_table(("", ""), lines)
+
+
+def end_to_end_text(rows: list[dict], results: dict) -> str:
+    header = (
+        "model", "engine", "mode", "tokens/s", "first token, ms", "next token, ms", "p99, ms",
+        "weights, GB/s", "% of streaming", "launches a step",
+    )  # fmt: skip
+    lines = [
+        (
+            row["model"],
+            engine_name(row),
+            row["mode"],
+            f"{row['tokens_per_s']:.1f}",
+            f"{row['ttft_ms']:.1f}",
+            f"{row['itl_ms']:.3f}",
+            f"{row['itl_ms_p99']:.3f}",
+            f"{row['weight_gb_per_s']:.0f}",
+            f"{100 * row['weight_gb_per_s'] / results['limits']['stream_gb_per_s']:.0f}",
+            str(round(row["launches_per_step"])) if "launches_per_step" in row else "-",
+        )
+        for row in rows
+    ]
+    floors = {row["model"]: row["floor_ms"] for row in rows if row["engine"] == "nereid"}
+    floor_text = "; ".join(f"{model} {floor:.3f} ms" for model, floor in floors.items())
+    first = rows[0]
+    return (
+        f"Batch {first['batch']}, prompts of {first['prompt']} random tokens, answers of "
+        f"{first['output']}, greedy, random weights of the models' shapes; medians of "
+        f"{round(first['repeats'])} or more. Tokens a second count generated tokens over the "
+        "whole time, prompts included. The next token's time is the whole time without the first "
+        "token's, by the number of further tokens. What streaming the weights alone would take: "
+        f"{floor_text}.\n\n{markdown_table(header, lines)}"
+        "\n![Milliseconds a token](benchmarks/itl.svg)\n\n"
+        "![Tokens a second](benchmarks/throughput.svg)\n"
+    )
+
+
+def report_text(results: dict, rows: list[dict]) -> str:
+    """The figures of the report beside ours; empty on a machine it did not measure."""
+    gpu = plot.report_gpu(results)
+    figures = json.loads((ROOT / "bench" / "report_figures.json").read_text())
+    lines = []
+    for model, theirs in figures["itl_ms"].get(gpu, {}).items():
+        mine = {row["mode"]: row for row in rows if row["model"] == model}
+        best = min((row["itl_ms"] for row in mine.values()), default=None)
+        if best is None:
+            continue
+        eager = f"{mine['eager']['itl_ms']:.2f}" if "eager" in mine else "-"
+        lines.append(
+            (
+                model,
+                f"{theirs['Triton eager']:.2f}",
+                eager,
+                f"{theirs['Triton compiled']:.2f}",
+                f"{best:.2f}",
+                f"{theirs['CUDA compiled']:.2f}",
+            )
+        )
+    if not lines:
+        return ""
+    header = (
+        "model", "report: Triton eager", "ours: eager", "report: Triton compiled", "ours: best",
+        "report: CUDA compiled",
+    )  # fmt: skip
+    return (
+        f"\n## Beside the report\n\n{figures['source']}. Its GPU was an {gpu}; milliseconds a "
+        f"token.\n\n{markdown_table(header, lines)}"
+    )
+
+
+def kernels_text(results: dict) -> str:
+    lines = compare_kernels.table(results["rows"])
+    if not lines:
+        return ""
+    return (
+        "\n## Kernel by kernel\n\nEach as the planner launches it, on weights, keys and values "
+        "that no cache holds. A product's shape is rows x outputs x inputs.\n\n"
+        + markdown_table(compare_kernels.HEADER, lines)
+    )
+
+
+def proof_text(results: dict) -> str:
+    proofs = results["proofs"]
+    if not proofs:
+        return ""
+    launches = sum(proof["launches"] for proof in proofs)
+    return (
+        f"\n## Nothing but Triton\n\nThe runs above were made with `--prove`: all {launches} "
+        "launches were of functions whose objects' SHA-256, computed of the bytes given to the "
+        "driver, stand in the bundle's manifest, and no vendor's compute library was mapped.\n"
+    )
+
+
+def page(results: dict, source: str) -> str:
+    rows = [row for row in results["rows"] if row["bench"] == "e2e"]
+    ours = [row for row in rows if row["engine"] == "nereid"]
+    text = (
+        f"# Benchmarks\n\nMade from `{source}` by `bench/report.py`; measured by "
+        "`bench/run_gpu.sh`, ours and the CUDA stack's in turns on one machine.\n\n"
+        + machine_text(results)
+    )
+    if ours:
+        text += f"\n## End to end\n\n{end_to_end_text(rows, results)}{report_text(results, ours)}"
+    return text + kernels_text(results) + proof_text(results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    args = parser.parse_args()
+    results = json.loads(args.results.read_text())
+    try:
+        source = str(args.results.resolve().relative_to(ROOT))
+    except ValueError:
+        source = args.results.name
+    (args.docs / "benchmarks.md").write_text(page(results, source))
+    if any(row["bench"] == "e2e" for row in results["rows"]):
+        folder = args.docs / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in plot.plots(results).items():
+            (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

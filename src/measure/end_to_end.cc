@@ -1,0 +1,241 @@
+#include "measure/end_to_end.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "device/registry.h"
+#include "engine/generator.h"
+#include "engine/plan_catalog.h"
+#include "engine/session.h"
+#include "engine/stats.h"
+#include "measure/model_cost.h"
+#include "measure/timing.h"
+#include "model/config.h"
+
+namespace nereid::measure {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double ms_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double, std::milli>(end - begin).count();
+}
+
+// A mode's runner, and what it took.
+struct OpenMode {
+  std::string mode;
+  std::unique_ptr<engine::Runner> runner;
+  std::size_t device_bytes = 0;
+};
+
+OpenMode open_mode(RecordingDevice& device, const model::ModelConfig& config,
+                   const EndToEndOptions& options, const std::string& mode) {
+  const auto before = device.allocated_bytes();
+  auto engine = engine_options(options.engine, options.workload);
+  engine.mode = mode;
+  auto runner = engine::Runner::create(device, config, engine::runner_options(engine));
+  return {mode, std::move(runner), device.allocated_bytes() - before};
+}
+
+// One whole generation.
+struct Run {
+  double total_ms = 0;
+  double ttft_ms = 0;
+  std::vector<double> gaps_ms;
+  std::uint64_t n_decode_launches = 0;
+};
+
+Run generate_once(engine::Runner& runner, const RecordingDevice& device,
+                  const model::ModelConfig& config, const EndToEndOptions& options) {
+  const auto& workload = options.workload;
+  const auto requests = make_requests(workload, config.vocab_size);
+  engine::Generator generator(runner, nullptr, generator_config(workload, config));
+  Run run;
+  run.gaps_ms.reserve(static_cast<std::size_t>(workload.n_output_tokens));
+  std::int64_t n_tokens = 0;
+  const auto count = [&](const Progress& progress) {
+    n_tokens += static_cast<std::int64_t>(progress.ids.size());
+  };
+  const auto begin = Clock::now();
+  std::vector<RequestId> ids;
+  for (const auto& request : requests) ids.push_back(generator.submit(request));
+  Clock::time_point last = begin;
+  std::uint64_t n_launches_before = 0;
+  std::int64_t n_rounds = 0;  // tokens that every sequence has
+  bool is_going = true;
+  while (is_going) {
+    is_going = generator.step(count);
+    if (n_tokens < (n_rounds + 1) * workload.n_batch) continue;
+    const auto now = Clock::now();
+    if (n_rounds++ == 0) {
+      run.ttft_ms = ms_between(begin, now);
+      n_launches_before = device.n_launches();
+    } else {
+      run.gaps_ms.push_back(ms_between(last, now));
+    }
+    last = now;
+  }
+  run.total_ms = ms_between(begin, last);
+  run.n_decode_launches = device.n_launches() - n_launches_before;
+  NEREID_CHECK(n_tokens == workload.n_batch * workload.n_output_tokens, "{} tokens came", n_tokens);
+  for (const auto id : ids) static_cast<void>(generator.take(id));
+  return run;
+}
+
+double median_of(const std::vector<Run>& runs, double (*value)(const Run&)) {
+  std::vector<double> samples;
+  for (const auto& run : runs) samples.push_back(value(run));
+  return median(std::move(samples));
+}
+
+EndToEndRow summarise(const OpenMode& open, const std::vector<Run>& runs,
+                      const EndToEndOptions& options, std::int64_t streamed_weight_bytes) {
+  EndToEndRow row;
+  row.mode = open.mode;
+  row.device_bytes = open.device_bytes;
+  row.host_peak_bytes = engine::peak_memory_bytes();
+  const auto n_generated =
+      static_cast<double>(options.workload.n_batch * options.workload.n_output_tokens);
+  std::vector<double> gaps;
+  std::vector<double> itl;
+  for (const auto& run : runs) {
+    row.samples_tokens_per_s.push_back(n_generated / run.total_ms * 1e3);
+    gaps.insert(gaps.end(), run.gaps_ms.begin(), run.gaps_ms.end());
+    itl.push_back((run.total_ms - run.ttft_ms) /
+                  static_cast<double>(options.workload.n_output_tokens - 1));
+  }
+  row.tokens_per_s = median(row.samples_tokens_per_s);
+  row.ttft_ms = median_of(runs, [](const Run& run) { return run.ttft_ms; });
+  row.itl_ms = median(itl);
+  row.itl_ms_median = median(gaps);
+  row.itl_ms_p99 = quantile_of(gaps, 0.99);
+  row.weight_bytes_per_s = static_cast<double>(streamed_weight_bytes) / row.itl_ms * 1e3;
+  row.launches_per_step = static_cast<std::int64_t>(runs.back().n_decode_launches) /
+                          (options.workload.n_output_tokens - 1);
+  return row;
+}
+
+void check(const EndToEndOptions& options) {
+  if (options.workload.n_output_tokens < 2)
+    throw Error("an output of {} tokens; expected at least 2, which have a time between them",
+                options.workload.n_output_tokens);
+  if (options.modes.empty()) throw Error("no mode to measure; expected eager, compiled or graph");
+  if (std::set(options.modes.begin(), options.modes.end()).size() != options.modes.size())
+    throw Error("a mode is named twice");
+}
+
+}  // namespace
+
+EndToEndResult run_end_to_end(const EndToEndOptions& options) {
+  check(options);
+  const auto config = model::ModelConfig::load(options.engine.model_dir);
+  RecordingDevice device(
+      device::open_device({.name = options.engine.device, .n_threads = options.engine.n_threads}));
+  // Refused before anything long begins.
+  for (const auto& mode : options.modes)
+    if (engine::resolve_mode(mode, device.info().target) == "graph" && mode == "graph" &&
+        !device.can_capture())
+      throw Error("mode \"graph\": {} cannot capture steps", device.info().name);
+  EndToEndResult result;
+  result.device = device.info();
+  result.streamed_weight_bytes = streamed_weight_bytes(config);
+  result.limits = measure_limits(device, config, options.engine,
+                                 static_cast<std::size_t>(result.streamed_weight_bytes));
+
+  // Where memory holds them all, the modes take turns, so that a machine that slows down slows all.
+  std::vector<OpenMode> open;
+  std::vector<std::vector<Run>> runs(options.modes.size());
+  const auto run_all = [&](std::size_t first) {
+    for (int i = 0; i < options.n_warmup + options.n_repeats; ++i)
+      for (std::size_t m = 0; m < open.size(); ++m) {
+        auto run = generate_once(*open[m].runner, device, config, options);
+        if (i >= options.n_warmup) runs[first + m].push_back(std::move(run));
+      }
+    for (std::size_t m = 0; m < open.size(); ++m)
+      result.rows.push_back(
+          summarise(open[m], runs[first + m], options, result.streamed_weight_bytes));
+    open.clear();
+  };
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < options.modes.size(); ++i) {
+    // As much again as the last one took, and some of it for what a driver keeps.
+    if (!open.empty() && device.free_bytes() < open.back().device_bytes / 4 * 5) {
+      run_all(first);
+      first = i;
+    }
+    open.push_back(open_mode(device, config, options, options.modes[i]));
+  }
+  run_all(first);
+  if (options.must_prove) result.proof = prove(device);
+  return result;
+}
+
+nlohmann::ordered_json rows_json(const EndToEndResult& result, const EndToEndOptions& options,
+                                 const std::string& model) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& row : result.rows)
+    rows.push_back(
+        {{"bench", "e2e"},
+         {"engine", "nereid"},
+         {"model", model},
+         {"mode", row.mode},
+         {"batch", options.workload.n_batch},
+         {"prompt", options.workload.n_prompt_tokens},
+         {"output", options.workload.n_output_tokens},
+         {"repeats", options.n_repeats},
+         {"tokens_per_s", row.tokens_per_s},
+         {"ttft_ms", row.ttft_ms},
+         {"itl_ms", row.itl_ms},
+         {"itl_ms_median", row.itl_ms_median},
+         {"itl_ms_p99", row.itl_ms_p99},
+         {"weight_bytes", result.streamed_weight_bytes},
+         {"weight_gb_per_s", row.weight_bytes_per_s / 1e9},
+         {"bandwidth_percent", 100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s},
+         {"floor_ms",
+          1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s},
+         {"launches_per_step", row.launches_per_step},
+         {"device_bytes", row.device_bytes},
+         {"host_peak_bytes", row.host_peak_bytes},
+         {"samples_tokens_per_s", row.samples_tokens_per_s}});
+  return rows;
+}
+
+std::string table_text(const EndToEndResult& result, const EndToEndOptions& options) {
+  std::string text = fmt::format(
+      "{}: {}\nbatch {}, prompt {}, output {}; medians of {} repeats after {} warm-up\n"
+      "this device reads {:.1f} GB/s and multiplies {:.2f} TFLOP/s ({}); a decode step reads "
+      "{:.1f} "
+      "MB of weights: {:.3f} ms at least\n\n",
+      result.device.name, result.device.description, options.workload.n_batch,
+      options.workload.n_prompt_tokens, options.workload.n_output_tokens, options.n_repeats,
+      options.n_warmup, result.limits.stream_bytes_per_s / 1e9,
+      result.limits.dot_flops_per_s / 1e12, dtype_name(result.limits.dot_dtype),
+      double(result.streamed_weight_bytes) / 1e6,
+      1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s);
+  text += fmt::format("{:<10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9} {:>10}\n", "mode",
+                      "tokens/s", "first ms", "next ms", "median", "p99", "GB/s", "% peak",
+                      "launches", "memory MB");
+  for (const auto& row : result.rows)
+    text += fmt::format(
+        "{:<10} {:>10.1f} {:>10.2f} {:>9.3f} {:>9.3f} {:>9.3f} {:>8.1f} {:>7.1f} {:>9} {:>10.1f}\n",
+        row.mode, row.tokens_per_s, row.ttft_ms, row.itl_ms, row.itl_ms_median, row.itl_ms_p99,
+        row.weight_bytes_per_s / 1e9,
+        100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s, row.launches_per_step,
+        double(row.device_bytes) / 1e6);
+  if (result.proof)
+    text += fmt::format(
+        "\nproved: all {} launches were of {} functions whose objects' SHA-256 stand in {}; none "
+        "of "
+        "{} mapped files is a vendor's compute library\n",
+        result.proof->n_launches, result.proof->n_functions,
+        fmt::format("{}", fmt::join(result.proof->bundles, ", ")), result.proof->n_mapped_files);
+  return text;
+}
+
+}  // namespace nereid::measure

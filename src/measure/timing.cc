@@ -1,0 +1,81 @@
+#include "measure/timing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "base/error.h"
+
+namespace nereid::measure {
+
+namespace {
+
+// `n` runs of the work, captured where the device can.
+class Repeated {
+ public:
+  Repeated(device::Device& device, const std::function<void()>& queue, std::int64_t n)
+      : device_(device),
+        queue_(queue),
+        n_(n),
+        begin_(device.make_event()),
+        end_(device.make_event()) {
+    if (device.can_capture()) captured_ = device.capture([this] { queue_all(); });
+  }
+
+  double seconds() {
+    device_.record(*begin_);
+    if (captured_)
+      device_.replay(*captured_);
+    else
+      queue_all();
+    device_.record(*end_);
+    device_.wait(*begin_);
+    device_.wait(*end_);
+    constexpr double kMsPerSecond = 1e3;
+    return device_.ms_between(*begin_, *end_) / kMsPerSecond;
+  }
+
+ private:
+  void queue_all() const {
+    for (std::int64_t i = 0; i < n_; ++i) queue_();
+  }
+
+  device::Device& device_;
+  const std::function<void()>& queue_;
+  std::int64_t n_;
+  std::unique_ptr<device::Event> begin_, end_;
+  std::unique_ptr<device::CapturedWork> captured_;
+};
+
+}  // namespace
+
+std::vector<double> time_launches(device::Device& device, const std::function<void()>& queue,
+                                  const TimingOptions& options) {
+  queue();  // what is loaded when first used is there then
+  device.synchronize();
+  constexpr std::int64_t kTrials = 2;
+  Repeated trial(device, queue, kTrials);
+  trial.seconds();
+  const double once = std::max(trial.seconds() / static_cast<double>(kTrials), 1e-9);
+  const auto n =
+      std::clamp<std::int64_t>(std::llround(options.target_ms / 1e3 / once), 1, options.max_queued);
+  Repeated work(device, queue, n);
+  work.seconds();  // brings clocks up
+  std::vector<double> samples;
+  for (int i = 0; i < options.n_repeats; ++i)
+    samples.push_back(work.seconds() / static_cast<double>(n));
+  return samples;
+}
+
+double median(std::vector<double> samples) { return quantile_of(std::move(samples), 0.5); }
+
+double quantile_of(std::vector<double> samples, double q) {
+  NEREID_CHECK(!samples.empty(), "no samples");
+  const auto at =
+      static_cast<std::ptrdiff_t>(std::llround(q * static_cast<double>(samples.size() - 1)));
+  std::nth_element(samples.begin(), samples.begin() + at, samples.end());
+  return samples[static_cast<std::size_t>(at)];
+}
+
+}  // namespace nereid::measure
