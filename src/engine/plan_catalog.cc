@@ -17,9 +17,9 @@ constexpr std::array<model::Tail, kNTails> kTails{
 
 constexpr auto kRowBuckets = [] {
   std::array<std::int64_t, kNBuckets - 1> rows{};
-  std::copy(graph::kGemvRows.begin(), graph::kGemvRows.end(), rows.begin());
-  std::copy(graph::kSkinnyRows.begin(), graph::kSkinnyRows.end(),
-            rows.begin() + graph::kGemvRows.size());
+  auto end = std::copy(graph::kGemvRows.begin(), graph::kGemvRows.end(), rows.begin());
+  end = std::copy(graph::kSkinnyRows.begin(), graph::kSkinnyRows.end(), end);
+  std::copy(graph::kTiledRows.begin(), graph::kTiledRows.end(), end);
   return rows;
 }();
 

@@ -20,8 +20,9 @@
 namespace nereid::engine {
 
 inline constexpr std::size_t kNTails = 4;
-// Rows 1, 2, 4, 8, 16, 32, 64, and whatever a step may hold.
-inline constexpr std::size_t kNBuckets = graph::kGemvRows.size() + graph::kSkinnyRows.size() + 1;
+// Rows 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, and whatever a step may hold.
+inline constexpr std::size_t kNBuckets =
+    graph::kGemvRows.size() + graph::kSkinnyRows.size() + graph::kTiledRows.size() + 1;
 
 struct PlanKey {
   model::Tail tail = model::Tail::greedy;

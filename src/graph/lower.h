@@ -20,6 +20,8 @@ namespace nereid::graph {
 inline constexpr std::array<std::int64_t, 4> kGemvRows{1, 2, 4, 8};
 // Rows that fit one tile of a matrix unit: weights are still read once, where there are such units.
 inline constexpr std::array<std::int64_t, 3> kSkinnyRows{16, 32, 64};
+// Rows up to which tiles of their own may pay: fewer rows fill a device with smaller tiles only.
+inline constexpr std::array<std::int64_t, 3> kTiledRows{128, 256, 512};
 
 // The steps a plan serves: at most so many tokens and logit rows, and whether every sequence brings
 // just one token.
