@@ -1,0 +1,52 @@
+// nereid inspect graph: a graph written as text, checked, and what the passes make of it.
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "apps/commands.h"
+#include "apps/model_options.h"
+#include "apps/output.h"
+#include "engine/graph_file.h"
+
+namespace nereid::apps {
+
+namespace {
+
+struct GraphArguments {
+  std::string file;
+  std::string model;
+  bool with_passes = false;
+  std::vector<std::string> skipped_passes;
+};
+
+int run_graph(const GraphArguments& arguments) {
+  engine::GraphFileOptions options;
+  if (!arguments.model.empty()) options.model_dir = model_directory(arguments.model);
+  options.with_passes = arguments.with_passes;
+  options.skip.insert(arguments.skipped_passes.begin(), arguments.skipped_passes.end());
+  write_out(engine::describe_graph_file(arguments.file, options));
+  return 0;
+}
+
+}  // namespace
+
+void add_inspect_graph(CLI::App& inspect, Command& chosen) {
+  auto arguments = std::make_shared<GraphArguments>();
+  CLI::App& command = *inspect.add_subcommand(
+      "graph", "A graph written as text (as `inspect plan --passes` prints them): checked, fused");
+  command.add_option("FILE", arguments->file, "The graph's text")->required();
+  command
+      .add_option("--model", arguments->model,
+                  "Look for its weights here: a Hugging Face snapshot directory, or demo")
+      ->type_name("MODEL");
+  command.add_flag("--passes", arguments->with_passes, "The graph after each pass");
+  command.add_option("--skip-pass", arguments->skipped_passes, "Leave this pass out")
+      ->type_name("NAME");
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_graph(*arguments); };
+  });
+}
+
+}  // namespace nereid::apps

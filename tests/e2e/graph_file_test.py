@@ -1,0 +1,61 @@
+"""A graph that somebody wrote as text: read back, fused, and every fault named with its line."""
+
+import nereid_cli as cli
+
+GRAPH = """graph mlp {
+  input %x: fp32[T, 128]
+  weight %model.norm.weight: fp16[128]
+  weight %gate: fp16[256, 128]
+  weight %up: fp16[256, 128]
+  %4: fp32[T, 128] = rms_norm %x, %model.norm.weight {eps = 1e-05}
+  %5: fp32[T, 256] = linear %4, %gate
+  %6: fp32[T, 256] = linear %4, %up
+  %7: fp32[T, 256] = silu_mul %5, %6
+  return %7
+}
+"""
+
+
+class GraphFile(cli.TestCase):
+    def inspect(self, text, *options):
+        self.path = self.folder / "mlp.txt"
+        self.path.write_text(text)
+        return cli.run("inspect", "graph", self.path, *options)
+
+    def test_is_printed_and_fused(self):
+        result = self.inspect(GRAPH)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(result.stdout.startswith(GRAPH), result.stdout)
+        self.assertIn("= norm_linear_swiglu %x, %model.norm.weight, %packed.gate", result.stdout)
+        shown = self.inspect(GRAPH, "--passes", "--skip-pass", "fuse_norm")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertIn("# after pack_weights", shown.stdout)
+        self.assertNotIn("norm_linear", shown.stdout)
+
+    def test_faults_are_named_with_their_line(self):
+        for old, new, line, cause in (
+            ("%7: fp32[T, 256]", "%7: fp32[T, 255]", 9, "the operands make it fp32[T, 256]"),
+            ("linear %4, %up", "linear %4, %model.norm.weight", 8, "operand weight"),
+            ("silu_mul", "gelu_mul", 9, 'there is no op "gelu_mul"'),
+            # A cycle: text has an order, so that it begins with a value nobody has computed yet.
+            ("rms_norm %x", "rms_norm %7", 6, "%7 is used before it is declared"),
+            ("weight %up", "weight %gate", 5, "declared twice"),
+        ):
+            with self.subTest(cause=cause):
+                self.expect_error(self.inspect(GRAPH.replace(old, new)), f":{line}: ", cause)
+        self.expect_error(self.inspect(GRAPH, "--skip-pass", "fuse_all"), "fuse_all", "fuse_norm")
+        self.expect_error(cli.run("inspect", "graph", self.folder / "none.txt"), "none.txt")
+
+    def test_weights_are_those_of_a_model(self):
+        model = cli.FIXTURES / "llama3"
+        self.expect_error(
+            self.inspect(GRAPH, "--model", model), ":4: weight %gate", "no such tensor"
+        )
+        wrong = GRAPH.replace("%model.norm.weight: fp16[128]", "%model.norm.weight: bf16[128]")
+        self.expect_error(
+            self.inspect(wrong, "--model", model), ":3: weight %model.norm", "fp16[128]"
+        )
+
+
+if __name__ == "__main__":
+    cli.main()
