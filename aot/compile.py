@@ -228,14 +228,14 @@ def write_bundle(out: Path, target: Target, rows: list[dict[str, Any]], cache: O
         write_atomically(path, found[1])
     manifest = out / "manifest.json"
     kept = _kept_rows(manifest, head, {row["key"] for row in rows})
-    rows = [row | {"programmatic_launch": _is_programmatic(row["key"])} for row in rows]
+    rows = [row | {"programmatic_launch": is_programmatic(row["key"])} for row in rows]
     variants = sorted([*rows, *kept], key=lambda row: row["key"])
     write_atomically(
         manifest, (json.dumps({**head, "variants": variants}, indent=1) + "\n").encode()
     )
 
 
-def _is_programmatic(key: str) -> bool:
+def is_programmatic(key: str) -> bool:
     """Whether a kernel waits itself for the one before it: its constexpr PDL says so."""
     return Request.parse(key).constexprs.get("PDL", 0) != 0
 

@@ -345,7 +345,7 @@ _NVIDIA = {
     "MMA": "1 if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2 and n_in % 128 == 0"
     " and x_stride % 8 == 0 else 0",
     "BLOCK_N": f"(8 if SWIGLU else 16) if MMA else ({_GPU['BLOCK_N']})",
-    "BLOCK_K": f"(256 if n_in % 256 == 0 else 128) if MMA else ({_GPU['BLOCK_K']})",
+    "BLOCK_K": f"128 if MMA else ({_GPU['BLOCK_K']})",
     "N_LOOP": 1,
     "PRELOAD": "4 if MMA else 0",
     "PDL": 0,

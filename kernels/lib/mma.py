@@ -74,6 +74,26 @@ def as_words(ptr):
 
 
 @triton.jit
+def weight_tiles(upper_ptr, lower_ptr, N: tl.constexpr, TILE_WORDS: tl.constexpr):
+    uppers = ()
+    lowers = ()
+    for t in tl.static_range(N):
+        w = tl.load(upper_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+        uppers = uppers + (w,)
+        w = tl.load(lower_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+        lowers = lowers + (w,)
+    return uppers, lowers
+
+
+@triton.jit
+def word_tiles(ptr, mask, N: tl.constexpr, TILE_WORDS: tl.constexpr):
+    tiles = ()
+    for t in tl.static_range(N):
+        tiles = tiles + (tl.load(ptr + t * TILE_WORDS, mask=mask, other=0),)
+    return tiles
+
+
+@triton.jit
 def linear_mma(
     y_ptr,
     x_ptr,
@@ -107,7 +127,10 @@ def linear_mma(
     STEP: tl.constexpr = 8 if SWIGLU else 16
     ROW_WORDS: tl.constexpr = K_TILES * BLOCK_K // 4
     TILE_WORDS: tl.constexpr = BLOCK_K // 4
-    AHEAD: tl.constexpr = 4 if PRELOAD > 4 else PRELOAD  # tiles of x, which are in the L2 cache
+    # Tiles in flight: carried by a loop, lest the compiler puts each load beside its use.
+    DEPTH: tl.constexpr = PRELOAD if PRELOAD < K_TILES else K_TILES
+    ROUNDS: tl.constexpr = K_TILES // DEPTH
+    REST: tl.constexpr = K_TILES % DEPTH
     row = tl.arange(0, 8)[:, None, None, None]
     warp = tl.arange(0, WARPS)[None, :, None, None]
     pair = tl.arange(0, PAIRS)[None, None, :, None]
@@ -125,47 +148,62 @@ def linear_mma(
     x_at = as_words(x_ptr) + (first_row + row).to(tl.int64) * x_words + at
     norm_at = as_words(norm_ptr) + 0 * row + at
 
-    uppers = ()
-    lowers = ()
-    for t in tl.static_range(PRELOAD):
-        if t < K_TILES:
-            w = tl.load(upper_ptr + t * TILE_WORDS, eviction_policy="evict_first")
-            uppers = uppers + (w,)
-            w = tl.load(lower_ptr + t * TILE_WORDS, eviction_policy="evict_first")
-            lowers = lowers + (w,)
+    uppers, lowers = weight_tiles(upper_ptr, lower_ptr, DEPTH, TILE_WORDS)
     norms = ()
     if HAS_NORM:
-        for t in tl.static_range(AHEAD):
-            if t < K_TILES:
-                norms = norms + (tl.load(norm_at + t * TILE_WORDS),)
+        norms = word_tiles(norm_at, row >= 0, DEPTH, TILE_WORDS)
     if PDL > 0:
         gdc_wait()
     if PDL == 3:
         gdc_launch_dependents()
-    tokens = ()
-    for t in tl.static_range(AHEAD):
-        if t < K_TILES:
-            tokens = tokens + (tl.load(x_at + t * TILE_WORDS, mask=mask_x, other=0),)
+    tokens = word_tiles(x_at, mask_x, DEPTH, TILE_WORDS)
     upper = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
     lower = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
     # Tokens by tokens: the sums of squares stand on the diagonal.
     gram = tl.zeros((8, WARPS, 1, 8), tl.float32)
-    rest = tl.zeros((8, WARPS, 1, 8), tl.float32)
-    for t in tl.static_range(K_TILES):
+    gram_rest = tl.zeros((8, WARPS, 1, 8), tl.float32)
+    for _ in tl.range(1, ROUNDS, num_stages=1):
+        upper_ptr += DEPTH * TILE_WORDS
+        lower_ptr += DEPTH * TILE_WORDS
+        norm_at += DEPTH * TILE_WORDS
+        x_at += DEPTH * TILE_WORDS
+        new_uppers = ()
+        new_lowers = ()
+        new_tokens = ()
+        new_norms = ()
+        for t in tl.static_range(DEPTH):
+            x = tokens[t]
+            if HAS_NORM:
+                gram, gram_rest = mma_m16(gram, gram_rest, x, tl.zeros_like(x), x, BF16)
+                x = mul_words(x, norms[t], BF16)
+            upper, lower = mma_m16(upper, lower, uppers[t], lowers[t], x, BF16)
+            w = tl.load(upper_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+            new_uppers = new_uppers + (w,)
+            w = tl.load(lower_ptr + t * TILE_WORDS, eviction_policy="evict_first")
+            new_lowers = new_lowers + (w,)
+            x = tl.load(x_at + t * TILE_WORDS, mask=mask_x, other=0)
+            new_tokens = new_tokens + (x,)
+            if HAS_NORM:
+                new_norms = new_norms + (tl.load(norm_at + t * TILE_WORDS),)
+        uppers = new_uppers
+        lowers = new_lowers
+        tokens = new_tokens
+        norms = new_norms
+    if REST > 0:
+        upper_ptr += DEPTH * TILE_WORDS
+        lower_ptr += DEPTH * TILE_WORDS
+        rest_uppers, rest_lowers = weight_tiles(upper_ptr, lower_ptr, REST, TILE_WORDS)
+        uppers = uppers + rest_uppers
+        lowers = lowers + rest_lowers
+        tokens = tokens + word_tiles(x_at + DEPTH * TILE_WORDS, mask_x, REST, TILE_WORDS)
+        if HAS_NORM:
+            norms = norms + word_tiles(norm_at + DEPTH * TILE_WORDS, row >= 0, REST, TILE_WORDS)
+    for t in tl.static_range(DEPTH + REST):
         x = tokens[t]
         if HAS_NORM:
-            gram, rest = mma_m16(gram, rest, x, tl.zeros_like(x), x, BF16)
+            gram, gram_rest = mma_m16(gram, gram_rest, x, tl.zeros_like(x), x, BF16)
             x = mul_words(x, norms[t], BF16)
         upper, lower = mma_m16(upper, lower, uppers[t], lowers[t], x, BF16)
-        if t + PRELOAD < K_TILES:
-            ahead = (t + PRELOAD) * TILE_WORDS
-            uppers = uppers + (tl.load(upper_ptr + ahead, eviction_policy="evict_first"),)
-            lowers = lowers + (tl.load(lower_ptr + ahead, eviction_policy="evict_first"),)
-        if t + AHEAD < K_TILES:
-            ahead = (t + AHEAD) * TILE_WORDS
-            tokens = tokens + (tl.load(x_at + ahead, mask=mask_x, other=0),)
-            if HAS_NORM:
-                norms = norms + (tl.load(norm_at + ahead),)
 
     token = tl.arange(0, 8)[None, None, :]
     m = first_row + token

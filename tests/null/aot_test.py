@@ -152,6 +152,13 @@ class Bundles(unittest.TestCase):
                 self.assertEqual((rows, len(failures)), ([], 1))
                 self.assertIn(words, failures[0][1])
 
+    def test_programmatic(self):
+        spec = sources.load_spec("linear_gemv")
+        for pdl in (0, 2):
+            constexprs = {p.name: 0 for p in spec.params if p.role == "constexpr"} | {"PDL": pdl}
+            key = request.Request("linear_gemv", {}, constexprs, 4, 1, {}).key
+            self.assertIs(driver.is_programmatic(key), pdl > 0)
+
     def test_bundle(self):
         rows, failures, _ = self.compile(self.requests)
         self.assertEqual(failures, [])
@@ -168,6 +175,7 @@ class Bundles(unittest.TestCase):
             self.assertEqual(row["source_sha256"], sources.source_sha256("scale"))
             self.assertNotIn(str(sources.ROOT).encode(), data)
             self.assertEqual([kind for _, kind in row["args"]], ["pointer"] * 2 + ["i64", "fp32"])
+            self.assertIs(row["programmatic_launch"], False)
         # A damaged object in the cache is made anew, to the same bytes.
         name = names[self.requests[0].key]
         path = self.cache._path(name, "cubin")

@@ -125,7 +125,9 @@ class BundleTest : public testing::Test {
 };
 
 TEST_F(BundleTest, OpensAndVerifies) {
-  write_bundle(dir_, manifest_json());
+  Json manifest = manifest_json();
+  manifest["variants"][1]["programmatic_launch"] = true;
+  write_bundle(dir_, manifest);
   Bundle bundle = Bundle::open(dir_);
   EXPECT_EQ(bundle.target(), "cpu");
   EXPECT_EQ(bundle.isa(), "x86-64-v3");
@@ -142,6 +144,8 @@ TEST_F(BundleTest, OpensAndVerifies) {
             "object of 16");
   EXPECT_EQ(image.isa, "x86-64-v3");
   EXPECT_EQ(image.arena_bytes, 4096u);
+  EXPECT_TRUE(image.programmatic_launch);
+  EXPECT_FALSE(bundle.image(*bundle.find(request(8).key())).programmatic_launch) << "absent";
   EXPECT_EQ(image.args,
             (std::vector<device::ArgType>{device::ArgType::pointer, device::ArgType::i32}));
 }
@@ -170,6 +174,7 @@ TEST_F(BundleTest, RefusesManifestsThatAreWrong) {
   EXPECT_THAT(error_with("object_sha256", "../x"), HasSubstr("64 hexadecimal"));
   EXPECT_THAT(error_with("symbol", "a b"), HasSubstr("no identifier"));
   EXPECT_THAT(error_with("arena_bytes", std::uint64_t{1} << 63), HasSubstr("\"arena_bytes\""));
+  EXPECT_THAT(error_with("programmatic_launch", 1), HasSubstr("\"programmatic_launch\""));
   EXPECT_THAT(error_with("num_warps", 0), HasSubstr("expected an integer from 1 to 64, got 0"));
   EXPECT_THAT(error_with("n_threads", 1.5), HasSubstr("got 1.5"));
   EXPECT_THAT(error_with("args", args_json({{"out_ptr", "pointer"}, {"m", "i32"}})),
