@@ -22,6 +22,10 @@ enum class Form : std::uint8_t {
   store,       // %p, %v, %m : P
   functional,  // %a, %b : (T, U) -> V
   atomic,      // fadd, acq_rel, gpu, %p, ... : (P, T, M) -> T
+  gather,      // %a[%i] {axis = 0} : (T, I) -> U
+  print,       // "text" {...} : %a, %b : T, U
+  assertion,   // %c, "text" : T
+  histogram,   // %a[, %mask] : T -> U
   dot,         // %a, %b, %c : A * B -> C
   produce,     // {...} : T
   program_id,  // x : i32

@@ -22,11 +22,16 @@ constexpr std::array kOpRows = {
 #undef TTIR_OP
 };
 
-// Bits of a binary floating-point format; f8e4m3fn has no infinity and only one NaN pattern.
+// Bits of a binary floating-point format. Without infinities, f8e4m3fn has one NaN pattern of each
+// sign, and the fnuz formats, whose bias is one larger, have theirs where -0 would be.
 struct FloatFormat {
   int n_exponent_bits;
   int n_mantissa_bits;
   bool has_infinity;
+  int more_bias = 0;
+
+  bool is_fnuz() const { return more_bias != 0; }
+  int bias() const { return (1 << (n_exponent_bits - 1)) - 1 + more_bias; }
 };
 
 FloatFormat format_of(Scalar scalar) {
@@ -43,6 +48,10 @@ FloatFormat format_of(Scalar scalar) {
       return {4, 3, false};
     case Scalar::f8e5m2:
       return {5, 2, true};
+    case Scalar::f8e4m3fnuz:
+      return {4, 3, false, 1};
+    case Scalar::f8e5m2fnuz:
+      return {5, 2, false, 1};
     default:
       break;
   }
@@ -88,6 +97,7 @@ Form op_form(OpKind kind) {
     case OpKind::return_:
     case OpKind::reduce_return:
     case OpKind::scan_return:
+    case OpKind::map_return:
     case OpKind::scf_yield:
     case OpKind::assume:
       return Form::statement;
@@ -104,6 +114,7 @@ Form op_form(OpKind kind) {
     case OpKind::trans:
     case OpKind::join:
     case OpKind::split:
+    case OpKind::cat:
     case OpKind::fp_to_fp:
     case OpKind::bitcast_tt:
     case OpKind::int_to_ptr:
@@ -118,11 +129,21 @@ Form op_form(OpKind kind) {
     case OpKind::store:
       return Form::store;
     case OpKind::atomic_rmw:
+    case OpKind::atomic_cas:
       return Form::atomic;
+    case OpKind::gather:
+      return Form::gather;
+    case OpKind::histogram:
+      return Form::histogram;
+    case OpKind::print:
+      return Form::print;
+    case OpKind::assert_:
+      return Form::assertion;
     case OpKind::dot:
       return Form::dot;
     case OpKind::reduce:
     case OpKind::scan:
+    case OpKind::map_elementwise:
       return Form::generic;
     case OpKind::extern_elementwise:
       return Form::functional;
@@ -176,6 +197,8 @@ int bit_width(Scalar scalar) {
     case Scalar::i8:
     case Scalar::f8e4m3fn:
     case Scalar::f8e5m2:
+    case Scalar::f8e4m3fnuz:
+    case Scalar::f8e5m2fnuz:
       return 8;
     case Scalar::i16:
     case Scalar::f16:
@@ -218,6 +241,10 @@ std::string_view scalar_text(Scalar scalar) {
       return "f8E4M3FN";
     case Scalar::f8e5m2:
       return "f8E5M2";
+    case Scalar::f8e4m3fnuz:
+      return "f8E4M3FNUZ";
+    case Scalar::f8e5m2fnuz:
+      return "f8E5M2FNUZ";
   }
   NEREID_UNREACHABLE("scalar {}", static_cast<int>(scalar));
 }
@@ -239,14 +266,16 @@ void add_operand(Op& op, Value* value) {
 double float_from_bits(std::uint64_t bits, Scalar scalar) {
   if (scalar == Scalar::f64) return std::bit_cast<double>(bits);
   const FloatFormat format = format_of(scalar);
-  const int bias = (1 << (format.n_exponent_bits - 1)) - 1;
+  const int bias = format.bias();
+  if (format.is_fnuz() && bits == 0x80) return std::numeric_limits<double>::quiet_NaN();
   const auto exponent_mask = (std::uint64_t{1} << format.n_exponent_bits) - 1;
   const auto mantissa_mask = (std::uint64_t{1} << format.n_mantissa_bits) - 1;
   const std::uint64_t mantissa = bits & mantissa_mask;
   const std::uint64_t exponent = (bits >> format.n_mantissa_bits) & exponent_mask;
   const bool negative = ((bits >> (bit_width(scalar) - 1)) & 1) != 0;
   double value = 0;
-  if (exponent == exponent_mask && (format.has_infinity || mantissa == mantissa_mask)) {
+  const bool has_specials = format.has_infinity || mantissa == mantissa_mask;
+  if (exponent == exponent_mask && has_specials && !format.is_fnuz()) {
     const bool infinite = format.has_infinity && mantissa == 0;
     value = infinite ? std::numeric_limits<double>::infinity()
                      : std::numeric_limits<double>::quiet_NaN();
@@ -262,6 +291,7 @@ double float_from_bits(std::uint64_t bits, Scalar scalar) {
 std::uint64_t bits_of_special(double value, Scalar scalar) {
   NEREID_CHECK(!std::isfinite(value), "{}", value);
   const FloatFormat format = format_of(scalar);
+  if (format.is_fnuz()) return 0x80;
   const auto exponent = ((std::uint64_t{1} << format.n_exponent_bits) - 1)
                         << format.n_mantissa_bits;
   const auto quiet_bit = std::uint64_t{1} << (format.n_mantissa_bits - 1);
@@ -274,13 +304,14 @@ std::uint64_t bits_of_special(double value, Scalar scalar) {
 double round_to(double value, Scalar scalar) {
   if (scalar == Scalar::f64 || !std::isfinite(value) || value == 0) return value;
   const FloatFormat format = format_of(scalar);
-  const int bias = (1 << (format.n_exponent_bits - 1)) - 1;
-  const int max_exponent = format.has_infinity ? bias : bias + 1;
+  const int bias = format.bias();
+  // The highest exponent is a number's where infinities and NaN do not take it.
+  const int max_exponent = (1 << format.n_exponent_bits) - 1 - bias - (format.has_infinity ? 1 : 0);
   const int exponent = std::max(std::ilogb(value), 1 - bias);
   const int shift = format.n_mantissa_bits - exponent;
   const double rounded = std::ldexp(std::nearbyint(std::ldexp(value, shift)), -shift);
   double largest = std::ldexp(2.0 - std::ldexp(1.0, -format.n_mantissa_bits), max_exponent);
-  if (!format.has_infinity) largest = 448.0;
+  if (scalar == Scalar::f8e4m3fn) largest = 448.0;
   const double infinity = std::copysign(std::numeric_limits<double>::infinity(), value);
   return std::abs(rounded) > largest ? infinity : rounded;
 }

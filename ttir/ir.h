@@ -1,7 +1,7 @@
 // Goal: Triton IR in memory, typed and small: what the parser makes, the verifier checks and the
 // emitter reads.
-// Non-goal: a general MLIR. Regions hold one block each; values are immutable; nothing is rewritten
-// in place.
+// Non-goal: a general MLIR. Regions hold one block each: the parser turns branches between blocks
+// into scf.if; values are immutable; nothing is rewritten in place.
 // Rejected: linking MLIR: 100 MB of libraries to read a text of 200 lines.
 #pragma once
 
@@ -27,7 +27,9 @@ enum class Scalar : std::uint8_t {
   f32,
   f64,
   f8e4m3fn,
-  f8e5m2
+  f8e5m2,
+  f8e4m3fnuz,
+  f8e5m2fnuz
 };
 
 // A value's type. `shape` empty: a scalar. `is_pointer`: the elements are addresses of `scalar`s.
@@ -120,6 +122,11 @@ struct Module {
 //   load                  operands ptr[, mask[, other]]; attrs "cache", "evict" (words), "volatile"
 //   store                 operands ptr, value[, mask]; the same attrs
 //   atomic_rmw            operands ptr, value[, mask]; attrs "rmw_op", "sem", "scope" (words)
+//   atomic_cas            operands ptr, compare, value; attrs "sem", "scope" (words)
+//   print                 attrs "prefix" (text), "hex", "isSigned" (integer list, one an operand)
+//   assert                operand condition; attr "message" (text)
+//   gather                operands source, indices; attr "axis"
+//   histogram             operands source[, mask]
 //   dot                   operands a, b, c; attr "inputPrecision" (word)
 //   fp_to_fp              attr "rounding" (word)
 //   clampf                attr "propagateNan" (word)
@@ -127,7 +134,9 @@ struct Module {
 //   scf.for               operands lb, ub, step, inits...; region 0: block args iv, carried...;
 //   yields end it scf.if                operand cond; regions then [, else] scf.while operands
 //   inits...; region 0 "before" ends in scf.condition, region 1 "after" in scf.yield reduce, scan
-//   region 0: block args lhs of every operand, then rhs of every operand
+//   region 0: block args lhs of every operand, then rhs of every operand; map_elementwise: one
+//   block arg an operand
+//   tt.return may also end a region of scf.if: the program ends there
 
 // Parses and verifies. Throws nereid::Error "<where>:<line>: ..." on anything else than a kernel it
 // fully understands;

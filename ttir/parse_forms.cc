@@ -216,9 +216,45 @@ void Parser::pretty_form(Op& op) {
       pointer.is_pointer = false;
       return add_result(op, std::move(pointer));
     }
-    case Form::atomic:
-      put(op, "rmw_op", take(TokenKind::word, "an atomic operation"));
+    case Form::gather: {
+      // %source[%indices] {axis = 0} : (T, I) -> U
+      add_operand(op, use());
+      expect("[");
+      add_operand(op, use());
+      expect("]");
+      tail(op);
+      expect(":");
+      check_operands(op, types_in_parentheses());
+      expect("->");
+      return add_result(op, type());
+    }
+    case Form::histogram: {
+      operands_with_tail(op);
+      expect(":");
+      const Type source = type();
+      check_operand(op, 0, source);
+      expect("->");
+      return add_result(op, type());
+    }
+    case Form::print:
+      put(op, "prefix", unescape(take(TokenKind::string, "a text")));
+      if (at("{")) attribute_dictionary(op);
+      if (!accept(":")) return;
+      operands(op);
+      expect(":");
+      return check_operands(op, type_list());
+    case Form::assertion:
+      add_operand(op, use());
       expect(",");
+      put(op, "message", unescape(take(TokenKind::string, "a text")));
+      tail(op);
+      expect(":");
+      return check_operands(op, type_list());
+    case Form::atomic:
+      if (op.kind == OpKind::atomic_rmw) {
+        put(op, "rmw_op", take(TokenKind::word, "an atomic operation"));
+        expect(",");
+      }
       put(op, "sem", take(TokenKind::word, "a memory order"));
       expect(",");
       put(op, "scope", take(TokenKind::word, "a scope"));

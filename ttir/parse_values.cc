@@ -8,13 +8,14 @@
 namespace nereid::ttir {
 namespace {
 
-constexpr std::array kScalars = {Scalar::i1,  Scalar::i8,    Scalar::i16,      Scalar::i32,
-                                 Scalar::i64, Scalar::index, Scalar::f16,      Scalar::bf16,
-                                 Scalar::f32, Scalar::f64,   Scalar::f8e4m3fn, Scalar::f8e5m2};
+constexpr std::array kScalars = {
+    Scalar::i1,       Scalar::i8,     Scalar::i16,        Scalar::i32,       Scalar::i64,
+    Scalar::index,    Scalar::f16,    Scalar::bf16,       Scalar::f32,       Scalar::f64,
+    Scalar::f8e4m3fn, Scalar::f8e5m2, Scalar::f8e4m3fnuz, Scalar::f8e5m2fnuz};
 
 // Types that Triton has and this compiler refuses, with what to do instead.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kRefusedTypes = {{
-    {"tt.tensordesc", "tensor descriptors are not supported; use pointers, offsets and masks"},
+    {"tt.tensordesc", "a tensor descriptor; expected Triton to have made it pointers"},
     {"ttg.memdesc", "this is Triton GPU IR; expected Triton IR from before the GPU passes"},
     {"ttg.async.token", "this is Triton GPU IR; expected Triton IR from before the GPU passes"},
 }};
@@ -53,7 +54,7 @@ Type Parser::element_type() {
     return scalar_text(candidate) == token_.text;
   });
   if (scalar == kScalars.end()) {
-    fail("unknown type '{}'; expected i1 to i64, index, f16, bf16, f32, f64, f8E4M3FN or f8E5M2",
+    fail("unknown type '{}'; expected i1 to i64, index, f16, bf16, f32, f64 or an 8-bit float",
          token_.text);
   }
   type.scalar = *scalar;

@@ -27,14 +27,14 @@ struct RefusedOp {
 };
 
 constexpr std::array kRefusedOps = {
-    RefusedOp{"cf.", "an early return; put the rest of the kernel under the opposite condition"},
-    RefusedOp{"tt.call", "a call; let Triton inline the function (noinline=False)"},
-    RefusedOp{"tt.make_tensor_descriptor", "a tensor descriptor; use pointers, offsets and masks"},
-    RefusedOp{"tt.descriptor_", "a tensor descriptor; use pointers, offsets and masks"},
+    RefusedOp{"cf.", "a branch; expected scf.for, scf.if or scf.while, or an early return"},
+    RefusedOp{"tt.call", "a call; expected Triton to have inlined the function"},
+    RefusedOp{"tt.make_tensor_descriptor",
+              "a tensor descriptor; expected Triton to have made it "
+              "pointers (rewrite-tensor-descriptor-to-pointer)"},
+    RefusedOp{"tt.descriptor_", "a tensor descriptor; expected Triton to have made it pointers"},
     RefusedOp{"tt.make_tensor_ptr", "a block pointer; use pointers, offsets and masks"},
     RefusedOp{"tt.elementwise_inline_asm", "inline assembly; write it in Triton"},
-    RefusedOp{"tt.print", "printing on the device; remove it"},
-    RefusedOp{"tt.assert", "an assertion on the device; compile without debug"},
     RefusedOp{"ttg.", "Triton GPU IR; expected Triton IR from before the GPU passes"},
 };
 
@@ -179,11 +179,16 @@ Block& Parser::region(Op& op, std::vector<std::pair<std::string, Type>> args) {
   expect("{");
   for (auto& [name, type] : args) add_argument(block, std::move(name), std::move(type));
   if (token_.kind == TokenKind::label && args.empty()) block_label(block);
-  block_body(block);
+  if (op.kind == OpKind::map_elementwise) {
+    op.regions.back()->block = blocks(std::move(op.regions.back()->block));
+    op.regions.back()->block->parent = &op;
+  } else {
+    block_body(block);
+  }
   close_scope(n_names);
   --nesting_;
   op_name_ = op_name;
-  return block;
+  return *op.regions.back()->block;
 }
 
 // ^bb0(%a: f32, %b: i32):
@@ -201,20 +206,82 @@ void Parser::block_label(Block& block) {
   expect(":");
 }
 
+// Blocks that end in branches, up to the '}' that closes the function or region.
+std::unique_ptr<Block> Parser::blocks(std::unique_ptr<Block> entry) {
+  std::vector<BasicBlock> list(1);
+  list[0].block = std::move(entry);
+  while (!at("}")) {
+    const bool has_ended = !list.back().edges.empty();
+    if (token_.kind == TokenKind::label) {
+      list.emplace_back();
+      list.back().label = token_.text;
+      list.back().line = token_.line;
+      block_label(*list.back().block);
+    } else if (has_ended) {
+      fail("expected '}}' or a block after a branch, got {}", got());
+    } else if (at_branch()) {
+      branch(list.back());
+    } else {
+      list.back().block->ops.push_back(operation(*list.back().block));
+    }
+  }
+  expect("}");
+  return structured(std::move(list),
+                    [&](int line, const std::string& message) { fail_at(line, message); });
+}
+
+// cf.br ^bb1(%a : T) | cf.cond_br %c, ^bb1(%a : T), ^bb2
+void Parser::branch(BasicBlock& from) {
+  from.line = token_.line;
+  op_name_ = token_.text;
+  advance();
+  if (op_name_ == "cf.cond_br") {
+    from.condition = use();
+    if (from.condition->type != scalar_type(Scalar::i1)) {
+      fail("cf.cond_br: a condition of type {}", type_text(from.condition->type));
+    }
+    expect(",");
+    from.edges.push_back(edge());
+    expect(",");
+  }
+  from.edges.push_back(edge());
+  Op attributes{};
+  if (at("{")) attribute_dictionary(attributes);
+  skip_location();
+}
+
+Edge Parser::edge() {
+  Edge edge;
+  edge.label = take(TokenKind::label, "a block (^name)");
+  if (!accept("(")) return edge;
+  do edge.values.push_back(use());
+  while (accept(","));
+  expect(":");
+  const Types types = type_list();
+  if (types.size() != edge.values.size())
+    fail("{}: {} values and {} types", op_name_, edge.values.size(), types.size());
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    if (edge.values[i]->type != types[i]) {
+      fail("{}: %{} has type {}, written here as {}", op_name_, edge.values[i]->name,
+           type_text(edge.values[i]->type), type_text(types[i]));
+    }
+  }
+  expect(")");
+  return edge;
+}
+
 void Parser::block_body(Block& block) {
   while (!at("}")) {
     if (token_.kind == TokenKind::label) {
-      fail(
-          "a second block ^{}: control flow other than scf.for, scf.if and scf.while is not "
-          "supported",
-          token_.text);
+      fail("a second block ^{} in a region; expected scf.for, scf.if or scf.while", token_.text);
     }
     block.ops.push_back(operation(block));
   }
   // Loops and branches without results leave their scf.yield out of the text.
   const bool may_omit = block.parent != nullptr && op_form(block.parent->kind) != Form::generic &&
                         block.parent->kind != OpKind::scf_while;
-  const bool ends = !block.ops.empty() && block.ops.back()->kind == OpKind::scf_yield;
+  const bool ends = !block.ops.empty() && (block.ops.back()->kind == OpKind::scf_yield ||
+                                           block.ops.back()->kind == OpKind::return_);
   if (may_omit && !ends) {
     auto yield = std::make_unique<Op>();
     yield->kind = OpKind::scf_yield;
@@ -325,7 +392,7 @@ std::unique_ptr<Function> Parser::function() {
   if (accept_word("attributes")) attribute_dictionary(attributes);
   expect("{");
   if (token_.kind == TokenKind::label) fail("tt.func: a label before the first operation");
-  block_body(*function->body);
+  function->body = blocks(std::move(function->body));
   skip_location();
   close_scope(0);
   kernel_.clear();

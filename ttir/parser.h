@@ -1,6 +1,6 @@
 // Goal: recursive descent over the pretty form of Triton IR, one class read in three files:
-// parser.cc (structure), parse_forms.cc (operations) and parse_values.cc (types, attributes,
-// constants).
+// parser.cc (regions, functions), parse_forms.cc (operations) and parse_values.cc (types,
+// attributes, constants).
 // Non-goal: judging what was read beyond what reading needs; verify.cc does.
 // Rejected: backtracking: every form is decided by its next token.
 #pragma once
@@ -18,6 +18,7 @@
 #include "forms.h"
 #include "ir.h"
 #include "lexer.h"
+#include "structure.h"
 
 namespace nereid::ttir {
 
@@ -90,6 +91,10 @@ class Parser {
   Block& region(Op& op, std::vector<std::pair<std::string, Type>> args);
   void block_label(Block& block);
   void block_body(Block& block);
+  std::unique_ptr<Block> blocks(std::unique_ptr<Block> entry);
+  void branch(BasicBlock& from);
+  Edge edge();
+  bool at_branch() const { return at_word("cf.br") || at_word("cf.cond_br"); }
 
   // Operands, results, names.
   Value* use();

@@ -237,6 +237,27 @@ class Printer {
         const bool is_scalar = !op.operands[0]->type.is_tensor();
         return plain(is_scalar ? operand_type(1) : operand_type(0) + ", " + operand_type(1));
       }
+      case Form::gather:
+        return fmt::format(" {}[{}]{} : ({}) -> {}", name(*op.operands[0]), name(*op.operands[1]),
+                           attributes(op, {}), operand_types(op), result_types(op, true));
+      case Form::histogram:
+        return plain(operand_type(0) + " -> " + result_types(op, true));
+      case Form::print: {
+        const std::string head = " " + quoted(op.word_attr("prefix", ""));
+        const std::string rest = attributes(op, {"prefix", "isSigned"});
+        const auto* is_signed = std::get_if<std::vector<std::int64_t>>(op.attr("isSigned"));
+        std::string flags = is_signed == nullptr || is_signed->empty()
+                                ? "array<i32>"
+                                : fmt::format("array<i32: {}>", fmt::join(*is_signed, ", "));
+        flags = (rest.empty() ? " {" : rest.substr(0, rest.size() - 1) + ", ") +
+                "isSigned = " + flags + "}";
+        const std::string head_and_flags = head + flags;
+        if (op.operands.empty()) return head_and_flags;
+        return fmt::format("{} : {} : {}", head_and_flags, operands(op), operand_types(op));
+      }
+      case Form::assertion:
+        return fmt::format(" {}, {}{} : {}", operands(op), quoted(op.word_attr("message", "")),
+                           attributes(op, {"message"}), operand_types(op));
       case Form::functional:
         return plain(fmt::format("({}) -> {}", operand_types(op), result_types(op, true)));
       case Form::dot:
@@ -246,8 +267,9 @@ class Printer {
         return fmt::format(" {}, {}{} : {}", op.word_attr("predicate", ""), operands(op),
                            attributes(op, {"predicate"}), operand_type(0));
       case Form::atomic:
-        return fmt::format(" {}, {}, {}, {}{} : ({}) -> {}", op.word_attr("rmw_op", ""),
-                           op.word_attr("sem", ""), op.word_attr("scope", ""), operands(op),
+        return fmt::format(" {}{}{}, {}, {}{} : ({}) -> {}", op.word_attr("rmw_op", ""),
+                           op.kind == OpKind::atomic_rmw ? ", " : "", op.word_attr("sem", ""),
+                           op.word_attr("scope", ""), operands(op),
                            attributes(op, {"rmw_op", "sem", "scope"}), operand_types(op),
                            result_types(op, true));
       case Form::produce:

@@ -10,7 +10,7 @@ namespace {
 
 bool is_terminator(OpKind kind) {
   return kind == OpKind::return_ || kind == OpKind::scf_yield || kind == OpKind::scf_condition ||
-         kind == OpKind::reduce_return || kind == OpKind::scan_return;
+         kind == OpKind::reduce_return || kind == OpKind::scan_return || kind == OpKind::map_return;
 }
 
 class Verifier {
@@ -71,6 +71,8 @@ class Verifier {
     OpKind wanted = OpKind::scf_yield;
     if (op.kind == OpKind::reduce) wanted = OpKind::reduce_return;
     if (op.kind == OpKind::scan) wanted = OpKind::scan_return;
+    if (op.kind == OpKind::map_elementwise) wanted = OpKind::map_return;
+    if (op.kind == OpKind::scf_if && last.kind == OpKind::return_) return;
     const bool is_before = op.kind == OpKind::scf_while && &block == op.regions[0]->block.get();
     if (is_before) wanted = OpKind::scf_condition;
     rules_.expect(last.kind == wanted, last, "ends a region of {}; expected {}",
@@ -80,6 +82,11 @@ class Verifier {
       rules_.expect_types(last, "value", operand_types(last, 1), result_types(op));
     } else if (op.kind == OpKind::scf_while) {
       rules_.expect_types(last, "value", operand_types(last), operand_types(op));
+    } else if (op.kind == OpKind::map_elementwise) {
+      std::vector<Type> elements;
+      for (const auto& result : op.results) elements.push_back(element(result->type));
+      rules_.expect_types(last, "value", operand_types(last), elements);
+      combine_region(op, block);
     } else if (op.kind == OpKind::reduce || op.kind == OpKind::scan) {
       std::vector<Type> elements;
       for (const Value* operand : op.operands) elements.push_back(element(operand->type));

@@ -10,7 +10,7 @@ namespace {
 
 // Attributes that change nothing on a CPU, or that the emitter reads. Names with a dot
 // (tt.divisibility) are hints.
-constexpr std::array<std::string_view, 30> kKnownAttributes = {"value",
+constexpr std::array<std::string_view, 35> kKnownAttributes = {"value",
                                                                "predicate",
                                                                "axis",
                                                                "start",
@@ -39,7 +39,12 @@ constexpr std::array<std::string_view, 30> kKnownAttributes = {"value",
                                                                "nonNeg",
                                                                "exact",
                                                                "isExact",
-                                                               "operandSegmentSizes"};
+                                                               "operandSegmentSizes",
+                                                               "pack",
+                                                               "prefix",
+                                                               "message",
+                                                               "hex",
+                                                               "isSigned"};
 
 constexpr std::array<std::string_view, 10> kIntegerPredicates = {"eq",  "ne",  "slt", "sle", "sgt",
                                                                  "sge", "ult", "ule", "ugt", "uge"};
@@ -87,7 +92,10 @@ Counts counts_of(OpKind kind) {
     case OpKind::clampf:
       return {3, 3, 1};
     case OpKind::join:
+    case OpKind::cat:
       return {2, 2, 1};
+    case OpKind::atomic_cas:
+      return {3, 3, 1};
     case OpKind::split:
       return {1, 1, 2};
     case OpKind::assume:
@@ -113,6 +121,14 @@ Counts counts_of(OpKind kind) {
       return {2, 3, 0};
     case Form::atomic:
       return {2, 3, 1};
+    case Form::gather:
+      return {2, 2, 1};
+    case Form::histogram:
+      return {1, 2, 1};
+    case Form::print:
+      return {0, kAny, 0};
+    case Form::assertion:
+      return {1, 1, 0};
     case Form::functional:
       return {1, 8, 1};
     case Form::produce:
@@ -381,6 +397,20 @@ void OpRules::shape(const Op& op) const {
         joined.push_back(2);
         return op.operands[1]->type == from && from.is_tensor() && to.shape == joined;
       }
+      case OpKind::cat: {
+        std::vector<std::int64_t> both = dims;
+        if (dims.empty()) return false;
+        both[0] *= 2;
+        return op.operands[1]->type == from && to.shape == both;
+      }
+      case OpKind::gather: {
+        const Type& at = op.operands[1]->type;
+        bool fits = is_int(at) && at.scalar != Scalar::i1 && at.shape == to.shape && axis >= 0 &&
+                    axis < static_cast<std::int64_t>(dims.size()) && dims.size() == to.shape.size();
+        for (std::size_t i = 0; fits && i < dims.size(); ++i)
+          fits = dims[i] == to.shape[i] || static_cast<std::int64_t>(i) == axis;
+        return fits;
+      }
       case OpKind::split: {
         std::vector<std::int64_t> joined = to.shape;
         joined.push_back(2);
@@ -407,6 +437,11 @@ void OpRules::memory(const Op& op) const {
     return expect_type(op, "the result", op.result()->type, value);
   }
   expect_type(op, "the value", op.operands[1]->type, value);
+  if (op.kind == OpKind::atomic_cas) {
+    expect_type(op, "the new value", op.operands[2]->type, value);
+    expect(bit_width(value.scalar) >= 16, op, "on {}", type_text(value));
+    return expect_type(op, "the result", op.result()->type, value);
+  }
   if (op.operands.size() > 2) expect_type(op, "the mask", op.operands[2]->type, mask);
   if (op.kind != OpKind::atomic_rmw) return;
   expect_type(op, "the result", op.result()->type, value);
@@ -419,6 +454,16 @@ void OpRules::memory(const Op& op) const {
 
 void OpRules::reduction(const Op& op) const {
   const Type& first = op.operands[0]->type;
+  if (op.kind == OpKind::map_elementwise) return mapping(op);
+  if (op.kind == OpKind::histogram) {
+    const Type& bins = op.result()->type;
+    expect(is_int(first) && first.shape.size() == 1 && is_int(bins) && bins.shape.size() == 1 &&
+               (bins.scalar == Scalar::i32 || bins.scalar == Scalar::i64),
+           op, "cannot make {} of {}", type_text(bins), type_text(first));
+    if (op.operands.size() > 1)
+      expect_type(op, "the mask", op.operands[1]->type, with_scalar(first, Scalar::i1));
+    return;
+  }
   const std::int64_t axis = op.int_attr("axis", -1);
   const auto rank = static_cast<std::int64_t>(first.shape.size());
   expect(axis >= 0 && axis < rank, op, "axis {} of {}", axis, type_text(first));
@@ -440,6 +485,20 @@ void OpRules::reduction(const Op& op) const {
   expect_types(op, "region argument", arg_types(*op.regions[0]->block), arguments);
   const std::int64_t reverse = op.int_attr("reverse", 0);
   expect(reverse == 0 || reverse == 1, op, "reverse = {}", reverse);
+}
+
+void OpRules::mapping(const Op& op) const {
+  const Type& first = op.operands[0]->type;
+  std::vector<Type> arguments;
+  for (const Value* operand : op.operands) {
+    expect(operand->type.shape == first.shape && first.is_tensor(), op, "operand %{} has type {}",
+           operand->name, type_text(operand->type));
+    arguments.push_back(element(operand->type));
+  }
+  for (const auto& result : op.results)
+    expect(result->type.shape == first.shape, op, "a result of type {}", type_text(result->type));
+  expect(op.int_attr("pack", 1) == 1, op, "pack = {}; expected 1", op.int_attr("pack", 1));
+  expect_types(op, "region argument", arg_types(*op.regions[0]->block), arguments);
 }
 
 void OpRules::dot(const Op& op) const {
@@ -486,8 +545,11 @@ void OpRules::control(const Op& op) const {
       expect_types(op, "argument", arg_types(*op.regions[0]->block), operand_types(op));
       return expect_types(op, "argument", arg_types(*op.regions[1]->block), result_types(op));
     case OpKind::return_: {
-      const bool is_kernel_end = op.parent != nullptr && op.parent->parent == nullptr;
-      expect(is_kernel_end, op, "inside a loop or a branch");
+      bool ends_program = op.parent != nullptr;
+      for (const Op* o = ends_program ? op.parent->parent : nullptr; o != nullptr;
+           o = o->parent->parent)
+        ends_program &= o->kind == OpKind::scf_if;
+      expect(ends_program, op, "inside a loop");
       return expect(op.operands.empty(), op, "a kernel that returns a value; expected none");
     }
     default:
@@ -499,6 +561,16 @@ void OpRules::control(const Op& op) const {
 void OpRules::other(const Op& op) const {
   if (op.kind == OpKind::assume) {
     expect_type(op, "the condition", op.operands[0]->type, scalar_type(Scalar::i1));
+  }
+  if (op.kind == OpKind::assert_) {
+    expect(is_int(op.operands[0]->type) && op.operands[0]->type.scalar == Scalar::i1, op,
+           "a condition of type {}", type_text(op.operands[0]->type));
+  }
+  if (op.kind == OpKind::print) {
+    const Attr* attr = op.attr("isSigned");
+    const auto* flags = attr ? std::get_if<std::vector<std::int64_t>>(attr) : nullptr;
+    expect(flags != nullptr && flags->size() == op.operands.size(), op, "isSigned for {} operands",
+           op.operands.size());
   }
   if (op_form(op.kind) != Form::program_id) return;
   const std::int64_t axis = op.int_attr("axis", -1);

@@ -68,6 +68,7 @@ class OpRules {
   void shape(const Op& op) const;
   void memory(const Op& op) const;
   void reduction(const Op& op) const;
+  void mapping(const Op& op) const;
   void dot(const Op& op) const;
   void control(const Op& op) const;
   void other(const Op& op) const;

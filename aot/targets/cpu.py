@@ -44,7 +44,19 @@ def default_isa() -> str:
 
 
 def ttir_text(request: Request) -> tuple[object, str]:
-    """The kernel as Triton IR: inlined, simplified, without locations."""
+    """(spec, the kernel as Triton IR)."""
+    spec, source = common.source(request)
+    return spec, source_text(source)
+
+
+# Descriptors become pointers only where there are any: the pass is not free.
+_DESCRIPTORS = ("!tt.tensordesc", "tt.make_tensor_descriptor")
+_FP8 = ("fp8e4nv", "fp8e5", "fp8e4b8", "fp8e5b16")
+
+
+def source_text(source: object, debug: bool = False) -> str:
+    """An ASTSource as Triton IR: inlined, simplified, without locations. `debug` keeps
+    tl.device_assert."""
     from triton._C.libtriton import ir, passes
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import make_backend
@@ -53,23 +65,38 @@ def ttir_text(request: Request) -> tuple[object, str]:
     target = GPUTarget("cuda", 90, 32)
     common.set_target(target)
     backend = make_backend(target)
-    options = backend.parse_options({"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True})
+    options = backend.parse_options(
+        {
+            "num_warps": 1,
+            "num_stages": 1,
+            "enable_fp_fusion": True,
+            "debug": debug,
+            "sanitize_overflow": False,
+            "supported_fp8_dtypes": _FP8,
+        }
+    )
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
     functions = backend.get_codegen_implementation(options)
     functions["min_dot_size"] = lambda lhs, rhs: (1, 1, 1)
-    spec, source = common.source(request)
     module = source.make_ir(target, options, functions, backend.get_module_map(), context)
+    text = module.str_nodebug()
+    if "noinline = true" in text:
+        # Emitted code has no calls: what asks not to be inlined is inlined too.
+        with tempfile.NamedTemporaryFile("w", suffix=".mlir") as file:
+            file.write(text.replace("noinline = true", "noinline = false"))
+            file.flush()
+            module = ir.parse_mlir_module(file.name, context)
     manager = ir.pass_manager(context)
     passes.common.add_inliner(manager)
-    if hasattr(passes.ttir, "add_rewrite_tensor_pointer"):
-        passes.ttir.add_rewrite_tensor_pointer(manager)
+    if any(word in text for word in _DESCRIPTORS):
+        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
     passes.common.add_canonicalizer(manager)
     passes.common.add_cse(manager)
     passes.common.add_symbol_dce(manager)
     manager.run(module, "make_ttir")
-    return spec, module.str_nodebug()
+    return module.str_nodebug()
 
 
 # Why each: emitted code means IEEE infinities and NaN (never -ffast-math); Highway 1.0.3 drops to
@@ -161,8 +188,21 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
     """One request to a `Compiled`. `keep`: a folder that receives the text of every stage."""
     common.check_options(request, set())
     spec, text = ttir_text(request)
+    data, meta = compile_text(request.kernel, text, toolchain, keep)
+    return common.Compiled(
+        data=data,
+        symbol=meta["symbol"],
+        args=common.launch_args(spec, request),
+        n_threads=1,
+        facts={"arena_bytes": int(meta["arena_bytes"])},
+    )
+
+
+def compile_text(
+    name: str, text: str, toolchain: Toolchain, keep: Path | None = None, kind: str = "so"
+) -> tuple[bytes, dict]:
+    """Triton IR to an object, shared (so) or to be linked (o), and what nereid-ttir says of it."""
     with tempfile.TemporaryDirectory(prefix="nereid-aot-") as folder:
-        name = request.kernel
         # Relative names: nothing of this machine's folders ends in the object.
         (Path(folder) / f"{name}.ttir").write_text(text)
         _run(
@@ -176,13 +216,7 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
                 shutil.copy(Path(folder) / part, keep)
         meta = json.loads((Path(folder) / "meta.json").read_text())
         includes = ["-I", str(toolchain.pch_dir), "-I", str(toolchain.include)]
-        command = [toolchain.cxx, *toolchain.flags, *includes, "-shared", f"{name}.cc"]
-        _run([*command, "-s", "-Wl,--build-id=none", "-o", f"{name}.so"], name, cwd=folder)
-        data = (Path(folder) / f"{name}.so").read_bytes()
-    return common.Compiled(
-        data=data,
-        symbol=meta["symbol"],
-        args=common.launch_args(spec, request),
-        n_threads=1,
-        facts={"arena_bytes": int(meta["arena_bytes"])},
-    )
+        command = [toolchain.cxx, *toolchain.flags, *includes, f"{name}.cc", "-o", f"{name}.{kind}"]
+        link = ["-shared", "-s", "-Wl,--build-id=none"] if kind == "so" else ["-c"]
+        _run([*command, *link], name, cwd=folder)
+        return (Path(folder) / f"{name}.{kind}").read_bytes(), meta

@@ -302,9 +302,10 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
     const Expr e = eval(other, coords);
     const bool is_zero =
         !e.is_vector && (e.text == "0" || e.text == "0.0f" || e.text == "0.0" || e.text == "false");
-    if (!is_zero && is_bool)
-      refuse(scope_.where, op, "boolean loads with a default are not supported");
-    if (!is_zero) fallback = cat(", ", e.is_vector ? e.text : broadcast_text(e.text, v->type));
+    if (!is_zero) {
+      const std::string x = e.is_vector ? e.text : broadcast_text(e.text, v->type);
+      fallback = cat(", ", is_bool ? cat("rt::mask_bytes(", x, ")") : x);
+    }
   }
   const std::string full_lanes = lanes.empty() ? ", rt::All()" : comma_lanes;
   std::string text;
@@ -312,10 +313,11 @@ Expr Nest::eval_load(const Op& op, const Coords& coords) {
     case Address::Kind::scalar: {
       // One element for all lanes, read where any lane is on.
       const std::string element = cat("rt::load_scalar(", at.pointer, ")");
-      text = cat("rt::select(rt::lanes(", lanes.empty() ? "rt::All()" : lanes, "), rt::set<",
-                 value_type(v->type.scalar), ">(rt::any(", lanes.empty() ? "rt::All()" : lanes,
-                 ") ? ", element, " : 0), ",
-                 fallback.empty() ? broadcast_text("0", v->type) : fallback.substr(2), ")");
+      const std::string set =
+          cat("rt::set<", is_bool ? "std::int8_t" : value_type(v->type.scalar), ">(");
+      text = cat("rt::select(rt::lanes(", lanes.empty() ? "rt::All()" : lanes, "), ", set,
+                 "rt::any(", lanes.empty() ? "rt::All()" : lanes, ") ? ", element, " : 0), ",
+                 fallback.empty() ? cat(set, "0)") : fallback.substr(2), ")");
       break;
     }
     case Address::Kind::unit: {
@@ -412,16 +414,19 @@ std::string atomic_operator(const Op& op, const std::string& old, const std::str
 void Nest::atomic(const Op& op, const Coords& coords, const std::string& result) {
   const Value* pointer = op.operands[0];
   const Value* value = op.operands[1];
-  const Value* mask = op.operands.size() > 2 ? op.operands[2] : nullptr;
+  const bool is_cas = op.kind == OpKind::atomic_cas;
+  const Value* mask = !is_cas && op.operands.size() > 2 ? op.operands[2] : nullptr;
   const std::string type = memory_type(pointer->type.scalar);
   const std::string element = value_type(value->type.scalar);
   const Active a = active(mask, coords);
   if (lane_dim_of(coords) < 0) {
     const Expr x = eval(value, coords);
+    const std::string next = is_cas ? eval(op.operands[2], coords).text : "";
     const Address at = address(pointer, coords);
     const std::string update =
-        cat("rt::atomic_update(", at.pointer, ", [&](", element, " old) -> ", element, " { return ",
-            atomic_operator(op, "old", x.text, scope_.where), "; });");
+        is_cas ? cat("rt::atomic_cas(", at.pointer, ", ", x.text, ", ", next, ");")
+               : cat("rt::atomic_update(", at.pointer, ", [&](", element, " old) -> ", element,
+                     " { return ", atomic_operator(op, "old", x.text, scope_.where), "; });");
     const std::string text = result.empty() ? update : cat(result, " = ", update);
     line(innermost(), a.condition.empty() ? text : cat("if (", a.condition, ") ", text));
     return;
@@ -429,10 +434,13 @@ void Nest::atomic(const Op& op, const Coords& coords, const std::string& result)
   const std::string x = vector_text(value, coords);
   const Expr at = address_vector(pointer, coords);
   const std::string lanes = active_text(a);
+  const std::string all = lanes.empty() ? "rt::All()" : lanes;
   const std::string update =
-      cat("rt::atomic_update<", type, ">(", at.text, ", ", x, ", [](", element, " old, ", element,
-          " x) -> ", element, " { return ", atomic_operator(op, "old", "x", scope_.where), "; }, ",
-          lanes.empty() ? "rt::All()" : lanes, ")");
+      is_cas ? cat("rt::atomic_cas<", type, ">(", at.text, ", ", x, ", ",
+                   vector_text(op.operands[2], coords), ", ", all, ")")
+             : cat("rt::atomic_update<", type, ">(", at.text, ", ", x, ", [](", element, " old, ",
+                   element, " x) -> ", element, " { return ",
+                   atomic_operator(op, "old", "x", scope_.where), "; }, ", all, ")");
   if (result.empty()) {
     line(innermost(), update + ";");
   } else {

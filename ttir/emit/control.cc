@@ -168,7 +168,7 @@ void Emitter::if_else(const Op& o) {
     const std::size_t before = arena_;
     const Block& b = *region.block;
     for (const auto& op_in : b.ops) op(*op_in);
-    if (!results.empty()) {
+    if (!results.empty() && b.ops.back()->kind == OpKind::scf_yield) {
       const std::vector<const Value*> yields(b.ops.back()->operands.begin(),
                                              b.ops.back()->operands.end());
       carry(results, yields);

@@ -65,12 +65,16 @@ void Emitter::dot(const Op& o) {
   const Value* b = o.operands[1];
   const Value* c = o.operands[2];
   const Value* d = o.result();
-  for (const Value* v : {a, b})
-    if (!is_half(v->type.scalar) && v->type.scalar != Scalar::f32)
-      refuse(scope_.where, o,
-             cat("operands of ", type_text(v->type),
-                 " are not supported; expected fp16, bf16 or fp32"));
-  if (d->type.scalar != Scalar::f32) refuse(scope_.where, o, "only fp32 accumulation is supported");
+  const auto is_float_32 = [](Scalar s) { return s == Scalar::f32 || is_narrow(s); };
+  const Scalar in = a->type.scalar, sum = d->type.scalar;
+  // Promoted to fp32 and multiplied there; or in the type of the sum, from operands as they are.
+  const bool is_fp32 = is_float_32(in) && is_float_32(b->type.scalar) && is_float_32(sum);
+  const bool is_plain = in == b->type.scalar && ((in == Scalar::f64 && sum == Scalar::f64) ||
+                                                 (in == Scalar::i8 && sum == Scalar::i32));
+  if (!is_fp32 && !is_plain)
+    refuse(scope_.where, o,
+           cat(type_text(a->type), " * ", type_text(b->type), " -> ", type_text(d->type),
+               " is not supported; expected floats, or i8 into i32"));
   const std::string data = declare_buffer(d);
   if (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d)) fill({d}, {c});
   const std::size_t rank = d->type.shape.size();
@@ -94,9 +98,15 @@ void Emitter::dot(const Op& o) {
   }
   const std::string rows = rank == 2 ? extent(a, 0) : text(m);
   const std::string columns = rank == 2 ? extent(b, 1) : text(n);
-  out_.line(cat("rt::dot<", text(n), ">(", at_a, ", ", stride_a, ", ", at_b, ", ", text(n), ", ",
-                at_d, ", ", text(n), ", ", rows, ", ", columns, ", ", text(k), ");"));
+  out_.line(cat(is_fp32 ? "rt::dot<" : "rt::dot_plain<", text(n), ">(", at_a, ", ", stride_a, ", ",
+                at_b, ", ", text(n), ", ", at_d, ", ", text(n), ", ", rows, ", ", columns, ", ",
+                text(k), ");"));
   if (rank == 3) out_.close();
+  // A narrow sum is rounded once, at the end.
+  if (is_narrow(sum))
+    out_.line(cat("rt::for_row<", text(d->type.n_elements()),
+                  ">(rt::All(), [&](auto, std::int64_t c) RT_BODY { rt::store(", data, " + c, ",
+                  rounded_text(cat("rt::load(", data, " + c)"), sum), "); });"));
 }
 
 }  // namespace nereid::ttir

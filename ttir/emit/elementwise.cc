@@ -154,10 +154,11 @@ std::string compare_floats(const Op& op, const std::vector<std::string>& a,
   refuse(where, op, cat("predicate ", p, " is not supported"));
 }
 
-std::string rounded(const std::string& text, Scalar s) {
-  if (s == Scalar::f16) return cat("rt::round_f16(", text, ")");
-  if (s == Scalar::bf16) return cat("rt::round_bf16(", text, ")");
-  return text;
+// The function that takes a narrow float to its bits, or back.
+std::string narrow_function(Scalar s, const char* direction) {
+  if (s == Scalar::f16) return cat("rt::f16_", direction);
+  if (s == Scalar::bf16) return cat("rt::bf16_", direction);
+  return cat("rt::f8_", direction, "<", memory_type(s), ">");
 }
 
 std::string bitcast(const Op& op, const std::string& a, const std::string& where) {
@@ -166,35 +167,23 @@ std::string bitcast(const Op& op, const std::string& a, const std::string& where
   if (from.scalar == to.scalar || (from.is_pointer && to.is_pointer)) return a;
   if (from.is_pointer || to.is_pointer || from.scalar == Scalar::i1 || to.scalar == Scalar::i1)
     refuse(where, op, "this bitcast is not supported");
-  if (from.scalar == Scalar::f16 && to.scalar == Scalar::i16) return call("f16_bits", {a});
-  if (from.scalar == Scalar::bf16 && to.scalar == Scalar::i16) return call("bf16_bits", {a});
-  if (to.scalar == Scalar::f16 && from.scalar == Scalar::i16) return call("f16_value", {a});
-  if (to.scalar == Scalar::bf16 && from.scalar == Scalar::i16) return call("bf16_value", {a});
-  if (is_half(from.scalar))
-    return cat("rt::", to.scalar == Scalar::f16 ? "f16" : "bf16",
-               "_value(rt::", from.scalar == Scalar::f16 ? "f16" : "bf16", "_bits(", a, "))");
+  const std::string bits =
+      is_narrow(from.scalar) ? cat(narrow_function(from.scalar, "bits"), "(", a, ")") : a;
+  if (is_narrow(to.scalar)) return cat(narrow_function(to.scalar, "value"), "(", bits, ")");
+  if (is_narrow(from.scalar)) return bits;
   return cat("rt::bits_as<", value_type(to.scalar), ">(", a, ")");
 }
 
-std::string extern_call(const Op& op, const std::vector<std::string>& a, const std::string& where) {
-  const std::string symbol(op.word_attr("symbol", ""));
-  struct Row {
-    const char* symbol;
-    const char* function;
-  };
-  static constexpr Row kRows[] = {
-      {"__nv_tanhf", "tanh"},   {"__nv_expf", "exp"},   {"__nv_exp2f", "exp2"},
-      {"__nv_logf", "log"},     {"__nv_log2f", "log2"}, {"__nv_sinf", "sin"},
-      {"__nv_cosf", "cos"},     {"__nv_erff", "erf"},   {"__nv_sqrtf", "sqrt"},
-      {"__nv_rsqrtf", "rsqrt"}, {"__nv_fabsf", "abs"},  {"__nv_floorf", "floor"},
-      {"__nv_ceilf", "ceil"},   {"__nv_fmodf", "remf"},
-  };
-  for (const Row& row : kRows)
-    if (symbol == row.symbol) return call(row.function, a);
-  refuse(where, op, cat("function ", symbol, " has no counterpart on the CPU"));
-}
-
 }  // namespace
+
+std::string rounded_text(const std::string& text, Scalar s, bool toward_zero) {
+  const char* const how = toward_zero ? "_toward_zero(" : "(";
+  if (s == Scalar::f16) return cat("rt::round_f16", how, text, ")");
+  if (s == Scalar::bf16) return cat("rt::round_bf16", how, text, ")");
+  if (is_narrow(s))
+    return cat("rt::round_f8<", memory_type(s), toward_zero ? ", true>(" : ">(", text, ")");
+  return text;
+}
 
 std::string broadcast_text(const std::string& scalar, const Type& type) {
   if (type.is_pointer) return cat("rt::set<std::int64_t>(", scalar, ")");
@@ -215,9 +204,10 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
       return infix(a, "&", args[1]);
     if (op.kind == OpKind::maxui || op.kind == OpKind::minsi) return infix(a, "|", args[1]);
   }
-  if (const char* symbol = infix_symbol(op.kind)) return rounded(infix(a, symbol, args[1]), to);
+  if (const char* symbol = infix_symbol(op.kind))
+    return rounded_text(infix(a, symbol, args[1]), to);
   if (op.kind == OpKind::remsi && !is_vector) return call("remainder", args);
-  if (const char* function = function_name(op.kind)) return rounded(call(function, args), to);
+  if (const char* function = function_name(op.kind)) return rounded_text(call(function, args), to);
   switch (op.kind) {
     case OpKind::negf:
       return cat("-", a);
@@ -231,14 +221,13 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
       return to == Scalar::f64 ? cat("rt::to<double>(", a, ")") : a;
     case OpKind::fp_to_fp:
     case OpKind::truncf: {
-      if (memory_bytes(from) == 1 || memory_bytes(to) == 1)
-        refuse(where, op, "fp8 is not supported");
-      if (op.kind == OpKind::fp_to_fp && op.word_attr("rounding", "rtne") != "rtne")
-        refuse(where, op, "only rounding to nearest even is supported");
+      const bool toward_zero = op.word_attr("rounding", "rtne") == "rtz";
+      if (toward_zero && from == Scalar::f64)
+        refuse(where, op, "rounding fp64 toward zero is not supported");
       std::string text = a;
       if (from == Scalar::f64 && to != Scalar::f64) text = cat("rt::to<float>(", a, ")");
       if (from != Scalar::f64 && to == Scalar::f64) text = cat("rt::to<double>(", a, ")");
-      return rounded(text, to);
+      return rounded_text(text, to, toward_zero);
     }
     case OpKind::extsi:
       if (from == Scalar::i1) return cat("rt::mask_to<", to_type, ">(", a, ", -1)");
@@ -253,10 +242,10 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
       return cat("rt::to<", to_type, ">(", a, ")");
     case OpKind::sitofp:
       if (from == Scalar::i1) return cat("rt::mask_to<", to_type, ">(", a, ", -1)");
-      return rounded(cat("rt::to<", to_type, ">(", a, ")"), to);
+      return rounded_text(cat("rt::to<", to_type, ">(", a, ")"), to);
     case OpKind::uitofp:
       if (from == Scalar::i1) return cat("rt::mask_to<", to_type, ">(", a, ", 1)");
-      return rounded(cat("rt::to_from_unsigned<", to_type, ">(", a, ")"), to);
+      return rounded_text(cat("rt::to_from_unsigned<", to_type, ">(", a, ")"), to);
     case OpKind::fptosi:
       return cat("rt::to<", to_type, ">(", a, ")");
     case OpKind::fptoui:
@@ -273,7 +262,7 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
     case OpKind::ptr_to_int:
       return a;
     case OpKind::extern_elementwise:
-      return extern_call(op, args, where);
+      return rounded_text(libdevice_text(op, args, where), to);
     default:
       break;
   }

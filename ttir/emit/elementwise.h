@@ -15,6 +15,13 @@ namespace nereid::ttir {
 std::string elementwise_text(const Op& op, const std::vector<std::string>& args, bool is_vector,
                              const std::string& where);
 
+// A function of NVIDIA's libdevice; libdevice.cc has the map.
+std::string libdevice_text(const Op& op, const std::vector<std::string>& args,
+                           const std::string& where);
+
+// What carries a value of a narrow float type, rounded to one that the type has.
+std::string rounded_text(const std::string& text, Scalar scalar, bool toward_zero = false);
+
 // A scalar expression in every lane.
 std::string broadcast_text(const std::string& scalar, const Type& type);
 

@@ -105,6 +105,9 @@ void Emitter::block(const Block& b) {
 void Emitter::op(const Op& o) {
   switch (o.kind) {
     case OpKind::return_:
+      // The kernel's end needs no statement.
+      if (o.parent->parent != nullptr) out_.line("return;");
+      return;
     case OpKind::assume:
     case OpKind::barrier:
     case OpKind::scf_yield:
@@ -119,6 +122,7 @@ void Emitter::op(const Op& o) {
     case OpKind::store:
       return store(o);
     case OpKind::atomic_rmw:
+    case OpKind::atomic_cas:
       return atomic(o);
     case OpKind::reduce:
       return reduce(o);
@@ -128,6 +132,18 @@ void Emitter::op(const Op& o) {
       return dot(o);
     case OpKind::join:
       return join(o);
+    case OpKind::cat:
+      return concatenate(o);
+    case OpKind::gather:
+      return gather(o);
+    case OpKind::histogram:
+      return histogram(o);
+    case OpKind::map_elementwise:
+      return map_elementwise(o);
+    case OpKind::print:
+      return print(o);
+    case OpKind::assert_:
+      return assertion(o);
     default:
       break;
   }

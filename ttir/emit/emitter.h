@@ -37,6 +37,13 @@ class Emitter {
   void atomic(const Op& o);
   void dot(const Op& o);
   void join(const Op& o);
+  // elements.cc
+  void concatenate(const Op& o);
+  void gather(const Op& o);
+  void histogram(const Op& o);
+  void map_elementwise(const Op& o);
+  void print(const Op& o);
+  void assertion(const Op& o);
   // reduce.cc
   void reduce(const Op& o);
   void reduce_lanes(const Op& o, int axis);

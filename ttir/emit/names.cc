@@ -4,13 +4,17 @@
 #include <cmath>
 #include <limits>
 
+#include "forms.h"
+
 namespace nereid::ttir {
 
-bool is_float_type(Scalar s) {
-  return s == Scalar::f16 || s == Scalar::bf16 || s == Scalar::f32 || s == Scalar::f64;
-}
+bool is_float_type(Scalar s) { return is_float(s); }
 
-bool is_half(Scalar s) { return s == Scalar::f16 || s == Scalar::bf16; }
+bool is_narrow(Scalar s) { return is_float(s) && bit_width(s) < 32; }
+
+std::string vector_type(Scalar s) {
+  return s == Scalar::i1 ? "rt::Mask" : cat("rt::Vec<", value_type(s), ">");
+}
 
 std::string value_type(Scalar s) {
   switch (s) {
@@ -25,24 +29,33 @@ std::string value_type(Scalar s) {
     case Scalar::i64:
     case Scalar::index:
       return "std::int64_t";
-    case Scalar::f16:
-    case Scalar::bf16:
-    case Scalar::f32:
-      return "float";
     case Scalar::f64:
       return "double";
-    case Scalar::f8e4m3fn:
-    case Scalar::f8e5m2:
+    default:
       break;
   }
-  throw Error("fp8 values: the CPU target does not support them; expected fp16, bf16 or fp32");
+  return "float";
 }
 
 std::string memory_type(Scalar s) {
-  if (s == Scalar::f16) return "rt::f16";
-  if (s == Scalar::bf16) return "rt::bf16";
-  if (s == Scalar::i1) return "std::int8_t";
-  return value_type(s);
+  switch (s) {
+    case Scalar::i1:
+      return "std::int8_t";
+    case Scalar::f16:
+      return "rt::f16";
+    case Scalar::bf16:
+      return "rt::bf16";
+    case Scalar::f8e4m3fn:
+      return "rt::f8e4m3fn";
+    case Scalar::f8e5m2:
+      return "rt::f8e5m2";
+    case Scalar::f8e4m3fnuz:
+      return "rt::f8e4m3fnuz";
+    case Scalar::f8e5m2fnuz:
+      return "rt::f8e5m2fnuz";
+    default:
+      return value_type(s);
+  }
 }
 
 std::string storage_type(const Type& t) {
@@ -51,28 +64,11 @@ std::string storage_type(const Type& t) {
   return value_type(t.scalar);
 }
 
-int memory_bytes(Scalar s) {
-  switch (s) {
-    case Scalar::i1:
-    case Scalar::i8:
-    case Scalar::f8e4m3fn:
-    case Scalar::f8e5m2:
-      return 1;
-    case Scalar::i16:
-    case Scalar::f16:
-    case Scalar::bf16:
-      return 2;
-    case Scalar::i32:
-    case Scalar::f32:
-      return 4;
-    default:
-      return 8;
-  }
-}
+int memory_bytes(Scalar s) { return (bit_width(s) + 7) / 8; }
 
 int storage_bytes(const Type& t) {
   if (t.is_pointer) return 8;
-  return is_half(t.scalar) ? 4 : memory_bytes(t.scalar);
+  return is_narrow(t.scalar) ? 4 : memory_bytes(t.scalar);
 }
 
 std::string int_literal(std::int64_t value, Scalar s) {

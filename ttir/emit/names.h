@@ -21,7 +21,8 @@ std::string cat(const Args&... args) {
 }
 
 bool is_float_type(Scalar s);
-bool is_half(Scalar s);             // f16, bf16: carried as float
+bool is_narrow(Scalar s);           // f16, bf16, 8-bit floats: carried as float
+std::string vector_type(Scalar s);  // sixteen lanes of it
 std::string value_type(Scalar s);   // "float" for f16: the type that computes
 std::string memory_type(Scalar s);  // "rt::f16": the element in memory
 std::string storage_type(

@@ -65,7 +65,9 @@ void Plan::number(const Block& block) {
   for (const auto& op : block.ops) {
     const int here = static_cast<int>(position_.size());
     position_[op.get()] = here;
-    if (op->kind == OpKind::store || op->kind == OpKind::atomic_rmw) writes_.push_back(here);
+    if (op->kind == OpKind::store || op->kind == OpKind::atomic_rmw ||
+        op->kind == OpKind::atomic_cas)
+      writes_.push_back(here);
     if (op->kind == OpKind::scf_for) {
       analysis_.analyse_loop(*op);
       place_loop(*op);
@@ -225,7 +227,8 @@ bool Plan::crosses_write(const Op& load, const Value* v) const {
 void Plan::place_block(const Block& block) {
   for (auto it = block.ops.rbegin(); it != block.ops.rend(); ++it) {
     const Op& op = **it;
-    const bool has_own_region = op.kind == OpKind::reduce || op.kind == OpKind::scan;
+    const bool has_own_region =
+        op.kind == OpKind::reduce || op.kind == OpKind::scan || op.kind == OpKind::map_elementwise;
     if (!has_own_region)
       for (auto r = op.regions.rbegin(); r != op.regions.rend(); ++r) place_block(*(*r)->block);
     if (op.kind == OpKind::scf_for) alias_loop(op);
@@ -244,6 +247,7 @@ void Plan::place_result(const Op& op, const Value* v) {
     if (user->kind == OpKind::reshape && !trivial_reshape(v->type, user->result()->type))
       is_reshaped = true;
     if (user->kind == OpKind::scan) is_reshaped = true;
+    if (user->kind == OpKind::gather && user->operands[0] == v) is_reshaped = true;
     bool is_lazy = user->kind != OpKind::scf_for && !user->results.empty();
     for (const auto& r : user->results) {
       if (!r->type.is_tensor() || place(r.get()) != Place::lazy) {
@@ -263,7 +267,12 @@ void Plan::place_result(const Op& op, const Value* v) {
     case OpKind::reduce:
     case OpKind::scan:
     case OpKind::join:
+    case OpKind::cat:
+    case OpKind::gather:
+    case OpKind::histogram:
+    case OpKind::map_elementwise:
     case OpKind::atomic_rmw:
+    case OpKind::atomic_cas:
       places_[v] = Place::buffer;
       return;
     case OpKind::reshape:

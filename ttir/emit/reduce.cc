@@ -1,6 +1,7 @@
 // tt.reduce and tt.scan. Any combine region is evaluated on vectors, lane by lane, and at the end
 // across the lanes; sums and extrema start from an identity and use several accumulators.
 #include <algorithm>
+#include <functional>
 
 #include "elementwise.h"
 #include "emitter.h"
@@ -21,7 +22,7 @@ const Op* single_combine(const Op& reduce) {
 }
 
 std::string across_lanes(const Op& op) {
-  if (memory_bytes(op.result()->type.scalar) < 4 && !is_half(op.result()->type.scalar)) return "";
+  if (memory_bytes(op.result()->type.scalar) < 4 && !is_narrow(op.result()->type.scalar)) return "";
   switch (op.kind) {
     case OpKind::addf:
     case OpKind::addi:
@@ -90,21 +91,39 @@ std::vector<std::string> Emitter::combine(const Op& o, const std::vector<std::st
     const std::string scalar = scalar_text(v);
     return is_vector ? broadcast_text(scalar, v->type) : scalar;
   };
-  for (const auto& op_in : b.ops) {
-    if (op_in->kind == OpKind::reduce_return || op_in->kind == OpKind::scan_return) break;
-    if (op_in->kind == OpKind::constant) continue;
-    if (op_class(op_in->kind) != OpClass::elementwise)
-      refuse(scope_.where, *op_in,
-             "the CPU target does not support this operation in a combine region");
-    std::vector<std::string> in;
-    for (const Value* operand : op_in->operands) in.push_back(text(operand));
-    const Value* v = op_in->result();
+  const auto define = [&](const Value* v, const std::string& value) {
     const std::string name = scope_.names.fresh(v);
     const std::string type = is_vector ? "auto" : value_type(v->type.scalar);
-    lines.push_back(cat("const ", type, " ", name, " = ",
-                        elementwise_text(*op_in, in, is_vector, scope_.where), ";"));
+    lines.push_back(cat("const ", type, " ", name, " = ", value, ";"));
     names[v] = name;
-  }
+  };
+  const std::function<void(const Block&)> walk = [&](const Block& block) {
+    for (const auto& inner : block.ops) {
+      if (inner->kind == OpKind::constant) continue;
+      if (inner == block.ops.back()) return;
+      if (inner->kind == OpKind::scf_if && inner->regions.size() == 2) {
+        // Both sides touch no memory: computed, then chosen between.
+        for (const auto& region : inner->regions) walk(*region->block);
+        for (std::size_t i = 0; i < inner->results.size(); ++i) {
+          const auto side = [&](int r) {
+            return text(inner->regions[r]->block->ops.back()->operands[i]);
+          };
+          const std::string c = text(inner->operands[0]);
+          define(inner->result(i), is_vector
+                                       ? cat("rt::select(", c, ", ", side(0), ", ", side(1), ")")
+                                       : cat(c, " ? ", side(0), " : ", side(1)));
+        }
+        continue;
+      }
+      if (op_class(inner->kind) != OpClass::elementwise)
+        refuse(scope_.where, *inner,
+               "the CPU target does not support this operation on single elements");
+      std::vector<std::string> in;
+      for (const Value* operand : inner->operands) in.push_back(text(operand));
+      define(inner->result(), elementwise_text(*inner, in, is_vector, scope_.where));
+    }
+  };
+  walk(b);
   std::vector<std::string> out;
   for (const Value* v : b.ops.back()->operands) out.push_back(text(v));
   return out;
@@ -114,7 +133,7 @@ void Emitter::reduce(const Op& o) {
   const int axis = static_cast<int>(o.int_attr("axis", 0));
   const std::vector<const Value*> values(o.operands.begin(), o.operands.end());
   for (const Value* v : values)
-    if (v->type.scalar == Scalar::i1 || v->type.is_pointer)
+    if (v->type.is_pointer)
       refuse(scope_.where, o, cat("reducing ", type_text(v->type), " is not supported"));
   const Lanes lanes = lanes_of(values, {});
   for (const auto& r : o.results) {
@@ -206,7 +225,7 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
     std::vector<std::string> args = accs;
     args.insert(args.end(), xs.begin(), xs.end());
     for (std::size_t i = 0; i < accs.size(); ++i) {
-      nest.line(row, cat("rt::Vec<", types[i], "> ", accs[i], ";"));
+      nest.line(row, cat(vector_type(values[i]->type.scalar), " ", accs[i], ";"));
       first += cat(accs[i], " = ", xs[i], "; ");
     }
     if (n_vectors > 1) {
@@ -279,7 +298,8 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
     const std::string x = is_vector ? nest.vector_text(v, coords) : nest.eval(v, coords).text;
     const std::string acc = scope_.names.fresh("acc");
     const std::string type = value_type(v->type.scalar);
-    nest.line(outer, is_vector ? cat("rt::Vec<", type, "> ", acc, "[", std::to_string(strip), "];")
+    nest.line(outer, is_vector ? cat(vector_type(v->type.scalar), " ", acc, "[",
+                                     std::to_string(strip), "];")
                                : cat(type, " ", acc, "[1];"));
     xs.push_back(x);
     accs.push_back(acc);
@@ -351,7 +371,7 @@ void Emitter::scan(const Op& o) {
   std::vector<std::string> running, elements;
   for (std::size_t i = 0; i < o.operands.size(); ++i) {
     const Value* v = o.operands[i];
-    if (v->type.scalar == Scalar::i1 || v->type.is_pointer)
+    if (v->type.is_pointer)
       refuse(scope_.where, o, cat("scanning ", type_text(v->type), " is not supported"));
     const std::string name = scope_.names.fresh("running");
     nest.line(row, cat(value_type(v->type.scalar), " ", name, "{};"));

@@ -147,9 +147,9 @@ void Emitter::fill(const std::vector<const Value*>& storages,
     lanes = lanes_of(voters, {});
   }
   if (to_tile) lanes.dim = static_cast<int>(shape.size()) - 1;
-  const bool is_float = storages[0]->type.scalar == Scalar::f16 ||
-                        storages[0]->type.scalar == Scalar::bf16 ||
-                        storages[0]->type.scalar == Scalar::f32;
+  const Scalar scalar = storages[0]->type.scalar;
+  const bool is_float =
+      !storages[0]->type.is_pointer && (scalar == Scalar::f32 || is_narrow(scalar));
   if (is_definition && shape.size() == 2 && lanes.dim == 0 && shape[1] > 1 && !lanes.has_tile &&
       is_float)
     return fill_transposed(storages[0], values[0]);

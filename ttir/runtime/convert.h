@@ -1,6 +1,6 @@
 // Goal: conversions between lane types, and the operations that are spelt alike on scalars and
 // vectors. fp16 and bf16 values are carried as fp32 lanes that hold exactly representable numbers.
-// Non-goal: fp8.
+// Non-goal: the 8-bit floats (float8.h).
 // Rejected: 16-bit lanes for fp16 values: no arithmetic exists on them below AVX512-FP16.
 #pragma once
 

@@ -68,6 +68,27 @@ inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t l
   }
 }
 
+// Operands of any one type, summed in the type of c: int8 into int32, fp64. Four rows at a time.
+template <int N, class In, class Sum>
+inline void dot_plain(const In* a, std::int64_t lda, const In* b, std::int64_t ldb, Sum* c,
+                      std::int64_t ldc, std::int64_t m, std::int64_t n, std::int64_t k_count) {
+  const auto rows = [&]<int MR>(std::integral_constant<int, MR>, std::int64_t i) {
+    for (std::int64_t j = 0; j < n; j += kVec) {
+      const FirstN active{N - j};
+      Vec<Sum> acc[MR];
+      for (int r = 0; r < MR; ++r) acc[r] = load(c + (i + r) * ldc + j, active);
+      for (std::int64_t k = 0; k < k_count; ++k) {
+        const Vec<Sum> bv = to<Sum>(load(b + k * ldb + j, active));
+        for (int r = 0; r < MR; ++r) acc[r] = acc[r] + set<Sum>(Sum(a[(i + r) * lda + k])) * bv;
+      }
+      for (int r = 0; r < MR; ++r) store(c + (i + r) * ldc + j, acc[r], active);
+    }
+  };
+  std::int64_t i = 0;
+  for (; i + 4 <= m; i += 4) rows(Index<4>(), i);
+  for (; i < m; ++i) rows(Index<1>(), i);
+}
+
 // `strip` holds n_rows (at most 16) rows of K; they become columns: out[k * ld + r] = strip[r * K +
 // k].
 template <int K>

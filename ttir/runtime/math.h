@@ -261,13 +261,11 @@ RT_INLINE Mask is_nan(const Vec<T>& a) {
 template <class T>
 requires std::is_floating_point_v<T> RT_INLINE bool is_nan(T a) { return a != a; }
 
-template <class V>
-RT_INLINE V remf(const V& a, const V& b) {
-  if constexpr (std::is_floating_point_v<V>) {
-    return std::fmod(a, b);
-  } else {
-    return lanewise<float>([](float x, float y) { return std::fmod(x, y); }, a, b);
-  }
+template <class T>
+requires std::is_floating_point_v<T> RT_INLINE T remf(T a, T b) { return std::fmod(a, b); }
+template <class T>
+RT_INLINE Vec<T> remf(const Vec<T>& a, const Vec<T>& b) {
+  return lanewise<T>([](T x, T y) { return std::fmod(x, y); }, a, b);
 }
 
 // maxnum and minnum ignore a NaN, maximum and minimum give it back.

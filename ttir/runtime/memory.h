@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "convert.h"
+#include "float8.h"
 
 namespace nereid::rt {
 
@@ -36,6 +36,10 @@ template <>
 struct ValueOf<bf16> {
   using type = float;
 };
+template <int M, int B, bool I, bool F>
+struct ValueOf<Float8<M, B, I, F>> {
+  using type = float;
+};
 template <class T>
 using ValueT = typename ValueOf<std::remove_const_t<T>>::type;
 
@@ -45,6 +49,8 @@ RT_INLINE ValueT<T> load_scalar(const T* p) {
     return f16_value(std::bit_cast<std::int16_t>(p->bits));
   } else if constexpr (std::is_same_v<T, bf16>) {
     return std::bit_cast<float>(std::uint32_t(p->bits) << 16);
+  } else if constexpr (kIsFloat8<T>) {
+    return f8_value<T>(std::int8_t(p->bits));
   } else {
     T x;
     std::memcpy(&x, p, sizeof(T));
@@ -57,6 +63,8 @@ RT_INLINE void store_scalar(T* p, ValueT<T> x) {
     p->bits = std::uint16_t(f16_bits(x));
   } else if constexpr (std::is_same_v<T, bf16>) {
     p->bits = std::uint16_t(bf16_bits(x));
+  } else if constexpr (kIsFloat8<T>) {
+    p->bits = std::uint8_t(f8_bits<T>(x));
   } else {
     std::memcpy(p, &x, sizeof(T));
   }
@@ -66,18 +74,22 @@ RT_INLINE void store_scalar(T* p, ValueT<T> x) {
 
 template <class T>
 RT_INLINE Vec<ValueT<T>> load(const T* p, All = {}) {
-  Vec<ValueT<T>> v;
-  RT_UNROLL for (int i = 0; i < kRegs<ValueT<T>>; ++i) {
-    const T* q = p + i * kLanes<ValueT<T>>;
-    if constexpr (std::is_same_v<T, f16>) {
-      v.r[i] = from_f16(hn::LoadU(HalfTag(), q));
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      v.r[i] = from_bf16(hn::LoadU(Bits16Tag(), reinterpret_cast<const std::uint16_t*>(q)));
-    } else {
-      v.r[i] = hn::LoadU(Tag<T>(), q);
+  if constexpr (kIsFloat8<T>) {
+    return f8_value<T>(load(reinterpret_cast<const std::int8_t*>(p)));
+  } else {
+    Vec<ValueT<T>> v;
+    RT_UNROLL for (int i = 0; i < kRegs<ValueT<T>>; ++i) {
+      const T* q = p + i * kLanes<ValueT<T>>;
+      if constexpr (std::is_same_v<T, f16>) {
+        v.r[i] = from_f16(hn::LoadU(HalfTag(), q));
+      } else if constexpr (std::is_same_v<T, bf16>) {
+        v.r[i] = from_bf16(hn::LoadU(Bits16Tag(), reinterpret_cast<const std::uint16_t*>(q)));
+      } else {
+        v.r[i] = hn::LoadU(Tag<T>(), q);
+      }
     }
+    return v;
   }
-  return v;
 }
 
 // Whether this instruction set masks loads and stores of such elements itself.
@@ -87,7 +99,9 @@ inline constexpr bool kMaskedAccess = HWY_TARGET <= HWY_AVX3&& HWY_ARCH_X86;
 template <class T, class Active>
 RT_INLINE Vec<ValueT<T>> load_masked(const T* p, Active active) {
   using V = ValueT<T>;
-  if constexpr (kMaskedAccess<T>) {
+  if constexpr (kIsFloat8<T>) {
+    return f8_value<T>(load_masked(reinterpret_cast<const std::int8_t*>(p), active));
+  } else if constexpr (kMaskedAccess<T>) {
     const std::uint32_t bits = to_bits(lanes(active));
     Vec<V> v;
     RT_UNROLL for (int i = 0; i < kRegs<V>; ++i) {
@@ -144,21 +158,27 @@ RT_INLINE Vec<ValueT<T>> load(const T* p, const Mask& active, const Vec<ValueT<T
 
 template <class T>
 RT_INLINE void store(T* p, const Vec<ValueT<T>>& v, All = {}) {
-  RT_UNROLL for (int i = 0; i < kRegs<ValueT<T>>; ++i) {
-    T* q = p + i * kLanes<ValueT<T>>;
-    if constexpr (std::is_same_v<T, f16>) {
-      hn::StoreU(to_f16(v.r[i]), HalfTag(), q);
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      hn::StoreU(to_bf16(v.r[i]), Bits16Tag(), reinterpret_cast<std::uint16_t*>(q));
-    } else {
-      hn::StoreU(v.r[i], Tag<T>(), q);
+  if constexpr (kIsFloat8<T>) {
+    store(reinterpret_cast<std::int8_t*>(p), f8_bits<T>(v));
+  } else {
+    RT_UNROLL for (int i = 0; i < kRegs<ValueT<T>>; ++i) {
+      T* q = p + i * kLanes<ValueT<T>>;
+      if constexpr (std::is_same_v<T, f16>) {
+        hn::StoreU(to_f16(v.r[i]), HalfTag(), q);
+      } else if constexpr (std::is_same_v<T, bf16>) {
+        hn::StoreU(to_bf16(v.r[i]), Bits16Tag(), reinterpret_cast<std::uint16_t*>(q));
+      } else {
+        hn::StoreU(v.r[i], Tag<T>(), q);
+      }
     }
   }
 }
 template <class T, class Active>
 RT_INLINE void store_masked(T* p, const Vec<ValueT<T>>& v, Active active) {
   using V = ValueT<T>;
-  if constexpr (kMaskedAccess<T>) {
+  if constexpr (kIsFloat8<T>) {
+    store_masked(reinterpret_cast<std::int8_t*>(p), f8_bits<T>(v), active);
+  } else if constexpr (kMaskedAccess<T>) {
     const std::uint32_t bits = to_bits(lanes(active));
     RT_UNROLL for (int i = 0; i < kRegs<V>; ++i) {
       T* q = p + i * kLanes<V>;
@@ -294,6 +314,37 @@ RT_INLINE Vec<ValueT<T>> atomic_update(const Vec<std::int64_t>& address, const V
     if (bits >> i & 1)
       out[i] =
           atomic_update(reinterpret_cast<T*>(at[i]), [&](ValueT<T> old) { return op(old, in[i]); });
+  return from_array(out);
+}
+
+// Compare and swap: the old value; `bits` are compared, so that NaN and -0 are themselves.
+template <class T>
+RT_INLINE ValueT<T> atomic_cas(T* p, ValueT<T> compare, ValueT<T> value) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t,
+                                  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+  T element;
+  Bits old, next;
+  store_scalar(&element, compare);
+  std::memcpy(&old, &element, sizeof(T));
+  store_scalar(&element, value);
+  std::memcpy(&next, &element, sizeof(T));
+  __atomic_compare_exchange_n(reinterpret_cast<Bits*>(p), &old, next, false, __ATOMIC_ACQ_REL,
+                              __ATOMIC_ACQUIRE);
+  std::memcpy(&element, &old, sizeof(T));
+  return load_scalar(&element);
+}
+template <class T, class Active>
+RT_INLINE Vec<ValueT<T>> atomic_cas(const Vec<std::int64_t>& address, const Vec<ValueT<T>>& compare,
+                                    const Vec<ValueT<T>>& value, Active active) {
+  alignas(64) std::int64_t at[kVec];
+  alignas(64) ValueT<T> from[kVec], to[kVec];
+  alignas(64) ValueT<T> out[kVec] = {};
+  to_array(address, at);
+  to_array(compare, from);
+  to_array(value, to);
+  const std::uint32_t bits = to_bits(lanes(active));
+  for (int i = 0; i < kVec; ++i)
+    if (bits >> i & 1) out[i] = atomic_cas(reinterpret_cast<T*>(at[i]), from[i], to[i]);
   return from_array(out);
 }
 

@@ -5,7 +5,9 @@
 
 #include "convert.h"
 #include "dot.h"
+#include "libdevice.h"
 #include "loops.h"
 #include "math.h"
 #include "memory.h"
+#include "report.h"
 #include "vec.h"

@@ -141,6 +141,11 @@ RT_INLINE Mask first_n(std::int64_t n) {
   return m;
 }
 
+RT_INLINE void to_array(const Mask& m, bool* p) {
+  const std::uint32_t bits = to_bits(m);
+  for (int i = 0; i < kVec; ++i) p[i] = (bits >> i & 1) != 0;
+}
+
 RT_INLINE Mask set_mask(bool b) { return first_n(b ? kVec : 0); }
 
 #define RT_MASK_OP(symbol, function)                                                        \

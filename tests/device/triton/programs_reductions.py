@@ -1,0 +1,147 @@
+"""Reductions and scans: both axes, several operands, any combine function, booleans, ties, NaN."""
+
+import numpy as np
+import triton
+import triton.language as tl
+from harness import Case
+
+
+@triton.jit
+def reduced(out, index, x, ROWS: tl.constexpr, COLS: tl.constexpr, AXIS: tl.constexpr):
+    r, c = tl.arange(0, ROWS), tl.arange(0, COLS)
+    a = tl.load(x + r[:, None] * COLS + c[None, :])
+    N: tl.constexpr = COLS if AXIS == 0 else ROWS
+    i = tl.arange(0, N)
+    tl.store(out + i, tl.sum(a, AXIS))
+    tl.store(out + N + i, tl.max(a, AXIS))
+    tl.store(out + 2 * N + i, tl.min(a, AXIS))
+    tl.store(index + i, tl.argmax(a, AXIS))
+    tl.store(index + N + i, tl.argmin(a, AXIS))
+    value, at = tl.max(a, AXIS, return_indices=True, return_indices_tie_break_left=True)
+    tl.store(out + 3 * N + i, value)
+    tl.store(index + 2 * N + i, at)
+
+
+@triton.jit
+def reduced_to_one(out, x, BLOCK: tl.constexpr):
+    a = tl.load(x + tl.arange(0, BLOCK))
+    tl.store(out, tl.sum(a))
+    tl.store(out + 1, tl.xor_sum(a, 0))
+    tl.store(out + 2, tl.max(a, 0))
+    tl.store(out + 3, tl.reduce_or(a, 0))
+    tl.store(out + 4, tl.argmin(a, 0))
+    tl.store(out + 5 + tl.arange(0, 1), tl.sum(a, 0, keep_dims=True))
+
+
+@triton.jit
+def either(a, b):
+    return a | b
+
+
+@triton.jit
+def both(a, b):
+    return a & b
+
+
+@triton.jit
+def booleans(flags, rows, x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    r, c = tl.arange(0, ROWS), tl.arange(0, COLS)
+    a = tl.load(x + r[:, None] * COLS + c[None, :])
+    tl.store(rows + r, tl.reduce(a > 2, 1, either))
+    tl.store(rows + ROWS + c, tl.reduce(a > -1, 0, both))
+    whole = tl.reduce(tl.reduce(a > 2, 1, either), 0, both)
+    tl.store(flags, whole.to(tl.int32))
+    tl.store(flags + 1 + c, tl.associative_scan(c == 3, 0, either).to(tl.int32))
+
+
+@triton.jit
+def welford(mean_a, m2_a, n_a, mean_b, m2_b, n_b):
+    n = n_a + n_b
+    delta = mean_b - mean_a
+    share = tl.where(n == 0.0, 0.0, n_b / n)
+    return mean_a + delta * share, m2_a + m2_b + delta * delta * n_a * share, n
+
+
+@triton.jit
+def larger_first(a, i, b, j):
+    if a > b:
+        value = a
+        at = i
+    elif a == b:
+        value = a
+        at = min(i, j)
+    else:
+        value = b
+        at = j
+    return value, at
+
+
+@triton.jit
+def own_combine(out, index, x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    r, c = tl.arange(0, ROWS), tl.arange(0, COLS)
+    a = tl.load(x + r[:, None] * COLS + c[None, :])
+    mean, m2, n = tl.reduce((a, tl.zeros_like(a), tl.zeros_like(a) + 1.0), 1, welford)
+    tl.store(out + r, mean)
+    tl.store(out + ROWS + r, m2 / n)
+    _, at = tl.reduce((a, tl.broadcast_to(c[None, :], a.shape)), 1, larger_first)
+    tl.store(index + r, at)
+    _, at = tl.reduce((a, tl.broadcast_to(r[:, None], a.shape)), 0, larger_first)
+    tl.store(index + ROWS + c, at)
+
+
+@triton.jit
+def decay(a, x, b, y):
+    return a * b, x * b + y
+
+
+@triton.jit
+def scanned(out, x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    r, c = tl.arange(0, ROWS), tl.arange(0, COLS)
+    at = r[:, None] * COLS + c[None, :]
+    a = tl.load(x + at)
+    S: tl.constexpr = ROWS * COLS
+    tl.store(out + at, tl.cumsum(a, 1))
+    tl.store(out + S + at, tl.cumsum(a, 0, reverse=True))
+    tl.store(out + 2 * S + at, tl.cumprod(a, 0))
+    gate, state = tl.associative_scan((tl.zeros_like(a) + 0.5, a), 1, decay)
+    tl.store(out + 3 * S + at, state)
+    gate, state = tl.associative_scan((tl.zeros_like(a) + 0.5, a), 1, decay, reverse=True)
+    tl.store(out + 4 * S + at, gate + state)
+
+
+@triton.jit
+def nan_reduced(out, x, BLOCK: tl.constexpr):
+    a = tl.load(x + tl.arange(0, BLOCK))
+    tl.store(out, tl.max(a, 0))
+    tl.store(out + 1, tl.min(a, 0))
+
+
+def cases():
+    rng = np.random.default_rng(4)
+    for dtype, rows, cols in ((np.float32, 4, 32), (np.float32, 16, 8), (np.int32, 8, 64),
+                              (np.int8, 4, 16), (np.float16, 2, 128)):  # fmt: skip
+        for axis in (0, 1):
+            x = rng.integers(-6, 7, (rows, cols)).astype(dtype)  # exact sums, many ties
+            n = cols if axis == 0 else rows
+            yield Case(reduced, (1,), [np.zeros(4 * n, dtype), np.zeros(3 * n, np.int32), x],
+                       {"ROWS": rows, "COLS": cols, "AXIS": axis},
+                       f"{np.dtype(dtype).name}_{rows}x{cols}_{axis}")  # fmt: skip
+    for n in (1, 8, 128):
+        x = rng.integers(-99, 99, n).astype(np.int32)
+        yield Case(reduced_to_one, (1,), [np.zeros(6, np.int32), x], {"BLOCK": n}, str(n))
+    x = rng.integers(-2, 4, (8, 16)).astype(np.int32)
+    args = [np.zeros(17, np.int32), np.zeros(24, np.int32), x]
+    yield Case(booleans, (1,), args, {"ROWS": 8, "COLS": 16})
+    for rows, cols in ((4, 8), (8, 64)):
+        x = rng.integers(-9, 9, (rows, cols)).astype(np.float32)
+        args = [np.zeros(2 * rows, np.float32), np.zeros(rows + cols, np.int32), x]
+        yield Case(own_combine, (1,), args, {"ROWS": rows, "COLS": cols}, f"{rows}x{cols}", 1e-5,
+                   1e-6)  # fmt: skip
+    for dtype in (np.float32, np.float64):
+        x = rng.normal(size=(4, 32)).astype(dtype)
+        yield Case(scanned, (1,), [np.zeros(5 * 128, dtype), x], {"ROWS": 4, "COLS": 32},
+                   np.dtype(dtype).name, 1e-5, 1e-5)  # fmt: skip
+    x = rng.normal(size=64).astype(np.float32)
+    x[[3, 40]] = np.nan
+    yield Case(nan_reduced, (1,), [np.zeros(2, np.float32), x], {"BLOCK": 64},
+               want=lambda a: {0: np.array([np.nanmax(a[1]), np.nanmin(a[1])])})  # fmt: skip
