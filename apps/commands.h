@@ -20,6 +20,7 @@ void add_generate(CLI::App& app, Command& chosen);
 void add_score(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_compile(CLI::App& app, Command& chosen);
+void add_compile_kernel(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 // Subcommands of inspect.
 void add_inspect_graph(CLI::App& inspect, Command& chosen);
