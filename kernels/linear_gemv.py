@@ -13,8 +13,8 @@ over the whole of K and one sum at the end: what a row gives does not depend on 
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
 MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and
-tiles of 32 values a warp make up K. Then BLOCK_K is 32 * num_warps, BLOCK_N a multiple of 16 (of 8
-with SWIGLU), N_LOOP 1, and x * norm is rounded to its type. Other types take the plain way.
+tiles of 32 values a warp make up K. Then BLOCK_K is 32 * num_warps, BLOCK_N 16 (8 with SWIGLU),
+N_LOOP 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
 """

@@ -1,9 +1,10 @@
 """Products of rows of weights with up to 8 tokens on NVIDIA's matrix units, operands straight from
 memory: no shared memory, no shuffles, and a token's result does not depend on the others.
 
-A tile [8, WARPS, P, 8] of 64-bit words is 8 rows of 32 values for each of WARPS warps and P groups
-of rows. Triton's loads give a lane two words of one row, 16 bytes, rows by lane / 4: as they lie,
-these are what mma.m16n8k16 takes of a row, and of a token alike, for a sum over k in any order.
+A tile [WARPS * 8, 8] of 64-bit words is 8 rows of 32 values for each of WARPS warps. Triton's loads
+give a lane two words of one row, 16 bytes, rows by lane / 4 (two axes leave it no other order): as
+they lie, these are what mma.m16n8k16 takes of a row, and of a token alike, for a sum over k in any
+order. Whatever is computed from a tile that was not loaded so would be wrong.
 """
 
 import triton
@@ -15,8 +16,8 @@ from kernels.lib.linear import silu
 
 @triton.jit
 def mma_m16(upper, lower, w_upper, w_lower, x, BF16: tl.constexpr):
-    """upper, lower [8, WARPS, P, 8 tokens] plus two groups of 8 rows, 32 values of each a warp, by
-    the tokens' same 32 values."""
+    """upper, lower [WARPS * 8 rows, 8 tokens] plus two groups of 8 rows, 32 values of each a warp,
+    by the tokens' same 32 values."""
     CONSTRAINTS: tl.constexpr = "=f,=f,=f,=f,f,f,f,f,l,l,l,l,l,l"
     if BF16:
         return tl.inline_asm_elementwise(
@@ -122,27 +123,25 @@ def linear_mma(
     """linear_gemv, its parameters and meanings."""
     BF16: tl.constexpr = x_ptr.dtype.element_ty == tl.bfloat16
     WARPS: tl.constexpr = BLOCK_K // 32
-    # Two groups of 8 rows make a product: neighbours, or a gate's rows and the ups'.
-    PAIRS: tl.constexpr = BLOCK_N // 8 if SWIGLU else BLOCK_N // 16
-    STEP: tl.constexpr = 8 if SWIGLU else 16
     ROW_WORDS: tl.constexpr = K_TILES * BLOCK_K // 4
     TILE_WORDS: tl.constexpr = BLOCK_K // 4
     # Tiles in flight: carried by a loop, lest the compiler puts each load beside its use.
     DEPTH: tl.constexpr = PRELOAD if PRELOAD < K_TILES else K_TILES
     ROUNDS: tl.constexpr = K_TILES // DEPTH
     REST: tl.constexpr = K_TILES % DEPTH
-    row = tl.arange(0, 8)[:, None, None, None]
-    warp = tl.arange(0, WARPS)[None, :, None, None]
-    pair = tl.arange(0, PAIRS)[None, None, :, None]
-    word = tl.arange(0, 8)[None, None, None, :]
+    tl.static_assert((8 if SWIGLU else 16) == BLOCK_N, "a program has two groups of 8 rows")
+    row = (tl.arange(0, WARPS * 8) % 8)[:, None]
+    warp = (tl.arange(0, WARPS * 8) // 8)[:, None]
+    word = tl.arange(0, 8)[None, :]
     first_row = tl.program_id(1) * ROWS
     first_out = tl.program_id(0) * BLOCK_N
     at = warp * 8 + word
-    # Past the end the last row is read again; the store leaves it out.
-    n = first_out + pair * STEP + row
-    upper_ptr = as_words(w_ptr) + tl.minimum(n, n_out - 1).to(tl.int64) * ROW_WORDS + at
-    n_lower = tl.minimum(n, n_out - 1) + n_out if SWIGLU else tl.minimum(n + 8, n_out - 1)
-    lower_ptr = as_words(w_ptr) + n_lower.to(tl.int64) * ROW_WORDS + at
+    # Two groups of 8 rows: neighbours, or gates and their ups. Past the end the last row is read
+    # again; the store leaves it out.
+    n = tl.minimum(first_out + row, n_out - 1)
+    upper_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
+    n = n + n_out if SWIGLU else tl.minimum(first_out + row + 8, n_out - 1)
+    lower_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
     mask_x = (row < tl.minimum(n_rows - first_row, ROWS)) & (at >= 0)
     x_words = tl.multiple_of(x_stride // 4, 2)
     x_at = as_words(x_ptr) + (first_row + row).to(tl.int64) * x_words + at
@@ -157,11 +156,11 @@ def linear_mma(
     if PDL == 3:
         gdc_launch_dependents()
     tokens = word_tiles(x_at, mask_x, DEPTH, TILE_WORDS)
-    upper = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
-    lower = tl.zeros((8, WARPS, PAIRS, 8), tl.float32)
+    upper = tl.zeros((WARPS * 8, 8), tl.float32)
+    lower = tl.zeros((WARPS * 8, 8), tl.float32)
     # Tokens by tokens: the sums of squares stand on the diagonal.
-    gram = tl.zeros((8, WARPS, 1, 8), tl.float32)
-    gram_rest = tl.zeros((8, WARPS, 1, 8), tl.float32)
+    gram = tl.zeros((WARPS * 8, 8), tl.float32)
+    gram_rest = tl.zeros((WARPS * 8, 8), tl.float32)
     for _ in tl.range(1, ROUNDS, num_stages=1):
         upper_ptr += DEPTH * TILE_WORDS
         lower_ptr += DEPTH * TILE_WORDS
@@ -205,15 +204,14 @@ def linear_mma(
             x = mul_words(x, norms[t], BF16)
         upper, lower = mma_m16(upper, lower, uppers[t], lowers[t], x, BF16)
 
-    token = tl.arange(0, 8)[None, None, :]
+    token = tl.arange(0, 8)[None, :]
     m = first_row + token
     mask_m = (token < ROWS) & (m < n_rows)
-    n = first_out + tl.arange(0, PAIRS)[None, :, None] * STEP + tl.arange(0, 8)[:, None, None]
-    upper = tl.sum(upper, axis=1)
-    lower = tl.sum(lower, axis=1)
+    n = first_out + tl.arange(0, 8)[:, None]
+    upper = tl.sum(tl.reshape(upper, (WARPS, 8, 8)), axis=0)
+    lower = tl.sum(tl.reshape(lower, (WARPS, 8, 8)), axis=0)
     if HAS_NORM:
-        squares = tl.sum(tl.where(row == word, gram, 0.0), axis=1)
-        squares = tl.sum(squares, axis=0)[None, :, :]
+        squares = tl.sum(tl.where(row == word, gram, 0.0), axis=0)[None, :]
         factor = tl.rsqrt(squares / (K_TILES * BLOCK_K) + eps)
         upper *= factor
         lower *= factor
