@@ -159,6 +159,22 @@ class Bundles(unittest.TestCase):
             key = request.Request("linear_gemv", {}, constexprs, 4, 1, {}).key
             self.assertIs(driver.is_programmatic(key), pdl > 0)
 
+    def test_operand_layout(self):
+        # kernels/lib/mma.py is right only where a lane loads what the matrix units want of it.
+        found = (
+            r for spec, case, r in cases.all_cases("cuda:90", ["linear_gemv"])
+            if case.name == "half"
+        )  # fmt: skip
+        folder = self.folder / "keep"
+        self.target.compile(next(found), folder)
+        text = (folder / "linear_gemv.ttgir").read_text()
+        layout = "sizePerThread = [1, 2], threadsPerWarp = [8, 4], warpsPerCTA = [4, 1]"
+        name = next(line.split(" ")[0] for line in text.splitlines() if layout in line)
+        loads = [line for line in text.splitlines() if "tt.load" in line and "ptr<i64>" in line]
+        self.assertGreater(len(loads), 5)
+        for line in loads:
+            self.assertRegex(line, rf"tensor<32x8x!tt.ptr<i64>, {name}>")
+
     def test_tensor_maps(self):
         spec = sources.load_spec("linear_tiled")
         case = next(case for case in spec.cases("fp16") if case.name == "half")
