@@ -87,7 +87,18 @@ struct DeviceInfo {
 };
 
 // One kernel argument's type, in the order of the launch.
-enum class ArgType : std::uint8_t { pointer, i8, i16, i32, i64, fp16, bf16, fp32, fp64, tensor_map };
+enum class ArgType : std::uint8_t {
+  pointer,
+  i8,
+  i16,
+  i32,
+  i64,
+  fp16,
+  bf16,
+  fp32,
+  fp64,
+  tensor_map
+};
 
 struct ArgTypeRow {
   ArgType type;
