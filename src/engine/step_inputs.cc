@@ -7,7 +7,7 @@
 namespace nereid::engine {
 
 namespace {
-constexpr std::size_t kAlignmentBytes = 64;
+constexpr std::size_t kInputAlignmentBytes = 64;
 }
 
 void StepInputs::declare(const graph::Value& value, const graph::SymbolValues& largest) {
@@ -27,7 +27,8 @@ void StepInputs::seal(const std::string& last) {
   // Handles are places in arrays_: only the offsets follow another order.
   const auto place = [this](Array& array) {
     array.offset = size_bytes_;
-    size_bytes_ += (array.bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+    size_bytes_ +=
+        (array.bytes + kInputAlignmentBytes - 1) / kInputAlignmentBytes * kInputAlignmentBytes;
   };
   auto& last_array = arrays_[static_cast<std::size_t>(known)];
   for (auto& array : arrays_)
