@@ -10,6 +10,7 @@
 #include <cmath>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -233,11 +234,12 @@ class Parser {
       } while (accept(","));
       expect("}");
     }
+    // Looking for attributes may have gone on to the next line.
+    const int next_line = std::exchange(line_, at_line);
     std::vector<TypedShape> types;
     try {
       types = infer_shapes(graph_, result);
     } catch (const Error& error) {
-      line_ = at_line;
       fail(error.what());
     }
     if (types.size() != results.size())
@@ -250,6 +252,7 @@ class Parser {
       result.outputs.push_back(declare(std::move(results[i]), output_kind(*op)));
     }
     graph_.nodes.push_back(std::move(result));
+    line_ = next_line;
   }
 
   std::string_view text_;
