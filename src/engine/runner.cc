@@ -151,8 +151,7 @@ class PlanRunner final : public Runner {
     auto bundle = kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
                                       bundle_options);
     // A damaged object is found now, not by the step that first needs it.
-    for (const auto& request : requests)
-      static_cast<void>(bundle.image(*bundle.find(request.key())));
+    for (const auto& variant : bundle.variants()) static_cast<void>(bundle.image(variant));
     return bundle;
   }
 

@@ -118,7 +118,7 @@ class Modes(cli.TestCase):
         lengths = {
             len(output["ids"]) for output in self.generate(self.modes[-1], prompts, *arguments)
         }
-        self.assertGreater(len(lengths), 5)
+        self.assertGreater(len(lengths), 2)
 
     def test_draws_are_the_same(self):
         if not set(self.modes) >= SAME_KERNELS:

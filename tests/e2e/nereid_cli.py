@@ -39,7 +39,7 @@ MODEL_OPTIONS = os.environ.get("NEREID_TEST_OPTIONS", "").split()
 
 
 def command(*arguments):
-    options = MODEL_OPTIONS if arguments[0] in ("generate", "score") else ()
+    options = MODEL_OPTIONS if arguments and arguments[0] in ("generate", "score") else ()
     return [str(nereid_path), *map(str, arguments), *options]
 
 
