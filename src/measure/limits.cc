@@ -22,7 +22,7 @@ constexpr std::size_t kMinStreamBytes = std::size_t{16} << 20;
 constexpr std::int64_t kDotRounds = 256;
 constexpr int kProgramsPerUnit = 4;  // enough to hide what each waits for
 constexpr int kRepeats = 7;
-constexpr double kTargetMs = 20;  // of one timing: long against a clock's and a launch's cost
+constexpr double kLimitRunMs = 20;  // of one timing: long against a clock's and a launch's cost
 
 kernel::KernelRequest stream_request(const std::string& target, const graph::KernelTables& tables) {
   kernel::Problem problem;
@@ -67,7 +67,7 @@ std::vector<std::byte> operand_bytes(std::int64_t n_elements, DType dtype) {
 // The shortest time of one launch.
 double best_seconds(device::Device& device, kernel::LaunchTemplate& launch) {
   const auto times = time_launches(device, [&] { device.launch(launch.launch()); },
-                                   {.n_repeats = kRepeats, .target_ms = kTargetMs});
+                                   {.n_repeats = kRepeats, .target_ms = kLimitRunMs});
   return *std::min_element(times.begin(), times.end());
 }
 
