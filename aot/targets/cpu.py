@@ -106,7 +106,20 @@ _FLAGS = (
     "-ffp-contract=fast", "-fno-math-errno", "-fwrapv", "-fno-strict-aliasing", "-fno-exceptions",
     "-fno-rtti", "-fvisibility=hidden", "-fPIC",
 )  # fmt: skip
-_MARCH = {"aarch64": "armv8.2-a+fp16"}
+# Highway's functions for Arm are compiled with cryptography; ours must be, to be inlined with them.
+_MARCH = {"aarch64": "armv8.2-a+fp16+crypto"}
+
+
+def _compiler_for(isa: str) -> str:
+    """This machine's compiler, or Debian's cross compiler where the level is of another machine."""
+    family = "aarch64" if isa == "aarch64" else "x86_64"
+    if platform.machine().lower().replace("arm64", "aarch64").replace("amd64", "x86_64") == family:
+        return shutil.which("c++") or "g++"
+    cross = shutil.which(f"{family.replace('_', '-')}-linux-gnu-g++")
+    if cross is None:
+        package = f"g++-{family.replace('_', '-')}-linux-gnu"
+        raise common.CompileError(f"no compiler for {isa} on this machine; install {package}")
+    return cross
 
 
 class Toolchain:
@@ -114,7 +127,7 @@ class Toolchain:
 
     def __init__(self, isa: str | None = None, ttir: str | None = None) -> None:
         self.isa = isa or default_isa()
-        self.cxx = os.environ.get("CXX") or shutil.which("c++") or "g++"
+        self.cxx = os.environ.get("CXX") or _compiler_for(self.isa)
         self.ttir = _find_ttir(ttir)
         self.include = sources.ROOT / "ttir"
         flags = [*_FLAGS, f"-march={_MARCH.get(self.isa, self.isa)}"]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,7 @@ def compile_kernel(*arguments, kernel=KERNEL, signature=SIGNATURE):
     command = [sys.executable, "-P", "-m", "aot.compile_kernel", kernel, "--signature", signature]
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/device/triton"},
     )  # fmt: skip
 
 
@@ -50,6 +52,30 @@ class CompileKernel(unittest.TestCase):
             header = [*compiler, "-Wall", "-Wextra", "-Werror", "-Wno-unused-function",
                       "-fsyntax-only", str(self.out / "add_kernel.h")]  # fmt: skip
             subprocess.run(header, check=True)
+
+    def test_another_kind_of_processor(self):
+        tools = [shutil.which(t) for t in ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++",
+                                           "qemu-aarch64")]  # fmt: skip
+        if platform.machine() != "x86_64" or None in tools:
+            self.skipTest("needs x86-64 with g++-aarch64-linux-gnu and qemu-user")
+        folder = ["--target", "cpu", "--isa", "aarch64", "--out", str(self.out)]
+        done = compile_kernel(*folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        program = self.out / "main"
+        main = ROOT / "tests/device/compile_kernel/main.c"
+        subprocess.run(
+            [tools[0], "-std=c99", "-static", "-I", str(self.out), str(main),
+             str(self.out / "add_kernel.o"), "-lm", "-o", str(program)], check=True,
+        )  # fmt: skip
+        ran = subprocess.run([tools[2], program], capture_output=True, text=True, check=False)
+        self.assertEqual((ran.returncode, ran.stdout), (0, "ok\n"), ran.stderr)
+        tutorials = f"{ROOT}/tests/device/triton/programs_tutorials.py:attn_fwd"
+        done = compile_kernel(
+            *folder, kernel=tutorials,
+            signature="fp32,*fp32,i32,i32,*fp16,*fp16,*fp16,*fp16,i32" + ",constexpr=32" * 3
+            + ",constexpr=1",
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_gpus(self):
         for target, extension, first in (

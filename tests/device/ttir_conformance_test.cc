@@ -38,7 +38,7 @@ std::string isa_flags() {
   const char* wanted = std::getenv("NEREID_TEST_ISA");
   return std::string("-march=") + (wanted != nullptr ? wanted : v4 ? "x86-64-v4" : "x86-64-v3");
 #else
-  return "-march=armv8.2-a+fp16";
+  return "-march=armv8.2-a+fp16+crypto";
 #endif
 }
 

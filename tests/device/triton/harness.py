@@ -190,10 +190,10 @@ _SCALARS = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "u1": ctypes.c_int8,
 class Programs:
     """All cases, compiled."""
 
-    def __init__(self, cases: list[Case], folder: Path, isa: str | None = None) -> None:
+    def __init__(self, cases: list[Case], folder: Path) -> None:
         from aot.targets import common, cpu
 
-        toolchain = cpu.Toolchain(isa)
+        toolchain = cpu.Toolchain(os.environ.get("NEREID_TEST_ISA"))
         self.meta: dict[int, int] = {}
         self.failures: dict[int, str] = {}
         sources: list[list[str]] = [[] for _ in range(N_OBJECTS)]
