@@ -129,10 +129,10 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", options.workload.seed, "Of the prompts' ids")->capture_default_str();
-  options.modes = {"eager"};
+  options.modes = {"auto"};
   command
       .add_option("--modes", options.modes,
-                  "Which of eager, compiled, graph; they take turns where memory holds all")
+                  "Which of auto, eager, compiled, graph; they take turns where memory holds all")
       ->delimiter(',')
       ->type_name("LIST")
       ->capture_default_str();

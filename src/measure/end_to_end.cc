@@ -125,9 +125,22 @@ void check(const EndToEndOptions& options) {
   if (options.workload.n_output_tokens < 2)
     throw Error("an output of {} tokens; expected at least 2, which have a time between them",
                 options.workload.n_output_tokens);
-  if (options.modes.empty()) throw Error("no mode to measure; expected eager, compiled or graph");
-  if (std::set(options.modes.begin(), options.modes.end()).size() != options.modes.size())
-    throw Error("a mode is named twice");
+  if (options.modes.empty())
+    throw Error("no mode to measure; expected auto, eager, compiled or graph");
+}
+
+// "auto" by its name. What is refused is refused before anything long begins.
+std::vector<std::string> resolved_modes(const std::vector<std::string>& asked,
+                                        const device::Device& device) {
+  std::vector<std::string> modes;
+  for (const auto& mode : asked) {
+    modes.push_back(engine::resolve_mode(mode, device.info().target));
+    if (modes.back() == "graph" && !device.can_capture())
+      throw Error("mode \"graph\": {} cannot capture steps; leave it out", device.info().name);
+  }
+  if (std::set(modes.begin(), modes.end()).size() != modes.size())
+    throw Error("a mode is named twice: {}", fmt::join(modes, ", "));
+  return modes;
 }
 
 }  // namespace
@@ -137,11 +150,7 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   const auto config = model::ModelConfig::load(options.engine.model_dir);
   RecordingDevice device(
       device::open_device({.name = options.engine.device, .n_threads = options.engine.n_threads}));
-  // Refused before anything long begins.
-  for (const auto& mode : options.modes)
-    if (engine::resolve_mode(mode, device.info().target) == "graph" && mode == "graph" &&
-        !device.can_capture())
-      throw Error("mode \"graph\": {} cannot capture steps", device.info().name);
+  const auto modes = resolved_modes(options.modes, device);
   EndToEndResult result;
   result.device = device.info();
   result.streamed_weight_bytes = streamed_weight_bytes(config);
@@ -150,7 +159,7 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
 
   // Where memory holds them all, the modes take turns, so that a machine that slows down slows all.
   std::vector<OpenMode> open;
-  std::vector<std::vector<Run>> runs(options.modes.size());
+  std::vector<std::vector<Run>> runs(modes.size());
   const auto run_all = [&](std::size_t first) {
     for (int i = 0; i < options.n_warmup + options.n_repeats; ++i)
       for (std::size_t m = 0; m < open.size(); ++m) {
@@ -163,13 +172,13 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
     open.clear();
   };
   std::size_t first = 0;
-  for (std::size_t i = 0; i < options.modes.size(); ++i) {
+  for (std::size_t i = 0; i < modes.size(); ++i) {
     // As much again as the last one took, and some of it for what a driver keeps.
     if (!open.empty() && device.free_bytes() < open.back().device_bytes / 4 * 5) {
       run_all(first);
       first = i;
     }
-    open.push_back(open_mode(device, config, options, options.modes[i]));
+    open.push_back(open_mode(device, config, options, modes[i]));
   }
   run_all(first);
   if (options.must_prove) result.proof = prove(device);

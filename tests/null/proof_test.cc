@@ -2,9 +2,9 @@
 // bytes and launches that reach the device behind it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -46,21 +46,22 @@ class ProofTest : public testing::Test {
                                {"num_stages", 1},
                                {"num_warps", 4},
                                {"options", nlohmann::json::object()}};
-      variants.push_back({{"key", key.dump()},
-                          {"kernel", "copy"},
-                          {"symbol", "copy"},
-                          {"object", path},
-                          {"object_sha256", hash},
-                          {"source_sha256", std::string(64, 'a')},
-                          {"args", {{"x_ptr", "pointer"}}},
-                          {"grid", {"1", "1", "1"}},
-                          {"num_warps", 4},
-                          {"n_threads", 128},
-                          {"shared_bytes", 0},
-                          {"arena_bytes", 0},
-                          {"global_scratch_bytes", 0},
-                          {"registers", nullptr},
-                          {"spills", nullptr}});
+      variants.push_back(
+          {{"key", key.dump()},
+           {"kernel", "copy"},
+           {"symbol", "copy"},
+           {"object", path},
+           {"object_sha256", hash},
+           {"source_sha256", std::string(64, 'a')},
+           {"args", nlohmann::json::array({nlohmann::json::array({"x_ptr", "pointer"})})},
+           {"grid", {"1", "1", "1"}},
+           {"num_warps", 4},
+           {"n_threads", 128},
+           {"shared_bytes", 0},
+           {"arena_bytes", 0},
+           {"global_scratch_bytes", 0},
+           {"registers", nullptr},
+           {"spills", nullptr}});
     }
     const nlohmann::json manifest{{"schema", 1},       {"target", "cuda:90"},
                                   {"triton", "3.9.0"}, {"compiler", "test"},

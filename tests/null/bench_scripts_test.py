@@ -1,0 +1,180 @@
+"""The scripts of bench/ on made-up results: merged, compared, drawn and written as a page."""
+
+import importlib.util
+import json
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+compare_kernels, merge, plot, prove_outside, report = map(
+    module, ("compare_kernels", "merge", "plot", "prove_outside", "report")
+)
+
+
+def end_to_end(engine, mode, itl_ms, model="configs/llama3-8b"):
+    row = {"bench": "e2e", "engine": engine, "model": model, "mode": mode}
+    row |= {"batch": 2, "prompt": 512, "output": 256, "repeats": 2, "ttft_ms": 25.0}
+    row |= {"itl_ms": itl_ms, "itl_ms_median": itl_ms, "itl_ms_p99": 1.1 * itl_ms}
+    row |= {"tokens_per_s": 512e3 / (25 + 255 * itl_ms), "weight_bytes": 15_010_000_000}
+    row |= {"weight_gb_per_s": 15010 / itl_ms, "bandwidth_percent": 480 / itl_ms, "floor_ms": 4.8}
+    row |= {"device_bytes": 17e9, "samples_tokens_per_s": [1.0, 2.0]}
+    return row | ({"launches_per_step": 165} if engine == "nereid" else {})
+
+
+def linear(engine, us, rows=2):
+    row = {"bench": "kernels", "engine": engine, "model": "llama3-8b", "op": "linear"}
+    row |= {"name": "qkv", "kernel": "linear_gemv", "rows": rows, "n_out": 6144, "n_in": 4096}
+    return row | {"us": us, "limit": "stream", "percent": 90.0}
+
+
+def attention(engine, us, query):
+    row = {"bench": "kernels", "engine": engine, "model": "llama3-8b", "op": "attention"}
+    row |= {"name": "decode", "kernel": "k", "batch": 2, "query": query, "context": 640}
+    return row | {"us": us, "limit": "stream", "percent": 50.0}
+
+
+def document(rows, **more):
+    return {
+        "machine": {"cpu": "a cpu", "n_cpus": 16, "memory_bytes": 1, "system": "Linux"},
+        "device": {"name": "cuda:0", "target": "cuda:90", "description": "NVIDIA H100 <x>"},
+        "limits": {"stream_gb_per_s": 3100.0, "dot_tflop_per_s": 700.0, "dot_dtype": "fp16"},
+        "time": "2026-11-22T16:00:00Z",
+        "rows": rows,
+        **more,
+    }
+
+
+def rival(rows):
+    device = {"description": "NVIDIA H100", "torch": "2.11", "cuda": "13.0", "cudnn": 91000}
+    return {"device": device, "time": "2026-11-22T16:01:00Z", "rows": rows}
+
+
+def results():
+    proof = {"launches": 1234, "functions": 20}
+    ours = [end_to_end("nereid", "eager", 18.0), end_to_end("nereid", "graph", 5.5)]
+    again = [end_to_end("nereid", "eager", 20.0), end_to_end("nereid", "graph", 5.7)]
+    kernels = [linear("nereid", 15.0), linear("nereid", 16.0, rows=4), attention("nereid", 8.0, 1)]
+    return merge.merge(
+        [
+            document(ours, proof=proof),
+            rival([end_to_end("torch", "compiled", 6.4)]),
+            document(again, proof=proof),
+            document(kernels),
+            rival([linear("torch", 18.0), attention("torch", 9.0, 1)]),
+        ],
+        {"driver": "580.1"},
+    )
+
+
+class Merge(unittest.TestCase):
+    def test_runs_of_the_same_become_one_row(self):
+        rows = {(r["engine"], r["mode"]): r for r in results()["rows"] if r["bench"] == "e2e"}
+        self.assertEqual(len(rows), 3)
+        eager = rows["nereid", "eager"]
+        self.assertEqual(eager["itl_ms"], 19.0)
+        self.assertEqual(eager["model"], "llama3-8b")
+        self.assertEqual(eager["repeats"], 4)
+        self.assertEqual(eager["batch"], 2)
+        self.assertEqual(eager["samples_tokens_per_s"], [1.0, 2.0, 1.0, 2.0])
+
+    def test_limits_and_proofs_are_kept(self):
+        self.assertEqual(results()["limits"]["stream_gb_per_s"], 3100.0)
+        self.assertEqual(len(results()["proofs"]), 2)
+
+
+class Compare(unittest.TestCase):
+    def test_pairs_by_shape(self):
+        lines = compare_kernels.table(results()["rows"])
+        self.assertEqual(lines[0][-1], "1.20")
+        self.assertEqual(lines[1][-1], "-")
+        self.assertEqual(lines[2][-1], "1.12")
+        self.assertIn("decode, batch 2, 640 tokens", lines[2])
+
+
+class Plot(unittest.TestCase):
+    def test_bars_are_as_tall_as_their_values(self):
+        text = plot.plots(results())["itl.svg"]
+        root = ElementTree.fromstring(text)
+        bars = [
+            node
+            for node in root.iter("{http://www.w3.org/2000/svg}rect")
+            if node.get("width") == str(plot.BAR)
+        ]
+        # Three measured and the report's four.
+        self.assertEqual(len(bars), 7)
+        heights = [float(bar.get("height")) for bar in bars]
+        self.assertAlmostEqual(heights[0] / heights[1], 19.0 / 5.6, delta=0.05)
+        self.assertIn("floor 4.8", text)
+
+    def test_steps_of_the_axis_are_round(self):
+        for top in (0.3, 1.0, 4.7, 27.4, 310.0, 2600.0):
+            step = plot.nice_step(top)
+            self.assertTrue(4 <= top / step <= 12, (top, step))
+            self.assertIn(f"{step:e}"[0], "125")
+
+
+class Page(unittest.TestCase):
+    def test_page_holds_the_figures(self):
+        text = report.page(results(), "bench/results/x.json")
+        for part in ("19.000", "5.600", "6.400", "20.36", "8.59", "2468 launches", "580.1", "1.20"):
+            self.assertIn(part, text)
+
+    def test_files_are_written(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "results.json"
+            path.write_text(json.dumps(results()))
+            sys.argv = ["report.py", str(path), "--docs", folder]
+            report.main()
+            self.assertTrue((Path(folder) / "benchmarks.md").exists())
+            self.assertTrue((Path(folder) / "benchmarks" / "itl.svg").exists())
+
+    def test_a_machine_without_rivals_has_a_page_too(self):
+        alone = document([end_to_end("nereid", "eager", 18.0, "demo")])
+        alone["device"] |= {"target": "cpu", "description": "a processor"}
+        text = report.page(merge.merge([alone], {}), "x.json")
+        self.assertIn("18.000", text)
+        self.assertNotIn("report:", text)
+
+
+class ProveOutside(unittest.TestCase):
+    NSYS = (
+        "Generating SQLite file\n\n"
+        "Time (%),Total Time (ns),Instances,Name\n"
+        "90.0,100,4,linear_gemv\n"
+        '10.0,10,1,"rms_norm"\n'
+    )
+    NCU = (
+        "==PROF== Connected\n"
+        '"ID","Process ID","Kernel Name","Metric Value"\n'
+        '"0","1","linear_gemv (96, 1, 1)x(128, 1, 1)","5"\n'
+        '"1","1","void gemm_kernel<float>(int)","5"\n'
+    )
+    MANIFEST: dict = {"variants": [{"symbol": "linear_gemv"}, {"symbol": "rms_norm"}]}  # noqa: RUF012
+
+    def test_names_of_nsys(self):
+        seen = prove_outside.kernel_names(self.NSYS)
+        self.assertEqual(seen, {"linear_gemv", "rms_norm"})
+        self.assertEqual(prove_outside.unknown_names(seen, self.MANIFEST), set())
+
+    def test_a_foreign_kernel_is_found(self):
+        seen = prove_outside.kernel_names(self.NCU)
+        self.assertEqual(
+            prove_outside.unknown_names(seen, self.MANIFEST), {"void gemm_kernel<float>"}
+        )
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
