@@ -30,10 +30,10 @@ struct Stats {
   double open_to_first_token_ms = 0;  // the Engine's constructor to the first token of all
   double itl_ms_median = 0;           // between two tokens of a request
   double itl_ms_p99 = 0;
-  double host_us_median = 0;  // from a decode step's ids to the next one's work on the device
-  double prefill_tokens_per_s = 0;   // prompt tokens, over the time of prefill steps
-  double decode_tokens_per_s = 0;    // generated tokens, over the time of decode steps
-  double weight_gb_per_s = 0;        // weights read by decode steps, over their time
+  double host_us_median = 0;        // from a decode step's ids to the next one's work on the device
+  double prefill_tokens_per_s = 0;  // prompt tokens, over the time of prefill steps
+  double decode_tokens_per_s = 0;   // generated tokens, over the time of decode steps
+  double weight_gb_per_s = 0;       // weights read by decode steps, over their time
   std::int64_t n_prompt_tokens = 0;  // computed: a preempted prompt counts again
   std::int64_t n_generated_tokens = 0;
   std::int64_t n_steps = 0;

@@ -1,3 +1,5 @@
+// Length: one driver, whose calls all check and change the same few tables of memory, streams and
+// captures.
 #include "null/cuda_driver_stand_in.h"
 
 #include <algorithm>

@@ -15,7 +15,8 @@ namespace nereid::device::cuda {
 
 // A module's image: the ELF magic, then one line "ARCH SYMBOL PARAMS". PARAMS has a letter each:
 // p a pointer into device memory, o the same or null, h i l a number of 16, 32, 64 bits, s a
-// scratch pointer, which must be null, t a tensor map. A kernel of "ppi.." computes; others only check.
+// scratch pointer, which must be null, t a tensor map. A kernel of "ppi.." computes; others only
+// check.
 struct StandInLaunch {
   std::string symbol;
   std::array<std::uint32_t, 3> grid;
