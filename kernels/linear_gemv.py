@@ -12,9 +12,9 @@ Grid: (N / (BLOCK_N * N_LOOP), M / ROWS). Accumulation: fp32, one [BLOCK_N, BLOC
 over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M. The
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
-MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and
-tiles of 32 values a warp make up K. Then BLOCK_K is 32 * num_warps, BLOCK_N 16 (8 with SWIGLU),
-N_LOOP 1, and x * norm is rounded to its type. Other types take the plain way.
+MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and K
+is whole tiles of BLOCK_K 128. Then BLOCK_N is 4 * num_warps (2 with SWIGLU), N_LOOP 1, PRELOAD at
+least 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
 """
@@ -347,9 +347,9 @@ _NVIDIA = {
     "BLOCK_N": f"(8 if SWIGLU else 16) if MMA else ({_GPU['BLOCK_N']})",
     "BLOCK_K": f"128 if MMA else ({_GPU['BLOCK_K']})",
     "N_LOOP": 1,
-    "PRELOAD": "4 if MMA else 0",
+    "PRELOAD": "(6 if ROWS <= 2 else 4 if ROWS <= 4 else 3) if MMA else 0",
     "PDL": 0,
-    "num_warps": "BLOCK_K // 32 if MMA else 4",
+    "num_warps": 4,
     "num_stages": 1,
 }
 SPEC = Spec(
