@@ -15,7 +15,7 @@ from pathlib import Path
 
 IDENTITY = (
     "bench", "engine", "model", "mode", "batch", "prompt", "output", "op", "name", "kernel",
-    "rows", "n_out", "n_in", "query", "context", "grid", "choice", "limit",
+    "rows", "n_out", "n_in", "query", "context", "grid", "choice",
 )  # fmt: skip
 
 
@@ -52,7 +52,9 @@ def merge(documents: list[dict], facts: dict[str, str]) -> dict:
     def of_all(name: str) -> list:
         return [document[name] for document in documents if name in document]
 
-    ours = [d for d in documents if any(r["engine"] == "nereid" for r in d["rows"])]
+    ours = [
+        d for d in documents if "device" in d and any(r["engine"] == "nereid" for r in d["rows"])
+    ]
     if not ours:
         sys.exit("no run of nereid among the files")
     limits: dict[str, float] = {}
@@ -64,7 +66,7 @@ def merge(documents: list[dict], facts: dict[str, str]) -> dict:
         "time": min(of_all("time")),
         "machine": ours[0]["machine"],
         "device": ours[0]["device"],
-        "rivals": [d["device"] for d in documents if d not in ours],
+        "rivals": [d["device"] for d in documents if "device" in d and d not in ours],
         "limits": limits,
         "proofs": of_all("proof"),
         "rows": [joined(rows) for rows in groups.values()],

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Makes docs/benchmarks.md and its plots from a file of results, and nothing by hand.
+"""Makes docs/benchmarks.md and its plots from files of results, and nothing by hand.
 
-python3 bench/report.py bench/results/h100.json
+    python3 bench/report.py bench/results/h100.json [bench/results/h200.json]...
+
+The first machine gets the whole page, each other a section of its end-to-end figures.
 """
 
 import argparse
@@ -72,9 +74,13 @@ def end_to_end_text(rows: list[dict], results: dict) -> str:
         "whole time, prompts included. The next token's time is the whole time without the first "
         "token's, by the number of further tokens. What streaming the weights alone would take: "
         f"{floor_text}.\n\n{markdown_table(header, lines)}"
-        "\n![Milliseconds a token](benchmarks/itl.svg)\n\n"
-        "![Tokens a second](benchmarks/throughput.svg)\n"
     )
+
+
+PLOTS = (
+    "\n![Milliseconds a token](benchmarks/itl.svg)\n\n"
+    "![Tokens a second](benchmarks/throughput.svg)\n"
+)
 
 
 def report_text(results: dict, rows: list[dict]) -> str:
@@ -116,8 +122,31 @@ def kernels_text(results: dict) -> str:
         return ""
     return (
         "\n## Kernel by kernel\n\nEach as the planner launches it, on weights, keys and values "
-        "that no cache holds. A product's shape is rows x outputs x inputs.\n\n"
-        + markdown_table(compare_kernels.HEADER, lines)
+        "that no cache holds. A product's shape is rows x outputs x inputs. Both add the residual "
+        "or else the bias; ours of the gate is the gate times up through SiLU as well, and ours "
+        "of up to 8 rows has the norm in it, where the model has one. Decode attention is RoPE "
+        "and the cache's write, too.\n\n" + markdown_table(compare_kernels.HEADER, lines)
+    )
+
+
+def start_text(results: dict) -> str:
+    rows = [row for row in results["rows"] if row["bench"] == "start"]
+    if not rows:
+        return ""
+    header = ("model", "weights, GB", "process start to first token, ms", "upload, GB/s, at least")
+    lines = [
+        (
+            row["model"],
+            f"{row['weight_bytes'] / 1e9:.2f}",
+            f"{row['start_to_first_token_ms']:.0f}",
+            f"{row['upload_gb_per_s']:.1f}",
+        )
+        for row in rows
+    ]
+    return (
+        "\n## Start\n\nA snapshot in the page cache, bundle complete, by `bench/start_time.py`. "
+        "The upload's rate counts all the time before the prompt as upload.\n\n"
+        + markdown_table(header, lines)
     )
 
 
@@ -133,31 +162,45 @@ def proof_text(results: dict) -> str:
     )
 
 
-def page(results: dict, source: str) -> str:
-    rows = [row for row in results["rows"] if row["bench"] == "e2e"]
+def end_to_end_rows(results: dict) -> list[dict]:
+    return [row for row in results["rows"] if row["bench"] == "e2e"]
+
+
+def page(results: dict, sources: list[str], others: list[dict]) -> str:
+    rows = end_to_end_rows(results)
     ours = [row for row in rows if row["engine"] == "nereid"]
+    names = " and ".join(f"`{source}`" for source in sources)
     text = (
-        f"# Benchmarks\n\nMade from `{source}` by `bench/report.py`; measured by "
+        f"# Benchmarks\n\nMade from {names} by `bench/report.py`; measured by "
         "`bench/run_gpu.sh`, ours and the CUDA stack's in turns on one machine.\n\n"
         + machine_text(results)
     )
     if ours:
-        text += f"\n## End to end\n\n{end_to_end_text(rows, results)}{report_text(results, ours)}"
+        text += f"\n## End to end\n\n{end_to_end_text(rows, results)}{PLOTS}"
+        text += report_text(results, ours)
+    text += start_text(results)
+    for other in others:
+        text += f"\n## The same on {other['device']['description']}\n\n{machine_text(other)}\n"
+        text += end_to_end_text(end_to_end_rows(other), other)
     return text + kernels_text(results) + proof_text(results)
+
+
+def source_name(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(ROOT))
+    except ValueError:
+        return path.name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     args = parser.parse_args()
-    results = json.loads(args.results.read_text())
-    try:
-        source = str(args.results.resolve().relative_to(ROOT))
-    except ValueError:
-        source = args.results.name
-    (args.docs / "benchmarks.md").write_text(page(results, source))
-    if any(row["bench"] == "e2e" for row in results["rows"]):
+    results, *others = [json.loads(path.read_text()) for path in args.results]
+    sources = [source_name(path) for path in args.results]
+    (args.docs / "benchmarks.md").write_text(page(results, sources, others))
+    if end_to_end_rows(results):
         folder = args.docs / "benchmarks"
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in plot.plots(results).items():

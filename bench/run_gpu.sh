@@ -7,7 +7,7 @@
 # no compiler: $NEREID_BUNDLES/MODEL-cuda-90 holds the kernels, made anywhere by
 #   nereid compile configs/MODEL --target cuda:90 --out BUNDLES/MODEL-cuda-90 --max-batch-tokens 1024
 # $NEREID_LIBS: a folder of shared libraries that the program needs and the machine lacks.
-# WHAT: "e2e kernels" (the default), or one of the two. ROUNDS: turns, 2. MODES: eager,compiled,graph.
+# WHAT: "e2e kernels start" (the default), or some of them. ROUNDS: turns, 2. MODES: eager,compiled,graph.
 # Writes $OUT/results.json and what it is made of; one part that fails leaves the others standing.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,7 +19,7 @@ TARGET=${TARGET:-cuda:90}
 ROUNDS=${ROUNDS:-2}
 MODES=${MODES:-eager,compiled,graph}
 REPEATS=${REPEATS:-2}
-WHAT=${WHAT:-e2e kernels}
+WHAT=${WHAT:-e2e kernels start}
 PYTHON=${PYTHON:-python3}
 DEVICE=${DEVICE:-cuda}
 mkdir -p "$OUT"
@@ -64,11 +64,18 @@ round_of_e2e() {
   done
 }
 
-kernels() {
-  local model=$1 mine=$OUT/$1-kernels-ours.json theirs=$OUT/$1-kernels-torch.json
+round_of_kernels() {
+  local model=$1 mine=$OUT/$1-kernels-ours-$2.json theirs=$OUT/$1-kernels-torch-$2.json
   part "$mine" ours "$mine" kernels "configs/$model" --bundle "$(bundle_of "$model")" --mode compiled
   [ -s "$mine" ] && part "$theirs" "$PYTHON" bench/rivals/torch_kernels.py --shapes "$mine" \
     --config "configs/$model" --json "$theirs"
+}
+
+start_of() {
+  local model=$1 file=$OUT/$1-start.json
+  LD_LIBRARY_PATH="${NEREID_LIBS:+$NEREID_LIBS:}${LD_LIBRARY_PATH:-}" part "$file" "$PYTHON" \
+    bench/start_time.py "configs/$model" --nereid "$NEREID" --bundle "$(bundle_of "$model")" \
+    --device "$DEVICE" --json "$file"
 }
 
 facts=(--fact "command=bench/run_gpu.sh $*")
@@ -81,7 +88,10 @@ for model in "$@"; do
   case " $WHAT " in *" e2e "*)
     for round in $(seq "$ROUNDS"); do round_of_e2e "$model" "$round"; done ;;
   esac
-  case " $WHAT " in *" kernels "*) kernels "$model" ;; esac
+  case " $WHAT " in *" kernels "*)
+    for round in $(seq "$ROUNDS"); do round_of_kernels "$model" "$round"; done ;;
+  esac
+  case " $WHAT " in *" start "*) start_of "$model" ;; esac
 done
 
 [ ${#files[@]} -gt 0 ] || { echo "nothing was measured; see $OUT/log.txt"; exit 1; }

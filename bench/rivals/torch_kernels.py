@@ -72,12 +72,14 @@ class Pool:
 def time_linear(row: dict, pool: Pool, repeats: int) -> dict:
     m, n, k = row["rows"], row["n_out"], row["n_in"]
     x = torch.randn(m, k, dtype=torch.float16, device="cuda")
+    # As ours: the residual or the bias is added by the product's own kernel (cuBLAS adds one).
     if "HAS_RESIDUAL=1" in row["choice"]:
-        # Ours adds the residual as it stores; so does cuBLAS, given the matrix to add to.
         y = torch.zeros(m, n, dtype=torch.float16, device="cuda")
         calls = [lambda w=w: torch.addmm(y, x, w.t(), out=y) for w in pool.views(n, k)]
     else:
-        calls = [lambda w=w: F.linear(x, w) for w in pool.views(n, k)]
+        bias = torch.randn(n, dtype=torch.float16, device="cuda")
+        bias = bias if "HAS_BIAS=1" in row["choice"] else None
+        calls = [lambda w=w: F.linear(x, w, bias) for w in pool.views(n, k)]
     us = graph_us(calls, repeats)
     return {"kernel": "cublas", "us": us, "tflop_per_s": 2e-6 * m * n * k / us}
 

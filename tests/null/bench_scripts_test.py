@@ -128,7 +128,7 @@ class Plot(unittest.TestCase):
 
 class Page(unittest.TestCase):
     def test_page_holds_the_figures(self):
-        text = report.page(results(), "bench/results/x.json")
+        text = report.page(results(), ["bench/results/x.json"], [])
         for part in ("19.000", "5.600", "6.400", "20.36", "8.59", "2468 launches", "580.1", "1.20"):
             self.assertIn(part, text)
 
@@ -141,10 +141,24 @@ class Page(unittest.TestCase):
             self.assertTrue((Path(folder) / "benchmarks.md").exists())
             self.assertTrue((Path(folder) / "benchmarks" / "itl.svg").exists())
 
+    def test_other_machines_and_starts_have_their_sections(self):
+        other = results()
+        other["device"] = other["device"] | {"description": "another GPU"}
+        mine = results()
+        mine["rows"].append(
+            {
+                "bench": "start", "engine": "nereid", "model": "m", "weight_bytes": 16e9,
+                "start_to_first_token_ms": 840.0, "upload_gb_per_s": 19.5,
+            }
+        )  # fmt: skip
+        text = report.page(mine, ["a.json", "b.json"], [other])
+        self.assertIn("The same on another GPU", text)
+        self.assertIn("| m | 16.00 | 840 | 19.5 |", text)
+
     def test_a_machine_without_rivals_has_a_page_too(self):
         alone = document([end_to_end("nereid", "eager", 18.0, "demo")])
         alone["device"] |= {"target": "cpu", "description": "a processor"}
-        text = report.page(merge.merge([alone], {}), "x.json")
+        text = report.page(merge.merge([alone], {}), ["x.json"], [])
         self.assertIn("18.000", text)
         self.assertNotIn("report:", text)
 

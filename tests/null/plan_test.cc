@@ -48,6 +48,8 @@ TEST_P(EveryModel, AsksForEveryVariantBeforehand) {
                                      {"cuda:90", "eager"},
                                      {"cuda:90", "graph"},
                                      {"hip:gfx942", "compiled"}}) {
+    // Every form of a plan is lowered here; what differs by family shows in one target's plans.
+    if (GetParam() != std::string("models/demo") && target + mode != "cuda:90graph") continue;
     const auto options = options_of(config, mode, target);
     std::set<std::string> asked;
     for (const auto& request : requests_for(config, target, options)) asked.insert(request.key());
