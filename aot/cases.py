@@ -1,6 +1,7 @@
 """Writes every kernel's test cases as files that a program in any language can run.
 
-python -m aot.cases --out DIR --target T [--kernel NAME]...   (docs/formats.md, section 6)
+python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]...
+(docs/formats.md, section 6)
 """
 
 import argparse
@@ -69,7 +70,7 @@ def tolerance_of(spec, case, name: str) -> float:
 
 
 def all_cases(target: str, only: list[str] | None = None) -> Iterator[tuple[Any, Any, Request]]:
-    for kernel in only or sources.kernel_names():
+    for kernel in only or sources.generated_names() or sources.kernel_names():
         spec = sources.load_spec(kernel)
         names = set()
         for case in spec.cases(ACTIVATIONS[target.partition(":")[0]]):
@@ -115,7 +116,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--kernel", action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--generated", type=Path, help="of the kernels whose sources are here, in place of kernels/"
+    )
     args = parser.parse_args()
+    if args.generated is not None:
+        sources.use_generated(args.generated)
     keys = {}
     n_cases = 0
     for spec, case, request in all_cases(args.target, args.kernel):

@@ -64,6 +64,7 @@ class Target:
             "object": f"objects/{sha256}.{self.extension}",
             "object_sha256": sha256,
             "source_sha256": sources.source_sha256(request.kernel),
+            **_generated_source(request.kernel),
             "args": done.args,
             "grid": list(sources.load_spec(request.kernel).grid),
             "num_warps": request.num_warps,
@@ -76,6 +77,10 @@ class Target:
             **done.facts,
         }
         return row, done.data
+
+
+def _generated_source(kernel: str) -> dict[str, str]:
+    return {"source": f"generated/{kernel}.py"} if sources.is_generated(kernel) else {}
 
 
 class Progress:
@@ -195,12 +200,11 @@ def _kept_rows(manifest: Path, head: dict[str, Any], new: set[str]) -> list[dict
         old = json.loads(manifest.read_text())
         if {key: old.get(key) for key in head} != head:
             return []
-        known = set(sources.kernel_names())
         return [
             row
             for row in old["variants"]
             if row["key"] not in new
-            and row["kernel"] in known
+            and sources.exists(row["kernel"])
             and row["source_sha256"] == sources.source_sha256(row["kernel"])
             and (manifest.parent / row["object"]).is_file()
         ]
@@ -271,7 +275,11 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, help="compile all anew and leave every stage's text here"
     )
+    parser.add_argument(
+        "--generated", type=Path, help="sources that are not in kernels/; default: OUT/generated"
+    )
     args = parser.parse_args()
+    sources.use_generated(args.generated or args.out / "generated")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         requests = read_requests(args.requests.read_text().splitlines())

@@ -37,7 +37,7 @@ class Request:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"not a kernel request ({error!r}): {text[:200]}") from error
-        if request.kernel not in sources.kernel_names():
+        if not sources.exists(request.kernel):
             raise RequestError(
                 f"no kernel {request.kernel}; there are {', '.join(sources.kernel_names())}"
             )

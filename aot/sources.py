@@ -18,6 +18,33 @@ def kernels_dir() -> Path:
     return ROOT / "kernels"
 
 
+# Of the bundle in work: sources that the engine wrote, beside those of kernels/.
+_generated_dir: Path | None = None
+
+
+def use_generated(folder: Path | None) -> None:
+    global _generated_dir
+    _generated_dir = None if folder is None else folder.resolve()
+
+
+def generated_names() -> tuple[str, ...]:
+    if _generated_dir is None:
+        return ()
+    return tuple(sorted(path.stem for path in _generated_dir.glob("*.py")))
+
+
+def is_generated(name: str) -> bool:
+    return name not in kernel_names() and name in generated_names()
+
+
+def exists(name: str) -> bool:
+    return name in kernel_names() or is_generated(name)
+
+
+def kernel_path(name: str) -> Path:
+    return (_generated_dir if is_generated(name) else kernels_dir()) / f"{name}.py"
+
+
 @functools.cache
 def kernel_names() -> tuple[str, ...]:
     tree = ast.parse((kernels_dir() / "__init__.py").read_text())
@@ -46,7 +73,7 @@ def _imports(path: Path) -> set[Path]:
 def kernel_sources(name: str) -> list[Path]:
     """The kernel's file and all that it imports from here, sorted."""
     seen: set[Path] = set()
-    pending = [kernels_dir() / f"{name}.py"]
+    pending = [kernel_path(name)]
     while pending:
         path = pending.pop()
         if path not in seen:
@@ -66,7 +93,9 @@ def source_sha256(name: str) -> str:
     targets = sorted((ROOT / "aot" / "targets").glob("*.py"))
     digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
     for path in [*kernel_sources(name), *targets]:
-        digest.update(f"{path.relative_to(ROOT)} {_file_sha256(path)}\n".encode())
+        is_ours = path.parent != _generated_dir
+        where = path.relative_to(ROOT) if is_ours else f"generated/{path.name}"
+        digest.update(f"{where} {_file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -79,6 +108,14 @@ def load_spec(name: str):
     """Imports the kernel (and Triton with it)."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    import importlib
+    import importlib.util
 
-    return importlib.import_module(f"kernels.{name}").SPEC
+    if not is_generated(name):
+        return importlib.import_module(f"kernels.{name}").SPEC
+    module_name = f"generated.{name}"
+    if module_name not in sys.modules:
+        found = importlib.util.spec_from_file_location(module_name, kernel_path(name))
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        sys.modules[module_name] = module
+    return sys.modules[module_name].SPEC

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -28,7 +27,6 @@ struct InspectArguments {
   ModelArguments model;
   std::string target = "cpu";
   bool with_passes = false;
-  std::vector<std::string> skipped_passes;
 };
 
 constexpr std::size_t kShortHash =
@@ -124,10 +122,7 @@ int run_plan(const InspectArguments& arguments) {
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
   if (arguments.with_passes) {
-    const std::set<std::string> skip(arguments.skipped_passes.begin(),
-                                     arguments.skipped_passes.end());
-    write_out(
-        engine::describe_passes(config, arguments.target, engine::runner_options(options), skip));
+    write_out(engine::describe_passes(config, arguments.target, engine::runner_options(options)));
     return 0;
   }
   write_out(engine::describe_plans(config, arguments.target, engine::runner_options(options)));
@@ -191,6 +186,7 @@ int run_bundle(const InspectArguments& arguments) {
     text += row("  symbol", variant->symbol);
     text += row("  object sha256", variant->object_sha256.substr(0, kShortHash));
     text += row("  Triton source sha256", variant->source_sha256.substr(0, kShortHash));
+    if (!variant->source.empty()) text += row("  generated source", variant->source);
     text += row("  warps, stages",
                 fmt::format("{}, {}", variant->num_warps, variant->request.num_stages));
     text += row("  shared bytes", std::to_string(variant->shared_bytes));
@@ -234,8 +230,6 @@ void add_inspect(CLI::App& app, Command& chosen) {
       ->capture_default_str();
   plan.add_flag("--passes", plan_arguments->with_passes,
                 "Instead: the graph before the passes and after each, one layer of each kind");
-  plan.add_option("--skip-pass", plan_arguments->skipped_passes, "Leave this pass out")
-      ->type_name("NAME");
   plan.callback([plan_arguments, &chosen] {
     chosen = [plan_arguments](const Environment&) { return run_plan(*plan_arguments); };
   });

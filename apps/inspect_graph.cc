@@ -18,6 +18,7 @@ struct GraphArguments {
   std::string file;
   std::string model;
   bool with_passes = false;
+  bool with_generated = false;
   std::vector<std::string> skipped_passes;
 };
 
@@ -25,6 +26,7 @@ int run_graph(const GraphArguments& arguments) {
   engine::GraphFileOptions options;
   if (!arguments.model.empty()) options.model_dir = model_directory(arguments.model);
   options.with_passes = arguments.with_passes;
+  options.with_generated = arguments.with_generated;
   options.skip.insert(arguments.skipped_passes.begin(), arguments.skipped_passes.end());
   write_out(engine::describe_graph_file(arguments.file, options));
   return 0;
@@ -42,6 +44,8 @@ void add_inspect_graph(CLI::App& inspect, Command& chosen) {
                   "Look for its weights here: a Hugging Face snapshot directory, or demo")
       ->type_name("MODEL");
   command.add_flag("--passes", arguments->with_passes, "The graph after each pass");
+  command.add_flag("--generated", arguments->with_generated,
+                   "The Triton source of each kernel that the graph compiler writes");
   command.add_option("--skip-pass", arguments->skipped_passes, "Leave this pass out")
       ->type_name("NAME");
   command.callback([arguments, &chosen] {

@@ -47,6 +47,11 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   command
+      .add_option("--skip-pass", options.skip_passes,
+                  "Leave this pass of the graph compiler out; may be repeated")
+      ->type_name("NAME")
+      ->group(kMachineGroup);
+  command
       .add_option("--context", options.max_context_tokens,
                   "Longest prompt and answer together, in tokens; 0: the model's")
       ->check(CLI::NonNegativeNumber)

@@ -313,6 +313,7 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="made by aot.compile")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "cases")
     parser.add_argument("--kernel", action="append", default=[])
+    parser.add_argument("--generated", type=Path, help="a bundle's generated/: its kernels only")
     parser.add_argument("--isa")
     parser.add_argument("--ttir")
     parser.add_argument("--time", action="store_true", help="print how long each case took")
@@ -322,12 +323,16 @@ def main() -> int:
     bundle = args.bundle or args.work / name / "bundle"
     if args.cases is None:
         command = [sys.executable, "-m", "aot.cases", "--out", str(cases), "--target", args.target]
+        if args.generated:
+            command += ["--generated", str(args.generated.resolve())]
         for kernel in args.kernel:
             command += ["--kernel", kernel]
         subprocess.run(command, cwd=ROOT, check=True)
     if args.bundle is None:
         command = [sys.executable, "-m", "aot.compile", "--requests", f"{cases}/requests.jsonl"]
         command += ["--target", args.target, "--out", str(bundle)]
+        if args.generated:
+            command += ["--generated", str(args.generated.resolve())]
         command += ["--isa", args.isa] if args.isa else []
         command += ["--ttir", args.ttir] if args.ttir else []
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 
 namespace nereid {
@@ -15,7 +16,8 @@ struct Options {
   int n_threads = 0;            // cpu: 0 is every cpu the process may run on
   // auto (the fastest that the device has) | eager | compiled | graph
   std::string mode = "auto";
-  std::int64_t max_context_tokens = 0;  // 0: as far as the model goes
+  std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
+  std::int64_t max_context_tokens = 0;     // 0: as far as the model goes
   std::int64_t max_batch_tokens = 512;  // tokens computed in one step; longer prompts take several
   std::int64_t max_sequences = 64;      // requests computed in one step; further ones wait
   std::int64_t n_kv_blocks = 0;  // 0: enough for max_sequences full contexts, as far as memory goes

@@ -3,12 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <vector>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "graph/cluster.h"
 #include "graph/ir.h"
+#include "graph/lower.h"
 #include "graph/passes/passes.h"
+#include "graph/triton_source.h"
+#include "kernel/bundle.h"
 #include "model/architecture.h"
 #include "model/safetensors.h"
 
@@ -47,6 +52,20 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
   }
 }
 
+// Each once, whatever the number of nodes that launch it.
+std::string generated_sources(const graph::Graph& graph) {
+  std::map<std::string, std::string> by_name;
+  for (const auto& node : graph.nodes) {
+    if (node.op != graph::Op::cluster || !graph::has_kernel(graph, node, {})) continue;
+    const auto kernel = graph::generate_kernel(graph::cluster_body(graph, node));
+    by_name[kernel->spec.name] = kernel->source;
+  }
+  std::string out;
+  for (const auto& [name, source] : by_name)
+    out += fmt::format("\n# {}\n{}", kernel::generated_path(name), source);
+  return out;
+}
+
 }  // namespace
 
 std::string describe_graph_file(const std::filesystem::path& path,
@@ -65,6 +84,7 @@ std::string describe_graph_file(const std::filesystem::path& path,
                                      graph::print(after));
               }});
   if (!options.with_passes) out += fmt::format("\n# after all passes\n{}", graph::print(fused));
+  if (options.with_generated) out += generated_sources(fused);
   return out;
 }
 

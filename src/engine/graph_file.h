@@ -12,6 +12,7 @@ namespace nereid::engine {
 struct GraphFileOptions {
   std::filesystem::path model_dir = {};  // its weights must be there; empty: not looked for
   bool with_passes = false;              // the graph after each pass too
+  bool with_generated = false;           // the Triton source of each kernel that fusing makes
   std::set<std::string> skip = {};       // passes to leave out
 };
 

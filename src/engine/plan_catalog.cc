@@ -42,6 +42,7 @@ RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOpti
                               std::string_view target) {
   RunnerOptions resolved = options;
   resolved.mode = resolve_mode(options.mode, target);
+  graph::check_pass_names(options.skip_passes);
   if (resolved.max_context_tokens == 0) resolved.max_context_tokens = config.max_context_tokens;
   if (resolved.max_context_tokens < 1 || resolved.max_context_tokens > config.max_context_tokens)
     throw Error("a context of {} tokens: this model's is 1 to {}", resolved.max_context_tokens,
@@ -84,7 +85,8 @@ const graph::Graph& PlanCatalog::graph(model::Tail tail) const {
     auto options = graph_options_;
     options.tail = tail;
     graph = model::build_graph(config_, options);
-    if (options_.mode != "eager") graph = graph::run_passes(*graph);
+    if (options_.mode != "eager")
+      graph = graph::run_passes(*graph, {.skip = options_.skip_passes, .observe = {}});
   }
   return *graph;
 }
@@ -93,8 +95,9 @@ const graph::Graph& PlanCatalog::form(std::size_t index) const {
   auto& form = forms_[index];
   if (!form) {
     const auto key = key_of_form(index);
-    form = options_.mode == "eager" ? graph(key.tail)
-                                    : graph::legalise(graph(key.tail), step_class(key));
+    form = options_.mode == "eager"
+               ? graph(key.tail)
+               : graph::legalise(graph(key.tail), step_class(key), options_.skip_passes);
   }
   return *form;
 }

@@ -61,22 +61,23 @@ std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConf
 }
 
 std::string describe_passes(const model::ModelConfig& config, const std::string& target,
-                            const RunnerOptions& options, const std::set<std::string>& skip) {
+                            const RunnerOptions& options) {
   auto eager = options;
   eager.mode = "eager";
   const Planner planner(PlanCatalog::representative(config), target, eager);
   const auto& graph = planner.catalog().graph(model::Tail::greedy);
   std::string text = fmt::format("# as the model's description builds it\n{}", print(graph));
   const auto fused = graph::run_passes(
-      graph, {.skip = skip,
+      graph, {.skip = options.skip_passes,
               .observe = [&](const graph::PassRow& row, const graph::Graph& after, double ms) {
                 text += fmt::format("\n# after {} ({:.3f} ms): {}\n{}", row.name, ms, row.summary,
                                     print(after));
               }});
   for (const bool is_decode : {true, false}) {
     const PlanKey key{model::Tail::greedy, is_decode ? 0 : kNBuckets - 1, 0, is_decode};
-    text += fmt::format("\n# what a {} step runs\n{}", is_decode ? "decoding" : "prefill",
-                        print(graph::legalise(fused, planner.catalog().step_class(key))));
+    text += fmt::format(
+        "\n# what a {} step runs\n{}", is_decode ? "decoding" : "prefill",
+        print(graph::legalise(fused, planner.catalog().step_class(key), options.skip_passes)));
   }
   return text;
 }

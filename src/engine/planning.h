@@ -1,7 +1,6 @@
 // Goal: what a model needs of the kernel compiler, known without weights and without the device.
 #pragma once
 
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +24,7 @@ std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConf
 // For people: the graph before the passes and after each, with the time it took; then what a
 // decoding step and a prefill step run.
 std::string describe_passes(const model::ModelConfig& config, const std::string& target,
-                            const RunnerOptions& options, const std::set<std::string>& skip);
+                            const RunnerOptions& options);
 
 // For people: what was asked, what was chosen and why; each launch with its variant, grid, bytes
 // and flops.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,12 +37,13 @@ struct SamplingRow {
 
 struct RunnerOptions {
   std::filesystem::path model_dir;
-  std::string mode = "auto";            // auto | eager | compiled | graph
-  bool random_weights = false;          // config.json only; weights filled on the device
-  std::int64_t max_batch_tokens = 512;  // tokens of a step
-  std::int64_t max_sequences = 64;      // sequences of a step
-  std::int64_t max_logit_rows = 0;      // rows of a step that get logits; 0: max_sequences
-  std::int64_t max_context_tokens = 0;  // 0: the model's
+  std::string mode = "auto";               // auto | eager | compiled | graph
+  std::set<std::string> skip_passes = {};  // of the graph compiler, by name
+  bool random_weights = false;             // config.json only; weights filled on the device
+  std::int64_t max_batch_tokens = 512;     // tokens of a step
+  std::int64_t max_sequences = 64;         // sequences of a step
+  std::int64_t max_logit_rows = 0;         // rows of a step that get logits; 0: max_sequences
+  std::int64_t max_context_tokens = 0;     // 0: the model's
   std::int64_t n_kv_blocks =
       0;  // 0: what max_sequences contexts need, within the device's free memory
   std::filesystem::path bundle_dir;  // empty: beside the model, then the user's cache

@@ -15,6 +15,7 @@ RunnerOptions runner_options(const Options& options) {
   RunnerOptions result;
   result.model_dir = options.model_dir;
   result.mode = options.mode;
+  result.skip_passes = options.skip_passes;
   result.random_weights = options.random_weights;
   result.max_batch_tokens = options.max_batch_tokens;
   result.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);

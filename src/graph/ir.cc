@@ -1,6 +1,7 @@
 #include "graph/ir.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/error.h"
 
@@ -39,12 +40,18 @@ const std::vector<OpRow>& op_table() {
 
 template <typename T>
 T attr_or(const Node& node, std::string_view name, T fallback) {
-  for (const auto& [key, value] : node.attrs)
-    if (key == name) {
-      NEREID_CHECK(std::holds_alternative<T>(value), "attribute {} of {}", name,
-                   op_row(node.op).name);
-      return std::get<T>(value);
-    }
+  for (const auto& [key, value] : node.attrs) {
+    if (key != name) continue;
+    if (const auto* held = std::get_if<T>(&value)) return *held;
+    if constexpr (std::is_same_v<T, double>)
+      if (const auto* integer = std::get_if<std::int64_t>(&value))
+        return static_cast<double>(*integer);
+    constexpr std::string_view expected = std::is_same_v<T, std::int64_t> ? "an integer"
+                                          : std::is_same_v<T, double>     ? "a number"
+                                          : std::is_same_v<T, DType>      ? "an element type"
+                                                                          : "a text in quotes";
+    throw Error("{}: attribute {}: expected {}", op_row(node.op).name, name, expected);
+  }
   return fallback;
 }
 
@@ -122,6 +129,10 @@ ValueId Graph::add(Op op, std::vector<ValueId> inputs,
 
 DType Node::dtype_attr(std::string_view name, DType fallback) const {
   return attr_or(*this, name, fallback);
+}
+
+std::string Node::text_attr(std::string_view name) const {
+  return attr_or(*this, name, std::string());
 }
 
 void verify(const Graph& graph) {

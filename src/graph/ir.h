@@ -97,7 +97,7 @@ const OpRow& op_row(Op op);
 ValueKind output_kind(Op op);  // of what the op computes: weight for layouts, else intermediate
 std::optional<Op> op_from_name(std::string_view name);
 
-using Attr = std::variant<std::int64_t, double, DType>;
+using Attr = std::variant<std::int64_t, double, DType, std::string>;
 
 struct Node {
   Op op;
@@ -105,9 +105,11 @@ struct Node {
   std::vector<ValueId> outputs;
   std::vector<std::pair<std::string, Attr>> attrs;
 
+  // Absent: the fallback. An Error where it is of another type: a graph may be somebody's text.
   std::int64_t int_attr(std::string_view name, std::int64_t fallback) const;
   double float_attr(std::string_view name, double fallback) const;
   DType dtype_attr(std::string_view name, DType fallback) const;
+  std::string text_attr(std::string_view name) const;  // empty where absent
   bool operator==(const Node&) const = default;
 };
 

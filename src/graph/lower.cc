@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "graph/cluster.h"
 #include "graph/memory_plan.h"
+#include "graph/triton_source.h"
 
 namespace nereid::graph {
 
@@ -334,6 +336,25 @@ KernelCall lower_token_logprob(const View& v) {
           {}};
 }
 
+// The kernel's parameters are named as the values of the body.
+KernelCall lower_cluster(const View& v) {
+  const Graph body = with_plain_names(cluster_body(v.graph, v.node));
+  auto generated = generate_kernel(body);
+  const auto& shape = v.shape(v.out());
+  KernelCall call{generated->spec.name, {}, {{"n_rows", shape[0]}, {"n_cols", shape[1]}}, {}, {}};
+  const auto name = [&](ValueId id) { return body.value(id).name; };
+  for (std::size_t i = 0; i < body.outputs.size(); ++i)
+    call.pointers.emplace_back(name(body.outputs[i]) + "_ptr", v.out(i));
+  for (std::size_t i = 0; i < v.node.inputs.size(); ++i) {
+    const auto operand = name(static_cast<ValueId>(i));
+    call.pointers.emplace_back(operand + "_ptr", v.in(i));
+    if (generated->spec.find_param(operand + "_stride") != nullptr)
+      call.sizes.emplace_back(operand + "_stride", v.stride(v.in(i)));
+  }
+  call.generated = std::move(generated);
+  return call;
+}
+
 [[noreturn]] KernelCall lower_nothing(const View& v) {
   NEREID_UNREACHABLE("%{}: {} has no kernel", v.graph.value(v.out()).name, op_row(v.node.op).name);
 }
@@ -351,6 +372,8 @@ bool has_kernel(const Graph& graph, const Node& node, const StepClass& steps) {
       return max_rows(graph, node, steps) <= kGemvRows.back();
     case Op::rope_attention:
       return steps.is_decode;
+    case Op::cluster:
+      return can_generate(cluster_body(graph, node));
     // One thread reads a row as fast as several that must meet.
     case Op::greedy_split:
       return steps.family != "cpu";

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "graph/ir.h"
+#include "kernel/generated.h"
 
 namespace nereid::graph {
 
@@ -40,7 +42,8 @@ struct KernelCall {
   std::vector<std::pair<std::string, ValueId>> pointers;
   std::vector<std::pair<std::string, Dim>> sizes;  // sizes and strides, in elements
   std::vector<std::pair<std::string, double>> scalars;
-  std::vector<std::pair<std::string, std::int64_t>> constexprs;  // those the planner gives
+  std::vector<std::pair<std::string, std::int64_t>> constexprs;   // those the planner gives
+  std::shared_ptr<const kernel::GeneratedKernel> generated = {};  // null: one of kernels/
 };
 
 // Whether some kernel computes the node for steps of this class; a fused op that has none is to be

@@ -84,9 +84,10 @@ std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& st
     if (!call) continue;
     const auto [it, is_new] = chosen_before.try_emplace(signature_of(graph, *call));
     if (is_new) {
-      const auto& spec = tables.specs.get(call->kernel);
+      const auto& spec = call->generated ? call->generated->spec : tables.specs.get(call->kernel);
       it->second =
           kernel::make_request(spec, tables.tuning, target, problem_of(graph, *call, spec, steps));
+      it->second.request.generated = call->generated;
     }
     launches.push_back({i, std::move(*call), it->second.request, it->second.why});
   }
@@ -97,7 +98,7 @@ std::string describe(const Graph& graph, const std::vector<PlannedLaunch>& launc
                      const SymbolValues& sizes, const KernelTables& tables) {
   std::string text;
   for (const auto& launch : launches) {
-    const auto& spec = tables.specs.get(launch.call.kernel);
+    const auto& spec = kernel::spec_of(launch.request, tables.specs);
     const kernel::Expression::Lookup lookup =
         [&](std::string_view name) -> std::optional<std::int64_t> {
       for (const auto& [size, dim] : launch.call.sizes)

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "graph/cluster.h"
 #include "graph/ir.h"
 
 namespace nereid::graph {
@@ -27,6 +28,7 @@ class Operands {
   const Value& operator[](std::size_t i) const { return graph_.value(node_.inputs[i]); }
   bool has(std::size_t i) const { return i < node_.inputs.size(); }
   const Node& node() const { return node_; }
+  const Graph& graph() const { return graph_; }
 
   [[noreturn]] void fail(std::size_t i, const std::string& expected) const {
     throw Error("{}: operand {} (%{}): expected {}, got {}{}", row_.name, row_.roles[i],
@@ -308,6 +310,13 @@ Types infer_rope_attention(const Operands& in) {
           {DType::fp32,
            {Symbol::n_sequences, queries[1], kMaxAttentionSplits,
             static_cast<std::int64_t>(padded) + 2}}};
+}
+
+Types infer_cluster(const Operands& in) {
+  const Graph body = cluster_body(in.graph(), in.node());
+  Types types;
+  for (const auto id : body.outputs) types.push_back({body.value(id).dtype, body.value(id).shape});
+  return types;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 //     return %2
 //   }
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "graph/cluster.h"
 #include "graph/ir.h"
 
 namespace nereid::graph {
@@ -32,9 +34,17 @@ std::string typed_name(const Value& value) {
 std::string attr_text(const Attr& attr) {
   if (const auto* integer = std::get_if<std::int64_t>(&attr)) return fmt::format("{}", *integer);
   if (const auto* dtype = std::get_if<DType>(&attr)) return std::string(dtype_name(*dtype));
+  if (const auto* text = std::get_if<std::string>(&attr)) return fmt::format("\"{}\"", *text);
   auto text = fmt::format("{}", std::get<double>(attr));
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
+}
+
+std::string attrs_text(const Node& node) {
+  std::string out;
+  for (const auto& [name, value] : node.attrs)
+    out += fmt::format("{}{} = {}", out.empty() ? " {" : ", ", name, attr_text(value));
+  return out.empty() ? out : out + "}";
 }
 
 void print_node(const Graph& graph, const Node& node, std::string& out) {
@@ -44,14 +54,7 @@ void print_node(const Graph& graph, const Node& node, std::string& out) {
   out += fmt::format(" = {}", op_row(node.op).name);
   for (std::size_t i = 0; i < node.inputs.size(); ++i)
     out += fmt::format("{} %{}", i > 0 ? "," : "", graph.value(node.inputs[i]).name);
-  if (!node.attrs.empty()) {
-    out += " {";
-    for (std::size_t i = 0; i < node.attrs.size(); ++i)
-      out += fmt::format("{}{} = {}", i > 0 ? ", " : "", node.attrs[i].first,
-                         attr_text(node.attrs[i].second));
-    out += "}";
-  }
-  out += "\n";
+  out += attrs_text(node) + "\n";
 }
 
 class Parser {
@@ -66,6 +69,26 @@ class Parser {
     expect("}");
     skip_space();
     if (position_ != text_.size()) fail("text after the closing brace");
+    return std::move(graph_);
+  }
+
+  // A cluster's: names that no statement computes are its operands, in the order in which they are
+  // first read.
+  Graph parse_body(const std::vector<Value>& operands) {
+    graph_.name = "body";
+    for (const auto& operand : operands)
+      graph_.add_value(ValueKind::input, "", operand.dtype, operand.shape);
+    auto name = word();
+    for (; name != "return"; name = word()) {
+      statement(std::move(name), operands.size());
+      expect(";");
+    }
+    do graph_.outputs.push_back(result_of_body(operands.size()));
+    while (accept(","));
+    skip_space();
+    if (position_ != text_.size()) fail("text after the results");
+    if (n_read_ != operands.size())
+      fail(fmt::format("reads {} of {} operands", n_read_, operands.size()));
     return std::move(graph_);
   }
 
@@ -179,7 +202,25 @@ class Parser {
     return it->second;
   }
 
+  void attrs(Node& node) {
+    if (!accept("{")) return;
+    do {
+      auto key = word();
+      expect("=");
+      node.attrs.emplace_back(std::move(key), attr());
+    } while (accept(","));
+    expect("}");
+  }
+
   Attr attr() {
+    if (accept("\"")) {
+      const auto end = text_.find('"', position_);
+      const auto text = text_.substr(position_, end - position_);
+      if (end == std::string_view::npos || text.find('\n') != std::string_view::npos)
+        fail("a text without its closing quote");
+      position_ = end + 1;
+      return std::string(text);
+    }
     skip_space();
     const auto begin = position_;
     while (position_ < text_.size() && text_[position_] != ',' && text_[position_] != '}' &&
@@ -226,14 +267,7 @@ class Parser {
       do result.inputs.push_back(use());
       while (accept(","));
     }
-    if (accept("{")) {
-      do {
-        auto key = word();
-        expect("=");
-        result.attrs.emplace_back(std::move(key), attr());
-      } while (accept(","));
-      expect("}");
-    }
+    attrs(result);
     // Looking for attributes may have gone on to the next line.
     const int next_line = std::exchange(line_, at_line);
     std::vector<TypedShape> types;
@@ -255,12 +289,54 @@ class Parser {
     line_ = next_line;
   }
 
+  // NAME = OP NAME, ... {...}
+  void statement(std::string name, std::size_t n_operands) {
+    expect("=");
+    const auto op_name = word();
+    const auto op = op_from_name(op_name);
+    if (!op || !is_row_op(*op)) fail(fmt::format("a cluster holds no \"{}\"", op_name));
+    Node node{*op, {}, {}, {}};
+    do node.inputs.push_back(operand_of_body(word(), n_operands));
+    while (accept(","));
+    attrs(node);
+    std::vector<TypedShape> types;
+    try {
+      types = infer_shapes(graph_, node);
+    } catch (const Error& error) {
+      fail(error.what());
+    }
+    node.outputs.push_back(declare(
+        {ValueKind::intermediate, std::move(name), types[0].dtype, std::move(types[0].shape)},
+        ValueKind::intermediate));
+    graph_.nodes.push_back(std::move(node));
+  }
+
+  ValueId operand_of_body(const std::string& name, std::size_t n_operands) {
+    if (const auto it = ids_.find(name); it != ids_.end()) return it->second;
+    if (n_read_ == n_operands)
+      fail(fmt::format("{} is no operand: there are {}", name, n_operands));
+    const auto id = static_cast<ValueId>(n_read_++);
+    graph_.values[static_cast<std::size_t>(id)].name = name;
+    return ids_[name] = id;
+  }
+
+  ValueId result_of_body(std::size_t n_operands) {
+    const auto name = word();
+    const auto it = ids_.find(name);
+    if (it == ids_.end() || static_cast<std::size_t>(it->second) < n_operands)
+      fail(fmt::format("{} is not computed", name));
+    if (std::ranges::find(graph_.outputs, it->second) != graph_.outputs.end())
+      fail(fmt::format("{} is returned twice", name));
+    return it->second;
+  }
+
   std::string_view text_;
   const std::string& where_;
   std::size_t position_ = 0;
   int line_ = 1;
   Graph graph_;
   std::unordered_map<std::string, ValueId> ids_;
+  std::size_t n_read_ = 0;  // operands of a body that were read
 };
 
 }  // namespace
@@ -294,5 +370,28 @@ std::string print(const Graph& graph) {
 }
 
 Graph parse(std::string_view text, const std::string& where) { return Parser(text, where).parse(); }
+
+std::string body_text(const Graph& body) {
+  std::string out;
+  const auto name = [&](ValueId id) { return body.value(id).name; };
+  for (const auto& node : body.nodes) {
+    out += fmt::format("{} = {}", name(node.outputs[0]), op_row(node.op).name);
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+      out += fmt::format("{} {}", i > 0 ? "," : "", name(node.inputs[i]));
+    out += attrs_text(node) + "; ";
+  }
+  out += "return";
+  for (std::size_t i = 0; i < body.outputs.size(); ++i)
+    out += fmt::format("{} {}", i > 0 ? "," : "", name(body.outputs[i]));
+  return out;
+}
+
+Graph cluster_body(const Graph& graph, const Node& cluster) {
+  static const std::string where = "cluster, body";
+  std::vector<Value> operands;
+  for (const auto id : cluster.inputs) operands.push_back(graph.value(id));
+  const auto text = cluster.text_attr(kBody);
+  return Parser(text, where).parse_body(operands);
+}
 
 }  // namespace nereid::graph

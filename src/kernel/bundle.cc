@@ -207,6 +207,10 @@ Variant parse_variant(const Json& json, const std::string& where) {
   variant.source_sha256 = json_field<std::string>(json, "source_sha256", where);
   if (!is_sha256(variant.object_sha256) || !is_sha256(variant.source_sha256))
     throw Error("{}: expected SHA-256 hashes of 64 hexadecimal digits", where);
+  variant.source = json_field_or<std::string>(json, "source", "", where);
+  if (!variant.source.empty() && variant.source != generated_path(variant.request.kernel))
+    throw Error("{}: source is \"{}\"; expected {}", where, variant.source.substr(0, 200),
+                generated_path(variant.request.kernel));
   bool is_right_path = false;
   for (const char* suffix : {".so", ".cubin", ".hsaco"})
     is_right_path |= variant.object == "objects/" + variant.object_sha256 + suffix;
@@ -233,6 +237,10 @@ Variant parse_variant(const Json& json, const std::string& where) {
 }
 
 }  // namespace
+
+std::string generated_path(std::string_view kernel) {
+  return fmt::format("generated/{}.py", kernel);
+}
 
 Bundle Bundle::open(const std::filesystem::path& dir) {
   const auto path = dir / "manifest.json";

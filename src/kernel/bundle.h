@@ -44,6 +44,7 @@ struct Variant {
   std::string object;  // "objects/<sha256>.so"
   std::string object_sha256;
   std::string source_sha256;
+  std::string source;                     // "generated/NAME.py"; empty: a kernel of kernels/
   std::vector<VariantArg> args;           // of the launch, in order
   std::vector<TensorMapArg> tensor_maps;  // of `args`, in order
   std::array<Expression, 3> grid;         // over the launch arguments; constexprs are filled in
@@ -56,6 +57,9 @@ struct Variant {
   std::optional<std::int64_t> registers;  // where the target's compiler tells
   std::optional<std::int64_t> spills;
 };
+
+// Where in a bundle the source of a generated kernel lies.
+std::string generated_path(std::string_view kernel);
 
 class Bundle {
  public:

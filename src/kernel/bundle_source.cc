@@ -144,6 +144,11 @@ Bundle compile_bundle(const std::string& target, std::span<const KernelRequest> 
                       const fs::path& out_dir, int n_jobs) {
   const CompilerPaths compiler = find_compiler(target);
   make_dirs(out_dir);
+  for (const auto& request : requests) {
+    if (!request.generated) continue;
+    make_dirs(out_dir / "generated");
+    write_text_file(out_dir / generated_path(request.kernel), request.generated->source);
+  }
   const TemporaryFile requests_file(requests_text(requests));
   run_compiler(compiler, target, requests_file.path(), out_dir, n_jobs);
   Bundle bundle = Bundle::open(out_dir);

@@ -212,6 +212,10 @@ KernelRequest KernelRequest::from_key(std::string_view key, const std::string& w
   return request;
 }
 
+const Spec& spec_of(const KernelRequest& request, const SpecTable& specs) {
+  return request.generated ? request.generated->spec : specs.get(request.kernel);
+}
+
 ChosenRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
                            const Problem& problem) {
   return Chooser(spec, problem).choose(tuning, target);

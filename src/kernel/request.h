@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
 
+#include "kernel/generated.h"
 #include "kernel/spec.h"
 #include "kernel/tuning.h"
 #include "tensor/dtype.h"
@@ -23,13 +25,20 @@ struct KernelRequest {
   int num_warps = 1;
   int num_stages = 1;
   std::map<std::string, std::int64_t> options;
+  // What to compile where that is no file of kernels/; no part of the key, its name says it all.
+  std::shared_ptr<const GeneratedKernel> generated = {};
 
   // The canonical text: JSON, keys sorted, no spaces. Equal requests have equal keys.
   std::string key() const;
   static KernelRequest from_key(std::string_view key, const std::string& where);
 
-  friend bool operator==(const KernelRequest&, const KernelRequest&) = default;
+  friend bool operator==(const KernelRequest& a, const KernelRequest& b) {
+    return a.key() == b.key();
+  }
 };
+
+// The spec that the request was made from. An Error where `specs` has no such kernel.
+const Spec& spec_of(const KernelRequest& request, const SpecTable& specs);
 
 // What the planner knows about one use of a kernel.
 struct Problem {

@@ -193,7 +193,7 @@ class KernelBench {
   KernelRow describe(const graph::Graph& graph, const graph::PlannedLaunch& launch,
                      const StepShape& step, const graph::SymbolValues& sizes) const {
     const auto& node = graph.nodes[launch.node];
-    const auto& spec = specs_.get(launch.call.kernel);
+    const auto& spec = kernel::spec_of(launch.request, specs_);
     const kernel::Expression::Lookup lookup =
         [&](std::string_view name) -> std::optional<std::int64_t> {
       if (const auto dim = size_of(launch, name)) return graph::dim_value(*dim, sizes);

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import unittest
@@ -248,6 +249,86 @@ class Bundles(unittest.TestCase):
         self.assertFalse((self.folder / "none" / "manifest.json").exists())
         last = json.loads(progress.getvalue().splitlines()[-1])
         self.assertEqual((last["done"], last["total"]), (2, 2))
+
+
+class Generated(unittest.TestCase):
+    """Kernels that the graph compiler wrote: those of its goldens."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.names = {}
+        (self.folder / "generated").mkdir()
+        for path in (sources.ROOT / "tests" / "golden" / "generated").glob("*.txt"):
+            text = path.read_text()
+            self.names[path.stem] = re.search(r"^def (\w+)\(", text, re.MULTILINE)[1]
+            (self.folder / "generated" / f"{self.names[path.stem]}.py").write_text(text)
+        sources.use_generated(self.folder / "generated")
+        self.addCleanup(sources.use_generated, None)
+
+    def case(self, golden, name, target):
+        spec = sources.load_spec(self.names[golden])
+        case = next(case for case in spec.cases("fp16") if case.name == name)
+        return spec, case, cases.request_of(spec, case, target)
+
+    def test_reference_is_the_formula(self):
+        import numpy as np
+
+        spec, case, asked = self.case("residual_norm", "odd", "cuda:90")
+        a, n = case.args, case.args["n_cols"]
+        x, y, weight = (
+            np.float16(a[name])[..., :n].astype(np.float64)
+            for name in ("x_ptr", "y_ptr", "weight_ptr")
+        )
+        added = np.float16(x + 0.22 * y).astype(np.float64)
+        normed = added / np.sqrt((added**2).mean(axis=1, keepdims=True) + 1e-5) * weight
+        got = cases.expected(spec, case, asked)
+        np.testing.assert_allclose(got["added_ptr"][:3], added, rtol=1e-3)
+        np.testing.assert_allclose(got["normed_ptr"][:3], normed, rtol=4e-3, atol=1e-3)
+        self.assertTrue((got["added_ptr"][3] == a["added_ptr"][3]).all())
+
+        spec, case, asked = self.case("embedding_norm", "even", "cpu")
+        got = cases.expected(spec, case, asked)["gathered_ptr"]
+        row = case.args["table_ptr"][case.args["ids_ptr"][4], :384]
+        np.testing.assert_allclose(got[4], 12 * np.float16(row).astype(np.float32), rtol=1e-6)
+
+        spec, case, asked = self.case("gate_scale", "one_row", "cpu")
+        gate, up = (np.float16(case.args[name]).astype(float) for name in ("gate_ptr", "up_ptr"))
+        got = cases.expected(spec, case, asked)["scaled_ptr"][:1]
+        want = gate / (1 + np.exp(-gate)) * up / 2
+        np.testing.assert_allclose(got, want, rtol=2e-3, atol=1e-4)
+
+    def test_every_gpu_target_compiles_them(self):
+        for target in ("cuda:80", "cuda:90", "hip:gfx942"):
+            for golden in self.names:
+                _, _, asked = self.case(golden, "odd", target)
+                row, data = driver.Target(target).compile(asked, None)
+                self.assertEqual(data[:4], b"\x7fELF")
+                self.assertEqual(row["symbol"], self.names[golden])
+                self.assertEqual(row["source"], f"generated/{self.names[golden]}.py")
+                self.assertIn(row["spills"], (0, None))
+
+    def test_a_bundle_keeps_them_while_their_source_is_there(self):
+        target = driver.Target("cuda:90")
+        cache = ObjectCache("cubin", self.folder / "cache")
+        asked = [self.case(golden, "odd", "cuda:90")[2] for golden in sorted(self.names)]
+        self.assertEqual(request.Request.parse(asked[0].key), asked[0])
+        names = {r.key: digest(r, "cuda:90", target.compiler, None) for r in asked}
+
+        def kernels(requests):
+            rows, failures = driver.compile_all(requests, target, jobs=1, cache=cache)
+            self.assertEqual(failures, [])
+            driver.write_bundle(self.folder, target, rows, cache, names)
+            manifest = json.loads((self.folder / "manifest.json").read_text())
+            return {row["kernel"] for row in manifest["variants"]}
+
+        self.assertEqual(kernels(asked[:2]), {r.kernel for r in asked[:2]})
+        self.assertEqual(kernels(asked[2:]), set(self.names.values()))
+        sources.kernel_path(asked[0].kernel).unlink()
+        self.assertEqual(kernels(asked[2:]), {r.kernel for r in asked[1:]})
+        with self.assertRaisesRegex(request.RequestError, f"no kernel {asked[0].kernel}"):
+            request.Request.parse(asked[0].key)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class StandInBundle {
 
  private:
   Json variant(const kernel::KernelRequest& request) {
-    const auto& spec = specs_.get(request.kernel);
+    const auto& spec = kernel::spec_of(request, specs_);
     Json args = Json::array();
     std::string kinds;
     auto& names = args_[request.kernel];

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -100,6 +101,32 @@ TEST(PlanCatalog, FewRowsReadWeightsOnceAndManyAreTiled) {
   EXPECT_THAT(kernels(PlanCatalog::bucket_of(9), false), Contains("attention_prefill"));
 }
 
+// What opening a model plans: the requests of every step, and the plans that its first two steps
+// run.
+TEST(PlanCatalog, ALargeModelIsPlannedInNoTime) {
+  const auto config = config_of("configs/llama3-8b");
+  const Tables t;
+  const auto options = options_of(config, "graph", "cuda:90");
+  const auto started = std::clock();
+  const auto dtype_of = [&](const std::string&) { return config.dtype; };
+  const PlanCatalog representative(PlanCatalog::representative(config), "cuda:90", options,
+                                   t.tables, dtype_of);
+  EXPECT_GT(representative.requests().size(), 50U);
+  const PlanCatalog catalog(config, "cuda:90", options, t.tables, dtype_of);
+  for (const PlanKey& key : {PlanKey{model::Tail::greedy, kNBuckets - 1, 0, false},
+                             PlanKey{model::Tail::greedy, 0, 0, true}}) {
+    EXPECT_GT(catalog.launches(key).size(), 160U);
+    const auto memory = graph::plan_memory(catalog.graph(key), catalog.largest());
+    EXPECT_GT(memory.arena_bytes, 0U);
+  }
+  const auto ms = 1e3 * static_cast<double>(std::clock() - started) / CLOCKS_PER_SEC;
+  RecordProperty("ms", std::to_string(ms));
+  fmt::print("planned in {:.1f} ms of processor time\n", ms);
+#ifdef NDEBUG
+  EXPECT_LT(ms, 150);
+#endif
+}
+
 TEST(PlanCatalog, BucketsOfRows) {
   EXPECT_EQ(PlanCatalog::bucket_of(1), 0U);
   EXPECT_EQ(PlanCatalog::bucket_of(3), 2U);
@@ -124,6 +151,8 @@ TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
               HasSubstr("a context of 1000 tokens: this model's is 1 to 512"));
   EXPECT_THAT(message([](auto& o) { o.mode = "fast"; }),
               HasSubstr("unknown mode \"fast\"; expected auto, eager, compiled or graph"));
+  EXPECT_THAT(message([](auto& o) { o.skip_passes = {"fuse_all"}; }),
+              HasSubstr("there is no pass \"fuse_all\""));
   EXPECT_THAT(message([](auto& o) { o.max_batch_tokens = 0; }), HasSubstr("0 tokens a step"));
   EXPECT_THAT(message([](auto& o) { o.max_sequences = -1; }), HasSubstr("-1 sequences a step"));
   EXPECT_THAT(message([](auto& o) { o.max_logit_rows = 7; }), HasSubstr("7 logit rows a step"));

@@ -4,11 +4,14 @@
 #include <array>
 #include <string_view>
 
+#include "graph/cluster.h"
 #include "graph/passes/passes.h"
 
 namespace nereid::graph {
 
 namespace passes {
+
+Graph fuse_pointwise(const Graph& graph);
 
 namespace {
 
@@ -112,6 +115,23 @@ std::vector<NewNode> split_rope_kv_write(const Graph& graph, const Node& node, R
   return nodes;
 }
 
+std::vector<NewNode> take_out(const Graph& graph, const Node& cluster, Rewrite& rewrite) {
+  const Graph body = cluster_body(graph, cluster);
+  std::vector<ValueId> ids(body.values.size(), kNoValue);
+  std::copy(cluster.inputs.begin(), cluster.inputs.end(), ids.begin());
+  for (std::size_t i = 0; i < body.outputs.size(); ++i)
+    ids[static_cast<std::size_t>(body.outputs[i])] = cluster.outputs[i];
+  std::vector<NewNode> nodes;
+  for (const auto& node : body.nodes) {
+    auto& result = ids[static_cast<std::size_t>(node.outputs[0])];
+    if (result == kNoValue) result = rewrite.fresh();
+    std::vector<ValueId> inputs;
+    for (const auto id : node.inputs) inputs.push_back(ids[static_cast<std::size_t>(id)]);
+    nodes.push_back({node.op, std::move(inputs), node.attrs, {result}});
+  }
+  return nodes;
+}
+
 // A linear of packed weights whose results are just the parts: a linear for each part.
 std::optional<std::vector<NewNode>> unpack(const Uses& uses, const Graph& graph, const Node& node,
                                            std::vector<const Node*>& slices) {
@@ -170,6 +190,8 @@ std::optional<std::vector<NewNode>> decomposition(const Graph& graph, const Node
       return take_rope_off(node, rewrite);
     case Op::rope_kv_write:
       return split_rope_kv_write(graph, node, rewrite);
+    case Op::cluster:
+      return take_out(graph, node, rewrite);
     case Op::greedy_split:
       return std::vector<NewNode>{{Op::greedy, {node.inputs[0]}, {}, {node.outputs[0]}}};
     default:
@@ -203,12 +225,16 @@ Graph decompose(const Graph& graph) {
   return passes::unpack_weights(result);
 }
 
-Graph legalise(const Graph& graph, const StepClass& steps) {
+Graph legalise(const Graph& graph, const StepClass& steps, const std::set<std::string>& skip) {
+  const bool is_clustering = !skip.contains("fuse_pointwise");
   Graph result = graph;
-  while (passes::take_apart(
-      result, [&](const Graph& g, const Node& node) { return !has_kernel(g, node, steps); })) {
+  // Clusters too: with what is taken apart beside them they may become larger ones.
+  while (passes::take_apart(result, [&](const Graph& g, const Node& node) {
+    return !has_kernel(g, node, steps) || (is_clustering && node.op == Op::cluster);
+  })) {
   }
-  return passes::canonical(result);
+  result = passes::canonical(result);
+  return is_clustering ? passes::fuse_pointwise(result) : result;
 }
 
 }  // namespace nereid::graph

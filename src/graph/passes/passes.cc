@@ -22,8 +22,8 @@ const std::vector<PassRow>& pass_table() {
   return table;
 }
 
-Graph run_passes(const Graph& graph, const PassOptions& options) {
-  for (const auto& name : options.skip)
+void check_pass_names(const std::set<std::string>& names) {
+  for (const auto& name : names)
     if (std::none_of(pass_table().begin(), pass_table().end(),
                      [&](const PassRow& row) { return row.name == name; })) {
       std::string known;
@@ -31,6 +31,10 @@ Graph run_passes(const Graph& graph, const PassOptions& options) {
         known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
       throw Error("there is no pass \"{}\"; expected one of {}", name, known);
     }
+}
+
+Graph run_passes(const Graph& graph, const PassOptions& options) {
+  check_pass_names(options.skip);
   Graph result = graph;
   for (const auto& row : pass_table()) {
     if (options.skip.contains(std::string(row.name))) continue;

@@ -37,6 +37,9 @@ struct PassOptions {
   std::function<void(const PassRow&, const Graph& after, double milliseconds)> observe;
 };
 
+// An Error where one of the names is no pass.
+void check_pass_names(const std::set<std::string>& names);
+
 // Verified after each pass.
 Graph run_passes(const Graph& graph, const PassOptions& options = {});
 
@@ -44,7 +47,8 @@ Graph run_passes(const Graph& graph, const PassOptions& options = {});
 // canonically.
 Graph decompose(const Graph& graph);
 
-// Ops that no kernel computes for steps of this class are taken apart until each has one.
-Graph legalise(const Graph& graph, const StepClass& steps);
+// Ops that no kernel computes for steps of this class are taken apart until each has one; what then
+// lies side by side is clustered, unless `skip` names that pass.
+Graph legalise(const Graph& graph, const StepClass& steps, const std::set<std::string>& skip = {});
 
 }  // namespace nereid::graph

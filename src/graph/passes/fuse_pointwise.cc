@@ -1,0 +1,134 @@
+//   %s = add %x, %y          =>   %s, %n = cluster %x, %y, %g {body = "added = add x, y; normed =
+//   ..."} %n = rms_norm %s, %g
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "graph/cluster.h"
+#include "graph/passes/rewrite.h"
+#include "graph/triton_source.h"
+
+namespace nereid::graph::passes {
+
+namespace {
+
+constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+// Finds the clusters of a graph. Each is computed where one of its nodes stands: after all that it
+// reads and before all that read it, other clusters included.
+class Clusters {
+ public:
+  explicit Clusters(const Graph& graph)
+      : graph_(graph), uses_(graph), computed_by_(graph.values.size(), kNone) {
+    for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+      at_.push_back(i);
+      members_.push_back({i});
+      for (const auto id : graph.nodes[i].outputs) computed_by_[static_cast<std::size_t>(id)] = i;
+    }
+    for (std::size_t i = 0; i < graph.nodes.size(); ++i)
+      if (may_join(i))
+        for (const auto id : graph.nodes[i].inputs) join(i, computed_by(id));
+  }
+
+  // The cluster that is computed in the place of this node; its nodes in order, one where there is
+  // nothing to join.
+  const std::vector<std::size_t>& members(std::size_t place) const { return members_[place]; }
+  bool is_moved(std::size_t node) const { return at_[node] != node; }
+
+  struct Made {
+    NewNode node;
+    Graph body;
+  };
+  Made make(const std::vector<std::size_t>& nodes) const {
+    std::map<ValueId, ValueId> ids;  // in the graph, in the body
+    Made made{{Op::cluster, {}, {}, {}}, {}};
+    for (const auto i : nodes)
+      for (const auto id : graph_.nodes[i].inputs) {
+        if (ids.contains(id) || std::ranges::binary_search(nodes, computed_by(id))) continue;
+        const auto& value = graph_.value(id);
+        made.node.inputs.push_back(id);
+        ids[id] = made.body.add_value(ValueKind::input, "", value.dtype, value.shape);
+      }
+    for (const auto i : nodes) {
+      const auto& node = graph_.nodes[i];
+      std::vector<ValueId> inputs;
+      for (const auto id : node.inputs) inputs.push_back(ids.at(id));
+      const auto id = node.outputs[0];
+      ids[id] = made.body.add(node.op, std::move(inputs), node.attrs);
+      const auto& readers = uses_.readers(id);
+      const bool is_read_outside =
+          readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
+            return !std::ranges::binary_search(nodes, reader);
+          });
+      if (!is_read_outside) continue;
+      made.node.outputs.push_back(id);
+      made.body.outputs.push_back(ids[id]);
+    }
+    made.body = with_plain_names(std::move(made.body));
+    made.node.attrs.emplace_back(kBody, body_text(made.body));
+    return made;
+  }
+
+ private:
+  std::size_t computed_by(ValueId id) const { return computed_by_[static_cast<std::size_t>(id)]; }
+
+  // States are written in place: what reads one stays where it is.
+  bool may_join(std::size_t node) const {
+    const auto& [op, inputs, outputs, attrs] = graph_.nodes[node];
+    return is_row_op(op) && std::ranges::none_of(inputs, [&](ValueId id) {
+             return graph_.value(id).kind == ValueKind::state;
+           });
+  }
+
+  // The node, and what it is with already, go together with the node that computes an operand.
+  void join(std::size_t node, std::size_t producer) {
+    if (producer == kNone || at_[node] == at_[producer] || !may_join(producer)) return;
+    std::vector<std::size_t> together;
+    std::ranges::merge(members_[at_[node]], members_[at_[producer]], std::back_inserter(together));
+    const auto place = place_of(together);
+    if (!place || !can_generate(make(together).body)) return;
+    for (const auto emptied : {at_[node], at_[producer]}) members_[emptied].clear();
+    for (const auto i : together) at_[i] = *place;
+    members_[*place] = std::move(together);
+  }
+
+  std::optional<std::size_t> place_of(const std::vector<std::size_t>& nodes) const {
+    std::size_t begin = 0;  // the first place after all that is read
+    std::size_t end = kNone;
+    for (const auto i : nodes) {
+      for (const auto id : graph_.nodes[i].inputs)
+        if (const auto producer = computed_by(id);
+            producer != kNone && !std::ranges::binary_search(nodes, producer))
+          begin = std::max(begin, at_[producer] + 1);
+      for (const auto reader : uses_.readers(graph_.nodes[i].outputs[0]))
+        if (reader != kNone && !std::ranges::binary_search(nodes, reader))
+          end = std::min(end, at_[reader]);
+    }
+    const auto place = std::ranges::lower_bound(nodes, begin);
+    if (place == nodes.end() || *place >= end) return std::nullopt;
+    return *place;
+  }
+
+  const Graph& graph_;
+  const Uses uses_;
+  std::vector<std::size_t> computed_by_;           // by value
+  std::vector<std::size_t> at_;                    // by node: where it is computed
+  std::vector<std::vector<std::size_t>> members_;  // by place, sorted
+};
+
+}  // namespace
+
+// A launch less for each node that joins another; one alone stays what it is.
+Graph fuse_pointwise(const Graph& graph) {
+  const Clusters clusters(graph);
+  Rewrite rewrite(graph);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (clusters.members(i).size() > 1)
+      rewrite.replace(graph.nodes[i], {clusters.make(clusters.members(i)).node});
+    else if (clusters.is_moved(i))
+      rewrite.remove(graph.nodes[i]);
+  }
+  return rewrite.apply();
+}
+
+}  // namespace nereid::graph::passes

@@ -1,0 +1,235 @@
+// Clusters: which row operations become one kernel and which must not, what their text says, and
+// that layers share a kernel.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "graph/cluster.h"
+#include "graph/passes/passes.h"
+#include "graph/plan.h"
+#include "graph/triton_source.h"
+
+namespace nereid::graph {
+namespace {
+
+constexpr StepClass kPrefill{
+    .max_tokens = 512, .max_sequences = 4, .max_logits = 4, .is_decode = false};
+
+// Two layers of residual, norm and product; what each layer's sum gives is read twice.
+constexpr const char* kLayers = R"(graph layers {
+  input %x: fp16[T, 128]
+  input %y: fp16[T, 128]
+  weight %g0: fp16[128]
+  weight %g1: fp16[128]
+  weight %w0: fp16[128, 128]
+  %5: fp16[T, 128] = add %x, %y {alpha = 0.22}
+  %6: fp16[T, 128] = rms_norm %5, %g0 {eps = 1e-05}
+  %7: fp16[T, 128] = linear %6, %w0
+  %8: fp16[T, 128] = silu_mul %7, %6
+  %9: fp16[T, 128] = add %5, %8 {alpha = 0.22}
+  %10: fp16[T, 128] = rms_norm %9, %g1 {eps = 1e-05}
+  return %9, %10
+}
+)";
+
+Graph fused(const std::string& text, const std::set<std::string>& skip = {}) {
+  return run_passes(parse(text, "g"), {.skip = skip, .observe = {}});
+}
+
+std::size_t count(const Graph& graph, Op op) {
+  return static_cast<std::size_t>(std::ranges::count(graph.nodes, op, &Node::op));
+}
+
+std::string error_of(const std::string& text) {
+  try {
+    verify(parse(text, "g"));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// A graph of one input x, rows of 128, and a vector g; its statements; what it returns.
+std::string graph_of(const std::string& statements, const std::string& results) {
+  return "graph g {\n  input %x: fp32[T, 128]\n  weight %g: fp16[128]\n  weight %w: fp16[128, "
+         "128]\n" +
+         statements + "  return " + results + "\n}\n";
+}
+
+TEST(FusePointwise, WhatLiesSideBySideBecomesOne) {
+  EXPECT_EQ(print(fused(kLayers)), R"(graph layers {
+  input %x: fp16[T, 128]
+  input %y: fp16[T, 128]
+  weight %g0: fp16[128]
+  %3: fp16[T, 128], %4: fp16[T, 128] = cluster %x, %y, %g0 {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  weight %w0: fp16[128, 128]
+  %6: fp16[T, 128] = linear %4, %w0
+  weight %g1: fp16[128]
+  %8: fp16[T, 128], %9: fp16[T, 128] = cluster %6, %4, %3, %g1 {body = "gated = silu_mul gate, up; added = add x, gated {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  return %8, %9
+}
+)");
+}
+
+TEST(FusePointwise, TakenApartAndFusedAgainItIsTheSameText) {
+  const Graph graph = fused(kLayers);
+  const Graph apart = decompose(graph);
+  EXPECT_EQ(count(apart, Op::cluster), 0U);
+  EXPECT_EQ(apart.nodes.size(), parse(kLayers, "g").nodes.size());
+  EXPECT_EQ(print(run_passes(apart)), print(graph));
+  EXPECT_EQ(print(run_passes(graph)), print(graph)) << "done after one run";
+  EXPECT_EQ(parse(print(graph), "printed"), graph);
+}
+
+TEST(FusePointwise, CanBeLeftOut) {
+  const Graph graph = fused(kLayers, {"fuse_pointwise"});
+  EXPECT_EQ(count(graph, Op::cluster), 0U);
+  EXPECT_EQ(count(legalise(graph, kPrefill, {"fuse_pointwise"}), Op::cluster), 0U);
+  EXPECT_EQ(count(legalise(graph, kPrefill), Op::cluster), 2U);
+}
+
+TEST(FusePointwise, LayersShareAKernelWhateverTheirWeightsAreCalled) {
+  std::string text = "graph g {\n  input %x: fp32[T, 128]\n  input %y: fp32[T, 128]\n";
+  std::string x = "x";
+  for (int layer = 0; layer < 8; ++layer) {
+    text += fmt::format(
+        "  weight %g{0}: fp16[128]\n  weight %w{0}: fp16[128, 128]\n"
+        "  %sum{0}: fp32[T, 128] = add %{1}, %y\n  %n{0}: fp32[T, 128] = rms_norm %sum{0}, %g{0}\n"
+        "  %p{0}: fp32[T, 128] = linear %n{0}, %w{0}\n  %t{0}: fp32[T, 128] = add %p{0}, %sum{0}\n",
+        layer, x);
+    x = fmt::format("t{}", layer);
+  }
+  const Graph graph = fused(text + "  return %" + x + "\n}\n", {"fuse_norm", "fuse_residual"});
+  const kernel::SpecTable specs = kernel::SpecTable::builtin();
+  const auto tuning = kernel::TuningTable::builtin(specs);
+  for (const char* target : {"cpu", "cuda:90", "hip:gfx942"}) {
+    std::set<std::string> keys;
+    std::size_t n_launches = 0;
+    for (const auto& launch : plan_launches(graph, kPrefill, target, {specs, tuning})) {
+      if (!launch.request.generated) continue;
+      ++n_launches;
+      keys.insert(launch.request.key());
+      EXPECT_EQ(launch.request.kernel, launch.request.generated->spec.name);
+      EXPECT_THAT(launch.request.generated->source,
+                  testing::HasSubstr("def " + launch.request.kernel + "("));
+    }
+    // The first sum reads the input, those between the layers the last product.
+    EXPECT_EQ(n_launches, 8U);
+    EXPECT_EQ(keys.size(), 2U) << target;
+  }
+}
+
+TEST(FusePointwise, NothingIsComputedBeforeWhatItReads) {
+  // The sum of the two cannot be where either is: a product of the one makes the other.
+  const Graph between = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
+  %p: fp32[T, 128] = linear %a, %w
+  %b: fp32[T, 128] = silu_mul %a, %p
+)",
+                                       "%b"));
+  EXPECT_EQ(count(between, Op::cluster), 0U);
+  // Here the first can wait for the second,
+  const Graph later = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
+  %p: fp32[T, 128] = linear %x, %w
+  %b: fp32[T, 128] = silu_mul %a, %p
+)",
+                                     "%b"));
+  EXPECT_EQ(count(later, Op::cluster), 1U);
+  EXPECT_EQ(later.nodes[0].op, Op::linear);
+  // and here the second can come sooner.
+  const Graph sooner = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
+  %p: fp32[T, 128] = linear %a, %w
+  %b: fp32[T, 128] = rms_norm %a, %g
+)",
+                                      "%b, %p"));
+  EXPECT_EQ(count(sooner, Op::cluster), 1U);
+  EXPECT_EQ(sooner.nodes[0].op, Op::cluster);
+}
+
+TEST(FusePointwise, RowsOfOtherWidthsAndStatesStayApart) {
+  const Graph widths = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
+  %b: fp32[T, 64] = slice %a {begin = 0, size = 64}
+  %c: fp32[T, 64] = scale %b {alpha = 3.0}
+)",
+                                      "%c"));
+  EXPECT_EQ(count(widths, Op::cluster), 0U);
+  const std::string table = R"(  state %s: fp32[9, 128]
+  input %ids: i32[T]
+  %a: fp32[T, 128] = gather_rows %s, %ids {scale = 1.0, dtype = fp32}
+  %b: fp32[T, 128] = rms_norm %a, %g
+)";
+  EXPECT_EQ(count(fused(graph_of(table, "%b")), Op::cluster), 0U);
+  auto constant = table;
+  constant.replace(constant.find("state"), 5, "weight");
+  EXPECT_EQ(count(fused(graph_of(constant, "%b")), Op::cluster), 1U);
+}
+
+TEST(FusePointwise, ALaunchTakesOnlySoManyArguments) {
+  std::string inputs = "graph g {\n  input %x: fp32[T, 128]\n";
+  std::string sums;
+  for (int i = 0; i < 30; ++i) {
+    inputs += fmt::format("  input %i{}: fp32[T, 128]\n", i);
+    sums += fmt::format("  %s{}: fp32[T, 128] = add %{}, %i{}\n", i,
+                        i == 0 ? "x" : fmt::format("s{}", i - 1), i);
+  }
+  const Graph graph = fused(inputs + sums + "  return %s29\n}\n");
+  EXPECT_GE(count(graph, Op::cluster), 2U);
+  EXPECT_LE(graph.nodes.size(), 4U);
+  for (const auto& node : graph.nodes) EXPECT_TRUE(has_kernel(graph, node, kPrefill));
+  const kernel::SpecTable specs = kernel::SpecTable::builtin();
+  const auto tuning = kernel::TuningTable::builtin(specs);
+  for (const auto& launch : plan_launches(graph, kPrefill, "cpu", {specs, tuning}))
+    EXPECT_LE(launch.request.args.size(), 24U);
+}
+
+TEST(FusePointwise, WhatNoKernelComputesIsTakenApart) {
+  const std::string text = fmt::format(R"(graph g {{
+  input %x: fp32[T, {0}]
+  weight %g: fp16[{0}]
+  %2: fp32[T, {0}] = cluster %x, %g {{body = "s = scale x {{alpha = 2.0}}; n = rms_norm s, g; return n"}}
+  return %2
+}}
+)",
+                                       2 * kMaxReducedCols);
+  const Graph graph = parse(text, "g");
+  EXPECT_EQ(parse(print(graph), "printed"), graph);
+  EXPECT_FALSE(has_kernel(graph, graph.nodes[0], kPrefill));
+  const Graph legal = legalise(graph, kPrefill);
+  EXPECT_EQ(count(legal, Op::cluster), 0U);
+  EXPECT_EQ(legal.nodes.size(), 2U);
+}
+
+TEST(FusePointwise, ABodyThatMakesNoSenseIsAnErrorWithItsLine) {
+  const auto body = [](const std::string& operands, const std::string& text) {
+    return error_of(graph_of(
+        "  %5: fp32[T, 128] = cluster " + operands + " {body = \"" + text + "\"}\n", "%5"));
+  };
+  EXPECT_EQ(body("%x", "s = scale a {alpha = 2.0}; return s"), "no error");
+  EXPECT_THAT(body("%x, %w", "p = linear a, b; return p"),
+              testing::AllOf(testing::StartsWith("g:5: "),
+                             testing::HasSubstr("a cluster holds no \"linear\"")));
+  EXPECT_THAT(body("%x", "s = add a, b; return s"), testing::HasSubstr("b is no operand"));
+  EXPECT_THAT(body("%x, %g", "s = scale a; return s"), testing::HasSubstr("reads 1 of 2 operands"));
+  EXPECT_THAT(
+      body("%x, %w", "s = add a, b; return s"),
+      testing::HasSubstr("add: operand y (%b): expected shape [T, 128], got fp16[128, 128]"));
+  EXPECT_THAT(body("%x", "s = scale a; return a"), testing::HasSubstr("a is not computed"));
+  EXPECT_THAT(body("%x", "s = scale a; return s, s"), testing::HasSubstr("s is returned twice"));
+  EXPECT_THAT(body("%x", "s = scale a; t = scale s; return s, t"),
+              testing::HasSubstr("expected 2 results, got 1"));
+  EXPECT_THAT(body("%x", ""), testing::HasSubstr("expected a name"));
+  EXPECT_THAT(body("%x", "s = scale a"), testing::HasSubstr("expected \";\""));
+  EXPECT_THAT(error_of(graph_of("  %5: fp32[T, 128] = cluster %x {body = 3}\n", "%5")),
+              testing::HasSubstr("g:5: cluster: attribute body: expected a text in quotes"));
+  EXPECT_THAT(error_of(graph_of("  %5: fp32[T, 128] = cluster %x {body = \"s = \n\"}\n", "%5")),
+              testing::HasSubstr("a text without its closing quote"));
+  EXPECT_THAT(error_of(graph_of("  %5: fp32[T, 8, 16] = reshape %x {heads = 8.5}\n", "%5")),
+              testing::HasSubstr("g:5: reshape: attribute heads: expected an integer"));
+}
+
+}  // namespace
+}  // namespace nereid::graph
