@@ -49,7 +49,7 @@ class Generated(cli.TestCase):
         self.assertIn(len(sources), range(2, 6), sources)
         shown = cli.run("inspect", "bundle", bundle)
         for source in sources:
-            self.assertIn(f"generated source       generated/{source.name}", shown.stdout)
+            self.assertTrue(f" generated/{source.name}\n" in shown.stdout, source.name)
         self.assertEqual(
             self.ids(model, "--bundle", bundle, *SKIP), self.ids(model, "--mode", "eager")
         )

@@ -158,7 +158,7 @@ class ModelOfTheTest {
     const auto ids_at = [&](const char* name) {
       return reinterpret_cast<std::int32_t*>(value(name));
     };
-    if (launch.symbol == "gather_rows") {
+    if (launch.symbol.starts_with("gather_rows")) {  // alone, or with the norm behind it
       // The first of all looks tokens up; one at another address takes the rows that want logits.
       const auto* ids = ids_at("ids_ptr");
       if (token_ids_ == nullptr) token_ids_ = ids;
