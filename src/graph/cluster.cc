@@ -16,6 +16,8 @@ std::string_view result_name(Op op) {
       return "normed";
     case Op::silu_mul:
       return "gated";
+    case Op::rope:
+      return "roped";
     case Op::add:
       return "added";
     case Op::scale:

@@ -341,7 +341,9 @@ KernelCall lower_cluster(const View& v) {
   const Graph body = with_plain_names(cluster_body(v.graph, v.node));
   auto generated = generate_kernel(body);
   const auto& shape = v.shape(v.out());
-  KernelCall call{generated->spec.name, {}, {{"n_rows", shape[0]}, {"n_cols", shape[1]}}, {}, {}};
+  KernelCall call{
+      generated->spec.name, {}, {{"n_rows", leading(shape)}, {"n_cols", shape.back()}}, {}, {}};
+  if (shape.size() == 3) call.sizes.emplace_back("group", shape[1]);  // heads are rows
   const auto name = [&](ValueId id) { return body.value(id).name; };
   for (std::size_t i = 0; i < body.outputs.size(); ++i)
     call.pointers.emplace_back(name(body.outputs[i]) + "_ptr", v.out(i));

@@ -19,11 +19,13 @@ constexpr std::size_t kMaxNamedOps = 3;
 constexpr std::size_t kHashDigits = 12;
 constexpr std::string_view kNameless = "KERNEL";  // stands for the name while the text is hashed
 
-// What an operand of a row op is. Vectors are read by every row; a table's rows are chosen by ids.
-enum class Kind : std::uint8_t { rows, vector, table, ids };
+// What an operand of a row op is. Vectors are read by every row, half vectors once for each half of
+// it; a table's rows are chosen by ids. Heads are rows of their own: a token's have one position.
+enum class Kind : std::uint8_t { rows, vector, half_vector, table, ids, positions };
 
 Kind kind_of(Op op, std::size_t operand) {
   if (op == Op::gather_rows) return operand == 0 ? Kind::table : Kind::ids;
+  if (op == Op::rope && operand > 0) return operand == 1 ? Kind::positions : Kind::half_vector;
   return op == Op::rms_norm && operand == 1 ? Kind::vector : Kind::rows;
 }
 
@@ -32,6 +34,17 @@ bool is_matrix(Kind kind) { return kind == Kind::rows || kind == Kind::table; }
 bool is_reduction(const Graph& body) {
   return std::ranges::any_of(
       body.nodes, [](const Node& node) { return op_row(node.op).op_class == OpClass::reduction; });
+}
+
+// By value: whether RoPE reads it, or what it is computed from, at the other half's columns too.
+std::vector<bool> turned_values(const Graph& body) {
+  std::vector<bool> is_turned(body.values.size(), false);
+  for (auto node = body.nodes.rbegin(); node != body.nodes.rend(); ++node) {
+    if (node->op == Op::rope) is_turned[static_cast<std::size_t>(node->inputs[0])] = true;
+    if (!is_turned[static_cast<std::size_t>(node->outputs[0])]) continue;
+    for (const auto id : node->inputs) is_turned[static_cast<std::size_t>(id)] = true;
+  }
+  return is_turned;
 }
 
 // By value; operands have one use only. Nothing where a kernel of rows cannot read the body so.
@@ -73,7 +86,10 @@ std::string_view triton_type(DType dtype) {
 class Writer {
  public:
   explicit Writer(Graph body)
-      : body_(with_plain_names(std::move(body))), kinds_(kinds_of(body_).value()) {
+      : body_(with_plain_names(std::move(body))),
+        kinds_(kinds_of(body_).value()),
+        is_turned_(turned_values(body_)),
+        has_heads_(body_.value(body_.outputs[0]).shape.size() == 3) {
     for (std::size_t i = 0; i < body_.values.size(); ++i)
       if (body_.values[i].kind == ValueKind::input) operands_.push_back(static_cast<ValueId>(i));
   }
@@ -98,6 +114,7 @@ class Writer {
 
  private:
   const std::string& name(ValueId id) const { return body_.value(id).name; }
+  bool is_turned(ValueId id) const { return is_turned_[static_cast<std::size_t>(id)]; }
   Kind kind(ValueId id) const { return kinds_[static_cast<std::size_t>(id)]; }
   std::string_view type(ValueId id) const { return dtype_name(body_.value(id).dtype); }
 
@@ -116,6 +133,8 @@ class Writer {
         return fmt::format("silu({}) * {}", row(0), row(1));
       case Op::add:
         return fmt::format("{} + {}{}", row(0), alpha, row(1));
+      case Op::rope:
+        return fmt::format("{} turned by {}[token of r] * {}", row(0), in(1), in(2));
       default:
         return alpha + row(0);
     }
@@ -123,29 +142,50 @@ class Writer {
 
   static std::string eps(const Node& node) { return number(node.float_attr("eps", 1e-5)); }
 
-  std::string triton(const Node& node) const {
-    const auto in = [&](std::size_t i) { return name(node.inputs[i]); };
-    const auto out = name(node.outputs[0]);
+  // Which columns of a row are computed: those of the program, or for RoPE those that they turn
+  // with.
+  struct Columns {
+    std::string_view name, suffix;
+  };
+  static constexpr Columns kOwn{"cols", ""};
+  static constexpr Columns kTurned{"turned", "_turned"};
+
+  std::string triton(const Node& node, const Columns& columns) const {
+    const auto in = [&](std::size_t i) {
+      return fmt::format("{}{}", name(node.inputs[i]), columns.suffix);
+    };
+    const auto result = name(node.outputs[0]);
+    const auto out = fmt::format("{}{}", result, columns.suffix);
     const auto alpha = factor(node.float_attr("alpha", 1.0));
     std::string before;
     std::string value;
     switch (node.op) {
       case Op::gather_rows:
         before = fmt::format("    {0}_row = tl.load({1}_ptr + row).to(tl.int64)\n", out, in(1));
-        before += fmt::format("    {} = {}\n", out, load(node.inputs[0], out + "_row"));
+        before +=
+            fmt::format("    {} = {}\n", out,
+                        load(node.inputs[0], fmt::format("{}_row * {}_stride + cols", out, in(0))));
         value = factor(node.float_attr("scale", 1.0)) + out;
         break;
       case Op::rms_norm:
-        before =
-            fmt::format("    {0}_factor = tl.rsqrt(tl.sum({1} * {1}, axis=0) / n_cols + {2})\n",
-                        out, in(0), eps(node));
-        value = fmt::format("{} * {}_factor * {}", in(0), out, in(1));
+        if (columns.name == kOwn.name)
+          before =
+              fmt::format("    {0}_factor = tl.rsqrt(tl.sum({1} * {1}, axis=0) / n_cols + {2})\n",
+                          out, in(0), eps(node));
+        value = fmt::format("{} * {}_factor * {}", in(0), result, in(1));
         break;
       case Op::silu_mul:
         value = fmt::format("{0} / (1.0 + tl.exp(-{0})) * {1}", in(0), in(1));
         break;
       case Op::add:
         value = fmt::format("{} + {}{}", in(0), alpha, in(1));
+        break;
+      case Op::rope:
+        before = fmt::format(
+            "    {0}_angle = tl.load({1}_ptr + token).to(tl.float32) * {2}\n"
+            "    {0}_sin = tl.where(cols < half, -tl.sin({0}_angle), tl.sin({0}_angle))\n",
+            out, in(1), in(2));
+        value = fmt::format("{0} * tl.cos({1}_angle) + {0}_turned * {1}_sin", in(0), out);
         break;
       default:
         value = alpha + in(0);
@@ -158,10 +198,21 @@ class Writer {
     return text;
   }
 
-  std::string load(ValueId id, const std::string& row) const {
-    return fmt::format(
-        "tl.load({0}_ptr + {1} * {0}_stride + cols, mask=mask, other=0.0).to(tl.float32)", name(id),
-        row);
+  std::string load(ValueId id, const std::string& at) const {
+    return fmt::format("tl.load({}_ptr + {}, mask=mask, other=0.0).to(tl.float32)", name(id), at);
+  }
+
+  // Of an operand whose place the row alone decides; nothing for others.
+  std::string load_line(ValueId id, const Columns& columns) const {
+    std::string at(columns.name);
+    if (kind(id) == Kind::rows)
+      at = fmt::format("{} * {}_stride + {}", has_heads_ ? "token" : "row", name(id),
+                       has_heads_ ? "head + " + at : at);
+    else if (kind(id) == Kind::half_vector)
+      at = "tl.minimum(cols, turned)";
+    else if (kind(id) != Kind::vector)
+      return {};
+    return fmt::format("    {}{} = {}\n", name(id), columns.suffix, load(id, at));
   }
 
   std::string numpy(const Node& node) const {
@@ -171,7 +222,7 @@ class Writer {
       arguments += "eps=" + eps(node);
     else if (node.op == Op::gather_rows)
       arguments += "scale=" + number(node.float_attr("scale", 1.0));
-    else if (node.op != Op::silu_mul)
+    else if (node.op == Op::add || node.op == Op::scale)
       arguments += "alpha=" + number(node.float_attr("alpha", 1.0));
     else
       arguments.resize(arguments.size() - 2);
@@ -185,6 +236,8 @@ class Writer {
         return 4;
       case Op::silu_mul:
         return 5;
+      case Op::rope:
+        return 3;
       case Op::add:
         return 2;
       default:
@@ -210,12 +263,15 @@ class Writer {
           {"out", Role::out, name(id) + "_ptr", std::string(type(id)), {"n_rows", "n_cols"}});
     for (const auto id : operands_) {
       Row row{"inp", Role::in, name(id) + "_ptr", std::string(type(id)), {"n_rows"}};
+      if (has_heads_) row.shape = {"cdiv(n_rows, group)"};
       if (is_matrix(kind(id))) row.shape.push_back(name(id) + "_stride");
       if (kind(id) == Kind::vector) row.shape = {"n_cols"};
+      if (kind(id) == Kind::half_vector) row.shape = {"n_cols // 2"};
       rows.push_back(std::move(row));
     }
     rows.push_back({"step_size", Role::size, "n_rows", "i32", {}});
     rows.push_back({"size", Role::size, "n_cols", "i32", {}});
+    if (has_heads_) rows.push_back({"size", Role::size, "group", "i32", {}});
     for (const auto id : operands_)
       if (is_matrix(kind(id)))
         rows.push_back({"stride", Role::stride, name(id) + "_stride", "i64", {}});
@@ -239,7 +295,12 @@ class Writer {
       if (is_matrix(kind(id)))
         of_rows += " + " + size(id);
       else
-        others += fmt::format(" + {} * {}", kind(id) == Kind::ids ? "n_rows" : "n_cols", size(id));
+        others += fmt::format(" + {} * {}",
+                              kind(id) == Kind::vector        ? "n_cols"
+                              : kind(id) == Kind::half_vector ? "n_cols // 2"
+                              : kind(id) == Kind::positions   ? "cdiv(n_rows, group)"
+                                                              : "n_rows",
+                              size(id));
     }
     return fmt::format("n_rows * n_cols * ({}){}", of_rows, others);
   }
@@ -312,19 +373,24 @@ class Writer {
     for (const auto id : body_.outputs) values += fmt::format("{} {} [R, C]; ", name(id), type(id));
     for (const auto id : operands_)
       values += fmt::format("{} {} {}; ", name(id), type(id),
-                            kind(id) == Kind::rows     ? "[R, C]"
-                            : kind(id) == Kind::vector ? "[C]"
-                            : kind(id) == Kind::table  ? "[any, C]"
-                                                       : "[R]");
+                            kind(id) == Kind::rows        ? "[R, C]"
+                            : kind(id) == Kind::vector    ? "[C]"
+                            : kind(id) == Kind::table     ? "[any, C]"
+                            : kind(id) == Kind::ids       ? "[R]"
+                            : kind(id) == Kind::positions ? "[R / group]"
+                                                          : "[C / 2]");
     values.resize(values.size() - 2);
     return text +
            fmt::format(
-               "{}.\nRows of operands may lie further apart than C. Grid: one program {}.\n"
+               "{}.\n{} may lie further apart than C. Grid: one program {}.\n"
                "Arithmetic: fp32; each value is rounded to its type, as if it had been stored: "
                "the\n"
                "result is that of the operations one by one. Written by the graph compiler.\n"
                "\"\"\"\n\n",
-               values, is_reduction(body_) ? "a row" : "a part of a row");
+               values,
+               has_heads_ ? "Rows are heads, `group` a token; tokens of operands"
+                          : "Rows of operands",
+               is_reduction(body_) ? "a row" : "a part of a row");
   }
 
   std::string imports() const {
@@ -354,16 +420,19 @@ class Writer {
     text += is_reduction(body_) ? "    cols = tl.arange(0, BLOCK)\n"
                                 : "    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)\n";
     text += "    mask = cols < n_cols\n";
+    if (has_heads_) text += "    token = row // group\n    head = row % group * n_cols\n";
+    if (std::ranges::count(is_turned_, true) > 0)
+      text +=
+          "    half = n_cols // 2\n"
+          "    turned = tl.where(cols < half, cols + half, cols - half)\n";
     for (const auto id : operands_) {
-      if (kind(id) == Kind::rows)
-        text += fmt::format("    {} = {}\n", name(id), load(id, "row"));
-      else if (kind(id) == Kind::vector)
-        text += fmt::format(
-            "    {0} = tl.load({0}_ptr + cols, mask=mask, other=0.0).to(tl.float32)\n", name(id));
+      text += load_line(id, kOwn);
+      if (is_turned(id)) text += load_line(id, kTurned);
     }
     for (const auto& node : body_.nodes) {
-      text += triton(node);
+      text += triton(node, kOwn);
       const auto id = node.outputs[0];
+      if (is_turned(id)) text += triton(node, kTurned);
       if (std::ranges::find(body_.outputs, id) != body_.outputs.end())
         text +=
             fmt::format("    tl.store({0}_ptr + row * n_cols + cols, {0}, mask=mask)\n", name(id));
@@ -418,6 +487,8 @@ class Writer {
 
   const Graph body_;
   const std::vector<Kind> kinds_;
+  const std::vector<bool> is_turned_;
+  const bool has_heads_;  // rows are heads: [T, H, Dh]
   std::vector<ValueId> operands_;
 };
 
@@ -427,17 +498,23 @@ bool can_generate(const Graph& body) {
   const auto kinds = kinds_of(body);
   if (!kinds || body.nodes.empty() || body.outputs.empty()) return false;
   const auto& shape = body.value(body.nodes[0].outputs[0]).shape;
-  const bool is_rows = shape.size() == 2 && shape[1].is_constant() &&
+  const bool is_rows = (shape.size() == 2 || shape.size() == 3) && shape[1].is_constant() &&
+                       shape.back().is_constant() &&
                        (shape[0].is_constant() || shape[0].offset == 0);
-  if (!is_rows || (is_reduction(body) && shape[1].offset > kMaxReducedCols)) return false;
+  if (!is_rows || (is_reduction(body) && shape.back().offset > kMaxReducedCols)) return false;
+  const auto is_turned = turned_values(body);
   for (const auto& node : body.nodes) {
     if (body.value(node.outputs[0]).shape != shape) return false;
+    // What is turned once is computed at two columns, what is turned twice would be at four.
+    if (node.op == Op::rope &&
+        (is_turned[static_cast<std::size_t>(node.outputs[0])] || shape.back().offset % 2 != 0))
+      return false;
     for (const auto& [name, value] : node.attrs)
       if (const auto* real = std::get_if<double>(&value); real != nullptr && !std::isfinite(*real))
         return false;
   }
   std::size_t n_operands = 0;
-  std::size_t n_arguments = body.outputs.size() + 2;  // n_rows, n_cols
+  std::size_t n_arguments = body.outputs.size() + shape.size();  // n_rows, n_cols, group
   for (std::size_t i = 0; i < body.values.size(); ++i) {
     if (body.values[i].kind != ValueKind::input) continue;
     ++n_operands;

@@ -31,6 +31,10 @@ std::string source_of(const std::string& cluster) {
   input %y: fp16[T, 4096]
   weight %table: fp16[128256, 4096]
   weight %g: fp16[4096]
+  input %q: fp16[T, 32, 128]
+  input %positions: i32[T]
+  weight %norm: fp16[128]
+  weight %inv_freq: fp32[64]
 )" + cluster + "}\n",
                             "g");
   return generate_kernel(cluster_body(graph, graph.nodes[0]))->source;
@@ -62,6 +66,16 @@ TEST(GeneratedGolden, GateAndScale) {
   return %5
 )"),
                 "gate_scale");
+}
+
+// Heads are rows; RoPE computes what each column turns with a second time.
+TEST(GeneratedGolden, HeadNormAndRope) {
+  expect_golden(source_of(R"(
+  %9: fp16[T, 32, 128] = cluster %q, %norm, %positions, %inv_freq {body =
+    "normed = rms_norm x, weight {eps = 1e-06}; roped = rope normed, positions, inv_freq; return roped"}
+  return %9
+)"),
+                "head_norm_rope");
 }
 
 // What values are called in a body, and in the graph, is not what a kernel is.

@@ -299,6 +299,19 @@ class Generated(unittest.TestCase):
         want = gate / (1 + np.exp(-gate)) * up / 2
         np.testing.assert_allclose(got, want, rtol=2e-3, atol=1e-4)
 
+        spec, case, asked = self.case("head_norm_rope", "even", "cuda:90")
+        a, head = case.args, 1
+        got = cases.expected(spec, case, asked)["roped_ptr"][4 * a["group"] + head]
+        rotate = sources.load_spec("rope").reference
+        x = np.float16(a["x_ptr"][4, head * 384 : (head + 1) * 384]).astype(np.float64)
+        x = np.float16(x / np.sqrt((x**2).mean() + 1e-6) * np.float16(a["weight_ptr"]))
+        want = rotate({
+            "n_tokens": 1, "n_heads": 1, "head_dim": 384, "x_ptr": x[None].astype(np.float32),
+            "out_ptr": np.zeros((1, 384), np.float32), "positions_ptr": a["positions_ptr"][4:],
+            "inv_freq_ptr": a["inv_freq_ptr"],
+        })["out_ptr"][0]  # fmt: skip
+        np.testing.assert_allclose(got, want, rtol=4e-3, atol=2e-3)
+
     def test_every_gpu_target_compiles_them(self):
         for target in ("cuda:80", "cuda:90", "hip:gfx942"):
             for golden in self.names:

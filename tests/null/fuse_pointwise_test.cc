@@ -150,6 +150,46 @@ TEST(FusePointwise, NothingIsComputedBeforeWhatItReads) {
   EXPECT_EQ(sooner.nodes[0].op, Op::cluster);
 }
 
+TEST(FusePointwise, NormAndRopeOfHeadsGoTogether) {
+  const std::string text = R"(graph g {
+  input %p: fp32[T, 768]
+  input %positions: i32[T]
+  weight %inv_freq: fp32[32]
+  weight %g: fp16[64]
+  %q0: fp32[T, 512] = slice %p {begin = 0, size = 512}
+  %q1: fp32[T, 8, 64] = reshape %q0 {heads = 8}
+  %q2: fp32[T, 8, 64] = rms_norm %q1, %g
+  %q3: fp32[T, 8, 64] = rope %q2, %positions, %inv_freq
+  %k0: fp32[T, 256] = slice %p {begin = 512, size = 256}
+  %k1: fp32[T, 4, 64] = reshape %k0 {heads = 4}
+  %k2: fp32[T, 4, 64] = rms_norm %k1, %g
+  %k3: fp32[T, 4, 64] = rope %k2, %positions, %inv_freq
+  return %q3, %k3
+}
+)";
+  const Graph graph = fused(text);
+  EXPECT_EQ(count(graph, Op::cluster), 2U);
+  EXPECT_EQ(print(run_passes(decompose(graph))), print(graph));
+  const kernel::SpecTable specs = kernel::SpecTable::builtin();
+  const auto tuning = kernel::TuningTable::builtin(specs);
+  const auto launches = plan_launches(graph, kPrefill, "cpu", {specs, tuning});
+  ASSERT_EQ(launches.size(), 2U);
+  EXPECT_EQ(launches[0].call.kernel, launches[1].call.kernel);
+  const auto size = [&](std::size_t launch, const std::string& name) {
+    for (const auto& [key, dim] : launches[launch].call.sizes)
+      if (key == name) return dim_text(dim);
+    return std::string();
+  };
+  EXPECT_EQ(size(0, "n_rows"), "T*8");
+  EXPECT_EQ(size(1, "n_rows"), "T*4");
+  EXPECT_EQ(size(1, "group"), "4");
+  EXPECT_EQ(size(1, "x_stride"), "768") << "tokens of a slice are as far apart as of the whole";
+  // Turned twice: no kernel for both.
+  auto twice = text;
+  twice.replace(twice.find("rms_norm %q1, %g"), 16, "rope %q1, %positions, %inv_freq");
+  EXPECT_EQ(count(fused(twice), Op::cluster), 1U);
+}
+
 TEST(FusePointwise, RowsOfOtherWidthsAndStatesStayApart) {
   const Graph widths = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
   %b: fp32[T, 64] = slice %a {begin = 0, size = 64}
