@@ -23,7 +23,7 @@ from aot.request import Request, RequestError
 from aot.targets import cpu, gpu
 from aot.targets.common import CompileError, triton_scratch
 
-SCHEMA = 1
+SCHEMA = 2
 TARGETS = (*cpu.TARGETS, *gpu.TARGETS)
 
 
@@ -65,6 +65,7 @@ class Target:
             "object_sha256": sha256,
             "source_sha256": sources.source_sha256(request.kernel),
             **_generated_source(request.kernel),
+            **({"isa": self.isa} if self.is_cpu else {}),
             "args": done.args,
             "grid": list(sources.load_spec(request.kernel).grid),
             "num_warps": request.num_warps,
@@ -194,7 +195,14 @@ def compile_all(
     return [rows[name] for name in names if name in rows], failures
 
 
-def _kept_rows(manifest: Path, head: dict[str, Any], new: set[str]) -> list[dict[str, Any]]:
+def _place(row: dict[str, Any]) -> tuple[str, str]:
+    """What a bundle has once: a request at a level of instruction set."""
+    return row["key"], row.get("isa", "")
+
+
+def _kept_rows(
+    manifest: Path, head: dict[str, Any], new: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
     """Rows of an earlier run into the same folder that still hold."""
     try:
         old = json.loads(manifest.read_text())
@@ -203,7 +211,7 @@ def _kept_rows(manifest: Path, head: dict[str, Any], new: set[str]) -> list[dict
         return [
             row
             for row in old["variants"]
-            if row["key"] not in new
+            if _place(row) not in new
             and sources.exists(row["kernel"])
             and row["source_sha256"] == sources.source_sha256(row["kernel"])
             and (manifest.parent / row["object"]).is_file()
@@ -220,7 +228,6 @@ def write_bundle(out: Path, target: Target, rows: list[dict[str, Any]], cache: O
         "target": target.name,
         "triton": sources.TRITON_VERSION,
         "compiler": target.compiler,
-        "isa": target.isa,
     }
     for row in rows:
         path = out / row["object"]
@@ -231,9 +238,9 @@ def write_bundle(out: Path, target: Target, rows: list[dict[str, Any]], cache: O
             raise CompileError(f"the object of {row['kernel']} vanished from {cache.folder}")
         write_atomically(path, found[1])
     manifest = out / "manifest.json"
-    kept = _kept_rows(manifest, head, {row["key"] for row in rows})
+    kept = _kept_rows(manifest, head, {_place(row) for row in rows})
     rows = [row | {"programmatic_launch": is_programmatic(row["key"])} for row in rows]
-    variants = sorted([*rows, *kept], key=lambda row: row["key"])
+    variants = sorted([*rows, *kept], key=_place)
     write_atomically(
         manifest, (json.dumps({**head, "variants": variants}, indent=1) + "\n").encode()
     )
@@ -269,7 +276,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=0, help="processes; default: one a core")
     parser.add_argument("--progress", choices=("json", "bar", "none"), default="bar")
     parser.add_argument(
-        "--isa", help="cpu: x86-64-v3, x86-64-v4 or aarch64; default: this machine's"
+        "--isa",
+        type=lambda text: text.split(","),
+        default=[None],
+        help="cpu: x86-64-v3, x86-64-v4, aarch64; several with commas; default: this machine's",
     )
     parser.add_argument("--ttir", help="cpu: the nereid-ttir program; default: NEREID_TTIR")
     parser.add_argument(
@@ -283,9 +293,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         requests = read_requests(args.requests.read_text().splitlines())
-        target = Target(args.target, args.isa, args.ttir)
         options = {"jobs": args.jobs, "progress": args.progress, "keep": args.keep}
-        return 1 if bundle(requests, target, args.out, **options) else 0
+        n_failed = 0
+        for isa in args.isa:  # each adds its rows to what the folder holds
+            target = Target(args.target, isa, args.ttir)
+            n_failed += bundle(requests, target, args.out, **options)
+        return 1 if n_failed else 0
     except (CompileError, RequestError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "apps/model_options.h"
+#include "base/error.h"
 #include "engine/planning.h"
 #include "engine/session.h"
 #include "kernel/bundle_source.h"
@@ -18,12 +19,14 @@ namespace {
 
 struct CompileArguments {
   ModelArguments model;
-  std::string target;
+  std::string target, isas;
   std::string out_dir;
   int n_jobs = 0;
 };
 
 int run_compile(const CompileArguments& arguments) {
+  if (!arguments.isas.empty() && kernel::target_family(arguments.target) != "cpu")
+    throw Error("--isa is of target cpu; {} has one level", arguments.target);
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
   auto requests =
@@ -31,10 +34,10 @@ int run_compile(const CompileArguments& arguments) {
   // `nereid bench` then runs from the same bundle.
   for (auto& request : measure::limit_requests(config, arguments.target))
     requests.push_back(std::move(request));
-  const auto bundle =
-      kernel::compile_bundle(arguments.target, requests, arguments.out_dir, arguments.n_jobs);
+  const auto bundle = kernel::compile_bundle(arguments.target, arguments.isas, requests,
+                                             arguments.out_dir, arguments.n_jobs);
   fmt::print(stderr, "{}: {} kernels for {}\n", arguments.out_dir, bundle.variants().size(),
-             bundle.target());
+             kernel::target_text(bundle));
   return 0;
 }
 
@@ -47,11 +50,17 @@ void add_compile(CLI::App& app, Command& chosen) {
   command.footer(
       "\nNeeds config.json only, no weights and no GPU; needs Python with the pinned Triton.\n"
       "Examples:\n  nereid compile demo --target cpu --out demo-cpu\n"
+      "  nereid compile demo --target cpu --isa x86-64-v3,x86-64-v4 --out demo-x86\n"
       "  nereid compile configs/llama3-8b --target cuda:90 --out llama3-8b-h100");
   add_plan_options(command, arguments->model);
   command.add_option("--target", arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
       ->required()
       ->type_name("NAME");
+  command
+      .add_option("--isa", arguments->isas,
+                  "cpu: x86-64-v3, x86-64-v4 or aarch64, or several with commas, of which the best "
+                  "that a machine runs is used; default: this machine's")
+      ->type_name("LEVEL[,LEVEL]");
   command.add_option("--out", arguments->out_dir, "The bundle's directory")
       ->required()
       ->type_name("DIR");

@@ -172,7 +172,7 @@ int run_bundle(const InspectArguments& arguments) {
   const kernel::Bundle bundle = bundle_of(arguments);
   std::string text;
   text += row("bundle", bundle.dir().string());
-  text += row("target", bundle.target() + (bundle.isa().empty() ? "" : " (" + bundle.isa() + ")"));
+  text += row("target", kernel::target_text(bundle));
   text += row("Triton", bundle.triton());
   text += row("compiler", bundle.compiler());
   text += row("variants", std::to_string(bundle.variants().size()));

@@ -130,19 +130,19 @@ class Toolchain:
         self.cxx = os.environ.get("CXX") or _compiler_for(self.isa)
         self.ttir = _find_ttir(ttir)
         self.include = sources.ROOT / "ttir"
-        flags = [*_FLAGS, f"-march={_MARCH.get(self.isa, self.isa)}"]
+        level = [f"-march={_MARCH.get(self.isa, self.isa)}"]
         if self.isa == "x86-64-v4":
-            flags.append("-mprefer-vector-width=512")
-        self.flags = flags
+            level.append("-mprefer-vector-width=512")
+        self.flags = [*_FLAGS, *level]
 
     @functools.cached_property
     def compiler_id(self) -> str:
-        """Changes when anything but the kernel's own source would change an object."""
+        """Changes when anything but the kernel's source and the level would change an object."""
         digest = hashlib.sha256()
         for path in [self.ttir, *sorted((self.include / "runtime").glob("*.h"))]:
             digest.update(path.name.encode() + path.read_bytes())
         version = _run([self.cxx, "--version"], "the C++ compiler").splitlines()[0]
-        digest.update("\n".join([version, *self.flags]).encode())
+        digest.update("\n".join([version, *_FLAGS]).encode())
         return f"nereid-ttir {digest.hexdigest()[:16]}, {version}"
 
     def prepare(self) -> None:
@@ -174,7 +174,7 @@ class Toolchain:
 
     @functools.cached_property
     def pch_dir(self) -> Path:
-        tag = hashlib.sha256(self.compiler_id.encode()).hexdigest()[:16]
+        tag = hashlib.sha256("\n".join([self.compiler_id, *self.flags]).encode()).hexdigest()[:16]
         return sources.cache_dir() / "pch" / tag
 
 

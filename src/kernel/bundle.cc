@@ -5,13 +5,14 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "device/cpu/isa.h"
 #include "kernel/spec.h"
 
 namespace nereid::kernel {
 
 namespace {
 
-constexpr int kBundleSchema = 1;
+constexpr int kBundleSchema = 2;
 // Far above anything a kernel of ours needs; a manifest that asks for more is damaged.
 constexpr std::size_t kMaxManifestBytes = std::size_t{64} << 20;
 constexpr std::size_t kMaxArgs = 64;
@@ -207,6 +208,7 @@ Variant parse_variant(const Json& json, const std::string& where) {
   variant.source_sha256 = json_field<std::string>(json, "source_sha256", where);
   if (!is_sha256(variant.object_sha256) || !is_sha256(variant.source_sha256))
     throw Error("{}: expected SHA-256 hashes of 64 hexadecimal digits", where);
+  variant.isa = json_field_or<std::string>(json, "isa", "", where);
   variant.source = json_field_or<std::string>(json, "source", "", where);
   if (!variant.source.empty() && variant.source != generated_path(variant.request.kernel))
     throw Error("{}: source is \"{}\"; expected {}", where, variant.source.substr(0, 200),
@@ -236,13 +238,25 @@ Variant parse_variant(const Json& json, const std::string& where) {
   return variant;
 }
 
+// The highest level that a processor of level `isa` runs; where it runs none, the highest.
+std::string best_isa(const std::set<std::string>& isas, std::string_view isa) {
+  const auto rank = [&](const std::string& level) {
+    const bool is_running = isa.empty() || device::isa_runs(isa, level);
+    const auto n_below = std::ranges::count_if(
+        isas, [&](const std::string& other) { return device::isa_runs(level, other); });
+    return std::pair(is_running, n_below);
+  };
+  const auto best = std::ranges::max_element(isas, {}, rank);
+  return best == isas.end() ? "" : *best;
+}
+
 }  // namespace
 
 std::string generated_path(std::string_view kernel) {
   return fmt::format("generated/{}.py", kernel);
 }
 
-Bundle Bundle::open(const std::filesystem::path& dir) {
+Bundle Bundle::open(const std::filesystem::path& dir, std::string_view isa) {
   const auto path = dir / "manifest.json";
   const MappedFile file(path);
   const std::string where = path.string();
@@ -259,17 +273,26 @@ Bundle Bundle::open(const std::filesystem::path& dir) {
   bundle.target_ = json_field<std::string>(json, "target", where);
   bundle.triton_ = json_field<std::string>(json, "triton", where);
   bundle.compiler_ = json_field_or<std::string>(json, "compiler", "", where);
-  bundle.isa_ = json_field_or<std::string>(json, "isa", "", where);
-  if (target_family(bundle.target_) == "cpu" && bundle.isa_.empty())
-    throw Error("{}: field \"isa\" is missing", where);
   const auto variants = json.find("variants");
   if (variants == json.end() || !variants->is_array())
     throw Error("{}: field \"variants\" is missing or no list", where);
-  for (const auto& variant : *variants) {
-    const auto index = bundle.variants_.size();
-    bundle.variants_.push_back(parse_variant(variant, fmt::format("{}: variant {}", where, index)));
-    if (!bundle.by_key_.emplace(bundle.variants_.back().key, index).second)
-      throw Error("{}: variant {}: its key appears twice", where, index);
+  const bool is_cpu = target_family(bundle.target_) == "cpu";
+  std::set<std::pair<std::string, std::string>> seen;
+  std::vector<Variant> all;
+  for (const auto& json_variant : *variants) {
+    const auto which = fmt::format("{}: variant {}", where, all.size());
+    all.push_back(parse_variant(json_variant, which));
+    const auto& variant = all.back();
+    if (is_cpu && variant.isa.empty()) throw Error("{}: field \"isa\" is missing", which);
+    if (!seen.emplace(variant.key, variant.isa).second)
+      throw Error("{}: its key appears twice", which);
+    bundle.isas_.insert(variant.isa);
+  }
+  bundle.isa_ = best_isa(bundle.isas_, isa);
+  for (auto& variant : all) {
+    if (variant.isa != bundle.isa_) continue;
+    bundle.by_key_.emplace(variant.key, bundle.variants_.size());
+    bundle.variants_.push_back(std::move(variant));
   }
   return bundle;
 }
@@ -303,7 +326,7 @@ device::KernelImage Bundle::image(const Variant& variant) {
   image.arena_bytes = variant.arena_bytes;
   image.global_scratch_bytes = variant.global_scratch_bytes;
   image.programmatic_launch = variant.programmatic_launch;
-  image.isa = isa_;
+  image.isa = variant.isa;
   // Options of the compiler that a launch must know, too.
   const auto option = [&](const char* name, std::int64_t otherwise) {
     const auto found = variant.request.options.find(name);
@@ -312,6 +335,11 @@ device::KernelImage Bundle::image(const Variant& variant) {
   image.cooperative = option("launch_cooperative_grid", 0) != 0;
   image.cluster_size = static_cast<std::uint32_t>(option("num_ctas", 1));
   return image;
+}
+
+std::string target_text(const Bundle& bundle) {
+  if (bundle.isa().empty()) return bundle.target();
+  return fmt::format("{} ({})", bundle.target(), fmt::join(bundle.isas(), ", "));
 }
 
 }  // namespace nereid::kernel

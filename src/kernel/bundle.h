@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,7 @@ struct Variant {
   std::string object;  // "objects/<sha256>.so"
   std::string object_sha256;
   std::string source_sha256;
+  std::string isa;                        // cpu only: the level of the object
   std::string source;                     // "generated/NAME.py"; empty: a kernel of kernels/
   std::vector<VariantArg> args;           // of the launch, in order
   std::vector<TensorMapArg> tensor_maps;  // of `args`, in order
@@ -63,12 +65,14 @@ std::string generated_path(std::string_view kernel);
 
 class Bundle {
  public:
-  // An Error names the file and the field at fault.
-  static Bundle open(const std::filesystem::path& dir);
+  // Of objects for several levels of a processor's instructions those for the best that `isa` runs
+  // (device/cpu/isa.h); empty: the best of all. An Error names the file and the field at fault.
+  static Bundle open(const std::filesystem::path& dir, std::string_view isa = {});
 
   const std::filesystem::path& dir() const { return dir_; }
   const std::string& target() const { return target_; }
-  const std::string& isa() const { return isa_; }  // cpu only
+  const std::string& isa() const { return isa_; }              // cpu only: the level in use
+  const std::set<std::string>& isas() const { return isas_; }  // all that there are
   const std::string& triton() const { return triton_; }
   const std::string& compiler() const { return compiler_; }
   const std::vector<Variant>& variants() const { return variants_; }
@@ -82,9 +86,13 @@ class Bundle {
  private:
   std::filesystem::path dir_;
   std::string target_, isa_, triton_, compiler_;
+  std::set<std::string> isas_;
   std::vector<Variant> variants_;
   std::map<std::string, std::size_t, std::less<>> by_key_;
   std::map<std::string, MappedFile> objects_;  // by path in the bundle; verified
 };
+
+// For people: "cuda:90", "cpu (x86-64-v3, x86-64-v4)".
+std::string target_text(const Bundle& bundle);
 
 }  // namespace nereid::kernel

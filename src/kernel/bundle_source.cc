@@ -115,9 +115,9 @@ struct Unfinished {
   }
 };
 
-std::optional<Bundle> open_if_present(const fs::path& dir) {
+std::optional<Bundle> open_if_present(const fs::path& dir, const std::string& isa) {
   if (!fs::exists(dir / "manifest.json")) return std::nullopt;
-  return Bundle::open(dir);
+  return Bundle::open(dir, isa);
 }
 
 }  // namespace
@@ -140,8 +140,9 @@ std::vector<std::string> missing_keys(const Bundle& bundle, const SpecTable& spe
   return {missing.begin(), missing.end()};
 }
 
-Bundle compile_bundle(const std::string& target, std::span<const KernelRequest> requests,
-                      const fs::path& out_dir, int n_jobs) {
+Bundle compile_bundle(const std::string& target, const std::string& isas,
+                      std::span<const KernelRequest> requests, const fs::path& out_dir,
+                      int n_jobs) {
   const CompilerPaths compiler = find_compiler(target);
   make_dirs(out_dir);
   for (const auto& request : requests) {
@@ -150,7 +151,7 @@ Bundle compile_bundle(const std::string& target, std::span<const KernelRequest> 
     write_text_file(out_dir / generated_path(request.kernel), request.generated->source);
   }
   const TemporaryFile requests_file(requests_text(requests));
-  run_compiler(compiler, target, requests_file.path(), out_dir, n_jobs);
+  run_compiler(compiler, target, isas, requests_file.path(), out_dir, n_jobs);
   Bundle bundle = Bundle::open(out_dir);
   for (const auto& request : requests)
     if (bundle.find(request.key()) == nullptr)
@@ -163,7 +164,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
                    std::span<const KernelRequest> requests, const BundleOptions& options) {
   const auto folder = target_folder(target);
   if (!options.bundle_dir.empty()) {
-    Bundle bundle = Bundle::open(options.bundle_dir);
+    Bundle bundle = Bundle::open(options.bundle_dir, isa);
     const auto why = unfitness(bundle, specs, target, isa, requests);
     if (!why.empty())
       throw Error("{}; make it anew: nereid compile {} --target {} --out {}", why,
@@ -177,7 +178,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
   const fs::path cached = cache_dir() / "bundles" / bundle_id(specs, target, isa, requests);
   places.push_back(cached);
   for (const auto& place : places) {
-    auto bundle = open_if_present(place);
+    auto bundle = open_if_present(place, isa);
     if (!bundle) continue;
     const auto why = unfitness(*bundle, specs, target, isa, requests);
     if (why.empty()) return std::move(*bundle);
@@ -206,7 +207,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
 
   // Made beside its place and moved there whole, so that nobody opens half a bundle.
   Unfinished unfinished{cached.string() + fmt::format(".{}.part", ::getpid())};
-  const auto why = unfitness(compile_bundle(target, requests, unfinished.dir, options.n_jobs),
+  const auto why = unfitness(compile_bundle(target, isa, requests, unfinished.dir, options.n_jobs),
                              specs, target, isa, requests);
   if (!why.empty())
     throw Error(
@@ -217,13 +218,13 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
   fs::rename(unfinished.dir, cached, error);
   if (error) {
     // Another process was first, or a stale bundle lies there.
-    auto other = open_if_present(cached);
+    auto other = open_if_present(cached, isa);
     if (other && unfitness(*other, specs, target, isa, requests).empty()) return std::move(*other);
     fs::remove_all(cached);
     fs::rename(unfinished.dir, cached);
   }
   unfinished.dir.clear();
-  return Bundle::open(cached);
+  return Bundle::open(cached, isa);
 }
 
 }  // namespace nereid::kernel

@@ -28,9 +28,11 @@ struct BundleOptions {
 Bundle find_bundle(const SpecTable& specs, const std::string& target, const std::string& isa,
                    std::span<const KernelRequest> requests, const BundleOptions& options);
 
-// Compiles `requests` into `out_dir`, for any target; what `nereid compile` does.
-Bundle compile_bundle(const std::string& target, std::span<const KernelRequest> requests,
-                      const std::filesystem::path& out_dir, int n_jobs = 0);
+// Compiles `requests` into `out_dir`, for any target; what `nereid compile` does. `isas`: of the
+// cpu, levels with commas between; empty: this machine's.
+Bundle compile_bundle(const std::string& target, const std::string& isas,
+                      std::span<const KernelRequest> requests, const std::filesystem::path& out_dir,
+                      int n_jobs = 0);
 
 // The requests, one a line, sorted, each once.
 std::string requests_text(std::span<const KernelRequest> requests);

@@ -219,13 +219,14 @@ CompilerPaths find_compiler(const std::string& target) {
   return paths;
 }
 
-void run_compiler(const CompilerPaths& paths, const std::string& target,
+void run_compiler(const CompilerPaths& paths, const std::string& target, const std::string& isas,
                   const fs::path& requests_file, const fs::path& out_dir, int n_jobs) {
   std::vector<std::string> arguments{
       fs::absolute(paths.python).string(),  "-m",         "aot.compile", "--requests",
       fs::absolute(requests_file).string(), "--target",   target,        "--out",
       fs::absolute(out_dir).string(),       "--progress", "json"};
   if (n_jobs > 0) arguments.insert(arguments.end(), {"--jobs", std::to_string(n_jobs)});
+  if (!isas.empty()) arguments.insert(arguments.end(), {"--isa", isas});
   Pipe out, err;
   const fs::path ttir = paths.ttir.empty() ? paths.ttir : fs::absolute(paths.ttir);
   const pid_t pid = start(std::move(arguments), child_environment(ttir), paths.aot_dir, out, err);

@@ -22,7 +22,7 @@ CompilerPaths find_compiler(const std::string& target);
 
 // Compiles the requests of `requests_file` into `out_dir`; a progress bar on stderr if that is a
 // terminal. An Error carries what the compiler said last.
-void run_compiler(const CompilerPaths& paths, const std::string& target,
+void run_compiler(const CompilerPaths& paths, const std::string& target, const std::string& isas,
                   const std::filesystem::path& requests_file, const std::filesystem::path& out_dir,
                   int n_jobs);
 

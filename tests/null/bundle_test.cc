@@ -75,6 +75,7 @@ class BundleTest : public testing::Test {
             {"object", "objects/" + sha256 + ".so"},
             {"object_sha256", sha256},
             {"source_sha256", kSourceSha256},
+            {"isa", "x86-64-v3"},
             {"args", args_json({{"out_ptr", "pointer"}, {"n", "i32"}})},
             {"grid", {"cdiv(n, BLOCK)", "sizeof(out_ptr)", "1"}},
             {"num_warps", 1},
@@ -86,11 +87,10 @@ class BundleTest : public testing::Test {
             {"spills", 3}};
   }
   static Json manifest_json() {
-    return {{"schema", 1},
+    return {{"schema", 2},
             {"target", "cpu"},
             {"triton", "3.9.0"},
             {"compiler", "test"},
-            {"isa", "x86-64-v3"},
             {"variants", {variant_json(8, "object of 8"), variant_json(16, "object of 16")}}};
   }
   static void write_bundle(const fs::path& dir, const Json& manifest) {
@@ -123,6 +123,23 @@ class BundleTest : public testing::Test {
   fs::path dir_;
   const SpecTable specs_ = specs();
 };
+
+TEST_F(BundleTest, TakesTheBestLevelThatTheProcessorRuns) {
+  Json manifest = manifest_json();
+  manifest["variants"] = {variant_json(8, "object of 8"), variant_json(8, "object of 16")};
+  manifest["variants"][1]["isa"] = "x86-64-v4";
+  write_bundle(dir_, manifest);
+  const std::map<std::string, std::string> expected{
+      {"x86-64-v3", "object of 8"}, {"x86-64-v4", "object of 16"}, {"", "object of 16"}};
+  for (const auto& [isa, object] : expected) {
+    Bundle bundle = Bundle::open(dir_, isa);
+    ASSERT_EQ(bundle.variants().size(), 1u) << isa;
+    EXPECT_EQ(bundle.find(request(8).key())->object_sha256, sha256_hex(object)) << isa;
+    EXPECT_EQ(target_text(bundle), "cpu (x86-64-v3, x86-64-v4)");
+  }
+  // One that runs neither is told so by what looks for bundles; opened, it shows the highest.
+  EXPECT_EQ(Bundle::open(dir_, "aarch64").isa(), "x86-64-v4");
+}
 
 TEST_F(BundleTest, OpensAndVerifies) {
   Json manifest = manifest_json();
@@ -190,10 +207,10 @@ TEST_F(BundleTest, RefusesManifestsThatAreWrong) {
   EXPECT_THAT(error_with("key", request(16).key() + " "), HasSubstr("not in canonical form"));
   EXPECT_THAT(error_with("key", "{"), HasSubstr("not valid JSON"));
   Json manifest = manifest_json();
-  manifest["schema"] = 2;
-  EXPECT_THAT(open_error(manifest), HasSubstr("expected schema 1, got 2"));
+  manifest["schema"] = 1;
+  EXPECT_THAT(open_error(manifest), HasSubstr("expected schema 2, got 1"));
   manifest = manifest_json();
-  manifest.erase("isa");
+  manifest["variants"][1].erase("isa");
   EXPECT_THAT(open_error(manifest), HasSubstr("\"isa\" is missing"));
   manifest = manifest_json();
   manifest["variants"] = 3;
@@ -299,7 +316,7 @@ TEST_F(BundleTest, CompleteBundleBesideTheModelNeedsNoCompiler) {
   EXPECT_EQ(find_bundle(specs_, "cpu", "x86-64-v4", requests, options).variants().size(), 2u);
   // The same, made for a processor that can do more: passed over, so that the compiler is asked.
   Json manifest = manifest_json();
-  manifest["isa"] = "x86-64-v4";
+  for (auto& variant : manifest["variants"]) variant["isa"] = "x86-64-v4";
   write_bundle(dir_ / "model" / "bundle" / "cpu", manifest);
   EXPECT_THAT(error_of([&] { find_bundle(specs_, "cpu", "x86-64-v3", requests, options); }),
               HasSubstr("started"));

@@ -160,6 +160,14 @@ TEST(Isa, RunsItsOwnLevelAndBelow) {
   EXPECT_TRUE(isa_runs("x86-64-v3", "x86-64-v3"));
   EXPECT_FALSE(isa_runs("x86-64-v3", "x86-64-v4"));
   EXPECT_FALSE(isa_runs("aarch64", "x86-64-v3"));
+
+  const auto isa = host_isa();
+  ::setenv("NEREID_ISA", isa == "x86-64-v4" ? "x86-64-v3" : isa.c_str(), 1);
+  EXPECT_TRUE(isa_runs(isa, host_isa()));
+  EXPECT_EQ(host_isa(), std::getenv("NEREID_ISA"));
+  ::setenv("NEREID_ISA", "x86-64-v9", 1);
+  EXPECT_THAT(error_of([] { host_isa(); }), AllOf(HasSubstr("x86-64-v9"), HasSubstr(isa)));
+  ::unsetenv("NEREID_ISA");
 }
 
 TEST(NullDevice, RemembersWhatItWasAsked) {

@@ -81,7 +81,7 @@ class StandInBundle {
     const auto config = model::ModelConfig::load(fixture());
     for (const auto& request : requests_for_all_modes(config, kTarget, options))
       variants.push_back(variant(request));
-    const Json manifest{{"schema", 1},
+    const Json manifest{{"schema", 2},
                         {"target", kTarget},
                         {"triton", specs_.triton_version()},
                         {"variants", variants}};

@@ -63,9 +63,11 @@ class ProofTest : public testing::Test {
            {"registers", nullptr},
            {"spills", nullptr}});
     }
-    const nlohmann::json manifest{{"schema", 1},       {"target", "cuda:90"},
-                                  {"triton", "3.9.0"}, {"compiler", "test"},
-                                  {"isa", ""},         {"variants", variants}};
+    const nlohmann::json manifest{{"schema", 2},
+                                  {"target", "cuda:90"},
+                                  {"triton", "3.9.0"},
+                                  {"compiler", "test"},
+                                  {"variants", variants}};
     write_text_file(dir_ / "manifest.json", manifest.dump());
   }
   void TearDown() override { fs::remove_all(dir_); }

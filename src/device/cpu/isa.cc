@@ -1,10 +1,14 @@
 #include "device/cpu/isa.h"
 
+#include <cstdlib>
+
 #include "base/error.h"
 
 namespace nereid::device {
 
-std::string host_isa() {
+namespace {
+
+std::string processor_isa() {
 #if defined(__aarch64__)
   return "aarch64";
 #elif defined(__x86_64__)
@@ -17,6 +21,18 @@ std::string host_isa() {
 #else
   throw Error("the cpu device runs on x86-64 and aarch64 only");
 #endif
+}
+
+}  // namespace
+
+std::string host_isa() {
+  const auto isa = processor_isa();
+  const char* asked = std::getenv("NEREID_ISA");
+  if (asked == nullptr || *asked == '\0') return isa;
+  if (!isa_runs(isa, asked))
+    throw Error("NEREID_ISA is \"{}\"; expected a level that this processor runs, up to {}", asked,
+                isa);
+  return asked;
 }
 
 bool isa_runs(std::string_view isa, std::string_view object_isa) {

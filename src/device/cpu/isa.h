@@ -8,7 +8,8 @@
 
 namespace nereid::device {
 
-// "x86-64-v4", "x86-64-v3" or "aarch64"; an Error on a processor below those.
+// "x86-64-v4", "x86-64-v3" or "aarch64"; an Error on a processor below those. The environment's
+// NEREID_ISA asks for a lower one.
 std::string host_isa();
 
 // True where an object compiled for `object_isa` runs on a processor of level `isa`.
