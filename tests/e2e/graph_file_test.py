@@ -46,6 +46,42 @@ class GraphFile(cli.TestCase):
         self.expect_error(self.inspect(GRAPH, "--skip-pass", "fuse_all"), "fuse_all", "fuse_norm")
         self.expect_error(cli.run("inspect", "graph", self.folder / "none.txt"), "none.txt")
 
+    def test_an_opaque_op_is_known_by_its_shape_function(self):
+        """The worked example of docs/adding_an_op.md."""
+        graph = """graph g {
+  input %q: fp16[T, 8, 64]
+  state %cache.0.k: fp16[8, 4, 64, 64]
+  state %cache.0.v: fp16[8, 4, 64, 64]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %6: fp16[T, 8, 64] = attention %q, %cache.0.k, %cache.0.v, %tables, %starts, %lens {scale = 0.125}
+  return %6
+}
+"""
+        result = self.inspect(graph)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout, f"{graph}\n# after all passes\n{graph}")
+        said = (
+            "attention: operand k_cache (%cache.0.k): expected a number of heads that divides 6,"
+            " got fp16[8, 4, 64, 64]"
+        )
+        self.assertIn(said, (cli.ROOT / "docs" / "adding_an_op.md").read_text())
+        self.expect_error(self.inspect(graph.replace("T, 8,", "T, 6,")), f":8: {said}")
+
+    def test_a_cluster_has_its_source(self):
+        chain = GRAPH.replace("linear %4, %gate", "linear %x, %gate").replace(
+            "  return %7", "  %8: fp32[T, 256] = scale %7 {alpha = 0.5}\n  return %8"
+        )
+        shown = self.inspect(chain, "--generated", "--skip-pass", "fuse_swiglu")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertIn("gated = silu_mul gate, up; scaled = scale gated {alpha = 0.5}", shown.stdout)
+        self.assertRegex(shown.stdout, r"# generated/silu_mul_scale_[0-9a-f]{12}\.py\n\"\"\"2 oper")
+        broken = chain.replace(
+            "scale %7 {alpha = 0.5}", 'cluster %7 {body = "s = exp x; return s"}'
+        )
+        self.expect_error(self.inspect(broken), ":10: ", 'a cluster holds no "exp"')
+
     def test_weights_are_those_of_a_model(self):
         model = cli.FIXTURES / "llama3"
         self.expect_error(

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "graph/ir.h"
 #include "graph/memory_plan.h"
+#include "graph/passes/passes.h"
 
 namespace nereid::graph {
 namespace {
@@ -77,9 +78,27 @@ TEST(GraphText, ErrorsNameTheLineAndTheCause) {
   EXPECT_THAT(error_of(std::string(kSmall).substr(0, 200)), testing::StartsWith("g:"));
 }
 
-TEST(GraphText, AnyTextIsAGraphOrAnError) {
+// A node whose meaning is a text of its own, and operations that passes put together.
+constexpr const char* kClusters = R"(graph clusters {
+  input %x: fp32[T, 64]
+  input %y: fp32[T, 64]
+  weight %g: fp16[64]
+  weight %w: fp16[64, 64]
+  %4: fp32[T, 64], %5: fp32[T, 64] = cluster %x, %y, %g {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  %6: fp32[T, 64] = linear %5, %w
+  %7: fp32[T, 64] = silu_mul %6, %4
+  %8: fp32[T, 64] = scale %7 {alpha = 2.0}
+  %9: fp32[T, 8, 8] = reshape %8 {heads = 8}
+  return %9, %7
+}
+)";
+
+class GraphFuzz : public testing::TestWithParam<const char*> {};
+
+// What `nereid inspect graph` does with it.
+TEST_P(GraphFuzz, AnyTextIsAGraphOrAnError) {
   std::mt19937 random(1);
-  const std::string source = kSmall;
+  const std::string source = GetParam();
   int n_errors = 0;
   for (int run = 0; run < 4000; ++run) {
     std::string text = source;
@@ -98,12 +117,21 @@ TEST(GraphText, AnyTextIsAGraphOrAnError) {
       const Graph graph = parse(text, "fuzz");
       verify(graph);
       EXPECT_EQ(print(parse(print(graph), "again")), print(graph));
+      const Graph fused = run_passes(graph);
+      EXPECT_EQ(print(parse(print(fused), "fused")), print(fused));
+      verify(decompose(fused));
     } catch (const Error&) {
       ++n_errors;
     }
   }
   EXPECT_GT(n_errors, 1000);
+  EXPECT_LT(n_errors, 3990);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sources, GraphFuzz, testing::Values(kSmall, kClusters),
+                         [](const auto& instance) {
+                           return instance.index == 0 ? "small" : "clusters";
+                         });
 
 TEST(GraphVerify, RejectsWhatTheBuilderWouldNotMake) {
   Graph graph = parse(kSmall, "small");
