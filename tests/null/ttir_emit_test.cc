@@ -156,8 +156,97 @@ TEST(TtirEmit, a_transposed_operand_is_packed_and_the_sum_updated_in_place) {
   EXPECT_EQ(e.arena_bytes, 4096u + 4096u + 2048u + 128u);
   EXPECT_THAT(e.source, HasSubstr("rt::transpose_strip<32>("));
   EXPECT_THAT(e.source, HasSubstr("rt::dot<32>(v_a + ("));
+  EXPECT_THAT(e.source, HasSubstr(", 32, rt::Add());")) << "the sum is carried";
   EXPECT_THAT(e.source, HasSubstr("rt::least(32, rt::i64(v_m))"));
   EXPECT_THAT(e.source, Not(HasSubstr("memcpy")));
+}
+
+TEST(TtirEmit, rows_that_are_only_summed_go_through_their_loop_one_by_one_in_registers) {
+  const Emitted e = emit(R"(module {
+  tt.func public @gemv(%y: !tt.ptr<f32>, %x: !tt.ptr<f32>, %w: !tt.ptr<f16>, %n: i32) {
+    %zero = arith.constant dense<0.000000e+00> : tensor<8x64xf32>
+    %c0 = arith.constant 0 : i32
+    %c64 = arith.constant 64 : i32
+    %rows = tt.make_range {end = 8 : i32, start = 0 : i32} : tensor<8xi32>
+    %column = tt.expand_dims %rows {axis = 1 : i32} : tensor<8xi32> -> tensor<8x1xi32>
+    %ns = tt.splat %n : i32 -> tensor<8x1xi32>
+    %starts = arith.muli %column, %ns : tensor<8x1xi32>
+    %ws = tt.splat %w : !tt.ptr<f16> -> tensor<8x1x!tt.ptr<f16>>
+    %w0 = tt.addptr %ws, %starts : tensor<8x1x!tt.ptr<f16>>, tensor<8x1xi32>
+    %w1 = tt.broadcast %w0 : tensor<8x1x!tt.ptr<f16>> -> tensor<8x64x!tt.ptr<f16>>
+    %lanes = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %xs = tt.splat %x : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %sum = scf.for %k = %c0 to %n step %c64 iter_args(%acc = %zero) -> (tensor<8x64xf32>)  : i32 {
+      %ks = tt.splat %k : i32 -> tensor<64xi32>
+      %kl = arith.addi %ks, %lanes : tensor<64xi32>
+      %px = tt.addptr %xs, %kl : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+      %xk = tt.load %px : tensor<64x!tt.ptr<f32>>
+      %xr = tt.expand_dims %xk {axis = 0 : i32} : tensor<64xf32> -> tensor<1x64xf32>
+      %xb = tt.broadcast %xr : tensor<1x64xf32> -> tensor<8x64xf32>
+      %kr = tt.expand_dims %kl {axis = 0 : i32} : tensor<64xi32> -> tensor<1x64xi32>
+      %kb = tt.broadcast %kr : tensor<1x64xi32> -> tensor<8x64xi32>
+      %pw = tt.addptr %w1, %kb : tensor<8x64x!tt.ptr<f16>>, tensor<8x64xi32>
+      %h = tt.load %pw : tensor<8x64x!tt.ptr<f16>>
+      %wk = arith.extf %h : tensor<8x64xf16> to tensor<8x64xf32>
+      %p = arith.mulf %wk, %xb : tensor<8x64xf32>
+      %next = arith.addf %acc, %p : tensor<8x64xf32>
+      scf.yield %next : tensor<8x64xf32>
+    }
+    %total = "tt.reduce"(%sum) <{axis = 1 : i32}> ({
+    ^bb0(%a: f32, %b: f32):
+      %s = arith.addf %a, %b : f32
+      tt.reduce.return %s : f32
+    }) : (tensor<8x64xf32>) -> tensor<8xf32>
+    %ys = tt.splat %y : !tt.ptr<f32> -> tensor<8x!tt.ptr<f32>>
+    %py = tt.addptr %ys, %rows : tensor<8x!tt.ptr<f32>>, tensor<8xi32>
+    tt.store %py, %total : tensor<8x!tt.ptr<f32>>
+    tt.return
+  }
+})");
+  EXPECT_THAT(e.source, HasSubstr("for (std::int64_t row = 0; row < 8; ++row) {"));
+  EXPECT_THAT(e.source, HasSubstr("_tile[4];")) << "a row, not a matrix";
+  EXPECT_THAT(e.source, HasSubstr(" + row) = rt::sum_lanes("));
+  EXPECT_EQ(e.arena_bytes, 64u + 128u) << "the eight sums alone";
+}
+
+TEST(TtirEmit, columns_of_factors_do_not_outvote_the_matrix_they_scale) {
+  const Emitted e = emit(R"(module {
+  tt.func public @scale(%y: !tt.ptr<f32>, %x: !tt.ptr<f32>, %f: !tt.ptr<f32>, %g: !tt.ptr<f32>) {
+    %c64 = arith.constant dense<64> : tensor<64x1xi32>
+    %lanes = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
+    %row = tt.expand_dims %lanes {axis = 0 : i32} : tensor<64xi32> -> tensor<1x64xi32>
+    %column = tt.expand_dims %lanes {axis = 1 : i32} : tensor<64xi32> -> tensor<64x1xi32>
+    %starts = arith.muli %column, %c64 : tensor<64x1xi32>
+    %r = tt.broadcast %row : tensor<1x64xi32> -> tensor<64x64xi32>
+    %s = tt.broadcast %starts : tensor<64x1xi32> -> tensor<64x64xi32>
+    %at = arith.addi %r, %s : tensor<64x64xi32>
+    %xs = tt.splat %x : !tt.ptr<f32> -> tensor<64x64x!tt.ptr<f32>>
+    %px = tt.addptr %xs, %at : tensor<64x64x!tt.ptr<f32>>, tensor<64x64xi32>
+    %v = tt.load %px : tensor<64x64x!tt.ptr<f32>>
+    %fs = tt.splat %f : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %pf = tt.addptr %fs, %lanes : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+    %f0 = tt.load %pf : tensor<64x!tt.ptr<f32>>
+    %f1 = tt.expand_dims %f0 {axis = 1 : i32} : tensor<64xf32> -> tensor<64x1xf32>
+    %f2 = tt.broadcast %f1 : tensor<64x1xf32> -> tensor<64x64xf32>
+    %gs = tt.splat %g : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %pg = tt.addptr %gs, %lanes : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+    %g0 = tt.load %pg : tensor<64x!tt.ptr<f32>>
+    %g1 = tt.expand_dims %g0 {axis = 1 : i32} : tensor<64xf32> -> tensor<64x1xf32>
+    %g2 = tt.broadcast %g1 : tensor<64x1xf32> -> tensor<64x64xf32>
+    %a = arith.mulf %v, %f2 : tensor<64x64xf32>
+    %b = arith.addf %a, %g2 : tensor<64x64xf32>
+    %sum = "tt.reduce"(%b) <{axis = 1 : i32}> ({
+    ^bb0(%p: f32, %q: f32):
+      %t = arith.addf %p, %q : f32
+      tt.reduce.return %t : f32
+    }) : (tensor<64x64xf32>) -> tensor<64xf32>
+    %ys = tt.splat %y : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %py = tt.addptr %ys, %lanes : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
+    tt.store %py, %sum : tensor<64x!tt.ptr<f32>>
+    tt.return
+  }
+})");
+  EXPECT_THAT(e.source, Not(HasSubstr("strided"))) << "rows of the matrix are read as they lie";
 }
 
 TEST(TtirEmit, a_load_is_kept_where_a_store_comes_between_it_and_its_use) {

@@ -33,7 +33,7 @@ Linear Nest::linear_at(const Affine& a, const Coords& coords, int lane_dim, int&
     if (static_cast<int>(d) == lane_dim || a.stride[d].is_constant(0) ||
         coords[d].kind == Coord::Kind::zero)
       continue;
-    const bool is_number = coords[d].level == 0;
+    const bool is_number = coords[d].text.find_first_not_of("0123456789") == std::string::npos;
     sum = sum + (is_number ? Linear(std::stoll(coords[d].text)) : Linear::term(coords[d].text)) *
                     a.stride[d];
     level = std::max(level, coords[d].level);

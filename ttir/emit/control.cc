@@ -102,6 +102,32 @@ void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const
 }
 
 void Emitter::for_loop(const Op& o) {
+  if (const std::int64_t n_rows = plan_.rows_of(&o); n_rows > 0) return row_loop(o, n_rows);
+  loop(o);
+}
+
+// All of the loop for one row after the other, and at the end of each what the row is reduced to.
+void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
+  std::vector<const Op*> reductions;
+  for (const auto& result : o.results)
+    for (const Op* user : result->users) reductions.push_back(user);
+  std::sort(reductions.begin(), reductions.end(),
+            [&](const Op* a, const Op* b) { return plan_.position(a) < plan_.position(b); });
+  for (const Op* user : reductions)
+    for (const auto& r : user->results) declare_buffer(r.get());
+  row_ = scope_.names.fresh("row");
+  out_.open(cat("for (std::int64_t ", row_, " = 0; ", row_, " < ", std::to_string(n_rows), "; ++",
+                row_, ") {"));
+  loop(o);
+  for (const Op* user : reductions) {
+    reduce(*user);
+    done_.insert(user);
+  }
+  out_.close();
+  row_.clear();
+}
+
+void Emitter::loop(const Op& o) {
   const Block& body = *o.regions[0]->block;
   const Op& yield = *body.ops.back();
   const Value* iv = body.args[0].get();

@@ -1,10 +1,27 @@
 // tt.dot: panels for the microkernel, and how much of them there is to multiply.
 #include <algorithm>
+#include <cmath>
 
 #include "elementwise.h"
 #include "emitter.h"
 
 namespace nereid::ttir {
+
+namespace {
+
+bool is_zero(const Value& v) {
+  if (v.def == nullptr) return false;
+  if (v.def->kind == OpKind::splat) return is_zero(*v.def->operands[0]);
+  if (v.def->kind != OpKind::constant) return false;
+  const Attr& value = *v.def->attr("value");
+  if (std::holds_alternative<double>(value)) {
+    const double x = std::get<double>(value);
+    return x == 0 && !std::signbit(x);
+  }
+  return std::holds_alternative<std::int64_t>(value) && std::get<std::int64_t>(value) == 0;
+}
+
+}  // namespace
 
 // Rows and columns that masks make zero add nothing: a tile of 256 rows costs what its rows in use
 // cost.
@@ -76,7 +93,9 @@ void Emitter::dot(const Op& o) {
            cat(type_text(a->type), " * ", type_text(b->type), " -> ", type_text(d->type),
                " is not supported; expected floats, or i8 into i32"));
   const std::string data = declare_buffer(d);
-  if (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d)) fill({d}, {c});
+  const bool is_sum =
+      plan_.place(c) != Place::lazy || !is_fp32 || d->type.shape.size() != 2 || !is_zero(*c);
+  if (is_sum && (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d))) fill({d}, {c});
   const std::size_t rank = d->type.shape.size();
   const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1],
                      k = a->type.shape[rank - 1];
@@ -100,7 +119,14 @@ void Emitter::dot(const Op& o) {
   const std::string columns = rank == 2 ? extent(b, 1) : text(n);
   out_.line(cat(is_fp32 ? "rt::dot<" : "rt::dot_plain<", text(n), ">(", at_a, ", ", stride_a, ", ",
                 at_b, ", ", text(n), ", ", at_d, ", ", text(n), ", ", rows, ", ", columns, ", ",
-                text(k), ");"));
+                text(k),
+                !is_fp32 ? ""
+                : is_sum ? ", rt::Add()"
+                         : ", rt::Set()",
+                ");"));
+  if (!is_sum && (rows != text(m) || columns != text(n)))
+    out_.line(
+        cat("rt::zero_rest<", text(m), ", ", text(n), ">(", at_d, ", ", rows, ", ", columns, ");"));
   if (rank == 3) out_.close();
   // A narrow sum is rounded once, at the end.
   if (is_narrow(sum))

@@ -103,6 +103,7 @@ void Emitter::block(const Block& b) {
 }
 
 void Emitter::op(const Op& o) {
+  if (done_.count(&o) != 0) return;
   switch (o.kind) {
     case OpKind::return_:
       // The kernel's end needs no statement.

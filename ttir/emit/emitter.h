@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "emit.h"
@@ -23,6 +24,8 @@ class Emitter {
   void scalar(const Op& o);
   // control.cc
   void for_loop(const Op& o);
+  void row_loop(const Op& o, std::int64_t n_rows);
+  void loop(const Op& o);
   void if_else(const Op& o);
   void while_loop(const Op& o);
   void carry(const std::vector<const Value*>& to, const std::vector<const Value*>& from);
@@ -65,6 +68,8 @@ class Emitter {
   };
   Lanes lanes_of(const std::vector<const Value*>& values,
                  const std::vector<const Value*>& pointers) const;
+  // The index along dimension d of a shape: a new loop's, or that of the row that is computed.
+  Coord index(Nest& nest, const std::vector<std::int64_t>& shape, std::size_t d) const;
   // Loops over all of a shape; coords of the elements. The lanes' loop is innermost.
   Coords loops(Nest& nest, const std::vector<std::int64_t>& shape, int lane, Walk walk);
 
@@ -72,7 +77,9 @@ class Emitter {
   Scope scope_;
   Plan plan_;
   Writer out_;
-  std::size_t arena_ = 0;  // in use
+  std::string row_;                     // in a loop that is run row by row: the row
+  std::unordered_set<const Op*> done_;  // written before their place in the program
+  std::size_t arena_ = 0;               // in use
   std::size_t arena_most_ = 0;
 };
 

@@ -11,6 +11,9 @@ constexpr int kTileVectors = 24;
 // Recomputing is cheaper than storing and reading back below this many operations.
 constexpr int kCheap = 12;
 
+// Rows that are computed one at a time may have more, though some then lie on the stack.
+constexpr int kRowVectors = 64;
+
 // A body with more operations is not worth unrolling for its accumulators: it would take seconds to
 // compile.
 constexpr int kUnrolledWork = 64;
@@ -19,6 +22,12 @@ bool is_shape_op(OpKind k) {
   return k == OpKind::expand_dims || k == OpKind::broadcast || k == OpKind::trans ||
          k == OpKind::splat || k == OpKind::reshape || k == OpKind::make_range ||
          k == OpKind::constant || k == OpKind::split || k == OpKind::poison;
+}
+
+// Of the operations that move elements, those after which a row is still that row.
+bool keeps_rows(OpKind k) {
+  return k == OpKind::expand_dims || k == OpKind::broadcast || k == OpKind::splat ||
+         k == OpKind::make_range || k == OpKind::constant;
 }
 
 bool is_transcendental(OpKind k) {
@@ -84,8 +93,58 @@ void Plan::number(const Block& block) {
   }
 }
 
+std::int64_t Plan::rows_of(const Op* loop) const {
+  const auto it = row_loops_.find(loop);
+  return it == row_loops_.end() ? 0 : it->second;
+}
+
+// Whether all that becomes of a carried matrix in the loop is computed row by row.
+bool Plan::stays_in_rows(const Value* v, const Op* loop) const {
+  const Block* body = loop->regions[0]->block.get();
+  return std::all_of(v->users.begin(), v->users.end(), [&](const Op* user) {
+    if (user->parent != body) return false;
+    if (user->kind == OpKind::scf_yield) return true;
+    return op_class(user->kind) == OpClass::elementwise &&
+           user->result()->type.shape == v->type.shape && stays_in_rows(user->result(), loop);
+  });
+}
+
+// A loop that adds to matrices and whose results are only reduced along their rows: the rows know
+// nothing of each other, so one after the other goes through the whole loop, in registers.
+bool Plan::place_row_loop(const Op& loop) {
+  const Block& body = *loop.regions[0]->block;
+  if (loop.results.empty()) return false;
+  for (const auto& op : body.ops)
+    if (op_class(op->kind) != OpClass::elementwise && !keeps_rows(op->kind) &&
+        op->kind != OpKind::load && op->kind != OpKind::scf_yield)
+      return false;
+  int vectors = 0;
+  for (std::size_t slot = 0; slot < loop.results.size(); ++slot) {
+    const Value* arg = body.args[slot + 1].get();
+    const auto& type = arg->type;
+    if (!type.is_tensor() || type.is_pointer || type.scalar != Scalar::f32 ||
+        type.shape.size() != 2 || type.shape[0] < 2 ||
+        type.shape[0] != body.args[1]->type.shape[0] || !stays_in_rows(arg, &loop))
+      return false;
+    vectors += static_cast<int>((type.shape[1] + 15) / 16);
+    for (const Op* user : loop.results[slot]->users)
+      if (user->kind != OpKind::reduce || user->int_attr("axis", 0) != 1 ||
+          user->operands.size() != 1 || user->parent != loop.parent)
+        return false;
+  }
+  if (vectors > kRowVectors) return false;
+  for (std::size_t slot = 0; slot < loop.results.size(); ++slot) {
+    const Value* arg = body.args[slot + 1].get();
+    places_[arg] = places_[loop.results[slot].get()] = Place::tile;
+    homes_[loop.results[slot].get()] = arg;
+  }
+  row_loops_[&loop] = body.args[1]->type.shape[0];
+  return true;
+}
+
 // Carried tensors: moved by scalars, in registers, or in the arena.
 void Plan::place_loop(const Op& loop) {
+  if (place_row_loop(loop)) return;
   const Block& body = *loop.regions[0]->block;
   int vectors = 0;
   int work = 0;
@@ -289,7 +348,8 @@ void Plan::place_result(const Op& op, const Value* v) {
     places_[v] = Place::buffer;
     return;
   }
-  if (roots.empty()) return;
+  // Only a row of it is wanted at a time.
+  if (roots.empty() || (op.parent->parent != nullptr && rows_of(op.parent->parent) > 0)) return;
   if (op.kind == OpKind::load) {
     if (crosses_write(op, v)) places_[v] = Place::buffer;
     return;

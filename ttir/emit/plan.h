@@ -32,6 +32,9 @@ class Plan {
   // The operations at which a lazy value is evaluated.
   const std::set<const Op*>& roots(const Value* v) const { return roots_.at(v); }
   int position(const Op* op) const { return position_.at(op); }
+  // How many rows a loop is run for one after the other, each with its tiles in registers; 0: the
+  // loop is run once, for all rows.
+  std::int64_t rows_of(const Op* loop) const;
   // Whether v's expression reads `storage`, and then only element by element at v's own index.
   enum class Reads : std::uint8_t { no, same_index, other_index };
   Reads reads(const Value* v, const Value* storage) const;
@@ -39,6 +42,8 @@ class Plan {
  private:
   void number(const Block& block);
   void place_loop(const Op& loop);
+  bool place_row_loop(const Op& loop);
+  bool stays_in_rows(const Value* v, const Op* loop) const;
   bool fits_tile(const Value* v, std::unordered_set<const Value*>& seen) const;
   void place_block(const Block& block);
   void place_result(const Op& op, const Value* v);
@@ -55,6 +60,7 @@ class Plan {
   std::unordered_map<const Value*, std::set<const Op*>> roots_;
   std::unordered_map<const Value*, int> costs_;
   std::unordered_set<const Value*> is_repeated_;  // broadcast on the way to a root
+  std::unordered_map<const Op*, std::int64_t> row_loops_;
   std::unordered_map<const Op*, int> position_;
   std::unordered_map<const Op*, int> end_;  // of an operation with regions: after its last
   std::vector<int> writes_;                 // positions of stores and atomics

@@ -163,7 +163,7 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
   Nest nest(scope_);
   Coords coords(shape.size());
   for (std::size_t d = 0; d < shape.size(); ++d)
-    if (static_cast<int>(d) != axis) coords[d] = nest.add_index(shape[d]);
+    if (static_cast<int>(d) != axis) coords[d] = index(nest, shape, d);
   const int row = nest.innermost();
   const std::int64_t n_vectors = (width + 15) / 16;
   const int n_acc = single == nullptr ? 1 : static_cast<int>(std::min<std::int64_t>(n_vectors, 4));

@@ -26,9 +26,12 @@ class Vote {
       return;
     }
     if (place == Place::buffer) {
+      int n_varying = 0;
+      for (std::size_t d = 0; d < dims.size(); ++d)
+        n_varying += dims[d] >= 0 && v->type.shape[d] > 1;
       for (std::size_t d = dims.size(); d-- > 0;) {
         if (v->type.shape[d] == 1) continue;
-        if (dims[d] >= 0) votes[dims[d]] += 2;
+        if (dims[d] >= 0) votes[dims[d]] += 2 * weight_of(n_varying);
         break;
       }
       return;
@@ -71,9 +74,13 @@ class Vote {
 
   void pointer(const Value* p, const std::vector<int>& dims, int weight) {
     const Affine& a = analysis_.of(p);
+    const auto varies = [&](std::size_t d) {
+      return dims[d] >= 0 && p->type.shape[d] > 1 && !a.stride[d].is_constant(0);
+    };
+    int n_varying = 0;
+    for (std::size_t d = 0; d < dims.size(); ++d) n_varying += varies(d);
     for (std::size_t d = 0; d < dims.size(); ++d)
-      if (dims[d] >= 0 && p->type.shape[d] > 1 && a.stride[d].is_constant(1))
-        votes[dims[d]] += weight;
+      if (varies(d) && a.stride[d].is_constant(1)) votes[dims[d]] += weight * weight_of(n_varying);
   }
 
   std::vector<int> votes;
@@ -81,6 +88,10 @@ class Vote {
   int tile_dim = -1;
 
  private:
+  // What varies along one dimension alone is read once for all of the others if it is no lane: a
+  // column of factors must not outvote the matrix that they scale.
+  static int weight_of(int n_varying) { return n_varying > 1 ? 16 : 1; }
+
   const Plan& plan_;
   AffineAnalysis& analysis_;
   std::set<std::pair<const Value*, std::vector<int>>> seen_;
@@ -103,10 +114,15 @@ Emitter::Lanes Emitter::lanes_of(const std::vector<const Value*>& values,
   return {best, vote.has_tile};
 }
 
+Coord Emitter::index(Nest& nest, const std::vector<std::int64_t>& shape, std::size_t d) const {
+  if (row_.empty() || d != 0) return nest.add_index(shape[d]);
+  return {Coord::Kind::index, 0, row_};
+}
+
 Coords Emitter::loops(Nest& nest, const std::vector<std::int64_t>& shape, int lane, Walk walk) {
   Coords coords(shape.size());
   for (std::size_t d = 0; d < shape.size(); ++d)
-    if (static_cast<int>(d) != lane) coords[d] = nest.add_index(shape[d]);
+    if (static_cast<int>(d) != lane) coords[d] = index(nest, shape, d);
   if (lane >= 0) coords[lane] = nest.add_lanes(shape[lane], walk);
   return coords;
 }

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# llama.cpp at the same fp16 weights: builds it from the source archive of PyPI's llama-cpp-python
+# for this processor, converts the model, measures.
+#
+#   bench/baselines/llama_cpp.sh [MODEL] [--threads 1,2] [--repeats 5] [--only-build]
+#
+# Prints one JSON object a line: threads, test (pp512, tg128), tokens a second. Sources, program and
+# converted model stay in $XDG_CACHE_HOME/nereid/llama_cpp; a second run starts measuring at once.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+readonly VERSION=0.3.36
+model=models/demo
+threads=1,$(nproc)
+repeats=5
+only_build=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --threads) threads=$2; shift 2 ;;
+    --repeats) repeats=$2; shift 2 ;;
+    --only-build) only_build=yes; shift ;;
+    -*) sed -n '2,9p' "$0" >&2; exit 1 ;;
+    *) model=$1; shift ;;
+  esac
+done
+
+python=.venv/bin/python3
+[ -x "$python" ] || python=python3
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/nereid/llama_cpp
+source_dir=$cache/llama_cpp_python-$VERSION/vendor/llama.cpp
+bench=$cache/build/bin/llama-bench
+mkdir -p "$cache"
+
+if [ ! -x "$bench" ]; then
+  if [ ! -d "$source_dir" ]; then
+    # pip asks an archive for its metadata, which takes the tools it is built with.
+    python3 -m venv "$cache/venv"
+    "$cache/venv/bin/pip" install --quiet --disable-pip-version-check scikit-build-core
+    "$cache/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+      --no-build-isolation --no-binary llama-cpp-python --dest "$cache" \
+      "llama-cpp-python==$VERSION" >&2
+    tar -xzf "$cache/llama_cpp_python-$VERSION.tar.gz" -C "$cache"
+  fi
+  cmake -G Ninja -S "$source_dir" -B "$cache/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+    -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+    -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=ON -DLLAMA_OPENSSL=OFF >&2
+  nice -n 10 ninja -C "$cache/build" -j "${JOBS:-$(nproc)}" llama-bench llama-completion >&2
+fi
+
+gguf=$cache/$(basename "$(realpath "$model")")-f16.gguf
+[ -f "$gguf" ] || "$python" bench/baselines/llama_to_gguf.py "$model" "$gguf"
+[ "$only_build" = no ] || { echo "$bench $gguf"; exit 0; }
+"$bench" --model "$gguf" --threads "$threads" --n-prompt 512 --n-gen 128 --repetitions "$repeats" \
+  --output jsonl 2>/dev/null | "$python" -c '
+import json, sys
+for line in sys.stdin:
+    row = json.loads(line)
+    test = f"pp{row[\"n_prompt\"]}" if row["n_prompt"] else f"tg{row[\"n_gen\"]}"
+    print(json.dumps({"threads": row["n_threads"], "test": test, "tokens_per_s": row["avg_ts"],
+                      "stddev": row["stddev_ts"], "commit": row["build_commit"]}))'
