@@ -104,6 +104,7 @@ void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
           "--bundle", options.bundle_dir,
           "Directory of compiled kernels; without it: beside the model, then the user's cache")
       ->type_name("DIR");
+  add_skipped_passes(command, options.skip_passes);
   command.add_flag("--json", is_json, "One JSON object on stdout instead of a table");
 }
 

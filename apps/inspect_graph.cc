@@ -3,7 +3,6 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "apps/commands.h"
 #include "apps/model_options.h"
@@ -19,7 +18,7 @@ struct GraphArguments {
   std::string model;
   bool with_passes = false;
   bool with_generated = false;
-  std::vector<std::string> skipped_passes;
+  std::set<std::string> skipped_passes;
 };
 
 int run_graph(const GraphArguments& arguments) {
@@ -27,7 +26,7 @@ int run_graph(const GraphArguments& arguments) {
   if (!arguments.model.empty()) options.model_dir = model_directory(arguments.model);
   options.with_passes = arguments.with_passes;
   options.with_generated = arguments.with_generated;
-  options.skip.insert(arguments.skipped_passes.begin(), arguments.skipped_passes.end());
+  options.skip = arguments.skipped_passes;
   write_out(engine::describe_graph_file(arguments.file, options));
   return 0;
 }
@@ -46,8 +45,7 @@ void add_inspect_graph(CLI::App& inspect, Command& chosen) {
   command.add_flag("--passes", arguments->with_passes, "The graph after each pass");
   command.add_flag("--generated", arguments->with_generated,
                    "The Triton source of each kernel that the graph compiler writes");
-  command.add_option("--skip-pass", arguments->skipped_passes, "Leave this pass out")
-      ->type_name("NAME");
+  add_skipped_passes(command, arguments->skipped_passes);
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_graph(*arguments); };
   });

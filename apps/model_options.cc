@@ -35,6 +35,13 @@ void add_model(CLI::App& command, std::string& model) {
       ->type_name("");
 }
 
+CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes) {
+  return command
+      .add_option("--skip-pass", passes,
+                  "Leave this pass of the graph compiler out; may be repeated")
+      ->type_name("NAME");
+}
+
 void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_model(command, arguments.model);
@@ -46,11 +53,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
-  command
-      .add_option("--skip-pass", options.skip_passes,
-                  "Leave this pass of the graph compiler out; may be repeated")
-      ->type_name("NAME")
-      ->group(kMachineGroup);
+  add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
   command
       .add_option("--context", options.max_context_tokens,
                   "Longest prompt and answer together, in tokens; 0: the model's")

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct ModelArguments {
 
 // MODEL and nothing else.
 void add_model(CLI::App& command, std::string& model);
+// Passes of the graph compiler to leave out.
+CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
 // MODEL and the options that decide which kernels it needs.
 void add_plan_options(CLI::App& command, ModelArguments& arguments);
 // Those, and the options about device and memory.
