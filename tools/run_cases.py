@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs kernels' test cases from files and compares with what the reference expects.
 
-    tools/run_cases.py --target cpu --ttir build/release/ttir/nereid-ttir [--kernel NAME]...
+    tools/run_cases.py --target cpu --ttir build/release/ttir/emit/nereid-ttir [--kernel NAME]...
     tools/run_cases.py --target cuda:90 --cases DIR --bundle DIR    (with a GPU; needs no Triton)
 
 Without --cases and --bundle both are made first, in --work. Each kernel runs in a process of its
