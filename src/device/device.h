@@ -200,6 +200,8 @@ class Device {
   // `what` names the use in the out-of-memory Error: "KV cache".
   virtual Buffer allocate(std::size_t size_bytes, const std::string& what) = 0;
   virtual std::size_t free_bytes() const = 0;
+  // That all of a buffer is about to be written, and then read again and again: worth large pages.
+  virtual void prefer_large_pages(const Buffer&) {}
 
   // All of these are ordered after the work already queued. `upload` may return before it is done,
   // but has read `source`; `download` returns when `target` is filled.

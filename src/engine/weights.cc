@@ -14,6 +14,11 @@ namespace {
 
 // What kernels were promised about every address.
 constexpr std::uintptr_t kAlignmentBytes = 16;
+// Of a weight in the memory that all share: more than any kernel or tensor map asks for.
+constexpr std::size_t kPoolAlignmentBytes = 256;
+// So few weights are copied even where they could be read in the file: a copy lies in large pages,
+// which are read a sixth faster, and its memory hardly counts.
+constexpr std::size_t kCopiedBytes = std::size_t{256} << 20;
 // The spread of weights that training starts from; keeps activations finite through any number of
 // layers.
 constexpr double kMatrixStd = 0.02;
@@ -33,26 +38,32 @@ Shape constant_shape(const graph::Value& value) {
   return shape;
 }
 
-}  // namespace
-
-device::Address Weights::own(std::size_t size_bytes, const std::string& name) {
-  buffers_.push_back(device_.allocate(size_bytes, "weight " + name));
-  return addresses_[name] = buffers_.back().address();
+std::size_t size_bytes(const graph::Value& value) {
+  return static_cast<std::size_t>(n_elements(constant_shape(value))) *
+         dtype_size_bytes(value.dtype);
 }
+
+}  // namespace
 
 void Weights::load_inv_freq(const model::ModelConfig& config) {
   const auto table = model::rope_inv_freq(config.rope, config.head_dim);
   const auto bytes = std::as_bytes(std::span(table));
-  device_.upload(own(bytes.size(), model::names::kInvFreq), bytes);
+  buffers_.push_back(device_.allocate(bytes.size(), "rotary frequencies"));
+  addresses_[model::names::kInvFreq] = buffers_.back().address();
+  device_.upload(buffers_.back().address(), bytes);
   device_.synchronize();
 }
 
 std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph, const InPlace& in_place) {
   std::set<graph::ValueId> done;  // parts of packed weights, and these themselves
-  std::vector<Part> parts;
-  const auto size_bytes = [](const graph::Value& value) {
-    return static_cast<std::size_t>(n_elements(constant_shape(value))) *
-           dtype_size_bytes(value.dtype);
+  std::vector<Part> parts;        // their targets are offsets until the memory is there
+  std::vector<std::pair<const std::string*, std::size_t>> owned;
+  std::size_t pool_bytes = 0;
+  const auto own = [&](std::size_t bytes, const std::string& name) {
+    const auto offset = pool_bytes;
+    pool_bytes += (bytes + kPoolAlignmentBytes - 1) / kPoolAlignmentBytes * kPoolAlignmentBytes;
+    owned.emplace_back(&name, offset);
+    return static_cast<device::Address>(offset);
   };
   for (const auto& node : graph.nodes) {
     if (graph::op_row(node.op).op_class != graph::OpClass::layout) continue;
@@ -80,7 +91,14 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph, const InP
       }
     }
   }
-  for (const auto& part : parts) bytes_ += static_cast<std::int64_t>(size_bytes(*part.value));
+  buffers_.push_back(device_.allocate(pool_bytes, "weights"));
+  device_.prefer_large_pages(buffers_.back());
+  const auto pool = buffers_.back().address();
+  for (const auto& [name, offset] : owned) addresses_[*name] = pool + offset;
+  for (auto& part : parts) {
+    part.target += pool;
+    bytes_ += static_cast<std::int64_t>(size_bytes(*part.value));
+  }
   return parts;
 }
 
@@ -96,7 +114,12 @@ void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
                  dtype_name(value.dtype));
     return tensor;
   };
+  std::size_t all_bytes = 0;
+  for (const auto& value : graph.values)
+    if (value.kind == graph::ValueKind::weight && value.name != model::names::kInvFreq)
+      all_bytes += size_bytes(value);
   const InPlace in_place = [&](const graph::Value& value) -> std::optional<device::Address> {
+    if (all_bytes <= kCopiedBytes) return std::nullopt;
     const auto& tensor = tensor_of(value);
     if (!device_.reads_host_memory() || !is_aligned(tensor.bytes)) return std::nullopt;
     return reinterpret_cast<device::Address>(tensor.bytes.data());

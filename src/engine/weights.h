@@ -22,7 +22,8 @@ class Weights {
  public:
   explicit Weights(device::Device& device) : device_(device) {}
 
-  // From the checkpoint: used where they are mapped if the device reads host memory, else uploaded.
+  // From the checkpoint: uploaded, or used where they are mapped if the device reads host memory
+  // and they are many.
   // An Error names a tensor that is missing or of another shape than the config makes it.
   void load(const graph::Graph& graph, const model::ModelConfig& config,
             std::shared_ptr<const model::Checkpoint> checkpoint);
@@ -45,7 +46,6 @@ class Weights {
   // may give an address where the weight lies already.
   using InPlace = std::function<std::optional<device::Address>(const graph::Value&)>;
   std::vector<Part> lay_out(const graph::Graph& graph, const InPlace& in_place);
-  device::Address own(std::size_t size_bytes, const std::string& name);
   void load_inv_freq(const model::ModelConfig& config);
 
   device::Device& device_;

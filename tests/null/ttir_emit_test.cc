@@ -247,6 +247,7 @@ TEST(TtirEmit, columns_of_factors_do_not_outvote_the_matrix_they_scale) {
   }
 })");
   EXPECT_THAT(e.source, Not(HasSubstr("strided"))) << "rows of the matrix are read as they lie";
+  EXPECT_THAT(e.source, HasSubstr(" + i0, rt::sum_lanes(rows));")) << "sixteen rows together";
 }
 
 TEST(TtirEmit, a_load_is_kept_where_a_store_comes_between_it_and_its_use) {

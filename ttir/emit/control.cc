@@ -115,6 +115,7 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
             [&](const Op* a, const Op* b) { return plan_.position(a) < plan_.position(b); });
   for (const Op* user : reductions)
     for (const auto& r : user->results) declare_buffer(r.get());
+  for (const Op* user : reductions) keep_rows(*user);
   row_ = scope_.names.fresh("row");
   out_.open(cat("for (std::int64_t ", row_, " = 0; ", row_, " < ", std::to_string(n_rows), "; ++",
                 row_, ") {"));
@@ -125,6 +126,7 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
   }
   out_.close();
   row_.clear();
+  for (const Op* user : reductions) reduce_kept_rows(*user);
 }
 
 void Emitter::loop(const Op& o) {

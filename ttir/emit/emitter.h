@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -50,6 +51,11 @@ class Emitter {
   // reduce.cc
   void reduce(const Op& o);
   void reduce_lanes(const Op& o, int axis);
+  // A name for the rows of a matrix that are kept until sixteen can be reduced together; empty
+  // where one at a time is. In a loop that is run row by row they are kept to its end.
+  std::string rows_of_sixteen(const Op& o);
+  void keep_rows(const Op& o);
+  void reduce_kept_rows(const Op& o);
   void reduce_rows(const Op& o, int axis, int lane_dim);
   void scan(const Op& o);
   std::vector<std::string> combine(const Op& o, const std::vector<std::string>& args,
@@ -77,7 +83,8 @@ class Emitter {
   Scope scope_;
   Plan plan_;
   Writer out_;
-  std::string row_;                     // in a loop that is run row by row: the row
+  std::string row_;  // in a loop that is run row by row: the row
+  std::unordered_map<const Op*, std::string> kept_rows_;
   std::unordered_set<const Op*> done_;  // written before their place in the program
   std::size_t arena_ = 0;               // in use
   std::size_t arena_most_ = 0;

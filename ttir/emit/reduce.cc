@@ -40,6 +40,30 @@ std::string across_lanes(const Op& op) {
 
 }  // namespace
 
+std::string Emitter::rows_of_sixteen(const Op& o) {
+  const Type& type = o.operands[0]->type;
+  if (o.operands.size() != 1 || type.shape.size() != 2 || o.int_attr("axis", 0) != 1 ||
+      type.shape[0] % 16 != 0 || value_type(type.scalar) != "float" || reduce_identity(o).empty() ||
+      across_lanes(*single_combine(o)).empty())
+    return "";
+  return scope_.names.fresh("rows");
+}
+
+void Emitter::keep_rows(const Op& o) {
+  const std::string rows = kept_rows_[&o] = rows_of_sixteen(o);
+  if (!rows.empty())
+    out_.line(
+        cat("rt::Vec<float> ", rows, "[", std::to_string(o.operands[0]->type.shape[0]), "];"));
+}
+
+void Emitter::reduce_kept_rows(const Op& o) {
+  const std::string& rows = kept_rows_.at(&o);
+  if (rows.empty()) return;
+  out_.line(cat("for (std::int64_t i0 = 0; i0 < ", std::to_string(o.operands[0]->type.shape[0]),
+                "; i0 += 16) rt::store(", scope_.storage_of(o.result()), " + i0, ",
+                across_lanes(*single_combine(o)), "(", rows, " + i0));"));
+}
+
 std::string reduce_identity(const Op& reduce) {
   const Op* op = single_combine(reduce);
   if (op == nullptr) return "";
@@ -162,8 +186,21 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
   const Op* single = identity.empty() ? nullptr : single_combine(o);
   Nest nest(scope_);
   Coords coords(shape.size());
-  for (std::size_t d = 0; d < shape.size(); ++d)
-    if (static_cast<int>(d) != axis) coords[d] = index(nest, shape, d);
+  // Sixteen rows at a time leave the sixteen lanes of one vector.
+  const std::string rows = row_.empty() ? rows_of_sixteen(o) : kept_rows_[&o];
+  int block = 0;
+  if (!rows.empty() && row_.empty()) {
+    block = nest.add_loop(
+        cat("for (std::int64_t i0 = 0; i0 < ", std::to_string(shape[0]), "; i0 += 16) {"));
+    nest.line(block, cat("rt::Vec<float> ", rows, "[16];"));
+    const int level = nest.add_loop("for (std::int64_t r = 0; r < 16; ++r) {");
+    const std::string at = scope_.names.fresh("row");
+    nest.line(level, cat("const std::int64_t ", at, " = i0 + r;"));
+    coords[0] = {Coord::Kind::index, level, at};
+  } else {
+    for (std::size_t d = 0; d < shape.size(); ++d)
+      if (static_cast<int>(d) != axis) coords[d] = index(nest, shape, d);
+  }
   const int row = nest.innermost();
   const std::int64_t n_vectors = (width + 15) / 16;
   const int n_acc = single == nullptr ? 1 : static_cast<int>(std::min<std::int64_t>(n_vectors, 4));
@@ -214,8 +251,13 @@ void Emitter::reduce_lanes(const Op& o, int axis) {
       }
     const std::string across = across_lanes(*single);
     if (!across.empty()) {
-      lines.push_back(cat(result_at(0), " = ", across, "(", accs[0], "[0]);"));
+      lines.push_back(rows.empty()
+                          ? cat(result_at(0), " = ", across, "(", accs[0], "[0]);")
+                          : cat(rows, "[", row_.empty() ? "r" : row_, "] = ", accs[0], "[0];"));
       for (const std::string& l : lines) nest.after(row, l);
+      if (block > 0)
+        nest.after(block, cat("rt::store(", scope_.storage_of(o.result()), " + i0, ", across, "(",
+                              rows, "));"));
       nest.write(out_);
       return;
     }

@@ -140,6 +140,56 @@ RT_INLINE T min_lanes(const Vec<T>& v) {
   return hn::GetLane(hn::MinOfLanes(Tag<T>(), s));
 }
 
+// Sixteen rows, each to one lane: what sum_lanes, max_lanes and min_lanes give for each, to the
+// last bit, but in a quarter of the shuffles.
+template <class F, class One>
+RT_INLINE Vec<float> lanes_of_rows(const Vec<float>* rows, F combine, One one) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  const Tag<float> d;
+  const Tag<double> wide;
+  const auto row = [&](int i) RT_BODY { return rows[i].r[0]; };
+  // Of rows l, l + 4, l + 8 and l + 12, which end in the blocks 0 to 3.
+  const auto group = [&](int l) RT_BODY {
+    const auto halves = [&](auto a, auto b) RT_BODY {
+      return combine(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+    };
+    const auto x = halves(row(l), row(l + 8)), y = halves(row(l + 4), row(l + 12));
+    return combine(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(y), x),
+                   hn::OddEvenBlocks(y, hn::SwapAdjacentBlocks(x)));
+  };
+  const auto pairs = [&](auto a, auto b) RT_BODY {
+    const auto x = hn::BitCast(wide, a), y = hn::BitCast(wide, b);
+    return combine(hn::BitCast(d, hn::InterleaveLower(wide, x, y)),
+                   hn::BitCast(d, hn::InterleaveUpper(wide, x, y)));
+  };
+  const auto p = pairs(group(0), group(1)), q = pairs(group(2), group(3));
+  using V = hn::Vec<Tag<float>>;
+  static_cast<void>(one);
+  return {{combine(V{_mm512_shuffle_ps(p.raw, q.raw, 0x88)},
+                   V{_mm512_shuffle_ps(p.raw, q.raw, 0xdd)})}};
+#else
+  static_cast<void>(combine);
+  alignas(64) float out[kVec];
+  for (int i = 0; i < kVec; ++i) out[i] = one(rows[i]);
+  return from_array(out);
+#endif
+}
+RT_INLINE Vec<float> sum_lanes(const Vec<float>* rows) {
+  return lanes_of_rows(
+      rows, [](auto a, auto b) RT_BODY { return hn::Add(a, b); },
+      [](const Vec<float>& v) { return sum_lanes(v); });
+}
+RT_INLINE Vec<float> max_lanes(const Vec<float>* rows) {
+  return lanes_of_rows(
+      rows, [](auto a, auto b) RT_BODY { return hn::Max(a, b); },
+      [](const Vec<float>& v) { return max_lanes(v); });
+}
+RT_INLINE Vec<float> min_lanes(const Vec<float>* rows) {
+  return lanes_of_rows(
+      rows, [](auto a, auto b) RT_BODY { return hn::Min(a, b); },
+      [](const Vec<float>& v) { return min_lanes(v); });
+}
+
 // max(acc, x) where acc is never NaN and a NaN in x is ignored: one instruction on x86, whose max
 // gives its second operand then.
 template <class T>
