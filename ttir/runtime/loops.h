@@ -148,12 +148,12 @@ RT_INLINE Vec<float> lanes_of_rows(const Vec<float>* rows, F combine, One one) {
   const Tag<float> d;
   const Tag<double> wide;
   const auto row = [&](int i) RT_BODY { return rows[i].r[0]; };
-  // Of rows l, l + 4, l + 8 and l + 12, which end in the blocks 0 to 3.
+  // Of rows l, l + 2, l + 4 and l + 6, which end in the blocks 0 to 3.
   const auto group = [&](int l) RT_BODY {
     const auto halves = [&](auto a, auto b) RT_BODY {
       return combine(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
     };
-    const auto x = halves(row(l), row(l + 8)), y = halves(row(l + 4), row(l + 12));
+    const auto x = halves(row(l), row(l + 4)), y = halves(row(l + 2), row(l + 6));
     return combine(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(y), x),
                    hn::OddEvenBlocks(y, hn::SwapAdjacentBlocks(x)));
   };
@@ -162,11 +162,9 @@ RT_INLINE Vec<float> lanes_of_rows(const Vec<float>* rows, F combine, One one) {
     return combine(hn::BitCast(d, hn::InterleaveLower(wide, x, y)),
                    hn::BitCast(d, hn::InterleaveUpper(wide, x, y)));
   };
-  const auto p = pairs(group(0), group(1)), q = pairs(group(2), group(3));
-  using V = hn::Vec<Tag<float>>;
+  const auto p = pairs(group(0), group(1)), q = pairs(group(8), group(9));
   static_cast<void>(one);
-  return {{combine(V{_mm512_shuffle_ps(p.raw, q.raw, 0x88)},
-                   V{_mm512_shuffle_ps(p.raw, q.raw, 0xdd)})}};
+  return {{combine(hn::ConcatEven(d, q, p), hn::ConcatOdd(d, q, p))}};
 #else
   static_cast<void>(combine);
   alignas(64) float out[kVec];

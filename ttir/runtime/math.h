@@ -23,9 +23,6 @@ RT_INLINE VF k(float x) { return hn::Set(Tag<float>(), x); }
 // 2^n for |n| up to 300, in two factors: the halves stay normal, the product over- and underflows
 // as it should.
 RT_INLINE VF scale_by_power_of_two(VF y, VF n) {
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-  return VF{_mm512_scalef_ps(y.raw, n.raw)};
-#else
   const Tag<std::int32_t> di;
   const VI whole = hn::ConvertTo(di, n);
   const VI half = hn::ShiftRight<1>(whole);
@@ -33,7 +30,6 @@ RT_INLINE VF scale_by_power_of_two(VF y, VF n) {
   const VF a = hn::BitCast(Tag<float>(), hn::ShiftLeft<23>(hn::Add(half, bias)));
   const VF b = hn::BitCast(Tag<float>(), hn::ShiftLeft<23>(hn::Add(hn::Sub(whole, half), bias)));
   return hn::Mul(hn::Mul(y, a), b);
-#endif
 }
 
 // exp(r) for |r| <= ln(2)/2.
