@@ -35,12 +35,23 @@ class Planner {
 
 std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
                                                 const std::string& target,
-                                                const RunnerOptions& options) {
-  const Planner planner(PlanCatalog::representative(config), target, options);
-  auto requests = planner.catalog().requests();
+                                                const RunnerOptions& options,
+                                                const graph::KernelTables& tables) {
+  const auto reduced = PlanCatalog::representative(config);
+  const PlanCatalog catalog(reduced, target, resolve_options(reduced, options, target), tables,
+                            [&](const std::string&) { return config.dtype; });
+  auto requests = catalog.requests();
   // A config without weights can then run on random ones from the same bundle.
-  requests.push_back(RandomWeights::request(config.dtype, target, planner.tables()));
+  requests.push_back(RandomWeights::request(config.dtype, target, tables));
   return requests;
+}
+
+std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
+                                                const std::string& target,
+                                                const RunnerOptions& options) {
+  const auto specs = kernel::SpecTable::builtin();
+  const auto tuning = kernel::TuningTable::builtin(specs);
+  return requests_for(config, target, options, {specs, tuning});
 }
 
 std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,

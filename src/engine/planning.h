@@ -11,7 +11,11 @@
 namespace nereid::engine {
 
 // Every kernel variant that any step of this model can launch on `target` ("cpu", "cuda:90",
-// "hip:gfx942").
+// "hip:gfx942"). With `tables` where they are at hand: reading them takes milliseconds.
+std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
+                                                const std::string& target,
+                                                const RunnerOptions& options,
+                                                const graph::KernelTables& tables);
 std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
                                                 const std::string& target,
                                                 const RunnerOptions& options);

@@ -142,7 +142,7 @@ class PlanRunner final : public Runner {
       if (value.kind == graph::ValueKind::weight && value.name != names::kInvFreq)
         is_uniform = is_uniform && value.dtype == config_.dtype;
     auto requests = checkpoint == nullptr || is_uniform
-                        ? requests_for(config_, device_.info().target, options_)
+                        ? requests_for(config_, device_.info().target, options_, tables())
                         : catalog_->requests();
     kernel::BundleOptions bundle_options;
     bundle_options.model_dir = options_.model_dir;
