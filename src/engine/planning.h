@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/runner.h"
+#include "graph/plan.h"
 #include "kernel/request.h"
 #include "model/config.h"
 
