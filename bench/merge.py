@@ -68,7 +68,10 @@ def merge(documents: list[dict], facts: dict[str, str]) -> dict:
         "device": ours[0]["device"],
         "rivals": [d["device"] for d in documents if "device" in d and d not in ours],
         "limits": limits,
-        "proofs": of_all("proof"),
+        "proofs": [
+            proof | {"bundles": [Path(bundle).name for bundle in proof["bundles"]]}
+            for proof in of_all("proof")
+        ],
         "rows": [joined(rows) for rows in groups.values()],
     }
 

@@ -63,7 +63,7 @@ def rival(rows):
 
 
 def results():
-    proof = {"launches": 1234, "functions": 20}
+    proof = {"launches": 1234, "functions": 20, "bundles": ["/somewhere/llama3-8b-cuda-90"]}
     ours = [end_to_end("nereid", "eager", 18.0), end_to_end("nereid", "graph", 5.5)]
     again = [end_to_end("nereid", "eager", 20.0), end_to_end("nereid", "graph", 5.7)]
     kernels = [linear("nereid", 15.0), linear("nereid", 16.0, rows=4), attention("nereid", 8.0, 1)]
@@ -93,6 +93,7 @@ class Merge(unittest.TestCase):
     def test_limits_and_proofs_are_kept(self):
         self.assertEqual(results()["limits"]["stream_gb_per_s"], 3100.0)
         self.assertEqual(len(results()["proofs"]), 2)
+        self.assertEqual(results()["proofs"][0]["bundles"], ["llama3-8b-cuda-90"])
 
 
 class Compare(unittest.TestCase):
