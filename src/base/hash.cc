@@ -26,4 +26,9 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
 
 std::string sha256_hex(std::string_view text) { return sha256_hex(std::as_bytes(std::span(text))); }
 
+bool is_sha256_hex(std::string_view text) {
+  return text.size() == 2 * SHA256_DIGEST_SIZE &&
+         text.find_first_not_of(kDigits) == std::string_view::npos;
+}
+
 }  // namespace nereid

@@ -10,5 +10,7 @@ namespace nereid {
 
 std::string sha256_hex(std::span<const std::byte> bytes);
 std::string sha256_hex(std::string_view text);
+// Whether the text is such a name.
+bool is_sha256_hex(std::string_view text);
 
 }  // namespace nereid

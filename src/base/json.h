@@ -16,19 +16,19 @@ namespace nereid {
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const std::filesystem::path& path);
 
+// The field `key` of the object `object`, of whatever type; an Error where there is none.
+const Json& json_member(const Json& object, const std::string& key, const std::string& where);
+
 // The field `key` of the object `object` as a T; an Error names `where`, the field, and what was
 // got instead.
 template <typename T>
 T json_field(const Json& object, const std::string& key, const std::string& where) {
-  if (!object.is_object())
-    throw Error("{}: expected a JSON object, got {}", where, object.type_name());
-  const auto it = object.find(key);
-  if (it == object.end()) throw Error("{}: field \"{}\" is missing", where, key);
+  const Json& field = json_member(object, key, where);
   try {
-    return it->get<T>();
+    return field.get<T>();
   } catch (const Json::exception&) {
     throw Error("{}: field \"{}\" has the wrong type: got {}", where, key,
-                it->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200));
+                field.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200));
   }
 }
 

@@ -1,5 +1,7 @@
 #include "engine/planning.h"
 
+#include <fmt/ranges.h>
+
 #include <map>
 
 #include "base/error.h"
@@ -52,6 +54,14 @@ std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config
   const auto specs = kernel::SpecTable::builtin();
   const auto tuning = kernel::TuningTable::builtin(specs);
   return requests_for(config, target, options, {specs, tuning});
+}
+
+std::string plan_id(const model::ModelConfig& config, const RunnerOptions& resolved) {
+  if (config.source_sha256.empty()) return {};
+  return fmt::format("{} {} {} {} {} {} {} {}", config.source_sha256, resolved.mode,
+                     fmt::join(resolved.skip_passes, ","), resolved.max_batch_tokens,
+                     resolved.max_sequences, resolved.max_logit_rows, resolved.max_context_tokens,
+                     resolved.n_kv_blocks);
 }
 
 std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,

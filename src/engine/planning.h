@@ -21,6 +21,10 @@ std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config
                                                 const std::string& target,
                                                 const RunnerOptions& options);
 
+// Of all that decides requests_for besides target and program; empty where the config was not read
+// from a file.
+std::string plan_id(const model::ModelConfig& config, const RunnerOptions& resolved);
+
 // The same for every mode: what `nereid compile` puts into a bundle.
 std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,
                                                           const std::string& target,

@@ -1,8 +1,10 @@
 #include "engine/runner.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
+#include <future>
 #include <map>
 #include <optional>
 #include <unordered_map>
@@ -26,6 +28,9 @@ namespace names = model::names;
 // take: the rest is for other programs, and on the processor for the page cache.
 constexpr double kKvShareOfFree = 0.8;
 
+// More than any kernel or tensor map asks of an address.
+constexpr std::size_t kCacheAlignmentBytes = 256;
+
 constexpr std::size_t kResultBytes = 4;  // of a row: an id or a log-probability
 
 struct InputHandles {
@@ -45,7 +50,6 @@ class PlanRunner final : public Runner {
       : device_(device),
         config_(config),
         options_(resolve_options(config, options, device.info().target)),
-        tuning_(kernel::TuningTable::builtin(specs_)),
         weights_(device),
         inputs_(device) {
     choose_captured(options.mode);
@@ -53,8 +57,7 @@ class PlanRunner final : public Runner {
     if (!options_.random_weights)
       checkpoint = std::make_shared<model::Checkpoint>(model::Checkpoint::open(options_.model_dir));
     plan(checkpoint.get());
-    bundle_.emplace(find_kernels(checkpoint.get()));
-    load_weights(std::move(checkpoint));
+    load(std::move(checkpoint));
     allocate_arena();
     allocate_states();
     declare_inputs();
@@ -118,8 +121,8 @@ class PlanRunner final : public Runner {
   void clear_slot(std::int32_t slot) override {
     NEREID_CHECK(slot >= 0 && slot < options_.max_sequences, "slot {}", slot);
     const auto row_bytes = static_cast<std::size_t>(config_.vocab_size);
-    device_.fill_zero(
-        states_.at(names::kSeen).address() + static_cast<std::size_t>(slot) * row_bytes, row_bytes);
+    device_.fill_zero(states_.at(names::kSeen) + static_cast<std::size_t>(slot) * row_bytes,
+                      row_bytes);
   }
 
  private:
@@ -136,42 +139,62 @@ class PlanRunner final : public Runner {
     catalog_.emplace(config_, target, options_, tables(), dtype_of);
   }
 
-  kernel::Bundle find_kernels(const model::Checkpoint* checkpoint) {
-    bool is_uniform = true;
-    for (const auto& value : catalog_->graph(model::Tail::greedy).values)
-      if (value.kind == graph::ValueKind::weight && value.name != names::kInvFreq)
-        is_uniform = is_uniform && value.dtype == config_.dtype;
-    auto requests = checkpoint == nullptr || is_uniform
-                        ? requests_for(config_, device_.info().target, options_, tables())
-                        : catalog_->requests();
+  // Everything that kernels need is made ready while weights are copied: neither needs the other.
+  void load(std::shared_ptr<model::Checkpoint> checkpoint) {
+    const auto& graph = catalog_->graph(model::Tail::greedy);
+    if (checkpoint == nullptr) {
+      prepare_kernels(false);
+      RandomWeights random(device_, *bundle_, tables());
+      weights_.randomise(graph, config_, std::ref(random));
+      device_.synchronize();
+      return;
+    }
+    auto kernels = std::async(std::launch::async,
+                              [this, mixed = has_mixed_weights(graph)] { prepare_kernels(mixed); });
+    weights_.load(graph, config_, std::move(checkpoint));
+    kernels.get();
+  }
+
+  bool has_mixed_weights(const graph::Graph& graph) const {
+    return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
+      return value.kind == graph::ValueKind::weight && value.name != names::kInvFreq &&
+             value.dtype != config_.dtype;
+    });
+  }
+
+  // Reads no weight and asks nothing of the device.
+  void prepare_kernels(bool has_mixed_weights) {
+    specs_ = kernel::SpecTable::builtin();
+    tuning_ = kernel::TuningTable::builtin(specs_);
+    const auto& info = device_.info();
+    const auto plan = [&] {
+      return has_mixed_weights ? catalog_->requests()
+                               : requests_for(config_, info.target, options_, tables());
+    };
     kernel::BundleOptions bundle_options;
     bundle_options.model_dir = options_.model_dir;
     bundle_options.bundle_dir = options_.bundle_dir;
     bundle_options.model_name = options_.model_dir.string();
-    auto bundle = kernel::find_bundle(specs_, device_.info().target, device_.info().isa, requests,
-                                      bundle_options);
-    // A damaged object is found now, not by the step that first needs it.
-    for (const auto& variant : bundle.variants()) static_cast<void>(bundle.image(variant));
-    return bundle;
+    bundle_.emplace(kernel::find_planned_bundle(specs_, info.target, info.isa,
+                                                has_mixed_weights ? "" : plan_id(config_, options_),
+                                                plan, bundle_options));
+    for (const auto& key : first_keys()) memory_plan(catalog_->form_of(key));
   }
 
-  void load_weights(std::shared_ptr<model::Checkpoint> checkpoint) {
-    const auto& graph = catalog_->graph(model::Tail::greedy);
-    if (checkpoint != nullptr) {
-      weights_.load(graph, config_, std::move(checkpoint));
-      return;
-    }
-    RandomWeights random(device_, *bundle_, tables());
-    weights_.randomise(graph, config_, std::ref(random));
-    device_.synchronize();
+  // Of the largest steps, which decide how much memory activations take, and of those that most
+  // runs begin with.
+  static std::array<PlanKey, 4> first_keys() {
+    constexpr auto kMost = kNBuckets - 1;
+    return {{{model::Tail::greedy, kMost, kMost, false},
+             {model::Tail::greedy, kMost, kMost, true},
+             {model::Tail::greedy, kMost, 0, false},
+             {model::Tail::greedy, 0, 0, true}}};
   }
 
   void allocate_arena() {
     std::size_t size_bytes = 0;
-    for (const bool is_decode : {false, true}) {
-      const PlanKey largest{model::Tail::greedy, kNBuckets - 1, kNBuckets - 1, is_decode};
-      size_bytes = std::max(size_bytes, memory_plan(catalog_->form_of(largest)).arena_bytes);
-    }
+    for (const auto& key : first_keys())
+      size_bytes = std::max(size_bytes, memory_plan(catalog_->form_of(key)).arena_bytes);
     arenas_.push_back(device_.allocate(size_bytes, "activations"));
     results_ = device_.allocate_host(
         static_cast<std::size_t>(options_.max_logit_rows) * kResultBytes, "ids");
@@ -214,14 +237,24 @@ class PlanRunner final : public Runner {
           gib(block_bytes, affordable));
     if (options_.n_kv_blocks == 0)
       options_.n_kv_blocks = std::min(affordable, blocks_of_one * options_.max_sequences);
+    // One piece of memory for the caches of all layers: asking for many takes milliseconds.
+    std::size_t pool_bytes = 0;
     for (const auto& value : states) {
-      const auto size_bytes = is_cache(value) ? cache_bytes(value, options_.n_kv_blocks)
-                                              : graph::value_bytes(value, catalog_->largest());
-      auto& state = states_[value.name] =
-          device_.allocate(size_bytes, is_cache(value) ? "KV cache" : value.name);
-      // Caches are read only where they were written; everything else starts at zero.
-      if (!is_cache(value)) device_.fill_zero(state.address(), size_bytes);
+      if (is_cache(value)) {
+        states_[value.name] = pool_bytes;
+        pool_bytes += cache_bytes(value, options_.n_kv_blocks);
+        pool_bytes = (pool_bytes + kCacheAlignmentBytes - 1) & ~(kCacheAlignmentBytes - 1);
+        continue;
+      }
+      const auto size_bytes = graph::value_bytes(value, catalog_->largest());
+      state_buffers_.push_back(device_.allocate(size_bytes, value.name));
+      states_[value.name] = state_buffers_.back().address();
+      device_.fill_zero(states_[value.name], size_bytes);
     }
+    // Not filled: caches are read only where they were written.
+    state_buffers_.push_back(device_.allocate(pool_bytes, "KV cache"));
+    for (const auto& value : states)
+      if (is_cache(value)) states_[value.name] += state_buffers_.back().address();
   }
 
   static bool is_cache(const graph::Value& value) {
@@ -345,7 +378,7 @@ class PlanRunner final : public Runner {
       case graph::ValueKind::weight:
         return weights_.address(value.name);
       case graph::ValueKind::state:
-        return states_.at(value.name).address();
+        return states_.at(value.name);
       case graph::ValueKind::intermediate:
         break;
     }
@@ -382,14 +415,15 @@ class PlanRunner final : public Runner {
   device::Device& device_;
   const model::ModelConfig config_;
   RunnerOptions options_;
-  const kernel::SpecTable specs_ = kernel::SpecTable::builtin();
-  const kernel::TuningTable tuning_;
+  kernel::SpecTable specs_;
+  kernel::TuningTable tuning_;
   std::optional<PlanCatalog> catalog_;
   std::optional<kernel::Bundle> bundle_;
   std::unordered_map<const kernel::Variant*, const device::Function*> functions_;
   Weights weights_;
   std::vector<device::Buffer> arenas_;
-  std::map<std::string, device::Buffer> states_;
+  std::vector<device::Buffer> state_buffers_;
+  std::map<std::string, device::Address> states_;  // by name
   StepInputs inputs_;
   InputHandles handles_{};
   std::array<std::optional<graph::MemoryPlan>, PlanCatalog::kNForms> memory_plans_;

@@ -20,10 +20,6 @@ constexpr std::int64_t kMaxArenaBytes = std::int64_t{1} << 30;
 constexpr std::int64_t kMaxSharedBytes = std::int64_t{1} << 24;
 constexpr std::int64_t kMaxThreads = 4096;
 
-bool is_sha256(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 bool is_identifier(std::string_view text) {
   return !text.empty() && text.size() <= 512 &&
          text.find_first_not_of(
@@ -206,7 +202,7 @@ Variant parse_variant(const Json& json, const std::string& where) {
   variant.object = json_field<std::string>(json, "object", where);
   variant.object_sha256 = json_field<std::string>(json, "object_sha256", where);
   variant.source_sha256 = json_field<std::string>(json, "source_sha256", where);
-  if (!is_sha256(variant.object_sha256) || !is_sha256(variant.source_sha256))
+  if (!is_sha256_hex(variant.object_sha256) || !is_sha256_hex(variant.source_sha256))
     throw Error("{}: expected SHA-256 hashes of 64 hexadecimal digits", where);
   variant.isa = json_field_or<std::string>(json, "isa", "", where);
   variant.source = json_field_or<std::string>(json, "source", "", where);

@@ -25,9 +25,9 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxNamed = 8;  // kernels listed in an error
 
-std::string target_folder(std::string target) {
+fs::path beside_model(const fs::path& model_dir, std::string target) {
   std::replace(target.begin(), target.end(), ':', '-');
-  return target;
+  return model_dir / "bundle" / target;
 }
 
 fs::path cache_dir() {
@@ -115,6 +115,21 @@ struct Unfinished {
   }
 };
 
+// A damaged object is found now, not by the step that first needs it.
+Bundle verified(Bundle bundle) {
+  for (const auto& variant : bundle.variants()) static_cast<void>(bundle.image(variant));
+  return bundle;
+}
+
+fs::path bundles_dir() { return cache_dir() / "bundles"; }
+
+// Names the bundle of the cache that has all kernels of a plan.
+fs::path plan_path(const std::string& target, const std::string& isa, const std::string& plan_id) {
+  return cache_dir() / "plans" /
+         sha256_hex(fmt::format("{}\n{}\n{}\n{}\n{}", builtin_planner_sha256(),
+                                builtin_ttir_sha256(), target, isa, plan_id));
+}
+
 std::optional<Bundle> open_if_present(const fs::path& dir, const std::string& isa) {
   if (!fs::exists(dir / "manifest.json")) return std::nullopt;
   return Bundle::open(dir, isa);
@@ -162,26 +177,25 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
 
 Bundle find_bundle(const SpecTable& specs, const std::string& target, const std::string& isa,
                    std::span<const KernelRequest> requests, const BundleOptions& options) {
-  const auto folder = target_folder(target);
   if (!options.bundle_dir.empty()) {
     Bundle bundle = Bundle::open(options.bundle_dir, isa);
     const auto why = unfitness(bundle, specs, target, isa, requests);
     if (!why.empty())
       throw Error("{}; make it anew: nereid compile {} --target {} --out {}", why,
                   options.model_name, target, options.bundle_dir.string());
-    return bundle;
+    return verified(std::move(bundle));
   }
 
   std::vector<std::string> reasons;
   std::vector<fs::path> places;
-  if (!options.model_dir.empty()) places.push_back(options.model_dir / "bundle" / folder);
-  const fs::path cached = cache_dir() / "bundles" / bundle_id(specs, target, isa, requests);
+  if (!options.model_dir.empty()) places.push_back(beside_model(options.model_dir, target));
+  const fs::path cached = bundles_dir() / bundle_id(specs, target, isa, requests);
   places.push_back(cached);
   for (const auto& place : places) {
     auto bundle = open_if_present(place, isa);
     if (!bundle) continue;
     const auto why = unfitness(*bundle, specs, target, isa, requests);
-    if (why.empty()) return std::move(*bundle);
+    if (why.empty()) return place == cached ? std::move(*bundle) : verified(std::move(*bundle));
     reasons.push_back(why);
   }
 
@@ -195,8 +209,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
         "name it with --bundle",
         all.size(), target, kernels_of(all), reasons.empty() ? "" : ": ", fmt::join(reasons, "; "),
         reason, options.model_name, target,
-        options.model_dir.empty() ? "MODEL/bundle/" + folder
-                                  : (options.model_dir / "bundle" / folder).string());
+        beside_model(options.model_dir.empty() ? "MODEL" : options.model_dir, target).string());
   };
   if (!options.may_compile) fail("compiling was not allowed");
   try {
@@ -225,6 +238,33 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
   }
   unfinished.dir.clear();
   return Bundle::open(cached, isa);
+}
+
+Bundle find_planned_bundle(const SpecTable& specs, const std::string& target,
+                           const std::string& isa, const std::string& plan_id,
+                           const PlanRequests& plan, const BundleOptions& options) {
+  const bool is_brought =
+      !options.bundle_dir.empty() ||
+      (!options.model_dir.empty() && fs::exists(beside_model(options.model_dir, target)));
+  if (plan_id.empty() || is_brought) return find_bundle(specs, target, isa, plan(), options);
+
+  const auto path = plan_path(target, isa, plan_id);
+  if (fs::exists(path)) {
+    const auto name = read_text_file(path);
+    // What is not one of our names is no path either.
+    if (auto bundle =
+            is_sha256_hex(name) ? open_if_present(bundles_dir() / name, isa) : std::nullopt;
+        bundle && unfitness(*bundle, specs, target, isa, {}).empty())
+      return std::move(*bundle);
+  }
+  auto bundle = find_bundle(specs, target, isa, plan(), options);
+  try {
+    make_dirs(path.parent_path());
+    write_text_file(path, bundle.dir().filename().string());
+  } catch (const Error&) {
+    // A cache that cannot be written costs the time of planning, each time, and no more.
+  }
+  return bundle;
 }
 
 }  // namespace nereid::kernel

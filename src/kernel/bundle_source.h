@@ -1,10 +1,12 @@
 // Goal: a complete bundle for a list of requests: the one asked for, the one beside the model, the
 // user's cache, or compiled now by `python -m aot.compile`. With a complete bundle no process is
-// started.
+// started. Objects of a bundle that was brought here are all checked at once; those of the user's
+// cache each as it is loaded.
 // Non-goal: compiling in this process; fetching bundles from a network.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +29,15 @@ struct BundleOptions {
 // over. Variants whose source differs from `specs` are stale and count as missing.
 Bundle find_bundle(const SpecTable& specs, const std::string& target, const std::string& isa,
                    std::span<const KernelRequest> requests, const BundleOptions& options);
+
+using PlanRequests = std::function<std::vector<KernelRequest>()>;
+
+// The same for the requests that `plan` works out, which takes a while: of a bundle in the user's
+// cache it is remembered that it is complete for `plan_id` (all that decides the requests besides
+// the program itself; empty: nothing is remembered), and `plan` is not called again.
+Bundle find_planned_bundle(const SpecTable& specs, const std::string& target,
+                           const std::string& isa, const std::string& plan_id,
+                           const PlanRequests& plan, const BundleOptions& options);
 
 // Compiles `requests` into `out_dir`, for any target; what `nereid compile` does. `isas`: of the
 // cpu, levels with commas between; empty: this machine's.

@@ -1,4 +1,4 @@
-"""Writes the C++ behind builtin.h: specs, tuning tables and the hash of ttir/'s sources.
+"""Writes the C++ behind builtin.h: specs, tuning tables and the hashes of sources.
 
 python embed.py SPECS_JSON SOURCE_DIR OUT_CC
 """
@@ -17,12 +17,17 @@ def literal(text: str) -> str:
     return "\n".join(f'R"{DELIMITER}({chunk}){DELIMITER}"' for chunk in chunks)
 
 
-def ttir_sha256(ttir: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(p for p in ttir.rglob("*") if p.suffix in (".cc", ".h", ".def")):
-        digest.update(
-            f"{path.relative_to(ttir)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-        )
+# What of src/ decides which kernels a model needs.
+PLANNER = ("kernel", "graph", "model", "engine")
+
+
+def sources_sha256(root: Path, folders: tuple[str, ...], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for folder in folders:
+        paths = (p for p in (root / folder).rglob("*") if p.suffix in (".cc", ".h", ".def"))
+        for path in sorted(paths):
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(root)} {sha256}\n".encode())
     return digest.hexdigest()
 
 
@@ -34,6 +39,7 @@ def main() -> None:
         f'    BuiltinText{{"{name}", {literal(path.read_text())}}},'
         for name, path in zip(names, tables, strict=True)
     )
+    planner_sha256 = sources_sha256(source_dir / "src", PLANNER, specs.read_text() + rows)
     text = f"""// Written by src/kernel/embed.py.
 #include "kernel/builtin.h"
 
@@ -53,7 +59,11 @@ std::span<const BuiltinText> builtin_tuning() {{
 }}
 
 std::string_view builtin_ttir_sha256() {{
-  return "{ttir_sha256(source_dir / "ttir")}";
+  return "{sources_sha256(source_dir, ("ttir",))}";
+}}
+
+std::string_view builtin_planner_sha256() {{
+  return "{planner_sha256}";
 }}
 
 }}  // namespace nereid::kernel

@@ -158,15 +158,20 @@ class Chooser {
 
   // Evaluates what can be evaluated, as often as that makes more values known.
   void resolve() {
+    const auto known = lookup();
     for (bool has_changed = true; has_changed;) {
       has_changed = false;
       for (auto it = pending_.begin(); it != pending_.end();) {
-        const Expression rest = it->second->substitute(lookup());
-        if (!rest.symbols().empty()) {
-          ++it;
-          continue;
+        auto value = it->second->constant_value();
+        if (!value) {
+          const Expression rest = it->second->substitute(known);
+          if (!rest.symbols().empty()) {
+            ++it;
+            continue;
+          }
+          value = rest.evaluate(std::span<const std::int64_t>());
         }
-        values_[it->first] = rest.evaluate(std::span<const std::int64_t>());
+        values_[it->first] = *value;
         it = pending_.erase(it);
         has_changed = true;
       }
@@ -187,17 +192,49 @@ class Chooser {
   std::map<std::string, const Expression*> pending_;
 };
 
+// Keys are made hundreds of times as a model is opened: plain names are written as they are, and
+// the rest by the JSON library.
+void append_string(std::string& text, const std::string& value) {
+  const bool is_plain = std::ranges::all_of(
+      value, [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+  if (is_plain)
+    text.append(1, '"').append(value).append(1, '"');
+  else
+    text += Json(value).dump();
+}
+
+void append_value(std::string& text, const std::string& value) { append_string(text, value); }
+void append_value(std::string& text, std::int64_t value) { text += fmt::format_int(value).c_str(); }
+
+// Of a map, whose order is the canonical one.
+template <typename T>
+void append_object(std::string& text, const std::map<std::string, T>& map) {
+  char separator = '{';
+  for (const auto& [name, value] : map) {
+    text += separator;
+    append_string(text, name);
+    text += ':';
+    append_value(text, value);
+    separator = ',';
+  }
+  text += map.empty() ? "{}" : "}";
+}
+
 }  // namespace
 
 std::string KernelRequest::key() const {
-  // nlohmann's objects keep their keys sorted; dump() without arguments writes no spaces.
-  Json json = {{"args", args},           {"constexprs", constexprs},
-               {"kernel", kernel},       {"num_stages", num_stages},
-               {"num_warps", num_warps}, {"options", options}};
-  if (args.empty()) json["args"] = Json::object();
-  if (constexprs.empty()) json["constexprs"] = Json::object();
-  if (options.empty()) json["options"] = Json::object();
-  return json.dump();
+  std::string text;
+  text.reserve(1024);
+  text += "{\"args\":";
+  append_object(text, args);
+  text += ",\"constexprs\":";
+  append_object(text, constexprs);
+  text += ",\"kernel\":";
+  append_string(text, kernel);
+  fmt::format_to(std::back_inserter(text),
+                 ",\"num_stages\":{},\"num_warps\":{},\"options\":", num_stages, num_warps);
+  append_object(text, options);
+  return text += '}';
 }
 
 KernelRequest KernelRequest::from_key(std::string_view key, const std::string& where) {

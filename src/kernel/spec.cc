@@ -70,7 +70,7 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   spec.name = json_field<std::string>(json, "name", where);
   if (spec.name != name) throw Error("{}: calls itself \"{}\"", where, spec.name);
   spec.source_sha256 = json_field<std::string>(json, "source_sha256", where);
-  for (const auto& param : json_field<Json>(json, "params", where)) {
+  for (const auto& param : json_member(json, "params", where)) {
     spec.params.push_back(parse_param(param, where));
     if (spec.find_param(spec.params.back().name) != &spec.params.back())
       throw Error("{}: parameter {} appears twice", where, spec.params.back().name);
@@ -87,7 +87,7 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   for (std::size_t i = 0; i < 3; ++i) spec.grid[i] = Expression::parse(grid[i], where + ", grid");
   spec.bytes = Expression::parse(json_field<std::string>(json, "bytes", where), where + ", bytes");
   spec.flops = Expression::parse(json_field<std::string>(json, "flops", where), where + ", flops");
-  const auto defaults = json_field<Json>(json, "default", where);
+  const Json& defaults = json_member(json, "default", where);
   if (!defaults.is_object()) throw Error("{}: \"default\" is no object", where);
   for (const auto& [family, choice] : defaults.items()) {
     const std::string here = where + ", default " + family;
@@ -144,7 +144,7 @@ SpecTable SpecTable::parse(const Json& specs, const std::string& where) {
     throw Error("{}: expected schema {}, got {}", where, kSpecsSchema, schema);
   SpecTable table;
   table.triton_version_ = json_field<std::string>(specs, "triton", where);
-  const auto kernels = json_field<Json>(specs, "kernels", where);
+  const Json& kernels = json_member(specs, "kernels", where);
   if (!kernels.is_object()) throw Error("{}: \"kernels\" is no object", where);
   for (const auto& [name, spec] : kernels.items())
     table.specs_.emplace(name, parse_spec(spec, name, where + ", kernel " + name));

@@ -34,11 +34,11 @@ void TuningTable::add(const Json& json, const SpecTable& specs, const std::strin
   const Spec* spec = specs.find(kernel);
   if (spec == nullptr) throw Error("{}: no kernel \"{}\"", where, kernel);
   auto& rows = tables_[{target, kernel}];
-  for (const auto& row_json : json_field<Json>(json, "rows", where)) {
+  for (const auto& row_json : json_member(json, "rows", where)) {
     const std::string here = fmt::format("{}, row {}", where, rows.size());
     TuningRow row;
     row.note = json_field_or<std::string>(row_json, "note", "", here);
-    const auto when = json_field<Json>(row_json, "when", here);
+    const Json& when = json_member(row_json, "when", here);
     if (!when.is_object()) throw Error("{}: \"when\" is no object", here);
     for (const auto& [name, range] : when.items()) {
       const Param* param = spec->find_param(name);
@@ -46,7 +46,7 @@ void TuningTable::add(const Json& json, const SpecTable& specs, const std::strin
         throw Error("{}: \"{}\" is not known when {} is planned", here, name, kernel);
       row.when[name] = parse_range(range, here + ", " + name);
     }
-    row.choice = parse_choice(json_field<Json>(row_json, "choice", here), *spec, here);
+    row.choice = parse_choice(json_member(row_json, "choice", here), *spec, here);
     rows.push_back(std::move(row));
   }
 }

@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "model/config_fields.h"
 
 namespace nereid::model {
@@ -323,8 +325,13 @@ ModelConfig ModelConfig::load(const std::filesystem::path& model_dir) {
                 model_dir.string());
   const auto generation_path = model_dir / "generation_config.json";
   const bool has_generation = std::filesystem::exists(generation_path);
-  return parse(read_json_file(path), has_generation ? read_json_file(generation_path) : Json(),
-               path.string());
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto config = parse(parse_json(text, path.string()),
+                      has_generation ? read_json_file(generation_path) : Json(), path.string());
+  config.source_sha256 = sha256_hex(text);
+  return config;
 }
 
 }  // namespace nereid::model

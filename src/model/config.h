@@ -50,6 +50,8 @@ struct ModelConfig {
   std::vector<std::int32_t>
       eos_ids;  // ascending; of config.json and generation_config.json together
 
+  std::string source_sha256;  // of config.json's text; empty where this was not read from one
+
   double attention_scale() const;
   // A window that no context can outgrow is none: 0.
   std::int64_t layer_window(std::int64_t layer) const;

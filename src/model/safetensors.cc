@@ -23,7 +23,7 @@ using WeightMap = std::map<std::string, std::string>;  // tensor -> shard
 
 WeightMap read_index(const std::filesystem::path& path) {
   const Json index = read_json_file(path);
-  const Json map = json_field<Json>(index, "weight_map", path.string());
+  const Json& map = json_member(index, "weight_map", path.string());
   if (!map.is_object() || map.empty())
     throw Error("{}: field \"weight_map\": expected an object of tensor names and their files",
                 path.string());

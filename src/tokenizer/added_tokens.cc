@@ -51,7 +51,7 @@ AddedTokens::AddedTokens(const Json& config, const Vocab& vocab, const Normalize
     const std::string here = fmt::format("{}: added_tokens[{}]", where, tokens_.size());
     AddedToken token;
     token.content = json_field<std::string>(row, "content", here);
-    const Json id = json_field<Json>(row, "id", here);
+    const Json& id = json_member(row, "id", here);
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= kMaxTokens)
       throw Error("{}: the id of \"{}\" is {}; expected 0 to {}", here, token.content, id.dump(),
                   kMaxTokens - 1);

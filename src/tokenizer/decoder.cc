@@ -282,7 +282,7 @@ class Strip : public Decoder {
   static std::size_t read_count(const Json& config, const std::string& key,
                                 const std::string& where) {
     constexpr std::uint64_t kLargest = 1 << 16;  // bounds the work per token; real files say 0 or 1
-    const Json count = json_field<Json>(config, key, where);
+    const Json& count = json_member(config, key, where);
     if (!count.is_number_unsigned() || count.get<std::uint64_t>() > kLargest)
       throw Error("{}: {} is {}; expected 0 to {}", where, key, count.dump(), kLargest);
     return count.get<std::size_t>();

@@ -6,7 +6,7 @@
 namespace nereid::tokenizer {
 
 Pattern::Pattern(const Json& config, const std::string& where) {
-  const Json pattern = json_field<Json>(config, "pattern", where);
+  const Json& pattern = json_member(config, "pattern", where);
   if (pattern.is_object() && pattern.contains("String")) {
     literal_ = json_field<std::string>(pattern, "String", where);
     if (literal_.empty()) throw Error("{}: the pattern is an empty string", where);

@@ -13,8 +13,8 @@ using Ids = std::vector<std::int32_t>;
 
 Ids special_ids(const Json& special_tokens, const std::string& name, const HasId& has_id,
                 const std::string& where) {
-  const auto entry = json_field<Json>(special_tokens, name, where + " special_tokens");
-  const Json listed = json_field<Json>(entry, "ids", where + " special_tokens");
+  const Json& entry = json_member(special_tokens, name, where + " special_tokens");
+  const Json& listed = json_member(entry, "ids", where + " special_tokens");
   if (!listed.is_array())
     throw Error("{}: the ids of \"{}\" are {}; expected an array", where, name, listed.type_name());
   Ids ids;
@@ -38,11 +38,11 @@ void read_template(const Json& config, const HasId& has_id, SpecialFrame& frame,
       const auto name =
           json_field<std::string>(part["SpecialToken"], "id", where + " SpecialToken");
       const Ids ids =
-          special_ids(json_field<Json>(config, "special_tokens", where), name, has_id, where);
+          special_ids(json_member(config, "special_tokens", where), name, has_id, where);
       Ids& side = n_sequences == 0 ? added.before : added.after;
       side.insert(side.end(), ids.begin(), ids.end());
     } else {
-      const Json sequence = json_field<Json>(part, "Sequence", where + " single");
+      const Json& sequence = json_member(part, "Sequence", where + " single");
       if (json_field<std::string>(sequence, "id", where + " Sequence") != "A")
         throw Error("{}: \"single\" names a sequence other than A", where);
       ++n_sequences;

@@ -364,6 +364,52 @@ TEST_F(BundleTest, CompilesWhatIsMissingOnceAndFindsItAgain) {
   EXPECT_EQ(std::distance(begin(bundles), end(bundles)), 1);
 }
 
+TEST_F(BundleTest, PlansOnceForABundleOfTheCache) {
+  write_bundle(dir_ / "ready", manifest_json());
+  stand_in_for_compiler(fmt::format("mkdir -p $OUT && cp -r {0}/ready/* $OUT\n", dir_.string()));
+  int n_planned = 0;
+  const PlanRequests plan = [&]() -> std::vector<KernelRequest> {
+    ++n_planned;
+    return {request(8), request(16)};
+  };
+  const auto find = [&](const std::string& plan_id, const BundleOptions& options = {}) {
+    return find_planned_bundle(specs_, "cpu", "x86-64-v3", plan_id, plan, options).dir();
+  };
+  const auto made = find("a");
+  EXPECT_EQ(n_planned, 1);
+  EXPECT_EQ(find("a"), made);
+  EXPECT_EQ(n_planned, 1);
+  find("b");
+  EXPECT_EQ(n_planned, 2);
+  find("");
+  EXPECT_EQ(n_planned, 3) << "nothing to remember it by";
+  // What is remembered is of no use without the bundle, nor when it names no bundle.
+  fs::remove_all(made);
+  EXPECT_EQ(find("a"), made);
+  EXPECT_EQ(n_planned, 4);
+  for (const auto& entry : fs::directory_iterator(dir_ / "cache" / "nereid" / "plans"))
+    write_text_file(entry.path(), "../../ready");
+  EXPECT_EQ(find("a"), made);
+  EXPECT_EQ(n_planned, 5);
+  // A bundle that was brought here is compared with what is needed, each time.
+  BundleOptions options;
+  options.bundle_dir = dir_ / "ready";
+  EXPECT_EQ(find("a", options), dir_ / "ready");
+  EXPECT_EQ(n_planned, 6);
+}
+
+TEST_F(BundleTest, ObjectsOfABroughtBundleAreCheckedAtOnce) {
+  write_bundle(dir_ / "brought", manifest_json());
+  BundleOptions options;
+  options.bundle_dir = dir_ / "brought";
+  const std::vector<KernelRequest> requests{request(8)};
+  EXPECT_NO_THROW(find_bundle(specs_, "cpu", "x86-64-v3", requests, options));
+  for (const auto& entry : fs::directory_iterator(dir_ / "brought" / "objects"))
+    write_text_file(entry.path(), "something else");
+  EXPECT_THAT(error_of([&] { find_bundle(specs_, "cpu", "x86-64-v3", requests, options); }),
+              HasSubstr("is damaged"));
+}
+
 TEST_F(BundleTest, SaysWhatTheCompilerSaid) {
   const std::vector<KernelRequest> requests{request(8)};
   stand_in_for_compiler("echo 'mul: line 3: no such op' >&2; exit 1\n");

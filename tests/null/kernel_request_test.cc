@@ -75,6 +75,18 @@ TEST(Request, TakesDefaultsAndDerivesTheRest) {
   EXPECT_EQ(KernelRequest::from_key(chosen.request.key(), "test"), chosen.request);
 }
 
+TEST(Request, KeysAreWhatAJsonLibraryWrites) {
+  KernelRequest request;
+  EXPECT_EQ(request.key(), parse_json(request.key(), "an empty request").dump());
+  request.kernel = "a \"quoted\" \\ name\n\x7f \xc3\xa9";
+  request.args = {{"x\t", "*fp16"}, {"n", "i32:16"}};
+  request.constexprs = {{"LEAST", INT64_MIN}, {"MOST", INT64_MAX}, {"ZERO", 0}};
+  request.options = {{"maxnreg", 128}};
+  request.num_warps = 8;
+  EXPECT_EQ(request.key(), parse_json(request.key(), "a request").dump());
+  EXPECT_EQ(KernelRequest::from_key(request.key(), "test").constexprs, request.constexprs);
+}
+
 TEST(Request, SaysWhatDivides) {
   const auto table = specs();
   Problem asked = problem(1001);
@@ -199,6 +211,7 @@ TEST(Builtin, CarriesSpecsAndTuningOfThisBuild) {
   EXPECT_EQ(table.get("rms_norm").source_sha256.size(), 64u);
   EXPECT_NO_THROW(TuningTable::builtin(table));
   EXPECT_EQ(builtin_ttir_sha256().size(), 64u);
+  EXPECT_EQ(builtin_planner_sha256().size(), 64u);
 }
 
 }  // namespace

@@ -78,6 +78,21 @@ class Writer {
     new_.name = old_.name;
   }
 
+  Graph write_all() {
+    for (std::size_t i = 0; i < old_.nodes.size(); ++i) {
+      const auto it = rewrite_.replaced_.find(i);
+      if (it == rewrite_.replaced_.end()) {
+        const auto& node = old_.nodes[i];
+        write({node.op, node.inputs, node.attrs, node.outputs});
+        continue;
+      }
+      for (const auto& node : it->second) write(node);
+    }
+    for (const auto id : old_.outputs) new_.outputs.push_back(map(id));
+    return std::move(new_);
+  }
+
+ private:
   void write(const NewNode& node) {
     std::vector<ValueId> inputs;
     for (const auto id : node.inputs) inputs.push_back(map(id));
@@ -89,12 +104,6 @@ class Writer {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) ids_[node.outputs[i]] = results[i];
   }
 
-  Graph finish() {
-    for (const auto id : old_.outputs) new_.outputs.push_back(map(id));
-    return std::move(new_);
-  }
-
- private:
   ValueId map(ValueId id) {
     if (const auto it = ids_.find(id); it != ids_.end()) return it->second;
     NEREID_CHECK(id >= 0, "a new node reads what no new node computes");
@@ -113,19 +122,7 @@ class Writer {
   std::unordered_map<ValueId, ValueId> ids_;  // old or stand-in, to new
 };
 
-Graph Rewrite::apply() const {
-  Writer writer(*this);
-  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-    const auto it = replaced_.find(i);
-    if (it == replaced_.end()) {
-      const auto& node = graph_.nodes[i];
-      writer.write({node.op, node.inputs, node.attrs, node.outputs});
-      continue;
-    }
-    for (const auto& node : it->second) writer.write(node);
-  }
-  return writer.finish();
-}
+Graph Rewrite::apply() const { return is_empty() ? graph_ : Writer(*this).write_all(); }
 
 Graph canonical(const Graph& graph) {
   std::vector<bool> is_read(graph.values.size(), false);
@@ -142,7 +139,8 @@ Graph canonical(const Graph& graph) {
     }
     for (const auto id : node->inputs) is_read[static_cast<std::size_t>(id)] = true;
   }
-  return rewrite.apply();
+  // Written anew even where nothing is left out: for the order.
+  return Writer(rewrite).write_all();
 }
 
 }  // namespace nereid::graph::passes
