@@ -78,6 +78,7 @@ double measure_stream(device::Device& device, kernel::Bundle& bundle,
   const auto chunk_bytes = static_cast<std::size_t>(request.constexprs.at("CHUNK")) * sizeof(float);
   const auto n_chunks = bytes / chunk_bytes;
   const auto x = device.allocate(n_chunks * chunk_bytes, "the array whose reading is timed");
+  device.prefer_large_pages(x);
   const auto out = device.allocate(n_chunks * sizeof(float), "its sums");
   device.fill_zero(x.address(), x.size_bytes());
   launch.set_pointer(launch.arg("x_ptr"), x.address());

@@ -19,8 +19,8 @@ def module(name):
     return loaded
 
 
-compare_kernels, merge, plot, prove_outside, report = map(
-    module, ("compare_kernels", "merge", "plot", "prove_outside", "report")
+compare_cpu, compare_kernels, merge, plot, prove_outside, report = map(
+    module, ("compare_cpu", "compare_kernels", "merge", "plot", "prove_outside", "report")
 )
 
 
@@ -77,6 +77,30 @@ def results():
         ],
         {"driver": "580.1"},
     )
+
+
+class CompareCpuTest(unittest.TestCase):
+    def test_ratios_are_of_one_round_and_above_one_where_ours_is_faster(self):
+        llama = compare_cpu.lines_by_test(
+            '{"threads": 2, "first_token_ms": 60.0, "id": 7}\n'
+            '{"threads": 2, "test": "decode128", "tokens_per_s": 100.0, "best": 120.0}\n'
+        )
+        self.assertEqual(llama, {"first_token_ms": 60.0, "decode128": 100.0})
+        # A machine that halves its speed from round to round: the ratio stays.
+        samples = [
+            {
+                "threads": 2,
+                "nereid": {"first_token_ms": 40.0 * drift, "decode128": 150.0 / drift},
+                "llama.cpp": {"first_token_ms": 60.0 * drift, "decode128": 100.0 / drift},
+                "torch": {"decode128": 50.0 / drift},
+            }
+            for drift in (1, 2, 4)
+        ]
+        start, decode = compare_cpu.summary(samples)
+        self.assertEqual((start["test"], start["nereid"]), ("first_token_ms", 80.0))
+        self.assertEqual(start["times_llama.cpp"], 1.5)
+        self.assertNotIn("torch", start)
+        self.assertEqual((decode["times_llama.cpp"], decode["times_torch"]), (1.5, 3.0))
 
 
 class Merge(unittest.TestCase):

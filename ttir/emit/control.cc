@@ -106,7 +106,8 @@ void Emitter::for_loop(const Op& o) {
   loop(o);
 }
 
-// All of the loop for one row after the other, and at the end of each what the row is reduced to.
+// All of the loop for one row after the other, or for a few at once that share what is the same for
+// every row; and at the end of each what it is reduced to.
 void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
   std::vector<const Op*> reductions;
   for (const auto& result : o.results)
@@ -117,8 +118,13 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
     for (const auto& r : user->results) declare_buffer(r.get());
   for (const Op* user : reductions) keep_rows(*user);
   row_ = scope_.names.fresh("row");
-  out_.open(cat("for (std::int64_t ", row_, " = 0; ", row_, " < ", std::to_string(n_rows), "; ++",
-                row_, ") {"));
+  rows_at_once_ = scope_.names.fresh("rows_at_once");
+  std::int64_t n_vectors = 0;
+  for (const auto& result : o.results) n_vectors += (result->type.shape[1] + 15) / 16;
+  out_.line(cat("constexpr int ", rows_at_once_, " = rt::rows_at_once(", std::to_string(n_rows),
+                ", ", std::to_string(n_vectors), ");"));
+  out_.open(cat("for (std::int64_t ", row_, "_at = 0; ", row_, "_at < ", std::to_string(n_rows),
+                "; ", row_, "_at += ", rows_at_once_, ") {"));
   loop(o);
   for (const Op* user : reductions) {
     reduce(*user);
@@ -128,6 +134,14 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
   row_.clear();
   for (const Op* user : reductions) reduce_kept_rows(*user);
 }
+
+void Emitter::open_rows() {
+  if (row_.empty()) return out_.open("{");
+  out_.open(cat("rt::unroll<", rows_at_once_, ">([&](auto part) RT_BODY {"));
+  out_.line(cat("const std::int64_t ", row_, " = ", row_, "_at + part;"));
+}
+
+void Emitter::close_rows() { out_.close(row_.empty() ? "}" : "});"); }
 
 void Emitter::loop(const Op& o) {
   const Block& body = *o.regions[0]->block;
@@ -149,9 +163,10 @@ void Emitter::loop(const Op& o) {
       out_.line(cat("std::int64_t ", *scope_.analysis.advance(a), " = 0;"));
     } else if (plan_.place(a) == Place::tile) {
       const std::string name = scope_.names.fresh(scope_.names.of(a) + "_tile");
-      out_.line(cat("rt::Vec<", value_type(a->type.scalar), "> ", name, "[",
+      const std::string rows = row_.empty() ? "" : cat("[", rows_at_once_, "]");
+      out_.line(cat("rt::Vec<", value_type(a->type.scalar), "> ", name, rows, "[",
                     std::to_string((a->type.shape.back() + 15) / 16), "];"));
-      scope_.storage[a] = name;
+      scope_.storage[a] = row_.empty() ? name : cat(name, "[part]");
     } else {
       declare_buffer(a);
     }

@@ -83,7 +83,11 @@ class Emitter {
   Scope scope_;
   Plan plan_;
   Writer out_;
-  std::string row_;  // in a loop that is run row by row: the row
+  // Around what is written for a row, in a loop that is run row by row; else a plain block.
+  void open_rows();
+  void close_rows();
+  std::string row_;           // in such a loop: the row
+  std::string rows_at_once_;  // and how many it takes together
   std::unordered_map<const Op*, std::string> kept_rows_;
   std::unordered_set<const Op*> done_;  // written before their place in the program
   std::size_t arena_ = 0;               // in use

@@ -167,13 +167,13 @@ void Emitter::reduce(const Op& o) {
       out_.line(cat(value_type(r->type.scalar), " ", scope_.names.of(r.get()), ";"));
     }
   }
-  out_.open("{");
+  open_rows();
   if (lanes.dim == axis) {
     reduce_lanes(o, axis);
   } else {
     reduce_rows(o, axis, lanes.dim);
   }
-  out_.close();
+  close_rows();
 }
 
 // Along the lanes: vectors are combined into accumulators, and those across their lanes once a row.

@@ -169,7 +169,7 @@ void Emitter::fill(const std::vector<const Value*>& storages,
   if (is_definition && shape.size() == 2 && lanes.dim == 0 && shape[1] > 1 && !lanes.has_tile &&
       is_float)
     return fill_transposed(storages[0], values[0]);
-  out_.open("{");
+  open_rows();
   Nest nest(scope_);
   // An operand of tt.dot only: rows that are zero are not read.
   const bool only_dots =
@@ -201,7 +201,7 @@ void Emitter::fill(const std::vector<const Value*>& storages,
     }
   }
   nest.write(out_);
-  out_.close();
+  close_rows();
 }
 
 void Emitter::store(const Op& o) {

@@ -20,6 +20,14 @@ RT_INLINE void unroll(F&& f) {
   (std::make_integer_sequence<int, N>());
 }
 
+// Rows of a loop that keeps n_vectors of each in registers, taken together: two share what is the
+// same for both, if half of the registers are left for that; four would read memory in an order
+// that hardware prefetchers follow less well.
+constexpr int rows_at_once(std::int64_t n_rows, std::int64_t n_vectors) {
+  constexpr int kRegisters = HWY_TARGET <= HWY_AVX3 || !HWY_ARCH_X86 ? 32 : 16;
+  return n_rows % 2 == 0 && 2 * n_vectors * kRegs<float> <= kRegisters / 2 ? 2 : 1;
+}
+
 // A symbolic term of an address: 64 bits, whatever the kernel counted in.
 RT_INLINE std::int64_t i64(std::int64_t x) { return x; }
 template <class... N>
