@@ -545,9 +545,11 @@ SPEC = Spec(
     tuned=("SPLITS", "HEADS", "BLOCK_N", "DOT", "PDL"),
     default={
         # All heads of a group where they are few enough to unroll.
+        # A head a program: work for every core, and a third of the instructions, which each launch
+        # fetches from memory again after a layer's weights have gone through the caches.
         "cpu": {
             "SPLITS": 1,
-            "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
+            "HEADS": 1,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
             "DOT": 0,
             "PDL": 0,
