@@ -106,7 +106,8 @@ def choose(
     values = {**sizes, **given}
     choice = dict(spec.default[target.partition(":")[0]])
     for row in (tuning or {}).get("rows", ()):
-        known = {**values, **(largest or {})}
+        element_bytes = {f"sizeof({name})": size for name, size in bytes_of.items()}
+        known = {**values, **element_bytes, **(largest or {})}
         if all(_holds(known.get(name), want) for name, want in row["when"].items()):
             choice.update(row["choice"])
             break

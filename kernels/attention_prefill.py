@@ -285,4 +285,14 @@ SPEC = Spec(
             "num_stages": 1,
         },
     },
+    # BLOCK_N orders the sum.
+    space={
+        "cpu": {"BLOCK_M": (16, 32, 64, 128), "where": "BLOCK_M <= max(16, next_pow2(max_q_len))"},
+        "cuda": {
+            "BLOCK_M": (32, 64, 128),
+            "num_warps": (4, 8),
+            "num_stages": (1, 2, 3),
+            "where": "16 * num_warps <= max(64, BLOCK_M)",
+        },
+    },
 )

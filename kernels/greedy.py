@@ -100,4 +100,5 @@ SPEC = Spec(
         "cuda": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
         "hip": {"BLOCK": 4096, "num_warps": 8, "num_stages": 1},
     },
+    space={"cpu": {"BLOCK": (16, 32, 64, 128, 256), "where": "BLOCK <= n_vocab"}},
 )

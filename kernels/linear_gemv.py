@@ -408,4 +408,14 @@ SPEC = Spec(
         "cuda": _NVIDIA,
         "hip": _GPU,
     },
+    # BLOCK_K orders the sum and PDL shows in a chain of kernels only. N_LOOP 1 sums the norm's
+    # squares beside the product, in another order than before it.
+    space={
+        "cpu": {
+            "BLOCK_N": (1, 4, 8, 16, 32),
+            "N_LOOP": (1, 2, 4, 8, 16),
+            "where": "BLOCK_N * N_LOOP <= n_out and (N_LOOP > 1 or not HAS_NORM)",
+        },
+        "cuda": {"PRELOAD": (1, 2, 3, 4, 6, 8), "where": "MMA"},
+    },
 )

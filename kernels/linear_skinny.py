@@ -206,4 +206,16 @@ SPEC = Spec(
             "num_stages": 2,
         },
     },
+    # BLOCK_K orders the sum.
+    space={
+        "cpu": {"BLOCK_N": (16, 32, 64, 128), "where": "BLOCK_N <= n_out"},
+        "cuda": {
+            "BLOCK_N": (32, 64, 128),
+            "num_warps": (4, 8),
+            "num_stages": (3, 4, 5, 6, 7, 8),
+            # What the stages hold fits the shared memory of a multiprocessor.
+            "where": "(BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + TOKENS * sizeof(x_ptr)) * BLOCK_K"
+            " * num_stages <= 220 * 1024",
+        },
+    },
 )

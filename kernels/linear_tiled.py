@@ -301,4 +301,22 @@ SPEC = Spec(
             "num_stages": 2,
         },
     },
+    # BLOCK_K orders the sum.
+    space={
+        "cpu": {
+            "BLOCK_M": (16, 32, 64, 128, 256, 512),
+            "BLOCK_N": (32, 64, 128),
+            "where": "BLOCK_M <= max(16, next_pow2(n_rows)) and BLOCK_N <= n_out",
+        },
+        "cuda": {
+            "BLOCK_M": (64, 128),
+            "BLOCK_N": (64, 128, 256),
+            "num_warps": (4, 8),
+            "num_stages": (3, 4, 5, 6),
+            # What the stages hold fits the shared memory of a multiprocessor, sums its registers.
+            "where": "(BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
+            " * num_stages <= 220 * 1024"
+            " and BLOCK_M * BLOCK_N * (1 + SWIGLU) <= 4096 * num_warps",
+        },
+    },
 )

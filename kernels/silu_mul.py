@@ -97,4 +97,7 @@ SPEC = Spec(
         "cuda": {"BLOCK": 1024, "num_warps": 4, "num_stages": 1},
         "hip": {"BLOCK": 1024, "num_warps": 4, "num_stages": 1},
     },
+    space={
+        "cpu": {"BLOCK": (256, 1024, 4096, "next_pow2(n_cols)"), "where": "BLOCK < 2 * n_cols"},
+    },
 )

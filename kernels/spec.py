@@ -21,6 +21,7 @@ SIZEOF = {
     "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8, "fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8,
 }  # fmt: skip
 FAMILIES = ("cpu", "cuda", "hip")
+WHERE = "where"  # of a tuning space: which combinations are allowed
 
 # How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|).
 TOLERANCE = {"fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "i32": 0.0, "i64": 0.0, "u8": 0.0}
@@ -152,6 +153,11 @@ class Spec:
     cases: Callable[[str], Iterable[Case]]  # by the element type of activations
     default: Mapping[str, Mapping[str, str | int]]
     tuned: tuple[str, ...] = ()
+    # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
+    # "BLOCK_M <= n_rows"}}; a combination whose `where` is 0 is left out. A constexpr that decides
+    # the order of a row's sum is in no space: a choice may depend on the number of rows, and what a
+    # row gives may not.
+    space: Mapping[str, Mapping[str, tuple[str | int, ...] | str]] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCE)
 
     @property
@@ -187,6 +193,16 @@ class Spec:
         for name in self.tuned:
             param = self.param(name)
             check(param.role == "constexpr" and param.value is None, f"{name} is not tunable")
+        check(set(self.space) <= set(FAMILIES), f"spaces are for {', '.join(FAMILIES)}")
+        for family, space in self.space.items():
+            free = set(space) - {WHERE}
+            extra = free - {*self.tuned, "num_warps", "num_stages"}
+            check(not extra, f"space {family}: {extra} is not tunable")
+            check(
+                all(isinstance(space[name], tuple) and space[name] for name in free)
+                and isinstance(space.get(WHERE, ""), str),
+                f'space {family}: values are tuples of at least one, "{WHERE}" an expression',
+            )
         # What each expression may read. Choices are made when planning, grids at each step.
         pointers = {p.name for p in self.params if p.role in POINTER_ROLES}
         numbers = {p.name for p in self.params if p.role in ("size", "stride", "constexpr")}
@@ -195,6 +211,10 @@ class Spec:
         texts += [(t, numbers) for p in self.params for t in p.shape]
         texts += [(p.value, planned) for p in self.params if p.value is not None]
         texts += [(str(t), planned) for c in self.default.values() for t in c.values()]
+        for space in self.space.values():
+            texts += [(str(t), planned) for n, v in space.items() if n != WHERE for t in v]
+            if WHERE in space:
+                texts.append((space[WHERE], numbers | {"num_warps", "num_stages"}))
         constexprs = {p.name for p in self.params if p.role == "constexpr"}
         for param in self.params:
             if (how := param.descriptor) is not None:
@@ -219,6 +239,9 @@ class Spec:
             "flops": self.flops,
             "tuned": list(self.tuned),
             "default": {family: dict(choice) for family, choice in self.default.items()},
+            **(
+                {"space": {f: dict(space) for f, space in self.space.items()}} if self.space else {}
+            ),
             "tolerance": dict(self.tolerance),
         }
 

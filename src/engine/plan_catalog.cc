@@ -15,6 +15,8 @@ namespace {
 constexpr std::array<model::Tail, kNTails> kTails{
     model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
 
+constexpr std::int64_t kMaxBatchTokens = 65536;
+
 constexpr auto kRowBuckets = [] {
   std::array<std::int64_t, kNBuckets - 1> rows{};
   auto end = std::copy(graph::kGemvRows.begin(), graph::kGemvRows.end(), rows.begin());
@@ -47,7 +49,6 @@ RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOpti
   if (resolved.max_context_tokens < 1 || resolved.max_context_tokens > config.max_context_tokens)
     throw Error("a context of {} tokens: this model's is 1 to {}", resolved.max_context_tokens,
                 config.max_context_tokens);
-  constexpr std::int64_t kMaxBatchTokens = 65536;
   if (resolved.max_batch_tokens < 1 || resolved.max_batch_tokens > kMaxBatchTokens)
     throw Error("{} tokens a step: expected 1 to {}", resolved.max_batch_tokens, kMaxBatchTokens);
   if (resolved.max_sequences < 1)
@@ -157,6 +158,11 @@ model::ModelConfig PlanCatalog::representative(const model::ModelConfig& config)
 std::size_t PlanCatalog::bucket_of(std::int64_t n_rows) {
   return static_cast<std::size_t>(std::lower_bound(kRowBuckets.begin(), kRowBuckets.end(), n_rows) -
                                   kRowBuckets.begin());
+}
+
+std::pair<std::int64_t, std::int64_t> PlanCatalog::bucket_range(std::size_t bucket) {
+  return {bucket == 0 ? 1 : kRowBuckets[bucket - 1] + 1,
+          bucket < kRowBuckets.size() ? kRowBuckets[bucket] : kMaxBatchTokens};
 }
 
 std::int64_t PlanCatalog::bucket_rows(std::size_t bucket, std::int64_t limit) const {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/runner.h"
@@ -55,6 +56,8 @@ class PlanCatalog {
   // The values of this kind that any tail's graph reads, each once.
   std::vector<graph::Value> values(graph::ValueKind kind) const;
   static std::size_t bucket_of(std::int64_t n_rows);
+  // The fewest and the most rows of a bucket.
+  static std::pair<std::int64_t, std::int64_t> bucket_range(std::size_t bucket);
   graph::StepClass step_class(const PlanKey& key) const;
   graph::SymbolValues largest() const;  // of any step
   std::vector<graph::PlannedLaunch> launches(const PlanKey& key) const;

@@ -24,24 +24,6 @@ std::int64_t largest(const Dim& dim, const StepClass& steps) {
   return dim_value(dim, sizes);
 }
 
-kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec,
-                           const StepClass& steps) {
-  kernel::Problem problem;
-  for (const auto& [name, id] : call.pointers)
-    problem.pointers[name] = id == kNoValue ? unused_dtype(spec, name) : graph.value(id).dtype;
-  for (const auto& [name, dim] : call.sizes) {
-    // A size that the kernel lets each step set must not shape the variant, even where it happens
-    // to be constant.
-    const auto* param = spec.find_param(name);
-    if (param != nullptr && param->is_step)
-      problem.largest[name] = largest(dim, steps);
-    else if (dim.is_constant())
-      problem.sizes[name] = dim.offset;
-  }
-  for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
-  return problem;
-}
-
 kernel::SizeValue size_value(const Dim& dim) {
   if (dim.is_constant()) return kernel::SizeValue::of(dim.offset);
   NEREID_CHECK(dim.offset == 0, "size {}", dim_text(dim));
@@ -74,6 +56,24 @@ std::string signature_of(const Graph& graph, const KernelCall& call) {
 }
 
 }  // namespace
+
+kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec,
+                           const StepClass& steps) {
+  kernel::Problem problem;
+  for (const auto& [name, id] : call.pointers)
+    problem.pointers[name] = id == kNoValue ? unused_dtype(spec, name) : graph.value(id).dtype;
+  for (const auto& [name, dim] : call.sizes) {
+    // A size that the kernel lets each step set must not shape the variant, even where it happens
+    // to be constant.
+    const auto* param = spec.find_param(name);
+    if (param != nullptr && param->is_step)
+      problem.largest[name] = largest(dim, steps);
+    else if (dim.is_constant())
+      problem.sizes[name] = dim.offset;
+  }
+  for (const auto& [name, value] : call.constexprs) problem.constexprs[name] = value;
+  return problem;
+}
 
 std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
                                          std::string_view target, const KernelTables& tables) {

@@ -33,6 +33,10 @@ struct PlannedLaunch {
   std::string why;  // of the choice of tile sizes
 };
 
+// What a choice of tile sizes may depend on.
+kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const kernel::Spec& spec,
+                           const StepClass& steps);
+
 // Pure: what a step of this class launches on `target`, in order.
 std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
                                          std::string_view target, const KernelTables& tables);

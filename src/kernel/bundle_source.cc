@@ -30,14 +30,6 @@ fs::path beside_model(const fs::path& model_dir, std::string target) {
   return model_dir / "bundle" / target;
 }
 
-fs::path cache_dir() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
-    return fs::path(cache) / "nereid";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
-    return fs::path(home) / ".cache" / "nereid";
-  throw Error("no place for compiled kernels: set HOME or XDG_CACHE_HOME to an absolute path");
-}
-
 // All that decides what a bundle of these requests holds.
 std::string bundle_id(const SpecTable& specs, const std::string& target, const std::string& isa,
                       std::span<const KernelRequest> requests) {
@@ -136,6 +128,14 @@ std::optional<Bundle> open_if_present(const fs::path& dir, const std::string& is
 }
 
 }  // namespace
+
+fs::path cache_dir() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+    return fs::path(cache) / "nereid";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return fs::path(home) / ".cache" / "nereid";
+  throw Error("no place for compiled kernels: set HOME or XDG_CACHE_HOME to an absolute path");
+}
 
 std::string requests_text(std::span<const KernelRequest> requests) {
   std::set<std::string> keys;

@@ -17,6 +17,10 @@
 
 namespace nereid::kernel {
 
+// The user's folder for what can be made again: $XDG_CACHE_HOME/nereid or ~/.cache/nereid. An Error
+// where the environment names neither.
+std::filesystem::path cache_dir();
+
 struct BundleOptions {
   std::filesystem::path model_dir;   // empty: no bundle beside a model
   std::filesystem::path bundle_dir;  // not empty: this bundle or an Error

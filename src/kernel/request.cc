@@ -36,7 +36,8 @@ class Chooser {
     request_.kernel = spec.name;
   }
 
-  ChosenRequest choose(const TuningTable& tuning, std::string_view target) {
+  ChosenRequest choose(const TuningTable& tuning, std::string_view target,
+                       const Choice& overriding) {
     check_problem_names();
     for (const auto& param : spec_.params) {
       if (param.is_pointer())
@@ -59,6 +60,7 @@ class Chooser {
     for (const auto& [name, expression] : fallback->second) pending_[name] = &expression;
     if (row != nullptr)
       for (const auto& [name, expression] : row->choice) pending_[name] = &expression;
+    for (const auto& [name, expression] : overriding) pending_[name] = &expression;
     std::string why = row == nullptr      ? fmt::format("default of {}", family)
                       : row->note.empty() ? fmt::format("tuning of {}", target)
                                           : fmt::format("tuning of {}: {}", target, row->note);
@@ -254,8 +256,8 @@ const Spec& spec_of(const KernelRequest& request, const SpecTable& specs) {
 }
 
 ChosenRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
-                           const Problem& problem) {
-  return Chooser(spec, problem).choose(tuning, target);
+                           const Problem& problem, const Choice& overriding) {
+  return Chooser(spec, problem).choose(tuning, target, overriding);
 }
 
 }  // namespace nereid::kernel

@@ -60,7 +60,8 @@ struct ChosenRequest {
 
 // Picks the tuning row or default for `target`, evaluates derived constexprs and divisibility.
 // An Error names the kernel and what is missing, unknown, of a wrong type, or cyclic.
+// What `overriding` names is chosen by it, whatever row or default says.
 ChosenRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
-                           const Problem& problem);
+                           const Problem& problem, const Choice& overriding = {});
 
 }  // namespace nereid::kernel

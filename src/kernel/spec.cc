@@ -26,9 +26,17 @@ ParamRole parse_role(const std::string& name, const std::string& where) {
   throw Error("{}: unknown role \"{}\"", where, name);
 }
 
+constexpr std::string_view kLaunchNumbers[] = {"num_warps", "num_stages"};
+
+bool is_launch_number(std::string_view name) {
+  return std::ranges::find(kLaunchNumbers, name) != std::end(kLaunchNumbers);
+}
+
 // Every name an expression reads must be a parameter, and sizeof only of pointers.
-void check_names(const Expression& expression, const Spec& spec, const std::string& where) {
+void check_names(const Expression& expression, const Spec& spec, const std::string& where,
+                 bool may_read_launch_numbers = false) {
   for (const auto& symbol : expression.symbols()) {
+    if (may_read_launch_numbers && is_launch_number(symbol)) continue;
     const bool is_sizeof = symbol.starts_with("sizeof(");
     const Param* param = spec.find_param(is_sizeof ? symbol.substr(7, symbol.size() - 8) : symbol);
     if (param == nullptr || param->is_pointer() != is_sizeof)
@@ -42,8 +50,35 @@ void check_complete(const Choice& choice, const Spec& spec, const std::string& w
   for (const auto& param : spec.params)
     if (param.is_tuned && !choice.contains(param.name))
       throw Error("{}: says nothing of {}", where, param.name);
-  for (const char* name : {"num_warps", "num_stages"})
-    if (!choice.contains(name)) throw Error("{}: says nothing of {}", where, name);
+  for (const auto name : kLaunchNumbers)
+    if (!choice.contains(std::string(name))) throw Error("{}: says nothing of {}", where, name);
+}
+
+void check_tunable(const std::string& name, const Spec& spec, const std::string& where) {
+  const Param* param = spec.find_param(name);
+  if (!is_launch_number(name) && (param == nullptr || !param->is_tuned))
+    throw Error("{}: \"{}\" is not tunable", where, name);
+}
+
+TuningSpace parse_space(const Json& json, const Spec& spec, const std::string& where) {
+  if (!json.is_object()) throw Error("{}: expected an object, got {}", where, json.type_name());
+  TuningSpace space;
+  for (const auto& [name, values] : json.items()) {
+    const std::string here = where + ", " + name;
+    if (name == "where") {
+      space.where = parse_number_or_expression(values, here);
+      check_names(space.where, spec, here, /*may_read_launch_numbers=*/true);
+      continue;
+    }
+    check_tunable(name, spec, where);
+    if (!values.is_array() || values.empty())
+      throw Error("{}: expected a list of values, got {}", here, values.dump());
+    for (const auto& value : values) {
+      space.values[name].push_back(parse_number_or_expression(value, here));
+      check_names(space.values[name].back(), spec, here);
+    }
+  }
+  return space;
 }
 
 Param parse_param(const Json& json, const std::string& where) {
@@ -94,6 +129,10 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
     spec.defaults[family] = parse_choice(choice, spec, here);
     check_complete(spec.defaults[family], spec, here);
   }
+  const auto spaces = json_field_or<Json>(json, "space", Json::object(), where);
+  if (!spaces.is_object()) throw Error("{}: \"space\" is no object", where);
+  for (const auto& [family, space] : spaces.items())
+    spec.spaces[family] = parse_space(space, spec, where + ", space " + family);
 
   for (const auto& expression : spec.grid) check_names(expression, spec, where + ", grid");
   check_names(spec.bytes, spec, where + ", bytes");
@@ -118,9 +157,7 @@ Choice parse_choice(const Json& json, const Spec& spec, const std::string& where
   if (!json.is_object()) throw Error("{}: expected an object, got {}", where, json.type_name());
   Choice choice;
   for (const auto& [name, value] : json.items()) {
-    const Param* param = spec.find_param(name);
-    if (name != "num_warps" && name != "num_stages" && (param == nullptr || !param->is_tuned))
-      throw Error("{}: \"{}\" is not tunable", where, name);
+    check_tunable(name, spec, where);
     const auto& expression = choice[name] = parse_number_or_expression(value, where + ", " + name);
     check_names(expression, spec, where + ", " + name);
   }

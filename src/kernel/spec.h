@@ -37,6 +37,13 @@ struct Param {
 // Tuned constexprs, num_warps and num_stages by name.
 using Choice = std::map<std::string, Expression>;
 
+// What may be tried when tuning: each of these values of each name, where `where` is not 0. It may
+// read every number that the planner knows, sizes that steps set as the most that a plan serves.
+struct TuningSpace {
+  std::map<std::string, std::vector<Expression>> values;
+  Expression where = Expression::constant(1);
+};
+
 struct Spec {
   std::string name;
   std::string source_sha256;
@@ -44,7 +51,8 @@ struct Spec {
   std::array<Expression, 3> grid;
   Expression bytes;
   Expression flops;
-  std::map<std::string, Choice> defaults;  // by family: cpu, cuda, hip
+  std::map<std::string, Choice> defaults;     // by family: cpu, cuda, hip
+  std::map<std::string, TuningSpace> spaces;  // by family; of those that have one
 
   const Param* find_param(std::string_view param_name) const;
 };

@@ -19,6 +19,13 @@ TuningRow::Range parse_range(const Json& json, const std::string& where) {
   throw Error("{}: expected an integer or [low, high], got {}", where, json.dump());
 }
 
+// "sizeof(x_ptr)" -> "x_ptr"; empty for other names.
+std::string_view sizeof_pointer(std::string_view name) {
+  constexpr std::string_view kSizeof = "sizeof(";
+  if (!name.starts_with(kSizeof) || !name.ends_with(')')) return {};
+  return name.substr(kSizeof.size(), name.size() - kSizeof.size() - 1);
+}
+
 }  // namespace
 
 TuningTable TuningTable::builtin(const SpecTable& specs) {
@@ -41,9 +48,12 @@ void TuningTable::add(const Json& json, const SpecTable& specs, const std::strin
     const Json& when = json_member(row_json, "when", here);
     if (!when.is_object()) throw Error("{}: \"when\" is no object", here);
     for (const auto& [name, range] : when.items()) {
+      const Param* pointer = spec->find_param(sizeof_pointer(name));
       const Param* param = spec->find_param(name);
-      if (param == nullptr || param->is_pointer() || param->is_tuned)
-        throw Error("{}: \"{}\" is not known when {} is planned", here, name, kernel);
+      const bool is_known = pointer != nullptr
+                                ? pointer->is_pointer()
+                                : param != nullptr && !param->is_pointer() && !param->is_tuned;
+      if (!is_known) throw Error("{}: \"{}\" is not known when {} is planned", here, name, kernel);
       row.when[name] = parse_range(range, here + ", " + name);
     }
     row.choice = parse_choice(json_member(row_json, "choice", here), *spec, here);

@@ -1,6 +1,7 @@
 """The ahead-of-time driver without a GPU: expressions, choices, requests, the cache, bundles."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -68,10 +69,25 @@ class Kernels(unittest.TestCase):
         self.assertEqual(n_warps, 1)
         table = {"rows": [
             {"when": {"n_in": [1, 383]}, "choice": {"BLOCK_K": 8}},
+            {"when": {"sizeof(w_ptr)": 4}, "choice": {"BLOCK_K": 8}},
             {"when": {"n_in": 384, "ROWS": 2}, "choice": {"BLOCK_K": "n_in // 3"}},
         ]}  # fmt: skip
         constexprs, _, _ = request.choose(spec, "cpu", sizes, given, types, table)
         self.assertEqual(constexprs["BLOCK_K"], 128)
+
+    def test_spaces_are_read_with_care(self):
+        spec = sources.load_spec("linear_gemv")
+        self.assertEqual(spec.to_json()["space"]["cpu"].keys(), spec.space["cpu"].keys())
+        for space in (
+            {"cpu": {"ROWS": (1,)}},  # the planner's, not ours
+            {"cpu": {"BLOCK_N": ()}},
+            {"cpu": {"BLOCK_N": 4}},
+            {"cpu": {"BLOCK_N": ("n_rows",)}},  # not known when planning
+            {"cpu": {"BLOCK_N": (4,), "where": "BLOCK <= n_out"}},
+            {"tpu": {"BLOCK_N": (4,)}},
+        ):
+            with self.assertRaises(ValueError, msg=space):
+                dataclasses.replace(spec, space=space)
 
     def test_every_tuned_row_names_its_kernel(self):
         for path in sorted((sources.ROOT / "tuning").glob("*/*.json")):
@@ -81,7 +97,7 @@ class Kernels(unittest.TestCase):
             self.assertEqual(table["target"].replace(":", "-"), path.parent.name)
             for row in table["rows"]:
                 for name in row["when"]:
-                    spec.param(name)
+                    spec.param(name.removeprefix("sizeof(").removesuffix(")"))
                 self.assertLessEqual(set(row["choice"]), set(spec.default["cpu"]), path)
 
     def test_attention_reference(self):
