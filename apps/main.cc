@@ -42,6 +42,7 @@ void name_values(CLI::App& app) {
   for (const char* type : {"INT:NONNEGATIVE", "INT:POSITIVE", "UINT"}) formatter->label(type, "N");
   for (const char* type : {"FLOAT:NONNEGATIVE", "FLOAT:POSITIVE", "FLOAT:FLOAT in [0 - 1]"})
     formatter->label(type, "X");
+  formatter->label("LIST:POSITIVE", "LIST");
   formatter->label("REQUIRED", "");
 }
 
@@ -63,6 +64,7 @@ int run(int argc, char** argv, const Environment& environment) {
   nereid::apps::add_compile_kernel(app, chosen);
   nereid::apps::add_inspect(app, chosen);
   nereid::apps::add_bench(app, chosen);
+  nereid::apps::add_tune(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -68,6 +68,39 @@ std::vector<double> time_launches(device::Device& device, const std::function<vo
   return samples;
 }
 
+std::vector<std::vector<double>> time_in_turns(device::Device& device,
+                                               std::span<const std::function<void()>> works,
+                                               const TurnOptions& options,
+                                               const std::function<bool()>& go_on) {
+  std::vector<std::unique_ptr<Repeated>> repeated;
+  std::vector<std::int64_t> n_repeats;
+  for (const auto& work : works) {
+    if (!go_on()) return {};
+    work();
+    device.synchronize();
+    const double once = std::max(Repeated(device, work, 1).seconds(), 1e-9);
+    n_repeats.push_back(std::clamp<std::int64_t>(std::llround(options.target_ms / 1e3 / once), 1,
+                                                 options.max_queued));
+    repeated.push_back(std::make_unique<Repeated>(device, work, n_repeats.back()));
+  }
+  std::vector<std::vector<double>> samples(works.size());
+  std::vector<bool> is_out(works.size());
+  for (int round = 0; round < options.n_rounds; ++round) {
+    for (std::size_t i = 0; i < works.size(); ++i) {
+      if (is_out[i]) continue;
+      if (!go_on()) return {};
+      samples[i].push_back(repeated[i]->seconds() / static_cast<double>(n_repeats[i]));
+    }
+    if (round == 0) continue;
+    const auto worst = [](const auto& of_one) { return *std::ranges::max_element(of_one); };
+    double limit = worst(samples[0]);
+    for (const auto& of_one : samples) limit = std::min(limit, worst(of_one));
+    for (std::size_t i = 0; i < works.size(); ++i)
+      is_out[i] = *std::ranges::min_element(samples[i]) > options.give_up * limit;
+  }
+  return samples;
+}
+
 double median(std::vector<double> samples) { return quantile_of(std::move(samples), 0.5); }
 
 double quantile_of(std::vector<double> samples, double q) {

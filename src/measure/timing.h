@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "device/device.h"
@@ -20,6 +21,22 @@ struct TimingOptions {
 // Seconds that `queue` takes once, a sample a repeat; the first runs are not counted.
 std::vector<double> time_launches(device::Device& device, const std::function<void()>& queue,
                                   const TimingOptions& options);
+
+struct TurnOptions {
+  int n_rounds = 5;
+  double target_ms = 5;
+  std::int64_t max_queued = 2048;
+  // A work whose best sample is worse than the worst of the best work by this factor is out of the
+  // race after two rounds.
+  double give_up = 1.5;
+};
+
+// The same for several works that take turns, so that a machine whose speed drifts treats them
+// alike: samples of each. `go_on` is asked before each sample; after a no, nothing is returned.
+std::vector<std::vector<double>> time_in_turns(device::Device& device,
+                                               std::span<const std::function<void()>> works,
+                                               const TurnOptions& options,
+                                               const std::function<bool()>& go_on);
 
 double median(std::vector<double> samples);
 // Sorted position round(q * (n - 1)).

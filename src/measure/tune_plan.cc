@@ -1,0 +1,141 @@
+#include "measure/tune_plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "kernel/tuning_space.h"
+
+namespace nereid::measure {
+
+namespace {
+
+// "HAS_BIAS" -> "bias"; others as "ROWS=2".
+std::string flag_text(const std::string& name, std::int64_t value) {
+  constexpr std::string_view kHas = "HAS_";
+  if (!name.starts_with(kHas)) return fmt::format("{}={}", name, value);
+  std::string text = name.substr(kHas.size());
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
+// "640 x 384 norm ROWS=2"; of what is no product the sizes by name.
+std::string shape_text(const graph::PlannedLaunch& launch, const kernel::Spec& spec,
+                       const kernel::Problem& problem) {
+  std::string text;
+  if (is_product(launch)) {
+    text = fmt::format("{} x {}", problem.sizes.at("n_out"), problem.sizes.at("n_in"));
+    for (const auto& [name, value] : problem.constexprs)
+      if (value != 0) text += " " + flag_text(name, value);
+    return text;
+  }
+  for (const auto& [name, value] : problem.sizes)
+    if (spec.find_param(name)->role == kernel::ParamRole::size && value != 0)
+      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  return text;
+}
+
+bool is_used(const graph::PlannedLaunch& launch, const std::string& pointer) {
+  return std::ranges::any_of(launch.call.pointers, [&](const auto& entry) {
+    return entry.first == pointer && entry.second != graph::kNoValue;
+  });
+}
+
+std::optional<kernel::TuningRow::Range> row_range(const graph::Dim& dim,
+                                                  const engine::PlanKey& key) {
+  std::optional<std::size_t> bucket;
+  if (dim.symbol == graph::Symbol::n_tokens ||
+      (dim.symbol == graph::Symbol::max_query_tokens && !key.is_decode))
+    bucket = key.token_bucket;
+  if (dim.symbol == graph::Symbol::n_logits) bucket = key.logit_bucket;
+  if (!bucket) return std::nullopt;
+  const auto [low, high] = engine::PlanCatalog::bucket_range(*bucket);
+  return kernel::TuningRow::Range{low * dim.factor + dim.offset, high * dim.factor + dim.offset};
+}
+
+// What a table's row may ask for: sizes, what the planner gives, element sizes, and of sizes that
+// steps set those that count rows, as the bucket of rows that the plan serves.
+Conditions conditions_of(const graph::PlannedLaunch& launch, const kernel::Spec& spec,
+                         const kernel::Problem& problem, const engine::PlanKey& key) {
+  Conditions when;
+  for (const auto& param : spec.params) {
+    const auto set = [&](const std::map<std::string, std::int64_t>& known) {
+      if (const auto it = known.find(param.name); it != known.end())
+        when[param.name] = {it->second, it->second};
+    };
+    if (param.role == kernel::ParamRole::size && !param.is_step) set(problem.sizes);
+    if (param.is_given()) set(problem.constexprs);
+    if (param.is_pointer() && param.role != kernel::ParamRole::out && param.types.size() > 1 &&
+        is_used(launch, param.name)) {
+      const auto bytes =
+          static_cast<std::int64_t>(dtype_size_bytes(problem.pointers.at(param.name)));
+      when["sizeof(" + param.name + ")"] = {bytes, bytes};
+    }
+    if (const auto dim = size_of(launch, param.name); param.is_step && dim)
+      if (const auto range = row_range(*dim, key)) when[param.name] = *range;
+  }
+  return when;
+}
+
+void check_kernel_names(const StepPlanner& planner, std::span<const std::string> kernels) {
+  std::vector<std::string> tunable;
+  for (const auto& [name, spec] : planner.tables().specs.specs())
+    if (kernel::has_space(spec, planner.target())) tunable.push_back(name);
+  if (tunable.empty()) throw Error("no kernel leaves a choice on {}", planner.target());
+  for (const auto& name : kernels)
+    if (std::ranges::find(tunable, name) == tunable.end())
+      throw Error("--kernel {}: it leaves no choice on {}; these do: {}", name, planner.target(),
+                  fmt::join(tunable, ", "));
+}
+
+Contest make_contest(const StepPlanner& planner, const engine::PlanKey& key, const StepShape& step,
+                     std::int64_t n_logits, graph::PlannedLaunch launch) {
+  const auto tables = planner.tables();
+  const auto& graph = planner.catalog().graph(key);
+  const auto& spec = tables.specs.get(launch.call.kernel);
+  const auto problem =
+      graph::problem_of(graph, launch.call, spec, planner.catalog().step_class(key));
+  return {step,
+          n_logits,
+          launch,
+          kernel::tuning_candidates(spec, tables.tuning, planner.target(), problem),
+          conditions_of(launch, spec, problem, key),
+          spec.name,
+          label_of(graph, launch),
+          shape_text(launch, spec, problem)};
+}
+
+}  // namespace
+
+std::vector<Contest> plan_contests(const StepPlanner& planner, std::span<const StepShape> steps,
+                                   std::span<const std::string> kernels) {
+  check_kernel_names(planner, kernels);
+  const auto is_wanted = [&](const graph::PlannedLaunch& launch) {
+    // What the graph compiler wrote has no space.
+    const auto* spec = planner.tables().specs.find(launch.call.kernel);
+    return spec != nullptr && kernel::has_space(*spec, planner.target()) &&
+           (kernels.empty() || std::ranges::find(kernels, spec->name) != kernels.end());
+  };
+  std::vector<Contest> contests;
+  std::set<std::string> seen;
+  for (const auto& step : steps) {
+    const auto n_logits = std::min(step.n_tokens(), StepPlanner::kMaxLogitRows);
+    const auto key = planner.key_of(step, n_logits);
+    for (auto& launch : planner.catalog().launches(key)) {
+      if (!is_wanted(launch)) continue;
+      auto contest = make_contest(planner, key, step, n_logits, std::move(launch));
+      if (contest.candidates.size() > 1 &&
+          seen.insert(contest.kernel + " " + conditions_text(contest.when)).second)
+        contests.push_back(std::move(contest));
+    }
+  }
+  return contests;
+}
+
+}  // namespace nereid::measure
