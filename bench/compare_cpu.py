@@ -31,6 +31,12 @@ def output_of(command: list) -> str:
     return run.stdout
 
 
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown'}, {os.cpu_count()} cpus"
+
+
 def nereid(args: argparse.Namespace, threads: int) -> dict[str, float]:
     common = ["--device", "cpu", "--threads", threads]
     if args.bundle:
@@ -130,7 +136,8 @@ def main() -> None:
         )
     if args.json:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        args.json.write_text(json.dumps({"time": now, "rows": rows, "samples": samples}) + "\n")
+        document = {"time": now, "machine": processor(), "rows": rows, "samples": samples}
+        args.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
