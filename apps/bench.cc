@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
-#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,14 +30,6 @@ struct KernelArguments {
   bool is_json = false;
 };
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
-
 nlohmann::ordered_json machine_json() {
   utsname system{};
   uname(&system);
@@ -62,7 +53,7 @@ nlohmann::ordered_json document(const device::DeviceInfo& info, const measure::L
   return {{"machine", machine_json()},
           {"device", device_json(info)},
           {"limits", measure::limits_json(limits)},
-          {"time", utc_now()},
+          {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
           {"version", NEREID_VERSION},
           {"rows", std::move(rows)}};
 }

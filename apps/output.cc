@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 
 #include "base/error.h"
 
@@ -31,6 +32,14 @@ void write_out(std::string_view text) {
       throw Error("stdout: {}; stopped", std::strerror(errno));
     }
   }
+}
+
+std::string utc_text(const char* format) {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, format, &parts)};
 }
 
 void write_json(const nlohmann::ordered_json& document) {

@@ -15,6 +15,9 @@ void write_out(std::string_view text);
 // One JSON document and a line end; bytes that are not UTF-8 become U+FFFD.
 void write_json(const nlohmann::ordered_json& document);
 
+// Now, as strftime writes it.
+std::string utc_text(const char* format);
+
 // While this lives, the first Ctrl-C only sets a flag; the second ends the program as usual.
 class InterruptFlag {
  public:

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <memory>
 #include <string>
 
@@ -22,14 +21,6 @@ struct TuneArguments {
   measure::TuneOptions tune;
   std::string out_dir = "tuning";
 };
-
-std::string utc_today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &parts)};
-}
 
 std::string line_of(const measure::TunedLaunch& launch) {
   return fmt::format("{} {} ({}), {} rows: {:.2f} us, best of {} choices {:.2f}", launch.kernel,
@@ -74,7 +65,7 @@ class Progress {
 int run_tune(TuneArguments arguments) {
   auto& options = arguments.tune;
   options.engine = resolve(arguments.model);
-  options.date = utc_today();
+  options.date = utc_text("%Y-%m-%d");
   Progress progress;
   InterruptFlag interrupt;
   const auto result = measure::run_tune(options, [&](const measure::TuneProgress& now) {

@@ -58,8 +58,7 @@ inline void dot_panel(const float* a, std::int64_t lda, const float* b, std::int
 template <int N, class Mode>
 inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
                 std::int64_t ldc, std::int64_t m, std::int64_t n, std::int64_t k, Mode mode) {
-  // Blocks that fill the register file: 32 registers on AVX-512 and NEON, 16 on AVX2.
-  constexpr int kRegisters = HWY_TARGET <= HWY_AVX3 || !HWY_ARCH_X86 ? 32 : 16;
+  // Blocks that fill the register file.
   constexpr int kPerVec = kRegs<float>;
   constexpr int kWide = kRegisters / kPerVec >= 32 ? 4 : 1;
   constexpr int kRowsWide = kWide == 4 ? 6 : kRegisters / kPerVec >= 8 ? 6 : 4;

@@ -24,7 +24,6 @@ RT_INLINE void unroll(F&& f) {
 // same for both, if half of the registers are left for that; four would read memory in an order
 // that hardware prefetchers follow less well.
 constexpr int rows_at_once(std::int64_t n_rows, std::int64_t n_vectors) {
-  constexpr int kRegisters = HWY_TARGET <= HWY_AVX3 || !HWY_ARCH_X86 ? 32 : 16;
   return n_rows % 2 == 0 && 2 * n_vectors * kRegs<float> <= kRegisters / 2 ? 2 : 1;
 }
 

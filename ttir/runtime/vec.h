@@ -31,6 +31,8 @@ using f16 = hwy::float16_t;
 using bf16 = hwy::bfloat16_t;
 
 inline constexpr int kVec = 16;  // lanes
+// Vector registers of the processor: 32 on AVX-512 and NEON, 16 on AVX2.
+inline constexpr int kRegisters = HWY_TARGET <= HWY_AVX3 || !HWY_ARCH_X86 ? 32 : 16;
 
 template <class T>
 inline constexpr int kLanes = HWY_MAX_BYTES / sizeof(T) < kVec ? int(HWY_MAX_BYTES / sizeof(T))

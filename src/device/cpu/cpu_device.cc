@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "device/cpu/host.h"
 #include "device/cpu/isa.h"
+#include "device/cpu/parallel_copy.h"
 
 namespace nereid::device {
 
@@ -72,22 +73,6 @@ void run_programs(void* opaque, int worker, std::uint64_t begin, std::uint64_t e
       }
     }
   }
-}
-
-// Of a large copy each worker does the part whose rows it will read: a page is fastest for the one
-// that touched it first.
-constexpr std::size_t kCopyBytes = 256 << 10;
-
-struct CopyContext {
-  std::byte* target;
-  std::span<const std::byte> source;
-};
-
-void copy_pieces(void* opaque, int, std::uint64_t begin, std::uint64_t end) {
-  const auto& copy = *static_cast<const CopyContext*>(opaque);
-  const auto first = begin * kCopyBytes;
-  const auto last = std::min<std::size_t>(end * kCopyBytes, copy.source.size());
-  std::memcpy(copy.target + first, copy.source.data() + first, last - first);
 }
 
 }  // namespace
@@ -167,9 +152,7 @@ std::size_t CpuDevice::free_bytes() const {
 }
 
 void CpuDevice::upload(Address target, std::span<const std::byte> source) {
-  if (source.empty()) return;
-  CopyContext copy{reinterpret_cast<std::byte*>(target), source};
-  pool_.run((source.size() + kCopyBytes - 1) / kCopyBytes, copy_pieces, &copy);
+  parallel_copy(pool_, reinterpret_cast<std::byte*>(target), source);
 }
 
 void CpuDevice::download(std::span<std::byte> target, Address source) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "device/cpu/host.h"
+#include "device/cpu/parallel_copy.h"
 
 namespace nereid::device::cuda {
 
@@ -12,20 +13,6 @@ namespace {
 constexpr unsigned kEventWithoutTiming = 2;
 // More threads than this copy no faster: they share the memory's bandwidth.
 constexpr int kMaxCopyThreads = 8;
-constexpr std::size_t kSliceBytes = std::size_t{256} << 10;
-
-struct Copy {
-  std::byte* target;
-  std::span<const std::byte> source;
-};
-
-void copy_slices(void* opaque, int, std::uint64_t begin, std::uint64_t end) {
-  const auto& copy = *static_cast<const Copy*>(opaque);
-  const auto first = begin * kSliceBytes;
-  const auto n_bytes = std::min(end * kSliceBytes, copy.source.size()) - first;
-  std::memcpy(copy.target + first, copy.source.data() + first, n_bytes);
-}
-
 }  // namespace
 
 Staging::~Staging() {
@@ -86,13 +73,12 @@ void Staging::send(std::uint64_t target, std::span<const std::byte> source) {
 }
 
 void Staging::copy(std::byte* target, std::span<const std::byte> source) {
-  if (source.size() <= kSliceBytes) {
+  if (source.size() <= kCopySliceBytes) {
     std::memcpy(target, source.data(), source.size());
     return;
   }
   if (!threads_) threads_.emplace(std::min(kMaxCopyThreads, host_cpus().n_usable));
-  Copy copy{target, source};
-  threads_->run((source.size() + kSliceBytes - 1) / kSliceBytes, copy_slices, &copy);
+  parallel_copy(*threads_, target, source);
 }
 
 }  // namespace nereid::device::cuda
