@@ -116,11 +116,13 @@ nlohmann::ordered_json output_json(const Engine& engine, const Request& request,
   std::string prompt = request.prompt;
   if (!request.prompt_ids.empty() && engine.has_tokenizer())
     prompt = engine.decode(request.prompt_ids);
-  return {{"prompt", prompt},
-          {"prompt_ids", completion.prompt_ids},
-          {"ids", completion.ids},
-          {"text", completion.text},
-          {"finish_reason", finish_reason_name(completion.finish_reason)}};
+  nlohmann::ordered_json json{{"prompt", prompt},
+                              {"prompt_ids", completion.prompt_ids},
+                              {"ids", completion.ids},
+                              {"text", completion.text},
+                              {"finish_reason", finish_reason_name(completion.finish_reason)}};
+  if (completion.finish_reason == FinishReason::error) json["error"] = completion.error;
+  return json;
 }
 
 // Ids for people, where there is no text to show.
@@ -151,8 +153,14 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
       stats.open_to_first_token_ms +
       std::chrono::duration<double, std::milli>(before_open - environment.process_start).count();
   auto outputs = nlohmann::ordered_json::array();
+  bool has_failed = false;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const Completion completion = engine.take(ids[i]);
+    if (completion.finish_reason == FinishReason::error) {
+      has_failed = true;
+      fmt::print(stderr, "nereid: {}{}\n", ids.size() > 1 ? fmt::format("prompt {}: ", i + 1) : "",
+                 completion.error);
+    }
     if (arguments.is_json)
       outputs.push_back(output_json(engine, requests[i], completion));
     else if (!printer)
@@ -165,7 +173,8 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
                 {"outputs", std::move(outputs)},
                 {"stats", stats_json(stats, start_to_first_token_ms)}});
   if (arguments.has_stats) fmt::print(stderr, "{}\n", stats_line(stats, start_to_first_token_ms));
-  return is_interrupted ? kInterrupted : 0;
+  if (is_interrupted) return kInterrupted;
+  return has_failed ? 1 : 0;
 }
 
 void add_sampling(CLI::App& command, GenerateArguments& arguments) {

@@ -102,6 +102,12 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
                 "Needs only config.json: random weights, for measuring speed")
       ->group(kMachineGroup);
   command
+      .add_flag(
+          "--check-numbers", options.check_numbers,
+          "Look at what every kernel wrote (slow): where logits are not finite, the error says "
+          "in which layer NaN or infinity first appeared")
+      ->group(kMachineGroup);
+  command
       .add_flag("--print-launches", options.print_launches,
                 "Print the kernel launches of the first step on stderr")
       ->group(kMachineGroup);

@@ -3,7 +3,7 @@
     out[s, h] = softmax_j(cap(q[s, h] . k[j, h / G] * scale)) v[j, h / G],  j < context_lens[s]
 
 and j >= context_lens[s] - window where window > 0: the query is the newest token. A context of 0
-stores nothing. out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+gives zeros. out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
 Grid: (S, Hq / HEADS): a program reads each key and value once for HEADS query heads of one KV head.
 No `tl.dot`; all arithmetic fp32.
 """
@@ -11,7 +11,14 @@ No `tl.dot`; all arithmetic fp32.
 import triton
 import triton.language as tl
 
-from kernels.lib.paged import attention_case, attention_reference, page_offset, soft_cap
+from kernels.lib.paged import (
+    attention_case,
+    attention_reference,
+    exponent_base,
+    normalised,
+    page_offset,
+    soft_cap,
+)
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -75,7 +82,7 @@ def attention_decode(
         else:
             q = tl.load(q_at, mask=mask_d, other=0.0)
         queries = queries + (q.to(tl.float32) * factor,)
-        largest = largest + (tl.full((), -1e30, tl.float32),)
+        largest = largest + (tl.full((), float("-inf"), tl.float32),)
         total = total + (tl.full((), 0.0, tl.float32),)
         acc = acc + (tl.zeros((BLOCK_D,), tl.float32),)
     for start in range(begin // BLOCK_N * BLOCK_N, context, BLOCK_N):
@@ -93,10 +100,11 @@ def attention_decode(
             score = tl.sum(k * queries[i][None, :], axis=1)
             if HAS_SOFTCAP:
                 score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen, score, -1e30)
+            score = tl.where(seen, score, float("-inf"))
             peak = tl.maximum(largest[i], tl.max(score, axis=0))
-            p = tl.exp2(score - peak)
-            shrink = tl.exp2(largest[i] - peak)
+            base = exponent_base(peak)
+            p = tl.exp2(score - base)
+            shrink = tl.exp2(largest[i] - base)
             new_largest = new_largest + (peak,)
             new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
             new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * v, axis=0),)
@@ -104,9 +112,9 @@ def attention_decode(
         total = new_total
         acc = new_acc
     for i in tl.static_range(HEADS):
-        y = (acc[i] / total[i]).to(out_ptr.dtype.element_ty)
+        y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
         target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
-        tl.store(target, y, mask=mask_d & (context > 0))
+        tl.store(target, y, mask=mask_d)
 
 
 reference = attention_reference
@@ -120,6 +128,8 @@ def cases(act):
     yield case("demo", [200], 6, 2, 64)
     yield case("batch", [1, 64, 65, 0, 300, 127], 6, 2, 64)
     yield case("window", [10, 100, 250], 4, 2, 64, window=48)
+    yield case("window_one", [1, 64, 65, 200], 4, 2, 48, window=1, q_std=30.0)
+    yield case("contexts_of_nothing", [0, 0], 4, 2, 64)
     yield case("window_wide", [90], 4, 4, 64, window=4096)
     yield case("softcap", [70, 5], 4, 2, 64, softcap=5.0, q_std=3.0)
     yield case("heads_80", [33, 75], 4, 2, 80, pad=16)

@@ -3,7 +3,7 @@
     q, k = turn(norm_q(x[s, h])), turn(norm_k(x[s, Hq + g])),  v = x[s, Hq + Hkv + g],  x = qkv
     k_cache, v_cache at slots[s] = k, v (a negative slot: not written)
     out[s, h] = softmax_j(cap(q[h] . k_j * scale)) v_j,  j < context_lens[s], the newest: k, v
-    and j >= context_lens[s] - window where window > 0; a context of 0 stores nothing
+    and j >= context_lens[s] - window where window > 0; a context of 0 gives zeros
 
 out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh];
 norms [Dh] (HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come
@@ -23,7 +23,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.numbers import rounded
-from kernels.lib.paged import page_offset, soft_cap
+from kernels.lib.paged import exponent_base, normalised, page_offset, soft_cap
 from kernels.lib.rope import head_norm, inverse_frequencies, rope_factors, rope_reference, turn
 from kernels.spec import (
     FLOATS,
@@ -78,17 +78,18 @@ def combine(
     peaks_ptr = partial_ptr + SPLITS * HEADS * BLOCK_D
     at = splits[:, None] * HEADS + heads[None, :]
     mask = (splits[:, None] < n_active) & mask_h[None, :]
-    peaks = tl.load(peaks_ptr + at, mask=mask, other=-1e30)
+    peaks = tl.load(peaks_ptr + at, mask=mask, other=float("-inf"))
     totals = tl.load(peaks_ptr + SPLITS * HEADS + at, mask=mask, other=0.0)
-    peak = tl.max(peaks, axis=0)
-    total = tl.sum(totals * tl.exp2(peaks - peak[None, :]), axis=0)
+    base = exponent_base(tl.max(peaks, axis=0))
+    total = tl.sum(totals * tl.exp2(peaks - base[None, :]), axis=0)
     acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
     for i in tl.static_range(SPLITS):
         mask = mask_h & (i < n_active)
-        weight = tl.exp2(tl.load(peaks_ptr + i * HEADS + heads, mask=mask, other=-1e30) - peak)
+        peak = tl.load(peaks_ptr + i * HEADS + heads, mask=mask, other=float("-inf"))
+        weight = tl.exp2(peak - base)
         at = partial_ptr + (i * HEADS + heads)[:, None] * BLOCK_D + offs_d[None, :]
         acc += tl.load(at, mask=mask[:, None], other=0.0) * weight[:, None]
-    y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
+    y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
     at = out_ptr + heads[:, None] * HEAD_DIM + offs_d[None, :]
     tl.store(at, y, mask=mask_h[:, None] & (offs_d[None, :] < HEAD_DIM))
 
@@ -153,6 +154,7 @@ def attention_decode_fused(
     first = begin // BLOCK_N
     start = (first + split) * BLOCK_N
     n_active = tl.minimum(tl.maximum(tl.cdiv(n_old, BLOCK_N) - first, 1), SPLITS)
+    has_newest = (split == 0) & (context > 0)
 
     half = tl.arange(0, BLOCK_HALF)
     offs_d = tl.arange(0, BLOCK_D)
@@ -189,7 +191,7 @@ def attention_decode_fused(
     new_k1 = x1.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
     new_k2 = x2.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
     new_v = new_v.to(v_cache_ptr.dtype.element_ty)
-    is_writer = (slot >= 0) & (context > 0) & (split == 0) & (head % group == 0)
+    is_writer = (slot >= 0) & has_newest & (head % group == 0)
     n_half = tl.where(is_writer, HALF, 0)
     n_d = tl.where(is_writer, HEAD_DIM, 0)
     page = ((slot // BLOCK_TOKENS) * n_kv_heads + kv_head) * BLOCK_TOKENS + slot % BLOCK_TOKENS
@@ -222,9 +224,9 @@ def attention_decode_fused(
         new_score = (new_score + tl.sum(q2.to(tl.float32) * new_k2[None, :], axis=1)) * factor
         if HAS_SOFTCAP:
             new_score = soft_cap(new_score, softcap) * LOG2E
-        largest = tl.where(split == 0, new_score, -1e30)
-        total = tl.where(split == 0, 1.0, tl.zeros((BLOCK_H,), tl.float32))
-        acc = tl.where(split == 0, new_v, 0.0)[None, :] + tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+        largest = tl.where(has_newest, new_score, float("-inf"))
+        total = tl.where(has_newest, 1.0, tl.zeros((BLOCK_H,), tl.float32))
+        acc = tl.where(has_newest, new_v, 0.0)[None, :] + tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
         # Where queries and cache differ in type, products are taken in fp32.
         SAME: tl.constexpr = qkv_ptr.dtype.element_ty == k_cache_ptr.dtype.element_ty
         if not SAME:
@@ -237,10 +239,11 @@ def attention_decode_fused(
             score = tl.dot(q2, tl.trans(k2.to(q2.dtype)), score, input_precision="ieee") * factor
             if HAS_SOFTCAP:
                 score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen[None, :], score, -1e30)
+            score = tl.where(seen[None, :], score, float("-inf"))
             peak = tl.maximum(largest, tl.max(score, axis=1))
-            p = tl.exp2(score - peak[:, None])
-            shrink = tl.exp2(largest - peak)
+            base = exponent_base(peak)
+            p = tl.exp2(score - base[:, None])
+            shrink = tl.exp2(largest - base)
             total = total * shrink + tl.sum(p, axis=1)
             acc = acc * shrink[:, None]
             acc = tl.dot(p.to(q1.dtype), v.to(q1.dtype), acc, input_precision="ieee")
@@ -255,12 +258,10 @@ def attention_decode_fused(
                           HEAD_DIM, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
         at = heads[:, None] * HEAD_DIM + offs_d[None, :]
         if SPLITS == 1:
-            y = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
-            mask = mask_h[:, None] & mask_d[None, :] & (context > 0)
-            tl.store(out_at + at, y, mask=mask)
+            y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
+            tl.store(out_at + at, y, mask=mask_h[:, None] & mask_d[None, :])
         else:
-            is_active = (split < n_active) & (context > 0)
-            mask = mask_h & is_active
+            mask = mask_h & (split < n_active)
             at = heads[:, None] * BLOCK_D + offs_d[None, :]
             tl.store(sums_ptr + at, acc, mask=mask[:, None])
             tl.store(peaks_ptr + heads, largest, mask=mask)
@@ -285,9 +286,9 @@ def attention_decode_fused(
             if HAS_SOFTCAP:
                 new_score = soft_cap(new_score, softcap) * LOG2E
             queries = queries + ((x1, x2),)
-            largest = largest + (tl.where(split == 0, new_score, -1e30),)
-            total = total + (tl.where(split == 0, 1.0, 0.0),)
-            acc = acc + (tl.where(split == 0, new_v, 0.0),)
+            largest = largest + (tl.where(has_newest, new_score, float("-inf")),)
+            total = total + (tl.where(has_newest, 1.0, 0.0),)
+            acc = acc + (tl.where(has_newest, new_v, 0.0),)
         for tile in range(start, n_old, SPLITS * BLOCK_N):
             k_pos = tile + rows
             seen = (k_pos < n_old) & (k_pos >= begin)
@@ -308,10 +309,11 @@ def attention_decode_fused(
                 score += tl.sum(old_k2 * queries[i][1][None, :], axis=1)
                 if HAS_SOFTCAP:
                     score = soft_cap(score, softcap) * LOG2E
-                score = tl.where(seen, score, -1e30)
+                score = tl.where(seen, score, float("-inf"))
                 peak = tl.maximum(largest[i], tl.max(score, axis=0))
-                p = tl.exp2(score - peak)
-                shrink = tl.exp2(largest[i] - peak)
+                base = exponent_base(peak)
+                p = tl.exp2(score - base)
+                shrink = tl.exp2(largest[i] - base)
                 new_largest = new_largest + (peak,)
                 new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
                 new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * old_v, axis=0),)
@@ -320,16 +322,16 @@ def attention_decode_fused(
             acc = new_acc
         for i in tl.static_range(HEADS):
             if SPLITS == 1:
-                y = (acc[i] / total[i]).to(out_ptr.dtype.element_ty)
-                tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d & (context > 0))
+                y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
+                tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d)
             else:
-                is_active = (split < n_active) & (context > 0)
+                is_active = split < n_active
                 tl.store(sums_ptr + i * BLOCK_D + offs_d, acc[i], mask=is_active)
                 tl.store(peaks_ptr + i, largest[i], mask=is_active)
                 tl.store(peaks_ptr + SPLITS * HEADS + i, total[i], mask=is_active)
 
     if SPLITS > 1:
-        is_active = (split < n_active) & (context > 0)
+        is_active = split < n_active
         if is_active:
             count_ptr = arrivals_ptr + program
             tl.debug_barrier()
@@ -349,6 +351,7 @@ def reference(a):
     for s in range(a["n_seqs"]):
         n_kv, slot = int(a["context_lens_ptr"][s]), int(a["slots_ptr"][s])
         if n_kv == 0:
+            out_ptr[s, : n_heads * dim] = 0.0
             continue
         heads = a["qkv_ptr"][s, : (n_heads + 2 * n_kv_heads) * dim].reshape(-1, dim)
         q, new_k, new_v = np.split(heads, [n_heads, n_heads + n_kv_heads])
@@ -468,7 +471,8 @@ def cases(act):
     yield case("no_slot", [70, 5], 6, 2, 64, no_slot=(1,))
     yield case("norm", [100, 33], 16, 8, 128, norm=True)
     yield case("window", [10, 100, 250], 4, 2, 64, window=48)
-    yield case("window_one", [70], 4, 2, 64, window=1)
+    yield case("window_one", [70, 64, 65, 200], 4, 2, 48, window=1, std=30.0)
+    yield case("contexts_of_nothing", [0, 0], 4, 2, 64)
     yield case("window_wide", [90], 4, 4, 64, window=4096)
     yield case("softcap", [70, 5], 4, 2, 64, softcap=5.0, std=3.0)
     yield case("heads_80", [33, 75], 4, 2, 80, pad=16)

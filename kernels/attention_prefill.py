@@ -4,7 +4,8 @@
 
 over the keys j <= position(i), and j > position(i) - window where window > 0. A sequence's query
 tokens are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
-context_lens[s]. Its keys lie in the pages block_tables[s], written before.
+context_lens[s]. Its keys lie in the pages block_tables[s], written before. A token that sees no key
+gets zeros.
 out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
 Grid: (Hq, S, max_q_len / BLOCK_M). A program beyond its sequence's end runs no iteration and stores
 nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh. Products take the element
@@ -14,7 +15,14 @@ type of q; softmax (base 2, running) and sums are fp32. scale > 0.
 import triton
 import triton.language as tl
 
-from kernels.lib.paged import attention_case, attention_reference, page_row, soft_cap
+from kernels.lib.paged import (
+    attention_case,
+    attention_reference,
+    exponent_base,
+    normalised,
+    page_row,
+    soft_cap,
+)
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -91,11 +99,12 @@ def attend(
             score = soft_cap(score * scale, softcap) * LOG2E
         if MASKED:
             distance = q_pos[:, None] - k_pos[None, :]
-            score = tl.where((distance >= 0) & (distance < reach), score, -1e30)
+            score = tl.where((distance >= 0) & (distance < reach), score, float("-inf"))
         # The scale, which is positive, goes into the exponent: one multiply-add a score.
         new_largest = tl.maximum(largest, tl.max(score, axis=1) * factor)
-        p = tl.exp2(score * factor - new_largest[:, None])
-        shrink = tl.exp2(largest - new_largest)
+        base = exponent_base(new_largest) if MASKED else new_largest
+        p = tl.exp2(score * factor - base[:, None])
+        shrink = tl.exp2(largest - base)
         total = total * shrink + tl.sum(p, axis=1)
         acc = acc * shrink[:, None]
         acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
@@ -156,15 +165,14 @@ def attention_prefill(
     # Keys from the first query's window to the last query of this tile. Between, those that every
     # row sees need no mask; with a window there are none such.
     end = tl.minimum(context, before + first + BLOCK_M)
-    end = tl.where(first < q_len, end, 0)
+    end = tl.where(first < q_len, tl.maximum(end, 0), 0)
     begin = tl.maximum(before + first - window + 1, 0) // BLOCK_N * BLOCK_N
     begin = tl.where(window > 0, begin, 0)
     middle = tl.minimum(before + first + 1, end) // BLOCK_N * BLOCK_N
-    middle = tl.where(window > 0, begin, middle)
+    middle = tl.where(window > 0, begin, tl.maximum(middle, 0))
     reach = tl.where(window > 0, window, 0x7FFFFFFF)
 
-    # Finite: a row may see nothing in its first tile; what it adds there is scaled away later.
-    largest = tl.full((BLOCK_M,), -1e30, tl.float32)
+    largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     state = (largest, total, acc)
@@ -186,7 +194,7 @@ def attention_prefill(
         True, True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
-    y = (state[2] / state[1][:, None]).to(out_ptr.dtype.element_ty)
+    y = normalised(state[2], state[1][:, None]).to(out_ptr.dtype.element_ty)
     target = out_ptr + rows * out_stride + head * HEAD_DIM + offs_d[None, :]
     tl.store(target, y, mask=mask_m & mask_d)
 
@@ -202,6 +210,10 @@ def cases(act):
     yield case("demo_chunk", [(100, 300)], 6, 2, 64)
     yield case("ragged", [(1, 1), (70, 70), (3, 130), (64, 64), (2, 65)], 6, 2, 64)
     yield case("empty_among", [(5, 5), (0, 0), (9, 200)], 4, 2, 64)
+    # More tokens than context: the first of them are at negative positions and see nothing.
+    yield case("rows_that_see_nothing", [(5, 3), (70, 2), (3, 0)], 4, 2, 64)
+    yield case("window_behind_a_tile", [(130, 130), (70, 300)], 4, 2, 64, window=5, q_std=30.0)
+    yield case("window_one", [(200, 200)], 4, 2, 48, window=1)
     yield case("window", [(90, 90), (20, 150)], 4, 2, 64, window=32)
     yield case("window_wide", [(80, 80)], 4, 4, 64, window=4096)
     yield case("window_long_context", [(7, 500)], 4, 2, 64, window=100)

@@ -1,6 +1,6 @@
 """The likeliest token of each row, by many programs a row: for few rows on a wide machine.
 
-    out[r] = argmax(logits[r, :]), the lowest index among equals; NaN is never chosen
+    out[r] = argmax(logits[r, :]), the lowest index among equals; -1 where one is NaN or infinite
 
 logits [R, V] with row stride; out [R]. Grid: (R, PARTS): a program looks at a part of a row; the
 last of a row, by the count in `arrivals` (0 before, 0 after), chooses among the parts'
@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels import greedy
-from kernels.lib.select import lowest_index_of_max
+from kernels.lib.select import is_finite, lowest_index_of_max
 from kernels.spec import (
     FLOATS,
     Case,
@@ -44,17 +44,19 @@ def greedy_split(
     part = tl.program_id(1)
     lane = tl.arange(0, BLOCK)
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
-    # Each lane keeps its first maximum; a row without any number gives index 0.
+    # Each lane keeps its first maximum.
     best_index = part * BLOCK + lane
+    n_odd = tl.zeros((BLOCK,), tl.int32)
     for start in range(part * BLOCK, n_vocab, PARTS * BLOCK):
         offs = start + lane
         x = tl.load(
             logits_ptr + row * logits_stride + offs, mask=offs < n_vocab, other=float("-inf")
         ).to(tl.float32)
+        n_odd = tl.where(is_finite(x) | (offs >= n_vocab), n_odd, 1)
         better = x > best
         best = tl.where(better, x, best)
         best_index = tl.where(better, offs, best_index)
-    index = lowest_index_of_max(best, best_index)
+    index = tl.where(tl.max(n_odd, axis=0) > 0, -1, lowest_index_of_max(best, best_index))
     if PARTS == 1:
         tl.store(out_ptr + row, index)
     else:
@@ -68,7 +70,8 @@ def greedy_split(
             parts = tl.arange(0, PARTS)
             values = tl.load(values_ptr + parts)
             indices = tl.load(values_ptr + PARTS + parts).to(tl.int32, bitcast=True)
-            tl.store(out_ptr + row, lowest_index_of_max(values, indices))
+            index = lowest_index_of_max(values, indices)
+            tl.store(out_ptr + row, tl.where(tl.min(indices, axis=0) < 0, -1, index))
 
 
 def reference(a):

@@ -5,7 +5,8 @@
     least min_p times as likely as the best; draw one of them by its probability
 
 Order and meaning are those of Hugging Face's processors, but equals at a threshold are all kept.
-A temperature of 0 takes the largest penalised logit, the lowest index among equals. top_k 0,
+A row with a NaN or an infinity among its logits gives -1. A temperature of 0, or of less than 1e-5,
+takes the largest penalised logit, the lowest index among equals. top_k 0,
 top_p 1, min_p 0, penalty 1 switch their step off. The draw is the Gumbel-max one, argmax p / e with
 e exponential from Philox keyed by (seed, step, token): independent of row, batch and target.
 No sort: thresholds by bisection on the bits of the floats, whose order is that of the values.
@@ -20,7 +21,7 @@ import triton
 import triton.language as tl
 
 from kernels.lib.philox import philox, philox_reference, uniform, uniform_reference
-from kernels.lib.select import lowest_index_of_max
+from kernels.lib.select import NO_CHOICE, all_finite, is_finite, lowest_index_of_max
 from kernels.spec import (
     Case,
     Spec,
@@ -35,6 +36,10 @@ from kernels.spec import (
     stride,
     tuned,
 )
+
+# Below this a division by the temperature may leave no finite logit, and above it nearly all of the
+# probability is the best token's already.
+LEAST_TEMPERATURE = 1e-5
 
 # How many neighbouring tokens take the same output of Philox: part of what a seed means.
 RUN = 64
@@ -68,15 +73,17 @@ def sample(
     BLOCK: tl.constexpr,
 ):
     RUN: tl.constexpr = 64
+    LEAST_TEMPERATURE: tl.constexpr = 1e-5
     row = tl.program_id(0).to(tl.int64)
     logits = logits_ptr + row * logits_stride
     lane = tl.arange(0, BLOCK)
     temperature = tl.load(temperature_ptr + row)
-    is_greedy = temperature <= 0.0
+    is_greedy = temperature < LEAST_TEMPERATURE
     divisor = tl.where(is_greedy, 1.0, temperature)
 
     # Penalty and temperature, once; every later pass reads what this one wrote.
     lane_max = tl.full((BLOCK,), float("-inf"), tl.float32)
+    n_odd = tl.zeros((BLOCK,), tl.int32)
     if HAS_PENALTY:
         penalty = tl.load(penalty_ptr + row)
         slot = tl.load(slots_ptr + row).to(tl.int64)
@@ -85,7 +92,7 @@ def sample(
     for start in range(0, n_vocab, BLOCK):
         mask = start + lane < n_vocab
         x = tl.load(logits + start + lane, mask=mask, other=float("-inf"))
-        x = tl.where(x == x, x, float("-inf"))
+        n_odd = tl.where(is_finite(x) | ~mask, n_odd, 1)
         if HAS_PENALTY:
             was_seen = tl.load(seen + start + lane, mask=mask, other=0).to(tl.int32) != 0
             x = tl.where(was_seen, tl.where(x > 0.0, x / penalty, x * penalty), x)
@@ -99,7 +106,7 @@ def sample(
     top_k = tl.load(top_k_ptr + row)
     low = -2147483648
     high = order_key(largest)
-    n_iterations = tl.where((top_k > 0) & (top_k < n_vocab) & (temperature > 0.0), 32, 0)
+    n_iterations = tl.where((top_k > 0) & (top_k < n_vocab) & ~is_greedy, 32, 0)
     for _ in range(n_iterations):
         middle = (low | high) - ((low ^ high) >> 1)
         count = tl.zeros((BLOCK,), tl.int32)
@@ -129,7 +136,7 @@ def sample(
     top_p = tl.load(top_p_ptr + row)
     low_bits = 0
     high_bits = 0x3F800000
-    n_iterations = tl.where((top_p < 1.0) & (temperature > 0.0), 30, 0)
+    n_iterations = tl.where((top_p < 1.0) & ~is_greedy, 30, 0)
     for _ in range(n_iterations):
         middle = (low_bits + high_bits + 1) // 2
         lane_mass = tl.zeros((BLOCK,), tl.float32)
@@ -140,7 +147,7 @@ def sample(
         enough = tl.sum(lane_mass, axis=0) >= top_p * mass
         low_bits = tl.where(enough, middle, low_bits)
         high_bits = tl.where(enough, high_bits, middle - 1)
-    min_p = tl.where(temperature > 0.0, tl.load(min_p_ptr + row), 0.0)
+    min_p = tl.where(is_greedy, 0.0, tl.load(min_p_ptr + row))
 
     # The race: the token whose exponential clock, at the rate of its probability, rings first.
     seed = tl.load(seed_ptr + row)
@@ -162,7 +169,8 @@ def sample(
             better = (rate > best) | ((rate == best) & (offs < best_index))
             best = tl.where(better, rate, best)
             best_index = tl.where(better, offs, best_index)
-    tl.store(out_ptr + row, lowest_index_of_max(best, best_index))
+    index = lowest_index_of_max(best, best_index)
+    tl.store(out_ptr + row, tl.where(tl.max(n_odd, axis=0) > 0, -1, index))
 
 
 def reference(a):
@@ -171,13 +179,15 @@ def reference(a):
     index = np.arange(n_vocab)
     for row in range(a["n_rows"]):
         x = a["logits_ptr"][row, :n_vocab].astype(np.float32).copy()
-        x[np.isnan(x)] = -np.inf
+        if not all_finite(x):
+            out_ptr[row] = NO_CHOICE
+            continue
         if a["HAS_PENALTY"] and a["slots_ptr"][row] >= 0:
             penalty = np.float32(a["penalty_ptr"][row])
             seen = a["seen_ptr"][a["slots_ptr"][row], :n_vocab] != 0
             x = np.where(seen, np.where(x > 0, x / penalty, x * penalty), x)
         temperature = np.float32(a["temperature_ptr"][row])
-        if temperature <= 0:
+        if temperature < LEAST_TEMPERATURE:
             out_ptr[row] = np.argmax(x)
             continue
         x = x / temperature
@@ -186,9 +196,7 @@ def reference(a):
         if 0 < top_k < n_vocab:
             kept &= x >= np.sort(x)[-top_k]
         best = x == x.max()
-        with np.errstate(invalid="ignore"):
-            distance = x.astype(np.float64) - x.max()
-        p = np.exp(np.where(best, 0.0, distance))
+        p = np.exp(np.where(best, 0.0, x.astype(np.float64) - x.max()))
         p = np.where(kept, p, 0.0)
         top_p = float(np.float32(a["top_p_ptr"][row]))
         if top_p < 1:
@@ -260,8 +268,9 @@ def cases(act):
 
     def strange(logits):
         logits[0, 3] = np.nan
-        logits[0, 100:] = -np.inf
         logits[1, 17] = np.inf
+        logits[2, 599] = -np.inf
+        logits[3] = np.nan
 
     def same(logits):
         logits[:] = logits[0]
@@ -283,7 +292,10 @@ def cases(act):
     yield case("tiny", [(1.0, *off, 2, 3), (1.0, 2, 0.9, 0.0, 1.0, 2, 3)], 3)
     yield case("llama3", [(0.7, 40, 0.95, 0.0, 1.0, 21, 100)], 128256)
     yield case("ties", [(0.0, *off, 2, 3), (0.0, *off, 2, 3)], 1000, edit=ties)
-    yield case("strange", [(1.0, *off, 2, 3), (1.0, 5, 0.9, 0.0, 1.0, 2, 3)], 600, edit=strange)
+    yield case("strange", [(t, 5, 0.9, 0.1, 1.2, 2, 3) for t in (1, 1, 0, 0, 1)], 600, edit=strange)
+    yield case(
+        "nearly_greedy", [(t, *off, 7, 3) for t in (1e-30, 9e-6, 2e-5, 1e-3)], 1031, std=40.0
+    )
 
 
 SPEC = Spec(

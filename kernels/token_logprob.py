@@ -1,6 +1,6 @@
 """Log-probability of a given token in each row.
 
-    out[r] = logits[r, targets[r]] - log(sum(exp(logits[r, :])))
+    out[r] = logits[r, targets[r]] - log(sum(exp(logits[r, :]))); NaN where one is NaN or infinite
 
 logits [R, V] with row stride; targets [R]; out [R] fp32. Two passes (maximum, then sum), fp32.
 Grid: one program a row.
@@ -10,6 +10,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.select import all_finite, is_finite
 from kernels.spec import FLOATS, Case, Spec, inp, normal, out, rng, size, step_size, stride, tuned
 
 
@@ -21,9 +22,11 @@ def token_logprob(
     logits = logits_ptr + row * logits_stride
     lane = tl.arange(0, BLOCK)
     lane_max = tl.full((BLOCK,), float("-inf"), tl.float32)
+    n_odd = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, n_vocab, BLOCK):
         mask = start + lane < n_vocab
         x = tl.load(logits + start + lane, mask=mask, other=float("-inf")).to(tl.float32)
+        n_odd = tl.where(is_finite(x) | (start + lane >= n_vocab), n_odd, 1)
         lane_max = tl.maximum(lane_max, x)
     largest = tl.max(lane_max, axis=0)
     lane_sum = tl.zeros((BLOCK,), tl.float32)
@@ -32,13 +35,17 @@ def token_logprob(
         x = tl.load(logits + start + lane, mask=mask, other=float("-inf")).to(tl.float32)
         lane_sum += tl.exp(x - largest)
     target = tl.load(logits + tl.load(targets_ptr + row)).to(tl.float32)
-    tl.store(out_ptr + row, target - largest - tl.log(tl.sum(lane_sum, axis=0)))
+    logprob = target - largest - tl.log(tl.sum(lane_sum, axis=0))
+    tl.store(out_ptr + row, tl.where(tl.max(n_odd, axis=0) > 0, float("nan"), logprob))
 
 
 def reference(a):
     out_ptr = a["out_ptr"].copy()
     for row in range(a["n_rows"]):
         logits = a["logits_ptr"][row, : a["n_vocab"]].astype(np.float64)
+        if not all_finite(logits):
+            out_ptr[row] = np.nan
+            continue
         largest = logits.max()
         total = np.log(np.exp(logits - largest).sum())
         out_ptr[row] = logits[a["targets_ptr"][row]] - largest - total
@@ -46,9 +53,11 @@ def reference(a):
 
 
 def cases(act):
-    def case(name, n_rows, n_vocab, pad=0, std=3.0, logits="fp32"):
+    def case(name, n_rows, n_vocab, pad=0, std=3.0, logits="fp32", edit=None):
         g = rng(name)
         values = normal(g, n_rows, n_vocab + pad, std=std)
+        if edit is not None:
+            edit(values)
         values[:, n_vocab:] = 100.0  # never to be looked at
         return Case(
             name,
@@ -63,7 +72,14 @@ def cases(act):
             {"out_ptr": "fp32", "logits_ptr": logits, "targets_ptr": "i32"},
         )
 
+    def strange(values):
+        values[0, 5] = np.nan
+        values[1, 599] = -np.inf
+        values[2, 0] = np.inf
+        values[3] = np.nan
+
     yield case("demo", 5, 8192)
+    yield case("strange", 5, 600, edit=strange)
     yield case("fixture", 3, 512)
     yield case("llama3", 1, 128256)
     yield case("odd_strided", 4, 1031, pad=9)

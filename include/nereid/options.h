@@ -25,6 +25,9 @@ struct Options {
       {};                       // compiled kernels; empty: beside the model, then the user's cache
   bool random_weights = false;  // config.json is enough; the text is noise, the speed is real
   bool print_launches = false;  // the kernel launches of the first step, on stderr
+  // Debugging, slow: looks at what every launch wrote; where logits are not finite, the error says
+  // where the first NaN or infinity appeared.
+  bool check_numbers = false;
 };
 
 }  // namespace nereid

@@ -43,6 +43,7 @@ enum class FinishReason : std::uint8_t {
   stop,       // an end-of-text token or a stop string
   length,     // max_tokens, or the context is full
   cancelled,  // by the caller
+  error,      // Completion::error says why
 };
 NEREID_API std::string_view finish_reason_name(FinishReason reason);
 
@@ -62,6 +63,7 @@ struct Completion {
   // Without stop string and end-of-text token; empty for a model without a tokenizer.
   std::string text = {};
   FinishReason finish_reason = FinishReason::none;
+  std::string error = {};  // FinishReason::error: what went wrong; the text until then stays
 };
 
 }  // namespace nereid

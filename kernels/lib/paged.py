@@ -13,6 +13,24 @@ def soft_cap(x, cap):
     return cap * (1.0 - 2.0 / (1.0 + tl.exp(2.0 * x / cap)))
 
 
+# The online softmax of all attention kernels. A score that may not be seen is minus infinity, and a
+# row that has seen nothing yet has that as its largest: infinities stay what they are under every
+# rounding, where a large number in their place does not.
+
+
+@triton.jit
+def exponent_base(largest):
+    """What is taken from scores before exp2: the largest, or 0 where nothing was seen yet, so that
+    exp2(-inf - base) is 0 and never NaN."""
+    return tl.where(largest == float("-inf"), 0.0, largest)
+
+
+@triton.jit
+def normalised(acc, total):
+    """acc / total; zeros where nothing was seen at all."""
+    return acc / tl.where(total == 0.0, 1.0, total)
+
+
 @triton.jit
 def page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constexpr):
     """Where token `start` of a sequence lies in the cache, in rows of a head. A tile of tokens that
@@ -35,7 +53,8 @@ def page_offset(
 
 
 def attention_reference(a):
-    """Causal attention of each sequence's newest tokens over its pages, in float64."""
+    """Causal attention of each sequence's newest tokens over its pages, in float64; zeros for a
+    token that sees no key."""
     out_ptr = a["out_ptr"].copy()
     n_heads, n_kv_heads, dim = a["n_heads"], a["n_kv_heads"], a["HEAD_DIM"]
     for s in range(a["n_seqs"]):
@@ -45,7 +64,8 @@ def attention_reference(a):
         else:
             begin, end = s, s + 1
         n_q = end - begin
-        if n_kv == 0 or n_q == 0:
+        if n_kv == 0:
+            out_ptr[begin:end, : n_heads * dim] = 0.0
             continue
         n_blocks = -(-n_kv // a["BLOCK_TOKENS"])
         blocks = a["block_tables_ptr"][s, :n_blocks]
@@ -65,8 +85,9 @@ def attention_reference(a):
             if a["HAS_SOFTCAP"]:
                 score = a["softcap"] * np.tanh(score / a["softcap"])
             score = np.where(seen, score, -np.inf)
-            p = np.exp(score - score.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
+            largest = score.max(axis=1, keepdims=True)
+            p = np.exp(score - np.where(np.isinf(largest), 0.0, largest))
+            p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             out_ptr[begin:end, h * dim : (h + 1) * dim] = p @ v[kv].astype(np.float64)
     return {"out_ptr": out_ptr}
 

@@ -1,7 +1,21 @@
 """Choosing one of many, the same way on every target."""
 
+import numpy as np
 import triton
 import triton.language as tl
+
+# What a kernel leaves in place of an index where the row has a NaN or an infinity: such a row is no
+# distribution, and any index would look like an answer.
+NO_CHOICE = -1
+
+
+@triton.jit
+def is_finite(x):
+    return tl.abs(x) < float("inf")
+
+
+def all_finite(logits: np.ndarray) -> bool:
+    return bool(np.isfinite(logits.astype(np.float64)).all())
 
 
 @triton.jit

@@ -33,6 +33,8 @@ std::string_view finish_reason_name(FinishReason reason) {
       return "length";
     case FinishReason::cancelled:
       return "cancelled";
+    case FinishReason::error:
+      return "error";
   }
   NEREID_UNREACHABLE("finish reason {}", int(reason));
 }

@@ -186,9 +186,14 @@ bool Generator::step(const ProgressCallback& on_progress) {
     stats_.record_host(result.queued - last_ids_);
   last_ids_ = now;
   scheduler_.complete(result.ids);
-  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row)
-    append_token(active_of(*batch.row_sequences[std::size_t(row)]), result.ids[std::size_t(row)],
-                 now, on_progress);
+  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
+    Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
+    const TokenId id = result.ids[std::size_t(row)];
+    if (id == kNoChoice)
+      end_early(active, FinishReason::error, not_finite_text(result.first_odd), on_progress);
+    else
+      append_token(active, id, now, on_progress);
+  }
   return scheduler_.has_work();
 }
 
@@ -269,15 +274,20 @@ void Generator::report_early_ends(const ProgressCallback& on_progress) {
   has_early_ends_ = false;
   for (std::size_t i = 0; i < active_.size(); ++i) {
     if (!active_[i] || active_[i]->early_end == FinishReason::none) continue;
-    Active& active = *active_[i];
-    const FinishReason reason = active.early_end;
-    new_text_.clear();
-    end_text(active);
-    active.completion.text += new_text_;
-    finish(active, reason);
-    if (on_progress)
-      on_progress({.request = active.id, .ids = {}, .text = new_text_, .finish_reason = reason});
+    end_early(*active_[i], active_[i]->early_end, {}, on_progress);
   }
+}
+
+void Generator::end_early(Active& active, FinishReason reason, std::string error,
+                          const ProgressCallback& on_progress) {
+  const RequestId id = active.id;
+  new_text_.clear();
+  end_text(active);
+  active.completion.text += new_text_;
+  active.completion.error = std::move(error);
+  finish(active, reason);
+  if (on_progress)
+    on_progress({.request = id, .ids = {}, .text = new_text_, .finish_reason = reason});
 }
 
 void Generator::finish(Active& active, FinishReason reason) {

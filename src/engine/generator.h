@@ -53,6 +53,8 @@ class Generator {
   void finish(Active& active, FinishReason reason);
   bool end_text(Active& active);
   void report_early_ends(const ProgressCallback& on_progress);
+  void end_early(Active& active, FinishReason reason, std::string error,
+                 const ProgressCallback& on_progress);
   void release_slots_of_preempted();
   void assign_slot(Active& active);
   void fill_sampling(const sched::StepBatch& batch);

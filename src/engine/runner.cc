@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "engine/captured_steps.h"
+#include "engine/number_check.h"
 #include "engine/plan_catalog.h"
 #include "engine/planning.h"
 #include "engine/random_weights.h"
@@ -88,7 +89,10 @@ class PlanRunner final : public Runner {
     if (is_captured) pad_inputs(batch.n_sequences, sizes[1]);
     inputs_.send(static_cast<std::size_t>(sizes[2] * batch.block_table_stride) *
                  sizeof(std::int32_t));
-    if (is_captured)
+    first_odd_.clear();
+    if (options_.check_numbers)
+      run_checked(catalog_->form_of(key), plan, sizes);
+    else if (is_captured)
       captured_->run(key.tail, sizes[1], plan);
     else
       plan.run(device_, sizes);
@@ -106,8 +110,8 @@ class PlanRunner final : public Runner {
     device_.synchronize();
     const auto* data = results_.bytes().data();
     if (key.tail == model::Tail::logprob)
-      return {{}, {reinterpret_cast<const float*>(data), n_rows}, queued};
-    return {{reinterpret_cast<const std::int32_t*>(data), n_rows}, {}, queued};
+      return {{}, {reinterpret_cast<const float*>(data), n_rows}, queued, first_odd_};
+    return {{reinterpret_cast<const std::int32_t*>(data), n_rows}, {}, queued, first_odd_};
   }
 
   void read_logits(std::span<float> out) override {
@@ -295,7 +299,7 @@ class PlanRunner final : public Runner {
   }
 
   void choose_captured(const std::string& asked_mode) {
-    if (options_.mode != "graph") return;
+    if (options_.mode != "graph" || options_.check_numbers) return;
     if (device_.can_capture()) {
       captured_.emplace(device_, options_.max_sequences);
       return;
@@ -304,6 +308,15 @@ class PlanRunner final : public Runner {
       throw Error("mode \"graph\": {} cannot capture steps; use --mode compiled",
                   device_.info().name);
     options_.mode = "compiled";
+  }
+
+  void run_checked(std::size_t form, graph::Plan& plan, const graph::SymbolValues& sizes) {
+    const auto& graph = catalog_->form(form);
+    const NumberCheck check(device_, graph, sizes,
+                            [&](graph::ValueId id) { return address_of(form, id); });
+    plan.run_stepwise(device_, sizes, [&](std::size_t node) {
+      if (first_odd_.empty()) first_odd_ = check.odd_results(node);
+    });
   }
 
   static model::Tail tail_of(const StepRequest& request) {
@@ -430,11 +443,19 @@ class PlanRunner final : public Runner {
   std::vector<std::optional<graph::Plan>> plans_;
   std::optional<CapturedSteps> captured_;  // graph mode
   device::HostBuffer results_;             // of the last step: ids or log-probabilities
+  std::string first_odd_;                  // of the last step, where numbers are checked
   std::size_t last_form_ = 0;
   std::int64_t last_n_rows_ = 0;
 };
 
 }  // namespace
+
+std::string not_finite_text(std::string_view first_odd) {
+  constexpr std::string_view kWhat = "the model's logits are not finite (NaN or infinite)";
+  if (first_odd.empty())
+    return fmt::format("{}; --check-numbers says where they first appear", kWhat);
+  return fmt::format("{}; first: {}", kWhat, first_odd);
+}
 
 std::unique_ptr<Runner> Runner::create(device::Device& device, const model::ModelConfig& config,
                                        const RunnerOptions& options) {

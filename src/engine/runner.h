@@ -12,6 +12,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "device/device.h"
@@ -20,6 +21,9 @@
 #include "tensor/dtype.h"
 
 namespace nereid::engine {
+
+// In place of an id: the row's logits have a NaN or an infinity (kernels/lib/select.py).
+inline constexpr std::int32_t kNoChoice = -1;
 
 // How one row's next id is chosen. temperature 0: the largest logit, everything else ignored but
 // the penalty.
@@ -48,6 +52,7 @@ struct RunnerOptions {
       0;  // 0: what max_sequences contexts need, within the device's free memory
   std::filesystem::path bundle_dir;  // empty: beside the model, then the user's cache
   bool print_launches = false;       // debugging: the launches of the first step, on stderr
+  bool check_numbers = false;        // debugging: looks at what every launch wrote
 };
 
 struct StepRequest {
@@ -60,10 +65,14 @@ struct StepRequest {
 };
 
 struct StepResult {
-  std::span<const std::int32_t> ids;                  // [L] sampled ids; empty when scoring
-  std::span<const float> logprobs;                    // [L] natural log; empty unless scoring
+  std::span<const std::int32_t> ids;  // [L] sampled ids, or kNoChoice; empty when scoring
+  std::span<const float> logprobs;    // [L] natural log, NaN for kNoChoice; empty unless scoring
   std::chrono::steady_clock::time_point queued = {};  // when the device had all of the step's work
+  std::string_view first_odd = {};  // check_numbers: where the first NaN or infinity appeared
 };
+
+// Of a row without a choice; `first_odd` as a step gave it. The text of an Error.
+std::string not_finite_text(std::string_view first_odd);
 
 class Runner {
  public:

@@ -56,6 +56,9 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConf
         runner.step({.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets});
     NEREID_CHECK(step.logprobs.size() == targets.size(), "{} log-probabilities for {} rows",
                  step.logprobs.size(), targets.size());
+    for (std::size_t i = 0; i < step.logprobs.size(); ++i)
+      if (std::isnan(step.logprobs[i]))
+        throw Error("after token {}: {}", first + std::int64_t(i), not_finite_text(step.first_odd));
     if (logits) {
       rows.resize(targets.size() * std::size_t(config.vocab_size));
       runner.read_logits(rows);

@@ -23,6 +23,7 @@ RunnerOptions runner_options(const Options& options) {
   result.n_kv_blocks = options.n_kv_blocks;
   result.bundle_dir = options.bundle_dir;
   result.print_launches = options.print_launches;
+  result.check_numbers = options.check_numbers;
   return result;
 }
 

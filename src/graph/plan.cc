@@ -133,6 +133,7 @@ Plan::Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bun
     const auto* variant = bundle.find(planned.request.key());
     NEREID_CHECK(variant != nullptr, "the bundle lacks {}", planned.request.key());
     variants_.push_back(variant);
+    nodes_.push_back(planned.node);
     launches_.emplace_back(*variant, load(*variant));
     bind(launches_.back(), planned.call, address_of);
   }
@@ -142,6 +143,17 @@ void Plan::run(device::Device& device, const SymbolValues& sizes) {
   for (auto& launch : launches_) {
     launch.update(sizes);
     if (!launch.is_empty()) device.launch(launch.launch());
+  }
+}
+
+void Plan::run_stepwise(device::Device& device, const SymbolValues& sizes,
+                        const std::function<void(std::size_t node)>& after) {
+  for (std::size_t i = 0; i < launches_.size(); ++i) {
+    launches_[i].update(sizes);
+    if (launches_[i].is_empty()) continue;
+    device.launch(launches_[i].launch());
+    device.synchronize();
+    after(nodes_[i]);
   }
 }
 

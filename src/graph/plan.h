@@ -58,12 +58,17 @@ class Plan {
   // Queues every launch. Allocates nothing.
   void run(device::Device& device, const SymbolValues& sizes);
 
+  // The same, one launch after the other: `after` gets the node of each once it is done.
+  void run_stepwise(device::Device& device, const SymbolValues& sizes,
+                    const std::function<void(std::size_t node)>& after);
+
   // The launches of the last run, one a line: kernel, grid, object. For debugging.
   std::string trace() const;
 
  private:
   std::vector<kernel::LaunchTemplate> launches_;
   std::vector<const kernel::Variant*> variants_;  // of each launch
+  std::vector<std::size_t> nodes_;                // of each launch
 };
 
 }  // namespace nereid::graph

@@ -83,8 +83,10 @@ Run generate_once(engine::Runner& runner, const RecordingDevice& device,
   }
   run.total_ms = ms_between(begin, last);
   run.n_decode_launches = device.n_launches() - n_launches_before;
+  for (const auto id : ids)
+    if (const auto completion = generator.take(id); !completion.error.empty())
+      throw Error("{}", completion.error);
   NEREID_CHECK(n_tokens == workload.n_batch * workload.n_output_tokens, "{} tokens came", n_tokens);
-  for (const auto id : ids) static_cast<void>(generator.take(id));
   return run;
 }
 

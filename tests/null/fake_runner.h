@@ -68,7 +68,8 @@ class FakeRunner : public Runner {
       }
       const SamplingRow& row = request.sampling[std::size_t(l)];
       if (row.repetition_penalty != 1.0F) check_seen(row, context);
-      ids_.push_back(next_id(context, row));
+      const bool is_odd = std::ranges::find(context, odd_id) != context.end();
+      ids_.push_back(is_odd ? kNoChoice : next_id(context, row));
     }
     return {.ids = ids_, .logprobs = logprobs_};
   }
@@ -88,6 +89,7 @@ class FakeRunner : public Runner {
 
   int n_steps = 0;
   int fail_at_step = -1;
+  std::int32_t odd_id = -1;  // a sequence with this id has logits that are not finite
 
  private:
   std::vector<std::int32_t> context_of_row(const sched::StepBatch& batch, std::int32_t t) const {

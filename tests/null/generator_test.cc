@@ -107,6 +107,46 @@ TEST(Generator, OneSequenceAtATimeIsAsAlone) {
 TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone(256, small_config(4, 4), false); }
 TEST(Generator, PreemptedIsAsAlone) { expect_all_as_alone(20, small_config(16, 8), true); }
 
+// A token that makes a sequence's logits NaN, in some prompts and in some answers.
+TEST(Generator, LogitsThatAreNotFiniteEndTheirRequestAlone) {
+  FakeRunner runner(256, 8);
+  runner.odd_id = 17;
+  Generator generator(runner, nullptr, small_config(16, 8));
+  const auto requests = mixed_requests(40, 7);
+  std::vector<RequestId> ids;
+  for (const auto& request : requests) ids.push_back(generator.submit(request));
+  std::map<RequestId, FinishReason> ended;
+  while (generator.step([&](const Progress& progress) {
+    if (progress.finish_reason != FinishReason::none)
+      ended[progress.request] = progress.finish_reason;
+  }))
+    generator.scheduler().check_integrity();
+  int n_errors = 0;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    FinishReason reason{};
+    auto expected = expected_ids(requests[i], std::uint64_t(i), reason);
+    const auto& prompt = requests[i].prompt_ids;
+    const bool is_odd_prompt = std::ranges::find(prompt, 17) != prompt.end();
+    const auto odd = std::ranges::find(expected, 17);
+    // The token after it is the one that cannot be chosen.
+    if (!expected.empty() &&
+        (is_odd_prompt || (odd != expected.end() && odd + 1 != expected.end()))) {
+      expected.erase(is_odd_prompt ? expected.begin() : odd + 1, expected.end());
+      reason = FinishReason::error;
+    }
+    EXPECT_EQ(ended[ids[i]], reason) << "request " << i;
+    const Completion completion = generator.take(ids[i]);
+    EXPECT_EQ(completion.ids, expected) << "request " << i;
+    EXPECT_EQ(completion.finish_reason, reason);
+    EXPECT_EQ(completion.error.find("not finite") != std::string::npos,
+              reason == FinishReason::error);
+    n_errors += reason == FinishReason::error ? 1 : 0;
+  }
+  EXPECT_GT(n_errors, 3);
+  EXPECT_LT(n_errors, 37);
+  EXPECT_EQ(generator.scheduler().pool().n_used_blocks(), 0);
+}
+
 TEST(Generator, ContextEndsAtTheCacheWhereThatIsSmaller) {
   FakeRunner runner(5, 4);
   Generator generator(runner, nullptr, small_config());
