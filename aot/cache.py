@@ -3,12 +3,18 @@
 $XDG_CACHE_HOME/nereid/objects/ab/<digest>.{json,so,cubin,hsaco}; the digest is over request, kernel
 sources, target and compiler. Files appear by renaming: a reader never sees half of one, and an
 interrupted run loses only what was in work.
+
+Processes that start at once share the work: who makes an object holds a lock on it, one byte of the
+file `locks`. The system drops a lock when its process ends, however it ends.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,24 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock of what `name`, hexadecimal digits, is the digest of. False without `wait`
+    where another process has it. A file system without locks costs work done twice, no more."""
+    folder = sources.cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "locks", "ab") as file:
+        try:
+            how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+            fcntl.lockf(file, how, 1, int(name[:15], 16))
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except OSError:
+            pass
+        yield True  # closing the file drops the lock
 
 
 class ObjectCache:

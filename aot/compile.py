@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aot import sources
-from aot.cache import ObjectCache, digest, write_atomically
+from aot.cache import ObjectCache, digest, locked, write_atomically
 from aot.request import Request, RequestError
 from aot.targets import cpu, gpu
 from aot.targets.common import CompileError, triton_scratch
@@ -124,14 +124,25 @@ def read_requests(lines: Iterable[str]) -> list[Request]:
 _worker: tuple[Target, ObjectCache, Path | None] | None = None
 
 
-def _work(job: tuple[str, Request]) -> tuple[str, dict[str, Any] | None, str | None]:
-    name, request = job
+def _work(job: tuple[str, Request, bool]) -> tuple[str, dict[str, Any] | None, str | None]:
+    """A name and its row, or why there is none; neither where another process is at it and `wait`
+    is not asked for."""
+    name, request, wait = job
     target, cache, keep = _worker
     try:
-        folder = keep / f"{request.kernel}-{name[:12]}" if keep else None
-        row, data = target.compile(request, folder)
-        cache.put(name, row, data)
-        return name, row, None
+        if keep:
+            row, data = target.compile(request, keep / f"{request.kernel}-{name[:12]}")
+            cache.put(name, row, data)
+            return name, row, None
+        with locked(name, wait=wait) as is_ours:
+            found = cache.get(name)  # another process may have made it meanwhile
+            if found is not None:
+                return name, found[0], None
+            if not is_ours:
+                return name, None, None
+            row, data = target.compile(request, None)
+            cache.put(name, row, data)
+            return name, row, None
     except (CompileError, RequestError) as error:
         return name, None, str(error)
     except Exception:  # the compiler's own: its last lines say more than its type
@@ -166,12 +177,12 @@ def compile_all(
     names = [digest(request, target.name, target.compiler, target.isa) for request in requests]
     rows: dict[str, dict[str, Any]] = {}
     pending = []
-    for name, request in zip(names, requests):
+    for name in names:
         found = None if keep else cache.get(name)
         if found:
             rows[name] = found[0]
         else:
-            pending.append((name, request))
+            pending.append(name)
     shown = Progress(progress, len(requests))
     shown.show(len(rows), "")
     failures = []
@@ -184,13 +195,19 @@ def compile_all(
         _worker = (target, cache, keep)
         context = multiprocessing.get_context("fork")
         with triton_scratch(), context.Pool(n_jobs, initializer=_start_worker) as pool:
-            for name, row, error in pool.imap_unordered(_work, pending):
-                request = by_name[name]
-                if row is not None:
-                    rows[name] = row
-                else:
-                    failures.append((request, error))
-                shown.show(len(rows) + len(failures), request.kernel)
+            # What other processes are at comes last: by then most of it is done.
+            for wait in (False, True):
+                work = [(name, by_name[name], wait) for name in pending]
+                pending = []
+                for name, row, error in pool.imap_unordered(_work, work):
+                    if row is not None:
+                        rows[name] = row
+                    elif error is not None:
+                        failures.append((by_name[name], error))
+                    else:
+                        pending.append(name)
+                        continue
+                    shown.show(len(rows) + len(failures), by_name[name].kernel)
     shown.end()
     return [rows[name] for name in names if name in rows], failures
 

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from aot import sources
+from aot.cache import locked
 from aot.request import Request
 from aot.targets import common
 
@@ -149,6 +150,11 @@ class Toolchain:
         """Makes the precompiled header, once a compiler: it saves most of every kernel's time."""
         if self.pch_dir.is_dir():
             return
+        with locked(self.pch_dir.name):
+            if not self.pch_dir.is_dir():  # else another process has just made it
+                self._make_pch()
+
+    def _make_pch(self) -> None:
         parent = self.pch_dir.parent
         parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
@@ -163,7 +169,7 @@ class Toolchain:
             try:
                 partial.rename(self.pch_dir)
             except OSError:
-                if not self.pch_dir.is_dir():  # another process was first: as good
+                if not self.pch_dir.is_dir():  # no locks there, and another was first: as good
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "kernel/compile_progress.h"
 #include "kernel/spec.h"
 
 extern char** environ;
@@ -30,7 +30,8 @@ namespace fs = std::filesystem;
 
 // Enough for the errors of a few kernels.
 constexpr std::size_t kMaxErrorText = 16 << 10;
-constexpr int kBarWidth = 30;
+// How often a log may learn that work goes on.
+constexpr int kPollMs = 1000;
 
 std::optional<fs::path> from_environment(const char* name) {
   const char* value = std::getenv(name);
@@ -110,34 +111,6 @@ struct Pipe {
   }
 };
 
-class ProgressBar {
- public:
-  ~ProgressBar() {
-    if (is_shown_) fmt::print(stderr, "\r\033[K");
-  }
-
-  // One line of the compiler's: {"done": 3, "total": 25, "kernel": "rms_norm"}.
-  void show(std::string_view line) {
-    if (!is_terminal_) return;
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("done") || !json.contains("total")) return;
-    const auto done = json_field<std::int64_t>(json, "done", "progress");
-    const auto total =
-        std::max<std::int64_t>(1, json_field<std::int64_t>(json, "total", "progress"));
-    const auto kernel = json_field_or<std::string>(json, "kernel", "", "progress");
-    const auto filled =
-        static_cast<int>(std::clamp<std::int64_t>(done, 0, total) * kBarWidth / total);
-    fmt::print(stderr, "\r\033[Kcompiling kernels [{:=<{}}{: <{}}] {}/{} {}", "", filled, "",
-               kBarWidth - filled, done, total, kernel.substr(0, 30));
-    std::fflush(stderr);
-    is_shown_ = true;
-  }
-
- private:
-  bool is_terminal_ = ::isatty(STDERR_FILENO) == 1;
-  bool is_shown_ = false;
-};
-
 // The environment with NEREID_TTIR set, as posix_spawn takes it.
 std::vector<std::string> child_environment(const fs::path& ttir) {
   std::vector<std::string> variables;
@@ -174,14 +147,17 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
 
 // Reads both pipes to their ends; keeps the last of what came on the second.
 std::string follow(Pipe& out, Pipe& err) {
-  ProgressBar bar;
+  using Clock = CompileProgress::Clock;
+  CompileProgress progress(::isatty(STDERR_FILENO) == 1);
+  const auto show = [](const std::string& text) { std::fputs(text.c_str(), stderr); };
   std::string line, errors;
   std::array<char, 4096> chunk;
   while (out.read_end.get() >= 0 || err.read_end.get() >= 0) {
     std::array<pollfd, 2> polled{
         {{out.read_end.get(), POLLIN, 0}, {err.read_end.get(), POLLIN, 0}}};
-    if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR)
+    if (::poll(polled.data(), polled.size(), kPollMs) < 0 && errno != EINTR)
       throw Error("cannot wait for the kernel compiler: {}", std::strerror(errno));
+    show(progress.tick(Clock::now()));
     for (std::size_t i = 0; i < polled.size(); ++i) {
       if (polled[i].fd < 0 || polled[i].revents == 0) continue;
       const ssize_t n_read = ::read(polled[i].fd, chunk.data(), chunk.size());
@@ -198,7 +174,7 @@ std::string follow(Pipe& out, Pipe& err) {
       }
       for (const char c : text) {
         if (c == '\n') {
-          bar.show(line);
+          show(progress.take(line, Clock::now()));
           line.clear();
         } else if (line.size() < kMaxErrorText) {
           line += c;
@@ -206,6 +182,7 @@ std::string follow(Pipe& out, Pipe& err) {
       }
     }
   }
+  show(progress.finish(Clock::now()));
   if (errors.size() > kMaxErrorText) errors.erase(0, errors.size() - kMaxErrorText);
   while (!errors.empty() && errors.back() == '\n') errors.pop_back();
   return errors;

@@ -1,4 +1,4 @@
-"""Logits that are NaN or infinite: an error that says so, by every way to a token, and no answer."""
+"""Logits that are NaN or infinite: an error that says so, by every way to a token; no answer."""
 
 import json
 
