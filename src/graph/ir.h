@@ -47,7 +47,7 @@ using ValueId = std::int32_t;
 // Parts that attention may cut a sequence's keys into; bounds the scratch of rope_attention.
 inline constexpr std::int64_t kMaxAttentionSplits = 16;
 // Parts that the choice among a row's logits may be cut into.
-inline constexpr std::int64_t kMaxGreedyParts = 64;
+inline constexpr std::int64_t kMaxGreedyParts = 128;
 
 // input: filled for each step by the runner. weight: constant, from the checkpoint or made of such
 // by a layout op. state: lives between steps.
