@@ -477,6 +477,8 @@ def cases(act):
     yield case("softcap", [70, 5], 4, 2, 64, softcap=5.0, std=3.0)
     yield case("heads_80", [33, 75], 4, 2, 80, pad=16)
     yield case("heads_96", [65], 3, 1, 96, norm=True)
+    for head_dim in (160, 192, 256, 512):  # several strips of registers
+        yield case(f"heads_{head_dim}", [70, 3], 2, 1, head_dim)
     yield case("heads_16", [40], 4, 2, 16, block=16)
     yield case("llama3_8b", [100, 641], 32, 8, 128)
     yield case("long", [1500], 8, 2, 64)

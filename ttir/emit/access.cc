@@ -220,7 +220,7 @@ Active Nest::active(const Value* mask, const Coords& coords) {
   int level = out.level;
   std::sort(bounds.begin(), bounds.end());
   bounds.erase(std::unique(bounds.begin(), bounds.end()), bounds.end());
-  const std::string width = cat("std::int64_t{", std::to_string(lanes_), "}");
+  const std::string width = cat("std::int64_t{", std::to_string(row_lanes_), "}");
   const bool needs_width = bounds.empty() || lanes_ < 16;
   if (bounds.size() + (needs_width ? 1 : 0) == 1) {
     text = bounds.empty() ? width : bounds[0].first;

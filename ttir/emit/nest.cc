@@ -31,18 +31,23 @@ Coord Nest::add_index(std::int64_t count, const std::string& limit) {
   return {Coord::Kind::index, level, i};
 }
 
-Coord Nest::add_lanes(std::int64_t lanes, Walk walk, int accumulators, const std::string& first) {
+Coord Nest::add_lanes(std::int64_t lanes, Walk walk, int accumulators) {
   if (lanes == 1) return {};
   levels_.push_back({"", "});", {}, {}});
   lane_level_ = innermost();
-  lanes_ = lanes;
+  lanes_ = row_lanes_ = lanes;
   walk_ = walk;
   accumulators_ = accumulators;
-  first_ = first;
-  lane_text_ = walk != Walk::tile ? "c" : lanes <= 16 ? "" : "j * 16";
-  if (!first.empty()) lane_text_ = lane_text_.empty() ? first : cat(first, " + ", lane_text_);
-  if (lane_text_.empty()) lane_text_ = "0";
+  lane_text_ = walk != Walk::tile ? "c" : lanes <= 16 ? "0" : "j * 16";
   return {Coord::Kind::lane, lane_level_, lane_text_};
+}
+
+Coord Nest::add_strip(std::int64_t row_lanes, std::int64_t lanes, const std::string& first) {
+  Coord lane = add_lanes(lanes, Walk::tile);
+  row_lanes_ = row_lanes;
+  first_ = first;
+  lane.text = lane_text_ = cat(first, " + ", lane_text_);
+  return lane;
 }
 
 void Nest::write(Writer& out) {

@@ -82,10 +82,10 @@ class Nest {
   int add_loop(const std::string& open, const std::string& close = "}");
   // for (i = 0; i < count; ++i), or up to `limit`, an expression that is no more.
   Coord add_index(std::int64_t count, const std::string& limit = "");
-  // The loop over a row's `lanes` lanes, from `first` on; accumulators > 1: with an index `u` of
-  // accumulator.
-  Coord add_lanes(std::int64_t lanes, Walk walk, int accumulators = 1,
-                  const std::string& first = "");
+  // The loop over a row's lanes; accumulators > 1: with an index `u` of accumulator.
+  Coord add_lanes(std::int64_t lanes, Walk walk, int accumulators = 1);
+  // All at once those of a row's `row_lanes` lanes that stand in a strip of `lanes`, from `first`.
+  Coord add_strip(std::int64_t row_lanes, std::int64_t lanes, const std::string& first);
   void limit_lanes(const std::string& count) { walk_ = Walk::lanes, limit_ = count; }
 
   Expr eval(const Value* v, Coords coords);
@@ -139,8 +139,9 @@ class Nest {
   Scope& scope_;
   std::vector<Level> levels_;
   int lane_level_ = -1;
-  std::int64_t lanes_ = 0;
-  std::string lane_text_;  // index of the first of the sixteen lanes
+  std::int64_t lanes_ = 0;      // of the loop
+  std::int64_t row_lanes_ = 0;  // of the row: more than the loop's in a strip
+  std::string lane_text_;       // index of the first of the sixteen lanes
   Walk walk_ = Walk::row;
   int accumulators_ = 1;
   std::string first_;

@@ -325,15 +325,14 @@ void Emitter::reduce_rows(const Op& o, int axis, int lane) {
   for (std::size_t d = 0; d < shape.size(); ++d)
     if (static_cast<int>(d) != axis && static_cast<int>(d) != lane)
       coords[d] = nest.add_index(shape[d]);
-  std::string first;
-  if (strip < n_vectors) {
-    first = "c0";
+  if (strip < n_vectors)
     nest.add_loop(cat("for (std::int64_t c0 = 0; c0 < ", std::to_string(width),
                       "; c0 += ", std::to_string(strip * 16), ") {"));
-  }
   const int outer = nest.innermost();
   coords[axis] = nest.add_index(shape[axis]);
-  if (lane >= 0) coords[lane] = nest.add_lanes(std::min(width, strip * 16), Walk::tile, 1, first);
+  if (lane >= 0)
+    coords[lane] = strip < n_vectors ? nest.add_strip(width, strip * 16, "c0")
+                                     : nest.add_lanes(width, Walk::tile);
   const bool is_vector = lane >= 0;
   std::vector<std::string> accs, xs, lefts;
   for (const Value* v : values) {

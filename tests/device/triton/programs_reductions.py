@@ -110,6 +110,34 @@ def scanned(out, x, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 
 @triton.jit
+def masked_sums(out, x, n_rows, n_cols, flag, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Masks of rows alone, of rows and columns, and one for all: each ends rows in its own way."""
+    r, c = tl.arange(0, ROWS), tl.arange(0, COLS)
+    at = x + r[:, None] * COLS + c[None, :]
+    mask = (r < n_rows)[:, None]
+    rows = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+    both = tl.load(at, mask=mask & (c < n_cols)[None, :], other=-2.0).to(tl.float32)
+    whole = tl.load(at, mask=(r < ROWS)[:, None] & (flag > 0), other=3.0).to(tl.float32)
+    total, largest, everything = tl.sum(rows, 0), tl.max(both, 0), tl.sum(whole, 0)
+    weighted, across = tl.sum(rows * (r + 1)[:, None], 0), tl.sum(rows, 1)
+    tl.store(out + c, total)  # after all that is loaded: no load waits in memory for its use
+    tl.store(out + COLS + c, largest)
+    tl.store(out + 2 * COLS + c, everything)
+    tl.store(out + 3 * COLS + c, weighted, mask=(c < COLS) & (flag < 2))
+    tl.store(out + 4 * COLS + r, across)
+
+
+def masked_sums_in_numpy(x, n_rows, n_cols, flag):
+    n, cols = x.shape
+    r, c = np.arange(n)[:, None], np.arange(cols)
+    rows = np.where(r < n_rows, x, 0).astype(np.float32)
+    both = np.where((r < n_rows) & (c < n_cols), x, -2).astype(np.float32)
+    whole = np.where(flag > 0, x, 3).astype(np.float32)
+    weighted = (rows * (r + 1)).sum(0) if flag < 2 else np.zeros(cols, np.float32)
+    return np.concatenate([rows.sum(0), both.max(0), whole.sum(0), weighted, rows.sum(1)])
+
+
+@triton.jit
 def nan_reduced(out, x, BLOCK: tl.constexpr):
     a = tl.load(x + tl.arange(0, BLOCK))
     tl.store(out, tl.max(a, 0))
@@ -145,3 +173,13 @@ def cases():
     x[[3, 40]] = np.nan
     yield Case(nan_reduced, (1,), [np.zeros(2, np.float32), x], {"BLOCK": 64},
                want=lambda a: {0: np.array([np.nanmax(a[1]), np.nanmin(a[1])])})  # fmt: skip
+    # Up to 64 vectors a row, at most eight of which are in registers together.
+    for cols in (1, 4, 16, 64, 128, 256, 512, 1024):
+        rows = int(rng.choice([2, 4, 8, 16]))
+        dtype = rng.choice([np.float32, np.float16])
+        x = rng.integers(-40, 40, (rows, cols)).astype(dtype)  # exact sums
+        n_rows, n_cols, flag = (int(rng.integers(1, n)) for n in (rows + 1, cols + 1, 3))
+        args = [np.zeros(4 * cols + rows, np.float32), x, n_rows, n_cols, flag]
+        yield Case(masked_sums, (1,), args, {"ROWS": rows, "COLS": cols},
+                   f"{rows}x{cols}_{n_rows}x{n_cols}_{flag}",
+                   want=lambda a: {0: masked_sums_in_numpy(*a[1:])})  # fmt: skip
