@@ -1,11 +1,13 @@
 """Writes every kernel's test cases as files that a program in any language can run.
 
-python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]...
+python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--case NAME]
+                    [--random N [--seed S]]
 (docs/formats.md, section 6)
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from aot import sources
+from aot import sources, space
 from aot.request import Request, choose, tuning_for
 from kernels import expr
+from kernels.lib import draws
 from kernels.lib.numbers import from_storage, to_storage
 
 # What activations are, by family: the CPU computes in fp32, GPUs keep 16 bits.
 ACTIVATIONS = {"cpu": "fp32", "cuda": "fp16", "hip": "fp16"}
+# A unit below which an element type has no more digits, or a GPU drops them.
+SMALLEST_UNIT = {"fp16": 2.0**-14, "bf16": 1e-30, "fp32": 1e-30}
+DRAWN_NAME = re.compile(r"random_(\d+)_(\d+)")
 
 
 def request_of(spec, case, target: str) -> Request:
@@ -30,8 +36,11 @@ def request_of(spec, case, target: str) -> Request:
         if p.role in ("size", "stride") and not p.step
     }
     largest = {p.name: case.args[p.name] for p in spec.params if p.step}
+    tuning = tuning_for(target, spec.name)
+    if case.choice:
+        tuning = {"rows": [{"when": {}, "choice": case.choice}]}
     constexprs, n_warps, n_stages = choose(
-        spec, target, planned, case.constexprs, case.dtypes, tuning_for(target, spec.name), largest
+        spec, target, planned, case.constexprs, case.dtypes, tuning, largest
     )
     args = {}
     for param in spec.params:
@@ -64,12 +73,39 @@ def grid_of(spec, case, request: Request) -> list[int]:
 
 
 def tolerance_of(spec, case, name: str) -> float:
-    if case.tolerance is not None:
-        return case.tolerance
-    return spec.tolerance[case.dtypes[name]]
+    return case.tolerance.get(name, spec.tolerance[case.dtypes[name]])
 
 
-def all_cases(target: str, only: list[str] | None = None) -> Iterator[tuple[Any, Any, Request]]:
+def unit_of(case, name: str) -> float:
+    return max(case.units.get(name, 1.0), SMALLEST_UNIT.get(case.dtypes[name], 0.0))
+
+
+def drawn(spec, target: str, seed: int, number: int) -> tuple[Any, Request]:
+    """A case by chance. Of the variants of a seed half take what is chosen by default, half what
+    the Spec's space allows."""
+    case = draws.draw(spec, ACTIVATIONS[target.partition(":")[0]], seed, number)
+    request = request_of(spec, case, target)
+    chance = draws.Choices("choice", spec.name, seed, number % draws.N_VARIANTS)
+    combinations = space.combinations(spec, target)
+    chance.rng.shuffle(combinations)
+    if chance.chance(0.5) and not case.choice:
+        allowed = (space.request(spec, target, case, request, each) for each in combinations)
+        request = next((each for each in allowed if each is not None), request)
+    return case, request
+
+
+def all_cases(
+    target: str,
+    only: list[str] | None = None,
+    *,
+    case_name: str | None = None,
+    n_random: int = 0,
+    seed: int = 0,
+) -> Iterator[tuple[Any, Any, Request]]:
+    """Those of the Specs, then `n_random` drawn ones of each; or the one of that name."""
+    numbers = range(n_random)
+    if case_name and (match := DRAWN_NAME.fullmatch(case_name)):
+        seed, numbers = int(match[1]), [int(match[2])]
     for kernel in only or sources.generated_names() or sources.kernel_names():
         spec = sources.load_spec(kernel)
         names = set()
@@ -77,7 +113,11 @@ def all_cases(target: str, only: list[str] | None = None) -> Iterator[tuple[Any,
             if case.name in names:
                 raise ValueError(f"{kernel} has two cases {case.name}")
             names.add(case.name)
-            yield spec, case, request_of(spec, case, target)
+            if case_name in (None, case.name):
+                yield spec, case, request_of(spec, case, target)
+        for number in numbers:
+            case, request = drawn(spec, target, seed, number)
+            yield spec, case, request
 
 
 def write_case(folder: Path, spec, case, request: Request) -> None:
@@ -101,6 +141,7 @@ def write_case(folder: Path, spec, case, request: Request) -> None:
             raw = to_storage(wanted[param.name], case.dtypes[param.name])
             row["expected"] = f"out.{param.name}.expected"
             row["tolerance"] = tolerance_of(spec, case, param.name)
+            row["unit"] = unit_of(case, param.name)
             (folder / row["expected"]).write_bytes(raw.tobytes())
         rows.append(row)
     body = {
@@ -119,12 +160,18 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=Path, help="of the kernels whose sources are here, in place of kernels/"
     )
+    parser.add_argument("--case", help="only that of this name, drawn ones too: random_SEED_NUMBER")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="so many drawn of each")
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.generated is not None:
         sources.use_generated(args.generated)
     keys = {}
     n_cases = 0
-    for spec, case, request in all_cases(args.target, args.kernel):
+    asked = all_cases(
+        args.target, args.kernel, case_name=args.case, n_random=args.random, seed=args.seed
+    )
+    for spec, case, request in asked:
         write_case(args.out / spec.name / case.name, spec, case, request)
         keys[request.key] = None
         n_cases += 1

@@ -5,6 +5,8 @@
 Contiguous; out may be x. Grid: n / BLOCK. Arithmetic: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -28,27 +30,39 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n, alpha=1.0, x=act, y=act):
-        g = rng(name)
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n + 5),
-                "x_ptr": normal(g, n + 5),
-                "y_ptr": normal(g, n + 5),
-                "n_elements": n,
-                "alpha": alpha,
-            },
-            {"out_ptr": x, "x_ptr": x, "y_ptr": y},
-        )
+def make_case(name, n, alpha=1.0, *, x, y, out=None, std=1.0):
+    g = rng(name)
+    return Case(
+        name,
+        {
+            "out_ptr": filled(n + 5),
+            "x_ptr": normal(g, n + 5, std=std),
+            "y_ptr": normal(g, n + 5, std=std),
+            "n_elements": n,
+            "alpha": alpha,
+        },
+        {"out_ptr": out or x, "x_ptr": x, "y_ptr": y},
+        units={"out_ptr": std * (1.0 + abs(alpha))},
+    )
 
+
+def cases(act):
+    case = partial(make_case, x=act, y=act)
     yield case("demo", 5 * 384)
     yield case("granite_multiplier", 1000, alpha=0.22)
     yield case("one", 1)
     yield case("many", 70001)
     yield case("mixed", 515, x="fp16", y="fp32")
     yield case("bf16", 4096, x="bf16", y="bf16")
+
+
+def draw(d, act):
+    x, y, out = d.types(act), d.types(act), d.types(act)
+    std = d.scale(x, y, out)
+    alpha = d.case.of(1.0, 0.22, -3.0, 0.0)
+    case = make_case(d.name, d.rows(9000, tile=1024), alpha, x=x, y=y, out=out, std=std)
+    d.season(case.args["x_ptr"], std)
+    return case
 
 
 SPEC = Spec(
@@ -66,6 +80,7 @@ SPEC = Spec(
     flops="2 * n_elements",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         "cpu": {"BLOCK": 4096, "num_warps": 1, "num_stages": 1},

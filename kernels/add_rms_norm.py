@@ -8,6 +8,8 @@ its element type: the result is that of the two operations. sum may be x, in pla
 Grid: one program a row. Accumulation: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -68,26 +70,34 @@ def reference(a):
     return {"sum_ptr": sum_ptr, "out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_rows, n_cols, alpha=1.0, weight="fp16", act=act, n_spare=0):
-        g = rng(name)
-        shape = (n_rows + n_spare, n_cols)
-        return Case(
-            name,
-            {
-                "sum_ptr": filled(*shape),
-                "out_ptr": filled(*shape),
-                "x_ptr": normal(g, *shape, std=2.0),
-                "y_ptr": normal(g, *shape),
-                "weight_ptr": 1.0 + normal(g, n_cols, std=0.1),
-                "n_rows": n_rows,
-                "n_cols": n_cols,
-                "alpha": alpha,
-                "eps": 1e-5,
-            },
-            {"sum_ptr": act, "out_ptr": act, "x_ptr": act, "y_ptr": act, "weight_ptr": weight},
-        )
+def make_case(
+    name, n_rows, n_cols, alpha=1.0, *, act, weight="fp16", n_spare=0, std=1.0, eps=1e-5, **types
+):
+    g = rng(name)
+    shape = (n_rows + n_spare, n_cols)
+    spread = std * (2.0 + abs(alpha))
+    return Case(
+        name,
+        {
+            "sum_ptr": filled(*shape),
+            "out_ptr": filled(*shape),
+            "x_ptr": normal(g, *shape, std=2.0 * std),
+            "y_ptr": normal(g, *shape, std=std),
+            "weight_ptr": 1.0 + normal(g, n_cols, std=0.1),
+            "n_rows": n_rows,
+            "n_cols": n_cols,
+            "alpha": alpha,
+            "eps": eps,
+        },
+        {name: act for name in ("sum_ptr", "out_ptr", "x_ptr", "y_ptr")}
+        | {"weight_ptr": weight}
+        | types,
+        units={"sum_ptr": spread, "out_ptr": spread / (spread**2 + eps) ** 0.5},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 5, 384, n_spare=1)
     yield case("granite_multiplier", 3, 128, alpha=0.22, weight="bf16")
     yield case("llama3_8b", 2, 4096)
@@ -95,6 +105,20 @@ def cases(act):
     yield case("odd", 3, 77, weight="fp32")
     yield case("half", 3, 384, act="fp16")
     yield case("bf16", 3, 384, act="bf16", weight="bf16")
+
+
+def draw(d, act):
+    names = ("sum_ptr", "out_ptr", "x_ptr", "y_ptr", "weight_ptr")
+    types = {name: d.types(act) for name in names}
+    std = d.scale(*types.values())
+    n_cols = d.width(1, 4100)
+    case = make_case(
+        d.name, d.rows(max(1, 8000 // n_cols) if n_cols > 800 else 10), n_cols,
+        d.case.of(1.0, 0.22, -1.5), act=act, std=std, eps=d.case.of(1e-5, 1e-12), n_spare=1,
+        **types,
+    )  # fmt: skip
+    d.season(case.args["x_ptr"], std)
+    return case
 
 
 SPEC = Spec(
@@ -117,6 +141,7 @@ SPEC = Spec(
     flops="6 * n_rows * n_cols",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": "1 if BLOCK <= 256 else 4 if BLOCK <= 4096 else 8", "num_stages": 1},

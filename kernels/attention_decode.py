@@ -12,13 +12,13 @@ import triton
 import triton.language as tl
 
 from kernels.lib.paged import (
-    attention_case,
     attention_reference,
     exponent_base,
     normalised,
     page_offset,
     soft_cap,
 )
+from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -145,6 +145,10 @@ def cases(act):
     yield case("half", [44], 6, 2, 64, act="fp16")
 
 
+def draw(d, act):
+    return draw_attention(d, d.types(act), d.types("fp16"), decode=True)
+
+
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode,
@@ -178,6 +182,7 @@ SPEC = Spec(
     flops="4 * n_seqs * n_heads * max_blocks * BLOCK_TOKENS * HEAD_DIM",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("HEADS", "BLOCK_N"),
     default={
         # All heads of a group where they are few enough to unroll.

@@ -17,6 +17,8 @@ PDL: as in linear_gemv. Before its wait the kernel reads block tables, contexts,
 keys and values: the two launches before it must write none of these.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -24,19 +26,16 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.numbers import rounded
 from kernels.lib.paged import exponent_base, normalised, page_offset, soft_cap
-from kernels.lib.rope import head_norm, inverse_frequencies, rope_factors, rope_reference, turn
+from kernels.lib.paged_cases import GROUPS, HEAD_DIMS, draw_contexts, draw_window, fused_case
+from kernels.lib.rope import head_norm, rope_factors, rope_reference, turn
 from kernels.spec import (
     FLOATS,
-    Case,
     Spec,
     derived,
-    filled,
     given,
     inout,
     inp,
-    normal,
     out,
-    rng,
     scalar,
     size,
     step_size,
@@ -359,7 +358,8 @@ def reference(a):
             rope_reference(x, a["positions_ptr"][s], a["inv_freq_ptr"], norm, a["qk_eps"])
             for x, norm in zip((q, new_k), norms)
         )
-        new_k = rounded(new_k.astype(np.float32), a["dtypes"]["k_cache_ptr"])
+        q, new_k = (rounded(x.astype(np.float32), a["dtypes"]["qkv_ptr"]) for x in (q, new_k))
+        new_k = rounded(new_k, a["dtypes"]["k_cache_ptr"])
         new_v = rounded(new_v, a["dtypes"]["v_cache_ptr"])
         blocks = a["block_tables_ptr"][s, : -(-n_kv // block_tokens)]
         k, v = (
@@ -387,85 +387,8 @@ def reference(a):
     }
 
 
-# Room for the sums of so many splits in the cases: no target's choice has more.
-_MOST_SPLITS = 64
-
-
 def cases(act):
-    def case(
-        name, contexts, n_heads, n_kv_heads, dim, *, act=act, cache="fp16", window=0, softcap=0.0,
-        block=64, norm=False, pad=0, std=1.0, no_slot=(),
-    ):  # fmt: skip
-        g = rng(name)
-        n_seqs = len(contexts)
-        pages = [-(-n // block) for n in contexts]
-        n_blocks = sum(pages) + 2
-        order = g.permutation(n_blocks)
-        tables = np.full((n_seqs, max([*pages, 1]) + 1), -1, np.int32)
-        slots = np.full(n_seqs, -1, np.int32)
-        # What no sequence has written is NaN: the place of the newest token too.
-        caches = [np.full((n_blocks, n_kv_heads, block, dim), np.nan, np.float32) for _ in "kv"]
-        for s, n in enumerate(contexts):
-            mine = order[sum(pages[:s]) : sum(pages[: s + 1])]
-            tables[s, : len(mine)] = mine
-            for pos in range(n - 1):
-                for array in caches:
-                    array[mine[pos // block], :, pos % block] = normal(g, n_kv_heads, dim)
-            if n > 0 and s not in no_slot:
-                slots[s] = mine[(n - 1) // block] * block + (n - 1) % block
-        width = (n_heads + 2 * n_kv_heads) * dim + pad
-        qkv = normal(g, n_seqs, width)
-        qkv[:, : n_heads * dim] *= std
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n_seqs + 1, n_heads * dim + 2 * pad),
-                "k_cache_ptr": caches[0],
-                "v_cache_ptr": caches[1],
-                "partial_ptr": filled(n_seqs, n_heads, _MOST_SPLITS, 256 + 2),
-                "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
-                "qkv_ptr": qkv,
-                "q_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
-                "k_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
-                "positions_ptr": np.array([max(n - 1, 0) for n in contexts], np.int32),
-                "inv_freq_ptr": inverse_frequencies(dim),
-                "slots_ptr": slots,
-                "block_tables_ptr": tables,
-                "context_lens_ptr": np.array(contexts, np.int32),
-                "n_seqs": n_seqs,
-                "n_heads": n_heads,
-                "n_kv_heads": n_kv_heads,
-                "max_blocks": tables.shape[1],
-                "window": window,
-                "out_stride": n_heads * dim + 2 * pad,
-                "qkv_stride": width,
-                "scale": dim**-0.5,
-                "softcap": softcap,
-                "qk_eps": 1e-6,
-            },
-            {
-                "out_ptr": act,
-                "k_cache_ptr": cache,
-                "v_cache_ptr": cache,
-                "partial_ptr": "fp32",
-                "arrivals_ptr": "i32",
-                "qkv_ptr": act,
-                "q_norm_ptr": "fp16",
-                "k_norm_ptr": "fp16",
-                "positions_ptr": "i32",
-                "inv_freq_ptr": "fp32",
-                "slots_ptr": "i32",
-                "block_tables_ptr": "i32",
-                "context_lens_ptr": "i32",
-            },
-            {
-                "HEAD_DIM": dim,
-                "BLOCK_TOKENS": block,
-                "HAS_SOFTCAP": int(softcap > 0),
-                "HAS_QK_NORM": int(norm),
-            },
-        )
-
+    case = partial(fused_case, act=act)
     yield case("demo", [200], 6, 2, 64)
     yield case("batch", [1, 64, 65, 0, 300, 127, 2], 6, 2, 64)
     yield case("no_slot", [70, 5], 6, 2, 64, no_slot=(1,))
@@ -488,6 +411,31 @@ def cases(act):
     yield case("block_16", [50, 16], 2, 2, 64, block=16)
     yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16", norm=True)
     yield case("half", [44], 6, 2, 64, act="fp16")
+
+
+def draw(d, act):
+    v, c = d.variant, d.case
+    dim, (n_heads, n_kv_heads), block = d.turn(*HEAD_DIMS), v.of(*GROUPS), v.of(16, 64)
+    group = n_heads // n_kv_heads
+    norm, has_softcap = v.chance(0.3), v.chance(0.3)
+    choice = v.of(
+        {}, {}, {"SPLITS": 2, "HEADS": group}, {"SPLITS": 16, "HEADS": 1, "DOT": 0},
+        {"SPLITS": 4, "HEADS": group, "DOT": 1}, {"SPLITS": 1, "HEADS": group, "DOT": 1},
+    )  # fmt: skip
+    contexts = draw_contexts(d, block, 2 * n_kv_heads * dim)
+    n_seqs = len(contexts)
+    width = (n_heads + 2 * n_kv_heads) * dim
+    # A turned query is rounded to its type, which at large scores decides who wins: large queries
+    # stand at position 0, where nothing turns.
+    is_huge = c.chance(0.2)
+    return fused_case(
+        d.name, contexts, n_heads, n_kv_heads, dim, act=d.types(act), cache=d.types("fp16"),
+        window=draw_window(d), softcap=c.of(1.0, 5.0, 30.0) if has_softcap else 0.0, block=block,
+        norm=norm, pad=d.gap(width, n_seqs), out_pad=d.gap(n_heads * dim, n_seqs),
+        std=1e4 if is_huge else 1.0,
+        no_slot=c.of((), (0,), (1, 2)), slot=v.of("i32", "i64"), norm_type=d.types("fp16"),
+        first=0 if is_huge else None, choice=choice,
+    )  # fmt: skip
 
 
 _GPU = {
@@ -548,6 +496,7 @@ SPEC = Spec(
     flops="4 * n_seqs * n_heads * max_blocks * BLOCK_TOKENS * HEAD_DIM",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("SPLITS", "HEADS", "BLOCK_N", "DOT", "PDL"),
     default={
         # All heads of a group where they are few enough to unroll.

@@ -16,13 +16,13 @@ import triton
 import triton.language as tl
 
 from kernels.lib.paged import (
-    attention_case,
     attention_reference,
     exponent_base,
     normalised,
     page_row,
     soft_cap,
 )
+from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -230,6 +230,12 @@ def cases(act):
         yield case("fp32_cache", [(44, 90)], 6, 2, 64, cache="fp32")
 
 
+def draw(d, act):
+    q = d.types(act)
+    # Products take the type of q: the cache's must fit into it.
+    return draw_attention(d, q, d.types("fp16") if q == "fp32" else q, decode=False)
+
+
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 # How many blocks the cache has, no launch says; block tables name none beyond it.
 _CACHE_ROWS = Descriptor(
@@ -273,6 +279,7 @@ SPEC = Spec(
     flops="2 * n_seqs * n_heads * max_q_len * max_q_len * HEAD_DIM",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK_M", "BLOCK_N", "USE_DESCRIPTORS"),
     default={
         "cpu": {

@@ -42,21 +42,31 @@ def reference(a):
     return {"out_ptr": out_ptr.copy()}
 
 
-def cases(act):
-    def case(name, n_programs, n_rounds, operands="fp32"):
-        g = rng(name)
-        args = {
-            "out_ptr": filled(n_programs, 128, 128),
-            "a_ptr": normal(g, 128, 64, std=0.1),
-            "b_ptr": normal(g, 128, 64, std=0.1),
-            "n_programs": n_programs,
-            "n_rounds": n_rounds,
-        }
-        return Case(name, args, {"out_ptr": "fp32", "a_ptr": operands, "b_ptr": operands})
+def case(name, n_programs, n_rounds, operands="fp32", std=0.1):
+    g = rng(name)
+    args = {
+        "out_ptr": filled(n_programs, 128, 128),
+        "a_ptr": normal(g, 128, 64, std=std),
+        "b_ptr": normal(g, 128, 64, std=0.1),
+        "n_programs": n_programs,
+        "n_rounds": n_rounds,
+    }
+    types = {"out_ptr": "fp32", "a_ptr": operands, "b_ptr": operands}
+    return Case(name, args, types, units={"out_ptr": std * max(n_rounds, 1)})
 
+
+def cases(act):
     yield case("one", 1, 1, operands=act)
     yield case("rounds", 3, 5, operands=act)
     yield case("half", 2, 3, operands="fp16")
+
+
+def draw(d, act):
+    operands = d.types(act)
+    std = d.scale(operands)
+    drawn = case(d.name, 1, d.case.between(0, 9), operands, std)
+    d.season(drawn.args["a_ptr"], std)
+    return drawn
 
 
 SPEC = Spec(
@@ -77,6 +87,7 @@ SPEC = Spec(
     flops="2 * n_programs * n_rounds * BLOCK_M * BLOCK_N * BLOCK_K",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": 4, "num_stages": 1},

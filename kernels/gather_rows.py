@@ -6,6 +6,8 @@ out [T, D]; table [n, D] with row stride; ids [T]. Grid: (T, D / BLOCK). Arithme
 Every id must name a row of the table.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -17,8 +19,8 @@ from kernels.spec import (
     derived,
     filled,
     inp,
-    normal,
     out,
+    padded,
     rng,
     scalar,
     size,
@@ -48,23 +50,28 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_rows, n_cols, n_table, pad=0, scale=1.0, table="fp16", n_spare=0):
-        g = rng(name)
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n_rows + n_spare, n_cols),
-                "table_ptr": normal(g, n_table, n_cols + pad),
-                "ids_ptr": g.integers(0, n_table, max(n_rows, 1)).astype(np.int32),
-                "n_rows": n_rows,
-                "n_cols": n_cols,
-                "table_stride": n_cols + pad,
-                "scale": scale,
-            },
-            {"out_ptr": act, "table_ptr": table, "ids_ptr": "i32"},
-        )
+def make_case(
+    name, n_rows, n_cols, n_table, pad=0, scale=1.0, *, act, table="fp16", n_spare=0, std=1.0
+):
+    g = rng(name)
+    return Case(
+        name,
+        {
+            "out_ptr": filled(n_rows + n_spare, n_cols),
+            "table_ptr": padded(g, n_table, n_cols, pad, std=std),
+            "ids_ptr": g.integers(0, n_table, max(n_rows, 1)).astype(np.int32),
+            "n_rows": n_rows,
+            "n_cols": n_cols,
+            "table_stride": n_cols + pad,
+            "scale": scale,
+        },
+        {"out_ptr": act, "table_ptr": table, "ids_ptr": "i32"},
+        units={"out_ptr": std * abs(scale)},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 7, 384, 8192)
     yield case("granite_multiplier", 5, 128, 512, scale=12.0, table="bf16")
     yield case("llama3_8b", 2, 4096, 300)
@@ -72,6 +79,20 @@ def cases(act):
     yield case("wide", 2, 14336, 3)
     yield case("pick_activations", 4, 384, 9, table=act)
     yield case("no_rows", 0, 384, 4, n_spare=1)
+
+
+def draw(d, act):
+    out, table = d.types(act), d.types(act)
+    std = d.scale(out, table)
+    n_cols = d.width(1, 9000)
+    most = max(2, 12000 // n_cols)
+    n_table = min(most, d.case.of(1, 2, 19, 200))
+    case = make_case(
+        d.name, d.rows(min(most, 40)), n_cols, n_table, d.gap(n_cols, n_table),
+        d.case.of(1.0, 12.0, -0.5), act=out, table=table, n_spare=1, std=std,
+    )  # fmt: skip
+    d.season(case.args["table_ptr"][:, :n_cols], std)
+    return case
 
 
 SPEC = Spec(
@@ -91,6 +112,7 @@ SPEC = Spec(
     flops="n_rows * n_cols",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": "1 if BLOCK <= 256 else 4", "num_stages": 1},

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernels.lib.select import NO_CHOICE, all_finite, is_finite, lowest_index_of_max
-from kernels.spec import FLOATS, Case, Spec, inp, normal, out, rng, size, step_size, stride, tuned
+from kernels.spec import FLOATS, Case, Spec, inp, out, padded, rng, size, step_size, stride, tuned
 
 
 @triton.jit
@@ -42,26 +42,26 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_rows, n_vocab, pad=0, logits="fp32", edit=None):
-        g = rng(name)
-        values = normal(g, n_rows, n_vocab + pad, std=3.0)
-        if pad:
-            values[:, n_vocab:] = 100.0  # never to be looked at
-        if edit is not None:
-            edit(values)
-        return Case(
-            name,
-            {
-                "out_ptr": np.full(n_rows + 1, -5, np.int32),
-                "logits_ptr": values,
-                "n_rows": n_rows,
-                "n_vocab": n_vocab,
-                "logits_stride": n_vocab + pad,
-            },
-            {"out_ptr": "i32", "logits_ptr": logits},
-        )
+def case(name, n_rows, n_vocab, pad=0, logits="fp32", edit=None):
+    g = rng(name)
+    values = padded(g, n_rows, n_vocab, pad, std=3.0)
+    values[:, n_vocab:] = 100.0  # never to be looked at
+    if edit is not None:
+        edit(values)
+    return Case(
+        name,
+        {
+            "out_ptr": np.full(n_rows + 1, -5, np.int32),
+            "logits_ptr": values,
+            "n_rows": n_rows,
+            "n_vocab": n_vocab,
+            "logits_stride": n_vocab + pad,
+        },
+        {"out_ptr": "i32", "logits_ptr": logits},
+    )
 
+
+def cases(act):
     def ties(values):
         values[0, [3, 700, 1300]] = 50.0
         values[1] = -2.0
@@ -83,6 +83,34 @@ def cases(act):
     yield case("bf16", 3, 8192, logits="bf16")
 
 
+def draw(d, act):
+    n_vocab = d.width(1, 9000)
+    n_rows = d.rows(max(1, min(9, 9000 // n_vocab)))
+
+    def edit(values):
+        rows = values[:, :n_vocab]
+        d.season(rows, 3.0)
+        for row in rows:
+            some = [d.case.between(0, n_vocab - 1) for _ in range(3)]
+            kind = d.case.of("plain", "ties", "infinite", "nan", "all_nan", "hopeless", "huge")
+            if kind == "ties":
+                row[some] = 50.0
+            elif kind == "infinite":
+                row[some] = np.inf
+            elif kind == "nan":
+                row[some] = np.nan
+            elif kind == "all_nan":
+                row[:] = np.nan
+            elif kind == "hopeless":
+                row[:] = -np.inf
+                row[some] = np.nan
+            elif kind == "huge":
+                row *= np.float32(1e30)
+
+    gap = d.gap(n_vocab, n_rows)
+    return case(d.name, n_rows, n_vocab, gap, d.variant.of("fp32", *FLOATS), edit)
+
+
 SPEC = Spec(
     fn=greedy,
     params=(
@@ -98,6 +126,7 @@ SPEC = Spec(
     flops="n_rows * n_vocab",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         "cpu": {"BLOCK": 64, "num_warps": 1, "num_stages": 1},

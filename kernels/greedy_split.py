@@ -83,15 +83,24 @@ def reference(a):
 _MOST_PARTS = 256
 
 
+def with_scratch(case, **choice):
+    n_rows = max(case.args["n_rows"], 1)
+    scratch = {
+        "partial_ptr": filled(n_rows, 2, _MOST_PARTS),
+        "arrivals_ptr": np.zeros(n_rows, np.int32),
+    }
+    types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
+    return Case(case.name, {**case.args, **scratch}, {**case.dtypes, **types}, choice=choice)
+
+
 def cases(act):
     for case in greedy.cases(act):
-        n_rows = case.args["n_rows"]
-        scratch = {
-            "partial_ptr": filled(n_rows, 2, _MOST_PARTS),
-            "arrivals_ptr": np.zeros(n_rows, np.int32),
-        }
-        types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
-        yield Case(case.name, {**case.args, **scratch}, {**case.dtypes, **types})
+        yield with_scratch(case)
+
+
+def draw(d, act):
+    choice = d.variant.of({}, {"PARTS": 2}, {"PARTS": 16}, {"PARTS": 128})
+    return with_scratch(greedy.draw(d, act), **choice)
 
 
 _GPU = {
@@ -119,6 +128,7 @@ SPEC = Spec(
     flops="n_rows * n_vocab",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("PARTS", "BLOCK"),
     default={
         "cpu": {"PARTS": 1, "BLOCK": 64, "num_warps": 1, "num_stages": 1},

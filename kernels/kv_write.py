@@ -6,6 +6,8 @@ k, v [T, Hkv, Dh] with token strides; caches [n_blocks, Hkv, B, Dh] with B = BLO
 A negative slot is skipped. Grid: one program a token.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -19,7 +21,7 @@ from kernels.spec import (
     given,
     inout,
     inp,
-    normal,
+    padded,
     rng,
     size,
     step_size,
@@ -73,43 +75,68 @@ def reference(a):
     return {"k_cache_ptr": k_cache, "v_cache_ptr": v_cache}
 
 
-def cases(act):
-    def case(name, n_tokens, n_heads, head_dim, cache="fp16", slot="i32", block=64, pad=0, skip=0):
-        g = rng(name)
-        n_blocks = n_tokens // block + 2
-        slots = g.permutation(n_blocks * block)[:n_tokens].astype(np.int64)
-        slots[:skip] = -1
-        width = n_heads * head_dim + pad
-        return Case(
-            name,
-            {
-                "k_cache_ptr": filled(n_blocks, n_heads, block, head_dim),
-                "v_cache_ptr": filled(n_blocks, n_heads, block, head_dim, value=-3.0),
-                "k_ptr": normal(g, n_tokens, width),
-                "v_ptr": normal(g, n_tokens, width),
-                "slot_mapping_ptr": slots,
-                "n_tokens": n_tokens,
-                "n_kv_heads": n_heads,
-                "head_dim": head_dim,
-                "k_stride": width,
-                "v_stride": width,
-            },
-            {
-                "k_cache_ptr": cache,
-                "v_cache_ptr": cache,
-                "k_ptr": act,
-                "v_ptr": act,
-                "slot_mapping_ptr": slot,
-            },
-            {"BLOCK_TOKENS": block},
-        )
+def make_case(
+    name, n_tokens, n_heads, head_dim, *, act, cache="fp16", slot="i32", block=64, pad=0,
+    v_pad=None, skip=0, std=1.0,
+):  # fmt: skip
+    g = rng(name)
+    n_blocks = n_tokens // block + 2
+    slots = g.permutation(n_blocks * block)[: n_tokens + 1].astype(np.int64)
+    slots[:skip] = -1
+    width = n_heads * head_dim
+    v_pad = pad if v_pad is None else v_pad
+    return Case(
+        name,
+        {
+            "k_cache_ptr": filled(n_blocks, n_heads, block, head_dim),
+            "v_cache_ptr": filled(n_blocks, n_heads, block, head_dim, value=-3.0),
+            "k_ptr": padded(g, n_tokens, width, pad, std=std),
+            "v_ptr": padded(g, n_tokens, width, v_pad, std=std),
+            "slot_mapping_ptr": slots,
+            "n_tokens": n_tokens,
+            "n_kv_heads": n_heads,
+            "head_dim": head_dim,
+            "k_stride": width + pad,
+            "v_stride": width + v_pad,
+        },
+        {
+            "k_cache_ptr": cache,
+            "v_cache_ptr": cache,
+            "k_ptr": act,
+            "v_ptr": act,
+            "slot_mapping_ptr": slot,
+        },
+        {"BLOCK_TOKENS": block},
+        # One rounding to the nearest.
+        tolerance={"k_cache_ptr": 0.0, "v_cache_ptr": 0.0},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 5, 2, 64)
     yield case("llama3_8b_skipped", 4, 8, 128, slot="i64", skip=2)
     yield case("heads_80_strided", 70, 3, 80, pad=16)
     yield case("heads_96", 3, 5, 96, cache="fp32")
     yield case("bf16_cache", 9, 2, 64, cache="bf16")
     yield case("block_16", 33, 2, 128, block=16)
+
+
+def draw(d, act):
+    block = d.variant.of(16, 32, 64)
+    n_heads = d.width(1, 9)
+    head_dim = d.width(1, 256)
+    width = n_heads * head_dim
+    # What is too large for a narrow cache becomes infinite, what is too small 0.
+    std = d.case.of(1.0, 1e-7, 1e-5, 3e4, 1e30)
+    n_tokens = d.rows(max(1, min(70, 4000 // width)), tile=block)
+    case = make_case(
+        d.name, n_tokens, n_heads, head_dim, act=d.types(act), cache=d.types("fp16"),
+        slot=d.variant.of("i32", "i64"), block=block, pad=d.gap(width, n_tokens),
+        v_pad=d.gap(width, n_tokens), skip=d.case.of(0, 0, 1, 2), std=std,
+    )  # fmt: skip
+    d.season(case.args["k_ptr"][:, :width], std)
+    return case
 
 
 SPEC = Spec(
@@ -135,6 +162,7 @@ SPEC = Spec(
     flops="0",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": "min(8, max(1, BLOCK_H * BLOCK_D // 256))", "num_stages": 1},

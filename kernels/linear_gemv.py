@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib.linear import linear_case, linear_reference, silu
+from kernels.lib.linear import draw_linear, linear_case, linear_reference, silu
 from kernels.lib.mma import linear_mma
 from kernels.spec import (
     FLOATS,
@@ -330,6 +330,13 @@ def cases(act):
     yield case("all", 2, 50, 2048, ROWS=2, norm=True, swiglu=True, residual=True, alpha=0.5)
 
 
+def draw(d, act):
+    rows = d.variant.of(1, 2, 4, 8)
+    n_rows = d.rows(2 * rows + 1, tile=rows)
+    flags = dict.fromkeys(("bias", "swiglu", "residual", "norm"))
+    return draw_linear(d, d.types(act), (d.types("fp16"),), n_rows, ROWS=rows, **flags)
+
+
 _GPU = {
     "MMA": 0,
     "BLOCK_N": "(4 if ROWS <= 2 else 2 if ROWS <= 4 else 1) if n_in >= 1024 else 8",
@@ -391,6 +398,7 @@ SPEC = Spec(
     flops="2 * n_rows * n_out * (1 + SWIGLU) * n_in",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("MMA", "BLOCK_N", "BLOCK_K", "N_LOOP", "PRELOAD", "PDL"),
     default={
         # One row of weights at a time feeds the hardware prefetcher best; 64 weights are four

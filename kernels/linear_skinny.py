@@ -13,7 +13,14 @@ k in order: what a row gives does not depend on M.
 import triton
 import triton.language as tl
 
-from kernels.lib.linear import linear_case, linear_reference, load_weights, silu
+from kernels.lib.linear import (
+    draw_linear,
+    exact_weights,
+    linear_case,
+    linear_reference,
+    load_weights,
+    silu,
+)
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -128,6 +135,14 @@ def cases(act):
     yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
 
 
+def draw(d, act):
+    tokens = d.variant.of(16, 32, 64)
+    x = d.types(act)
+    n_rows = d.rows(2 * tokens + 1, tile=tokens)
+    flags = dict.fromkeys(("bias", "swiglu", "residual"))
+    return draw_linear(d, x, exact_weights(x), n_rows, TOKENS=tokens, **flags)
+
+
 SPEC = Spec(
     fn=linear_skinny,
     params=(
@@ -182,6 +197,7 @@ SPEC = Spec(
     flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK_N", "BLOCK_K", "USE_DESCRIPTORS"),
     default={
         "cpu": {

@@ -14,7 +14,14 @@ USE_DESCRIPTORS: x and w (from 2 on y too) are tensor maps. Accumulation: fp32.
 import triton
 import triton.language as tl
 
-from kernels.lib.linear import linear_case, linear_reference, load_weights, silu
+from kernels.lib.linear import (
+    draw_linear,
+    exact_weights,
+    linear_case,
+    linear_reference,
+    load_weights,
+    silu,
+)
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -195,6 +202,12 @@ def cases(act):
         yield case("fp32_weight", 33, 128, 256, weight="fp32")
 
 
+def draw(d, act):
+    x = d.types(act)
+    flags = dict.fromkeys(("bias", "swiglu", "residual"))
+    return draw_linear(d, x, exact_weights(x), d.rows(300, tile=64), **flags)
+
+
 SPEC = Spec(
     fn=linear_tiled,
     params=(
@@ -267,6 +280,7 @@ SPEC = Spec(
     flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "USE_DESCRIPTORS", "N_PROGRAMS"),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.

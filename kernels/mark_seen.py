@@ -28,24 +28,31 @@ def reference(a):
     return {"seen_ptr": seen}
 
 
-def cases(act):
-    def case(name, n_tokens, n_slots, n_vocab):
-        g = rng(name)
-        return Case(
-            name,
-            {
-                "seen_ptr": np.zeros((n_slots, n_vocab), np.uint8),
-                "ids_ptr": g.integers(0, n_vocab, n_tokens).astype(np.int32),
-                "slots_ptr": g.integers(-1, n_slots, n_tokens).astype(np.int32),
-                "n_tokens": n_tokens,
-                "seen_stride": n_vocab,
-            },
-            {"seen_ptr": "u8", "ids_ptr": "i32", "slots_ptr": "i32"},
-        )
+def case(name, n_tokens, n_slots, n_vocab, pad=0):
+    g = rng(name)
+    return Case(
+        name,
+        {
+            "seen_ptr": np.zeros((n_slots, n_vocab + pad), np.uint8),
+            "ids_ptr": g.integers(0, n_vocab, n_tokens + 1).astype(np.int32),
+            "slots_ptr": g.integers(-1, n_slots, n_tokens + 1).astype(np.int32),
+            "n_tokens": n_tokens,
+            "seen_stride": n_vocab + pad,
+        },
+        {"seen_ptr": "u8", "ids_ptr": "i32", "slots_ptr": "i32"},
+    )
 
+
+def cases(act):
     yield case("demo", 40, 4, 8192)
     yield case("odd", 7, 3, 77)
     yield case("one", 1, 2, 512)
+
+
+def draw(d, act):
+    n_vocab = d.width(1, 9000)
+    n_slots = d.case.of(1, 2, 5)
+    return case(d.name, d.rows(80), n_slots, n_vocab, d.gap(n_vocab, n_slots))
 
 
 SPEC = Spec(
@@ -62,6 +69,7 @@ SPEC = Spec(
     flops="0",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": 1, "num_stages": 1},

@@ -48,15 +48,22 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n, seed, std=1.0, out="fp16"):
-        args = {"out_ptr": filled(n + 3), "n_elements": n, "seed": seed, "std": std}
-        return Case(name, args, {"out_ptr": out})
+def case(name, n, seed, std=1.0, out="fp16"):
+    args = {"out_ptr": filled(n + 3), "n_elements": n, "seed": seed, "std": std}
+    return Case(name, args, {"out_ptr": out}, units={"out_ptr": std})
 
+
+def cases(act):
     yield case("half", 5000, 1)
     yield case("bf16", 4096, 0x123456789ABCDEF, std=0.02, out="bf16")
     yield case("float", 10000, -7, std=0.02, out="fp32")
     yield case("one", 1, 0)
+
+
+def draw(d, act):
+    out = d.types(act)
+    seed = d.case.of(0, -1, 2**63 - 1, -(2**63), d.case.between(-(2**62), 2**62))
+    return case(d.name, d.rows(13000, tile=1024), seed, d.scale(out), out)
 
 
 SPEC = Spec(
@@ -74,6 +81,7 @@ SPEC = Spec(
     flops="40 * n_elements",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": 4, "num_stages": 1},

@@ -8,6 +8,8 @@ Ordinary rows have group 1.
 Grid: one program a row. Accumulation: fp32. In place (out is x) is allowed.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -21,6 +23,7 @@ from kernels.spec import (
     inp,
     normal,
     out,
+    padded,
     rng,
     scalar,
     size,
@@ -66,26 +69,33 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_outer, n_cols, group=1, pad=0, weight="fp16", act=act, eps=1e-5):
-        g = rng(name)
-        width = n_cols * group + pad
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n_outer, width),
-                "x_ptr": normal(g, n_outer, width, std=2.0),
-                "weight_ptr": 1.0 + normal(g, n_cols, std=0.1),
-                "n_rows": n_outer * group,
-                "n_cols": n_cols,
-                "group": group,
-                "out_stride": width,
-                "x_stride": width,
-                "eps": eps,
-            },
-            {"out_ptr": act, "x_ptr": act, "weight_ptr": weight},
-        )
+def make_case(
+    name, n_outer, n_cols, group=1, pad=0, *, act, weight="fp16", out=None, out_pad=None, std=2.0,
+    eps=1e-5,
+):  # fmt: skip
+    g = rng(name)
+    width = n_cols * group
+    out_pad = pad if out_pad is None else out_pad
+    return Case(
+        name,
+        {
+            "out_ptr": filled(n_outer + 1, width + out_pad),
+            "x_ptr": padded(g, n_outer, width, pad, std=std),
+            "weight_ptr": 1.0 + normal(g, n_cols, std=0.1),
+            "n_rows": n_outer * group,
+            "n_cols": n_cols,
+            "group": group,
+            "out_stride": width + out_pad,
+            "x_stride": width + pad,
+            "eps": eps,
+        },
+        {"out_ptr": out or act, "x_ptr": act, "weight_ptr": weight},
+        units={"out_ptr": std / (std**2 + eps) ** 0.5},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 5, 384)
     yield case("fixture_bf16_weight", 3, 128, weight="bf16")
     yield case("llama3_8b", 2, 4096)
@@ -96,6 +106,21 @@ def cases(act):
     yield case("heads_96_strided", 3, 96, group=8, pad=32, weight="fp32")
     yield case("half_in_half_out", 3, 384, act="fp16")
     yield case("bf16_in_bf16_out", 3, 384, act="bf16", weight="bf16")
+
+
+def draw(d, act):
+    x, out, weight = d.types(act), d.types(act), d.types(act)
+    std = d.scale(x, out)
+    group = d.variant.of(1, 1, 2, 5, 16)
+    n_cols = d.width(1, 4100 if group == 1 else 256)
+    width = n_cols * group
+    n_outer = d.rows(max(1, min(12, 9000 // width)))
+    case = make_case(
+        d.name, n_outer, n_cols, group, d.gap(width, n_outer), act=x, weight=weight, out=out,
+        out_pad=d.gap(width, n_outer), std=std, eps=d.case.of(1e-5, 1e-6, 1e-12),
+    )  # fmt: skip
+    d.season(case.args["x_ptr"][:, :width], std)
+    return case
 
 
 SPEC = Spec(
@@ -117,6 +142,7 @@ SPEC = Spec(
     flops="4 * n_rows * n_cols",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": "1 if BLOCK <= 256 else 4 if BLOCK <= 4096 else 8", "num_stages": 1},

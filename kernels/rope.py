@@ -7,10 +7,13 @@ out, x [T, H, Dh] with token strides; positions [T]; inv_freq [Dh/2] fp32: every
 llama3) is in that table. out may be x. Grid: (T, H / HEADS). Arithmetic: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.rope import inverse_frequencies
 from kernels.spec import (
     FLOATS,
     Case,
@@ -18,8 +21,8 @@ from kernels.spec import (
     derived,
     filled,
     inp,
-    normal,
     out,
+    padded,
     rng,
     size,
     step_size,
@@ -77,27 +80,33 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, positions, n_heads, head_dim, pad=0, theta=10000.0, act=act):
-        g = rng(name)
-        n_tokens, width = len(positions), n_heads * head_dim + pad
-        exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n_tokens, width),
-                "x_ptr": normal(g, n_tokens, width),
-                "positions_ptr": np.array(positions, np.int32),
-                "inv_freq_ptr": (theta**-exponent).astype(np.float32),
-                "n_tokens": n_tokens,
-                "n_heads": n_heads,
-                "head_dim": head_dim,
-                "out_stride": width,
-                "x_stride": width,
-            },
-            {"out_ptr": act, "x_ptr": act, "positions_ptr": "i32", "inv_freq_ptr": "fp32"},
-        )
+def make_case(
+    name, positions, n_heads, head_dim, pad=0, theta=10000.0, *, act, out=None, out_pad=None,
+    std=1.0,
+):  # fmt: skip
+    g = rng(name)
+    n_tokens, width = len(positions), n_heads * head_dim
+    out_pad = pad if out_pad is None else out_pad
+    return Case(
+        name,
+        {
+            "out_ptr": filled(n_tokens + 1, width + out_pad),
+            "x_ptr": padded(g, n_tokens, width, pad, std=std),
+            "positions_ptr": np.array([*positions, 0], np.int32),
+            "inv_freq_ptr": inverse_frequencies(head_dim, theta),
+            "n_tokens": n_tokens,
+            "n_heads": n_heads,
+            "head_dim": head_dim,
+            "out_stride": width + out_pad,
+            "x_stride": width + pad,
+        },
+        {"out_ptr": out or act, "x_ptr": act, "positions_ptr": "i32", "inv_freq_ptr": "fp32"},
+        units={"out_ptr": std},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo_q", [0, 1, 2, 511, 2047], 6, 64)
     yield case("demo_k_packed", [5, 9], 2, 64, pad=384)
     yield case("llama3_8b", [8191], 32, 128, theta=500000.0)
@@ -106,6 +115,25 @@ def cases(act):
     yield case("far", [30000, 131071], 2, 64, theta=1e6)
     yield case("half", [1, 40], 6, 64, act="fp16")
     yield case("bf16", [1, 40], 6, 64, act="bf16")
+
+
+def draw(d, act):
+    x, out = d.types(act), d.types(act)
+    std = d.scale(x, out)
+    head_dim = d.width(2, 256, step=2)
+    # The number of heads is in the code, as the width of a program.
+    n_heads = d.variant.of(1, 2, 3, 7, 16)
+    width = n_heads * head_dim
+    last = d.case.of(1, 4096, 131071, 1 << 20)
+    n_tokens = d.rows(max(1, min(12, 8000 // width)))
+    positions = [d.case.between(0, last) for _ in range(n_tokens)]
+    theta = d.case.of(100.0, 10000.0, 5e5, 1e6)
+    case = make_case(
+        d.name, positions, n_heads, head_dim, d.gap(width, n_tokens), theta, act=x, out=out,
+        out_pad=d.gap(width, n_tokens), std=std,
+    )  # fmt: skip
+    d.season(case.args["x_ptr"][:, :width], std)
+    return case
 
 
 SPEC = Spec(
@@ -128,6 +156,7 @@ SPEC = Spec(
     flops="3 * n_tokens * n_heads * head_dim",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("HEADS",),
     default={
         "cpu": {"HEADS": "n_heads", "num_warps": 1, "num_stages": 1},

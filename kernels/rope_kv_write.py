@@ -10,13 +10,17 @@ inv_freq [Dh/2] fp32 with every scaling. A negative slot is not written.
 Grid: one program a token. Arithmetic: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.numbers import rounded
 from kernels.lib.rope import head_norm, inverse_frequencies, rope_factors, rope_reference, turn
 from kernels.spec import (
     FLOATS,
+    TOLERANCE,
     Case,
     Spec,
     derived,
@@ -26,6 +30,7 @@ from kernels.spec import (
     inp,
     normal,
     out,
+    padded,
     rng,
     scalar,
     size,
@@ -122,54 +127,62 @@ def reference(a):
         slot = int(a["slots_ptr"][token])
         if slot >= 0:
             block, offset = divmod(slot, a["BLOCK_TOKENS"])
-            k_cache[block, :, offset] = k
+            k_cache[block, :, offset] = rounded(k.astype(np.float32), a["dtypes"]["qkv_ptr"])
             v_cache[block, :, offset] = v
     return {"q_ptr": q_ptr, "k_cache_ptr": k_cache, "v_cache_ptr": v_cache}
 
 
-def cases(act):
-    def case(
-        name, n_tokens, n_heads, n_kv_heads, dim, *, act=act, cache="fp16", block=64, norm=False,
-        pad=0, skip=0, first=0,
-    ):  # fmt: skip
-        g = rng(name)
-        n_blocks = n_tokens // block + 2
-        slots = g.permutation(n_blocks * block)[:n_tokens].astype(np.int32)
-        slots[:skip] = -1
-        width = (n_heads + 2 * n_kv_heads) * dim + pad
-        return Case(
-            name,
-            {
-                "q_ptr": filled(n_tokens + 1, n_heads * dim + 2 * pad),
-                "k_cache_ptr": filled(n_blocks, n_kv_heads, block, dim),
-                "v_cache_ptr": filled(n_blocks, n_kv_heads, block, dim, value=-3.0),
-                "qkv_ptr": normal(g, n_tokens, width),
-                "q_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
-                "k_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
-                "positions_ptr": np.arange(first, first + n_tokens, dtype=np.int32),
-                "inv_freq_ptr": inverse_frequencies(dim),
-                "slots_ptr": slots,
-                "n_tokens": n_tokens,
-                "n_heads": n_heads,
-                "n_kv_heads": n_kv_heads,
-                "q_stride": n_heads * dim + 2 * pad,
-                "qkv_stride": width,
-                "qk_eps": 1e-6,
-            },
-            {
-                "q_ptr": act,
-                "k_cache_ptr": cache,
-                "v_cache_ptr": cache,
-                "qkv_ptr": act,
-                "q_norm_ptr": "fp16",
-                "k_norm_ptr": "fp16",
-                "positions_ptr": "i32",
-                "inv_freq_ptr": "fp32",
-                "slots_ptr": "i32",
-            },
-            {"HEAD_DIM": dim, "BLOCK_TOKENS": block, "HAS_QK_NORM": int(norm)},
-        )
+def make_case(
+    name, n_tokens, n_heads, n_kv_heads, dim, *, act, cache="fp16", block=64, norm=False, pad=0,
+    q_pad=None, skip=0, first=0, q=None, slot="i32", norm_type="fp16", std=1.0, theta=10000.0,
+):  # fmt: skip
+    g = rng(name)
+    n_blocks = n_tokens // block + 2
+    slots = g.permutation(n_blocks * block)[: n_tokens + 1].astype(np.int64)
+    slots[:skip] = -1
+    width = (n_heads + 2 * n_kv_heads) * dim
+    q_pad = 2 * pad if q_pad is None else q_pad
+    # Keys take the width of activations before that of the cache: as coarse as the coarser.
+    coarsest = max(TOLERANCE[act], TOLERANCE[cache])
+    unit = 1.0 if norm else std
+    return Case(
+        name,
+        {
+            "q_ptr": filled(n_tokens + 1, n_heads * dim + q_pad),
+            "k_cache_ptr": filled(n_blocks, n_kv_heads, block, dim),
+            "v_cache_ptr": filled(n_blocks, n_kv_heads, block, dim, value=-3.0),
+            "qkv_ptr": padded(g, n_tokens, width, pad, std=std),
+            "q_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
+            "k_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
+            "positions_ptr": np.arange(first, first + n_tokens + 1, dtype=np.int32),
+            "inv_freq_ptr": inverse_frequencies(dim, theta),
+            "slots_ptr": slots,
+            "n_tokens": n_tokens,
+            "n_heads": n_heads,
+            "n_kv_heads": n_kv_heads,
+            "q_stride": n_heads * dim + q_pad,
+            "qkv_stride": width + pad,
+            "qk_eps": 1e-6,
+        },
+        {
+            "q_ptr": q or act,
+            "k_cache_ptr": cache,
+            "v_cache_ptr": cache,
+            "qkv_ptr": act,
+            "q_norm_ptr": norm_type,
+            "k_norm_ptr": norm_type,
+            "positions_ptr": "i32",
+            "inv_freq_ptr": "fp32",
+            "slots_ptr": slot,
+        },
+        {"HEAD_DIM": dim, "BLOCK_TOKENS": block, "HAS_QK_NORM": int(norm)},
+        units={"q_ptr": unit, "k_cache_ptr": unit, "v_cache_ptr": std},
+        tolerance={"k_cache_ptr": coarsest, "v_cache_ptr": 0.0},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 44, 6, 2, 64)
     yield case("llama3_8b", 5, 32, 8, 128, first=8000)
     yield case("padding_rows", 7, 6, 2, 64, skip=3)
@@ -182,6 +195,25 @@ def cases(act):
     yield case("bf16_cache", 3, 4, 2, 64, cache="bf16")
     yield case("half", 3, 6, 2, 64, act="fp16", norm=True)
     yield case("bf16", 3, 6, 2, 64, act="bf16", cache="bf16")
+
+
+def draw(d, act):
+    v = d.variant
+    act, norm, block = d.types(act), v.chance(0.5), v.of(16, 64)
+    dim = d.turn(16, 18, 48, 50, 64, 80, 100, 120, 128, 130, 192, 256)
+    n_heads, n_kv_heads = v.of((1, 1), (4, 2), (3, 1), (6, 2), (7, 1), (2, 2), (16, 2))
+    width = (n_heads + 2 * n_kv_heads) * dim
+    std = d.case.of(1.0, 1.0, 100.0, 2.0**-20)
+    n_tokens = d.rows(max(1, min(40, 8000 // width)), tile=block)
+    case = make_case(
+        d.name, n_tokens, n_heads, n_kv_heads, dim,
+        act=act, cache=d.types("fp16"), block=block, norm=norm, pad=d.gap(width, n_tokens),
+        q_pad=d.gap(n_heads * dim, n_tokens), skip=d.case.of(0, 0, 1, 2),
+        first=d.case.of(0, 1, 4095, 131000), q=d.types(act), slot=v.of("i32", "i64"),
+        norm_type=d.types("fp16"), std=std, theta=d.case.of(10000.0, 1e6),
+    )  # fmt: skip
+    d.season(case.args["qkv_ptr"][:, :width], std)
+    return case
 
 
 _CACHE_SHAPE = ("n_tokens", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
@@ -217,6 +249,7 @@ SPEC = Spec(
     flops="3 * n_tokens * (n_heads + n_kv_heads) * HEAD_DIM",
     reference=reference,
     cases=cases,
+    draw=draw,
     default={
         "cpu": {"num_warps": 1, "num_stages": 1},
         "cuda": {"num_warps": 4, "num_stages": 1},

@@ -28,8 +28,8 @@ from kernels.spec import (
     given,
     inout,
     inp,
-    normal,
     out,
+    padded,
     rng,
     size,
     step_size,
@@ -202,7 +202,7 @@ def reference(a):
         if top_p < 1:
             descending = np.argsort(-p, kind="stable")
             mass_before = np.cumsum(p[descending]) - p[descending]
-            n_kept = int((mass_before < top_p * p.sum()).sum())
+            n_kept = max(1, int((mass_before < top_p * p.sum()).sum()))
             kept &= p >= p[descending[n_kept - 1]]
         kept &= p >= np.float32(a["min_p_ptr"][row])
         counter = index // (4 * RUN) * RUN + index % RUN
@@ -213,55 +213,56 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, rows, n_vocab, pad=0, penalty=False, std=2.0, edit=None):
-        """`rows`: temperature, top_k, top_p, min_p, penalty, seed, step of each."""
-        g = rng(name)
-        n_rows = len(rows)
-        logits = normal(g, n_rows, n_vocab + pad, std=std)
-        logits[:, n_vocab:] = 100.0  # never to be looked at
-        if edit is not None:
-            edit(logits)
-        columns = list(zip(*rows))
-        floats = {
-            name: np.array(columns[i], np.float32)
-            for name, i in (
-                ("temperature_ptr", 0),
-                ("top_p_ptr", 2),
-                ("min_p_ptr", 3),
-                ("penalty_ptr", 4),
-            )
-        }
-        n_slots = n_rows + 1
-        slots = np.array([n_slots - 1 - i for i in range(n_rows)], np.int32)
-        slots[1:2] = -1
-        seen = (g.random((n_slots, n_vocab)) < 0.3).astype(np.uint8) if penalty else None
-        args = {
-            "out_ptr": np.full(n_rows + 1, -5, np.int32),
-            "logits_ptr": logits,
-            "top_k_ptr": np.array(columns[1], np.int32),
-            "seed_ptr": np.array(columns[5], np.int64),
-            "step_ptr": np.array(columns[6], np.int32),
-            "seen_ptr": seen,
-            "slots_ptr": slots if penalty else None,
-            **floats,
-            "n_rows": n_rows,
-            "n_vocab": n_vocab,
-            "logits_stride": n_vocab + pad,
-            "seen_stride": n_vocab,
-        }
-        dtypes = {
-            "out_ptr": "i32",
-            "logits_ptr": "fp32",
-            "top_k_ptr": "i32",
-            "seed_ptr": "i64",
-            "step_ptr": "i32",
-            "seen_ptr": "u8",
-            "slots_ptr": "i32",
-            **{name: "fp32" for name in floats},
-        }
-        return Case(name, args, dtypes, {"HAS_PENALTY": int(penalty)})
+def case(name, rows, n_vocab, pad=0, penalty=False, std=2.0, edit=None, seen_pad=0):
+    """`rows`: temperature, top_k, top_p, min_p, penalty, seed, step of each."""
+    g = rng(name)
+    n_rows = len(rows)
+    logits = padded(g, n_rows, n_vocab, pad, std=std)
+    logits[:, n_vocab:] = 100.0  # never to be looked at
+    if edit is not None:
+        edit(logits)
+    columns = [list(column) for column in zip(*rows, (1.0, 0, 1.0, 0.0, 1.0, 0, 0))]
+    floats = {
+        name: np.array(columns[i], np.float32)
+        for name, i in (
+            ("temperature_ptr", 0),
+            ("top_p_ptr", 2),
+            ("min_p_ptr", 3),
+            ("penalty_ptr", 4),
+        )
+    }
+    n_slots = n_rows + 1
+    slots = np.array([n_slots - 1 - i for i in range(n_rows + 1)], np.int32)
+    slots[1:2] = -1
+    seen = (g.random((n_slots, n_vocab + seen_pad)) < 0.3).astype(np.uint8) if penalty else None
+    args = {
+        "out_ptr": np.full(n_rows + 1, -5, np.int32),
+        "logits_ptr": logits,
+        "top_k_ptr": np.array(columns[1], np.int32),
+        "seed_ptr": np.array(columns[5], np.int64),
+        "step_ptr": np.array(columns[6], np.int32),
+        "seen_ptr": seen,
+        "slots_ptr": slots if penalty else None,
+        **floats,
+        "n_rows": n_rows,
+        "n_vocab": n_vocab,
+        "logits_stride": n_vocab + pad,
+        "seen_stride": n_vocab + seen_pad,
+    }
+    dtypes = {
+        "out_ptr": "i32",
+        "logits_ptr": "fp32",
+        "top_k_ptr": "i32",
+        "seed_ptr": "i64",
+        "step_ptr": "i32",
+        "seen_ptr": "u8",
+        "slots_ptr": "i32",
+        **{name: "fp32" for name in floats},
+    }
+    return Case(name, args, dtypes, {"HAS_PENALTY": int(penalty)})
 
+
+def cases(act):
     def ties(logits):
         logits[0, [5, 70, 300, 900]] = 30.0
         logits[1] = 1.0
@@ -298,6 +299,41 @@ def cases(act):
     )
 
 
+def draw(d, act):
+    c = d.case
+    n_vocab = d.width(1, 5000)
+    penalty = d.variant.chance(0.5)
+
+    def row():
+        return (
+            c.of(0.0, 0.01, 0.7, 1.0, 5.0), c.of(0, 1, 2, 40, n_vocab, n_vocab + 7),
+            c.of(1.0, 0.0, 0.3, 0.95, 0.999), c.of(0.0, 0.0, 0.05, 1.0), c.of(1.0, 1.3, 0.5),
+            c.of(-1, c.between(-(2**62), 2**62)), c.of(0, 1, 2**31 - 1),
+        )  # fmt: skip
+
+    def edit(logits):
+        rows = logits[:, :n_vocab]
+        d.season(rows, 2.0)
+        for x in rows:
+            some = [c.between(0, n_vocab - 1) for _ in range(3)]
+            kind = c.of("plain", "plain", "ties", "infinite", "nan", "hopeless")
+            if kind == "ties":
+                x[some] = 30.0
+            elif kind == "infinite":
+                x[some[0]] = np.inf
+            elif kind == "nan":
+                x[some] = np.nan
+            elif kind == "hopeless":
+                x[:] = -np.inf
+                x[some[:2]] = (1.0, 1.5)
+
+    n_rows = d.rows(max(1, min(5, 5000 // n_vocab)))
+    return case(
+        d.name, [row() for _ in range(n_rows)], n_vocab, d.gap(n_vocab, n_rows), penalty,
+        c.of(0.5, 2.0, 2.0, 20.0), edit, d.gap(n_vocab, n_rows),
+    )  # fmt: skip
+
+
 SPEC = Spec(
     fn=sample,
     params=(
@@ -324,6 +360,7 @@ SPEC = Spec(
     flops="60 * n_rows * n_vocab",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),  # a multiple of 64
     default={
         "cpu": {"BLOCK": 64, "num_warps": 1, "num_stages": 1},

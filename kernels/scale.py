@@ -5,6 +5,8 @@
 Contiguous; out may be x. Grid: n / BLOCK. Arithmetic: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -27,17 +29,29 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n, alpha, x=act, out=act):
-        g = rng(name)
-        args = {"out_ptr": filled(n + 5), "x_ptr": normal(g, n + 5), "n_elements": n}
-        return Case(name, {**args, "alpha": alpha}, {"out_ptr": out, "x_ptr": x})
+def make_case(name, n, alpha, *, x, out, std=1.0):
+    g = rng(name)
+    args = {"out_ptr": filled(n + 5), "x_ptr": normal(g, n + 5, std=std), "n_elements": n}
+    units = {"out_ptr": std * abs(alpha)}
+    return Case(name, {**args, "alpha": alpha}, {"out_ptr": out, "x_ptr": x}, units=units)
 
+
+def cases(act):
+    case = partial(make_case, x=act, out=act)
     yield case("logits", 8192, 0.125)
     yield case("one", 1, -3.0)
     yield case("many", 70001, 12.0)
     yield case("widen", 515, 1.0, x="bf16", out="fp32")
     yield case("narrow", 515, 1.5, x="fp32", out="fp16")
+
+
+def draw(d, act):
+    x, out = d.types(act), d.types(act)
+    std = d.scale(x, out)
+    alpha = d.case.of(1.0, 0.125, -12.0, 0.0)
+    case = make_case(d.name, d.rows(9000, tile=1024), alpha, x=x, out=out, std=std)
+    d.season(case.args["x_ptr"], std)
+    return case
 
 
 SPEC = Spec(
@@ -54,6 +68,7 @@ SPEC = Spec(
     flops="n_elements",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         "cpu": {"BLOCK": 4096, "num_warps": 1, "num_stages": 1},

@@ -6,6 +6,8 @@ out [R, C]; gate, up [R, C] with row strides (they may be the halves of one buff
 Grid: (R, C / BLOCK). Arithmetic: fp32.
 """
 
+from functools import partial
+
 import numpy as np
 import triton
 import triton.language as tl
@@ -16,8 +18,8 @@ from kernels.spec import (
     Spec,
     filled,
     inp,
-    normal,
     out,
+    padded,
     rng,
     size,
     step_size,
@@ -48,23 +50,27 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_rows, n_cols, pad=0, std=2.0, act=act):
-        g = rng(name)
-        return Case(
-            name,
-            {
-                "out_ptr": filled(n_rows + 1, n_cols),
-                "gate_ptr": normal(g, n_rows, n_cols + pad, std=std),
-                "up_ptr": normal(g, n_rows, n_cols + pad),
-                "n_rows": n_rows,
-                "n_cols": n_cols,
-                "gate_stride": n_cols + pad,
-                "up_stride": n_cols + pad,
-            },
-            {"out_ptr": act, "gate_ptr": act, "up_ptr": act},
-        )
+def make_case(name, n_rows, n_cols, pad=0, std=2.0, *, act, up_pad=None, up_std=1.0, **types):
+    g = rng(name)
+    up_pad = pad if up_pad is None else up_pad
+    return Case(
+        name,
+        {
+            "out_ptr": filled(n_rows + 1, n_cols),
+            "gate_ptr": padded(g, n_rows, n_cols, pad, std=std),
+            "up_ptr": padded(g, n_rows, n_cols, up_pad, std=up_std),
+            "n_rows": n_rows,
+            "n_cols": n_cols,
+            "gate_stride": n_cols + pad,
+            "up_stride": n_cols + up_pad,
+        },
+        {"out_ptr": act, "gate_ptr": act, "up_ptr": act} | types,
+        units={"out_ptr": std * up_std},
+    )
 
+
+def cases(act):
+    case = partial(make_case, act=act)
     yield case("demo", 5, 1024)
     yield case("packed_halves", 3, 256, pad=256)
     yield case("llama3_8b", 2, 14336)
@@ -72,6 +78,19 @@ def cases(act):
     yield case("far_out", 2, 384, std=60.0)
     yield case("half", 2, 384, act="fp16")
     yield case("bf16", 2, 384, act="bf16")
+
+
+def draw(d, act):
+    types = {name: d.types(act) for name in ("out_ptr", "gate_ptr", "up_ptr")}
+    std = d.case.of(d.scale(*types.values()), 10.0, 30.0)
+    n_cols = d.width(1, 9000)
+    n_rows = d.rows(max(1, min(12, 9000 // n_cols)))
+    case = make_case(
+        d.name, n_rows, n_cols, d.gap(n_cols, n_rows), std, act=act,
+        up_pad=d.gap(n_cols, n_rows), up_std=d.scale(*types.values()), **types,
+    )  # fmt: skip
+    d.season(case.args["gate_ptr"][:, :n_cols], std)
+    return case
 
 
 SPEC = Spec(
@@ -91,6 +110,7 @@ SPEC = Spec(
     flops="5 * n_rows * n_cols",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         "cpu": {"BLOCK": "min(next_pow2(n_cols), 4096)", "num_warps": 1, "num_stages": 1},

@@ -23,7 +23,8 @@ SIZEOF = {
 FAMILIES = ("cpu", "cuda", "hip")
 WHERE = "where"  # of a tuning space: which combinations are allowed
 
-# How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|).
+# How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|),
+# for the 1 a case's unit where it has one.
 TOLERANCE = {"fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "i32": 0.0, "i64": 0.0, "u8": 0.0}
 
 
@@ -132,14 +133,18 @@ class Case:
     """One test: arguments by name (arrays, numbers, None for a null pointer), and element types.
 
     Arrays hold float32 or integers; they are rounded to their element type before the kernel and
-    the reference see them.
+    the reference see them. `choice`: tuned constexprs that the case is there for. `units`: how
+    large the terms of an output are where that is not about 1; `tolerance`: where an output may be
+    further off than its element type says. |out - ref| <= tolerance * (unit + |ref|).
     """
 
     name: str
     args: Mapping[str, Any]
     dtypes: Mapping[str, str]
     constexprs: Mapping[str, int] = field(default_factory=dict)
-    tolerance: float | None = None
+    choice: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[str, float] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ class Spec:
     flops: str
     reference: Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
     cases: Callable[[str], Iterable[Case]]  # by the element type of activations
+    draw: Callable[[Any, str], Case]  # a case by chance: of a kernels.lib.draws.Draw and that type
     default: Mapping[str, Mapping[str, str | int]]
     tuned: tuple[str, ...] = ()
     # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
@@ -185,6 +191,7 @@ class Spec:
             is_constexpr = self.fn.params[named.index(param.name)].is_constexpr
             check(is_constexpr == (param.role == "constexpr"), f"{param.name}: constexpr or not?")
             check(set(param.types) <= set(SIZEOF), f"{param.name}: unknown type in {param.types}")
+        check(callable(self.draw), "draw is a function of (draw, act) that gives a Case")
         check(len(self.grid) == 3, "the grid has three axes")
         check(set(self.default) == set(FAMILIES), f"defaults are for {', '.join(FAMILIES)}")
         for family, choice in self.default.items():
@@ -253,6 +260,15 @@ def rng(name: str) -> np.random.Generator:
 
 def normal(generator: np.random.Generator, *shape: int, std: float = 1.0) -> np.ndarray:
     return (generator.standard_normal(shape) * std).astype(np.float32)
+
+
+def padded(
+    generator: np.random.Generator, n_rows: int, n_cols: int, gap: int, std: float = 1.0
+) -> np.ndarray:
+    """Rows of an operand, at least one; what lies between them is NaN, never to be looked at."""
+    values = normal(generator, max(n_rows, 1), n_cols + gap, std=std)
+    values[:, n_cols:] = np.nan
+    return values
 
 
 def filled(*shape: int, value: float = 7.0) -> np.ndarray:

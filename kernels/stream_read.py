@@ -41,15 +41,24 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_chunks, rest=0, x="fp32"):
-        values = normal(rng(name), n_chunks * 8192 + rest, std=0.1)
-        args = {"out_ptr": filled(n_chunks + 1), "x_ptr": values, "n_chunks": n_chunks}
-        return Case(name, args, {"out_ptr": "fp32", "x_ptr": x})
+def case(name, n_chunks, rest=0, x="fp32", std=0.1):
+    values = normal(rng(name), n_chunks * 8192 + rest, std=std)
+    args = {"out_ptr": filled(n_chunks + 1), "x_ptr": values, "n_chunks": n_chunks}
+    return Case(name, args, {"out_ptr": "fp32", "x_ptr": x}, units={"out_ptr": 100.0 * std})
 
+
+def cases(act):
     yield case("one", 1)
     yield case("some_and_a_rest", 5, rest=77)
     yield case("half", 3, x="fp16")
+
+
+def draw(d, act):
+    x = d.types(act)
+    std = d.scale(x)
+    drawn = case(d.name, d.case.of(0, 1, 1, 2), d.case.of(1, 77, 8191), x, std)
+    d.season(drawn.args["x_ptr"].reshape(1, -1), std)
+    return drawn
 
 
 SPEC = Spec(
@@ -67,6 +76,7 @@ SPEC = Spec(
     flops="n_chunks * CHUNK",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         # Four vectors of sums on AVX-512; on a GPU a whole piece goes straight to registers.

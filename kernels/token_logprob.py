@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from kernels.lib.select import all_finite, is_finite
-from kernels.spec import FLOATS, Case, Spec, inp, normal, out, rng, size, step_size, stride, tuned
+from kernels.spec import FLOATS, Case, Spec, inp, out, padded, rng, size, step_size, stride, tuned
 
 
 @triton.jit
@@ -52,26 +52,26 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def cases(act):
-    def case(name, n_rows, n_vocab, pad=0, std=3.0, logits="fp32", edit=None):
-        g = rng(name)
-        values = normal(g, n_rows, n_vocab + pad, std=std)
-        if edit is not None:
-            edit(values)
-        values[:, n_vocab:] = 100.0  # never to be looked at
-        return Case(
-            name,
-            {
-                "out_ptr": np.full(n_rows + 1, 9.0, np.float32),
-                "logits_ptr": values,
-                "targets_ptr": g.integers(0, n_vocab, n_rows).astype(np.int32),
-                "n_rows": n_rows,
-                "n_vocab": n_vocab,
-                "logits_stride": n_vocab + pad,
-            },
-            {"out_ptr": "fp32", "logits_ptr": logits, "targets_ptr": "i32"},
-        )
+def case(name, n_rows, n_vocab, pad=0, std=3.0, logits="fp32", edit=None):
+    g = rng(name)
+    values = padded(g, n_rows, n_vocab, pad, std=std)
+    if edit is not None:
+        edit(values)
+    return Case(
+        name,
+        {
+            "out_ptr": np.full(n_rows + 1, 9.0, np.float32),
+            "logits_ptr": values,
+            "targets_ptr": g.integers(0, n_vocab, n_rows + 1).astype(np.int32),
+            "n_rows": n_rows,
+            "n_vocab": n_vocab,
+            "logits_stride": n_vocab + pad,
+        },
+        {"out_ptr": "fp32", "logits_ptr": logits, "targets_ptr": "i32"},
+    )
 
+
+def cases(act):
     def strange(values):
         values[0, 5] = np.nan
         values[1, 599] = -np.inf
@@ -85,6 +85,21 @@ def cases(act):
     yield case("odd_strided", 4, 1031, pad=9)
     yield case("peaked", 2, 2048, std=40.0)
     yield case("half", 3, 8192, logits="fp16")
+
+
+def draw(d, act):
+    logits = d.variant.of("fp32", *FLOATS)
+    n_vocab = d.width(1, 9000)
+    n_rows = d.rows(max(1, min(9, 9000 // n_vocab)))
+    std = d.case.of(3.0, 3.0, 0.0, 40.0, 5000.0)
+
+    def edit(values):
+        rows = d.season(values[:, :n_vocab], std)
+        for row in rows:
+            if d.case.chance(0.1):
+                row[d.case.between(0, n_vocab - 1)] = d.case.of(-np.inf, np.inf, np.nan)
+
+    return case(d.name, n_rows, n_vocab, d.gap(n_vocab, n_rows), std, logits, edit)
 
 
 SPEC = Spec(
@@ -103,6 +118,7 @@ SPEC = Spec(
     flops="4 * n_rows * n_vocab",
     reference=reference,
     cases=cases,
+    draw=draw,
     tuned=("BLOCK",),
     default={
         "cpu": {"BLOCK": 64, "num_warps": 1, "num_stages": 1},

@@ -2,11 +2,13 @@
 """Runs kernels' test cases from files and compares with what the reference expects.
 
     tools/run_cases.py --target cpu --ttir build/release/ttir/emit/nereid-ttir [--kernel NAME]...
+                       [--random N [--seed S]] [--case NAME]
     tools/run_cases.py --target cuda:90 --cases DIR --bundle DIR    (with a GPU; needs no Triton)
 
-Without --cases and --bundle both are made first, in --work. Each kernel runs in a process of its
-own: a crash is a failed case. Buffers lie between guards, which must be untouched; scratch begins
-as NaN.
+Without --cases and --bundle both are made first, in --work; with --make-only that is all, and the
+folder can be taken to a machine with a GPU. --random draws cases beside the written ones. Each
+kernel runs in a process of its own: a crash is a failed case. Buffers lie between guards, which
+must be untouched; scratch begins as NaN.
 """
 
 import argparse
@@ -43,11 +45,11 @@ def as_float(raw: np.ndarray, dtype: str) -> np.ndarray:
     return raw.astype(np.float64)
 
 
-def worst(got: np.ndarray, want: np.ndarray, dtype: str) -> tuple[float, int]:
-    """The largest |got - want| / (1 + |want|) and where; infinite where only one is a number."""
+def worst(got: np.ndarray, want: np.ndarray, dtype: str, unit: float) -> tuple[float, int]:
+    """The largest |got - want| / (unit + |want|) and where; infinite where only one is a number."""
     a, b = as_float(got, dtype), as_float(want, dtype)
     with np.errstate(invalid="ignore"):
-        error = np.abs(a - b) / (1.0 + np.abs(b))
+        error = np.abs(a - b) / (unit + np.abs(b))
     error = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, error)
     error = np.where(np.isnan(error), np.inf, error)
     where = int(np.argmax(error)) if error.size else 0
@@ -243,7 +245,7 @@ def run_case(machine, folder: Path, bundle: Path, variants: dict, timed: bool) -
                 np.frombuffer(data, NUMPY[arg["dtype"]])
                 for data in (buffers[name].read(), (folder / arg["expected"]).read_bytes())
             )
-            error, where = worst(got, want, arg["dtype"])
+            error, where = worst(got, want, arg["dtype"], arg["unit"])
             if error > arg["tolerance"]:
                 at = np.unravel_index(where, arg["shape"])
                 values = [as_float(x[where : where + 1], arg["dtype"])[0] for x in (got, want)]
@@ -254,6 +256,18 @@ def run_case(machine, folder: Path, bundle: Path, variants: dict, timed: bool) -
     if timed:
         print(f"    {folder.parent.name}/{folder.name}: {seconds * 1e3:.2f} ms", flush=True)
     return "; ".join(problems)
+
+
+def description(folder: Path) -> str:
+    """What a case is, in a line: numbers, shapes, constexprs."""
+    case = json.loads((folder / "case.json").read_text())
+    words = []
+    for arg in case["args"]:
+        text = f"{arg['dtype']}{arg['shape']}" if "shape" in arg else arg["value"]
+        words.append(f"{arg['name']}={text}".replace(" ", ""))
+    request = case["request"]
+    words += [f"{name}={value}" for name, value in request["constexprs"].items()]
+    return " ".join([*words, f"num_warps={request['num_warps']}"])
 
 
 def run_kernel(target: str, folders: list[Path], bundle: Path, variants: dict, timed: bool, pipe):
@@ -301,6 +315,8 @@ def run_all(target: str, cases: Path, bundle: Path, only: list[str], timed: bool
                 if problem:
                     n_failed += 1
                     print(f"FAIL {kernel.name}/{folder.name}: {problem}")
+                    print(f"     {description(folder)}")
+                    print(f"     again: --kernel {kernel.name} --case {folder.name}", flush=True)
             pending = [folder for folder in pending if folder not in results]
     print(f"{n_run - n_failed} of {n_run} cases hold on {target}")
     return n_failed
@@ -313,6 +329,10 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="made by aot.compile")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "cases")
     parser.add_argument("--kernel", action="append", default=[])
+    parser.add_argument("--case", help="only that of this name; a drawn one is random_SEED_NUMBER")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="draw N of each kernel")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawn ones")
+    parser.add_argument("--make-only", action="store_true", help="cases and bundle, and no run")
     parser.add_argument("--generated", type=Path, help="a bundle's generated/: its kernels only")
     parser.add_argument("--isa")
     parser.add_argument("--ttir")
@@ -327,6 +347,8 @@ def main() -> int:
             command += ["--generated", str(args.generated.resolve())]
         for kernel in args.kernel:
             command += ["--kernel", kernel]
+        command += ["--case", args.case] if args.case else []
+        command += ["--random", str(args.random), "--seed", str(args.seed)]
         subprocess.run(command, cwd=ROOT, check=True)
     if args.bundle is None:
         command = [sys.executable, "-m", "aot.compile", "--requests", f"{cases}/requests.jsonl"]
@@ -337,6 +359,8 @@ def main() -> int:
         command += ["--ttir", args.ttir] if args.ttir else []
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             return 1
+    if args.make_only:
+        return 0
     return 1 if run_all(args.target, cases, bundle, args.kernel, args.time) else 0
 
 

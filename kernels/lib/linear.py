@@ -4,7 +4,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from kernels.spec import Case, filled, normal, rng
+from kernels.spec import FLOATS, Case, filled, normal, padded, rng
 
 
 @triton.jit
@@ -35,7 +35,8 @@ def linear_reference(a):
         y += a["bias_ptr"]
     if a.get("SWIGLU"):
         gate, up = y[:, :n_out], y[:, n_out:]
-        y = gate / (1.0 + np.exp(-gate)) * up
+        with np.errstate(over="ignore"):
+            y = gate / (1.0 + np.exp(-gate)) * up
     if a.get("HAS_RESIDUAL"):
         y = a["alpha"] * y + a["residual_ptr"][:n_rows, :n_out]
     y_ptr = a["y_ptr"].copy()
@@ -57,30 +58,35 @@ def linear_case(
     norm=None,
     alpha=1.0,
     pad=0,
+    pads=None,
     out=None,
+    std=1.0,
     **ce,
 ):
-    """x of unit variance, w scaled so that the products have it too. What is None, the kernel does
-    not take; what is False, it takes and this case does without."""
+    """x of variance std^2, w scaled so that the products have it too. What is None, the kernel does
+    not take; what is False, it takes and this case does without. `pads`: of y, x and residual."""
     g = rng(name)
+    y_pad, x_pad, residual_pad = pads or (pad, pad, 2 * pad)
     n_weights = n_out * 2 if swiglu else n_out
+    unit = (1.0 if norm else std) + (1.0 if bias else 0.0)
+    unit = unit * unit if swiglu else unit
     args = {
-        "y_ptr": filled(n_rows + 1, n_out + pad),
-        "x_ptr": normal(g, max(n_rows, 1), n_in + pad),
+        "y_ptr": filled(n_rows + 1, n_out + y_pad),
+        "x_ptr": padded(g, n_rows, n_in, x_pad, std=std),
         "w_ptr": normal(g, n_weights, n_in, std=n_in**-0.5),
         "bias_ptr": normal(g, n_weights) if bias else None,
         "n_rows": n_rows,
         "n_out": n_out,
         "n_in": n_in,
-        "y_stride": n_out + pad,
-        "x_stride": n_in + pad,
+        "y_stride": n_out + y_pad,
+        "x_stride": n_in + x_pad,
     }
     dtypes = {"y_ptr": out or act, "x_ptr": act, "w_ptr": weight, "bias_ptr": weight}
     flags = {"HAS_BIAS": int(bias)}
     if residual is not None:
-        stride = n_out + 2 * pad
-        args["residual_ptr"] = normal(g, max(n_rows, 1), stride) if residual else None
-        args |= {"residual_stride": stride, "alpha": alpha}
+        args["residual_ptr"] = padded(g, n_rows, n_out, residual_pad) if residual else None
+        args |= {"residual_stride": n_out + residual_pad, "alpha": alpha}
+        unit = abs(alpha) * unit + 1.0 if residual else unit
         dtypes["residual_ptr"] = out or act
         flags["HAS_RESIDUAL"] = int(residual)
     if swiglu is not None:
@@ -89,4 +95,41 @@ def linear_case(
         args |= {"norm_ptr": 1.0 + normal(g, n_in, std=0.2) if norm else None, "eps": 1e-5}
         dtypes["norm_ptr"] = weight
         flags["HAS_NORM"] = int(norm)
-    return Case(name, args, dtypes, {**flags, **ce})
+    return Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit})
+
+
+_MOST_ELEMENTS = 16384  # of a matrix that is drawn
+
+
+def draw_linear(d, x, weights, n_rows, **kwargs):
+    """Sizes, strides, types and contents by chance. `n_rows`: at most so many; of x and the weights
+    the kernel takes the types `x` and one of `weights`."""
+    # How many tiles it is long is in the code of a stream of weights.
+    n_in = d.turn(1, 16, 63, 64, 100, 128, 200, 256, 320, 512, 1024, 2048)
+    n_out = d.width(1, min(300, _MOST_ELEMENTS // n_in))
+    flag = d.variant.chance
+    flags = {name: flag(0.5) for name in ("bias", "swiglu", "residual", "norm") if name in kwargs}
+    weight = d.variant.of(*weights)
+    out = d.variant.of(x, x, "fp32")
+    std = d.scale(x, weight, out)
+    n_rows = min(n_rows, _MOST_ELEMENTS // max(n_in, n_out))
+    case = linear_case(
+        d.name,
+        n_rows,
+        n_out,
+        n_in,
+        act=x,
+        weight=weight,
+        out=out,
+        alpha=d.case.of(1.0, 0.22, -1.5),
+        pads=(d.gap(n_out, n_rows), d.gap(n_in, n_rows), d.gap(n_out, n_rows)),
+        std=std,
+        **kwargs | flags,
+    )
+    d.season(case.args["x_ptr"][:, :n_in], std)
+    return case
+
+
+def exact_weights(x):
+    """Types of weights that become type `x` without loss, for products in x's own."""
+    return FLOATS if x == "fp32" else (x,)

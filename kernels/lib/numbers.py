@@ -9,9 +9,10 @@ STORAGE = {
 
 
 def to_storage(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The array as it lies in memory; bf16 by round-to-nearest-even."""
+    """The array as it lies in memory; bf16 by round-to-nearest-even. Too large is infinite."""
     if dtype != "bf16":
-        return np.ascontiguousarray(values.astype(STORAGE[dtype]))
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(values.astype(STORAGE[dtype]))
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
     nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     quiet_nan = (bits >> 16) | 0x40

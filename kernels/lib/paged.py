@@ -4,8 +4,6 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from kernels.spec import Case, filled, normal, rng
-
 
 @triton.jit
 def soft_cap(x, cap):
@@ -90,73 +88,3 @@ def attention_reference(a):
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             out_ptr[begin:end, h * dim : (h + 1) * dim] = p @ v[kv].astype(np.float64)
     return {"out_ptr": out_ptr}
-
-
-def attention_case(
-    name,
-    sequences,
-    n_heads,
-    n_kv_heads,
-    head_dim,
-    *,
-    act,
-    decode=False,
-    cache="fp16",
-    window=0,
-    softcap=0.0,
-    block=64,
-    pad=0,
-    q_std=1.0,
-):
-    """`sequences`: (new tokens, context length with them) each; pages are scattered over the cache,
-    and what no sequence owns is NaN."""
-    g = rng(name)
-    n_tokens = sum(n_q for n_q, _ in sequences)
-    pages = [-(-n_kv // block) for _, n_kv in sequences]
-    n_blocks = sum(pages) + 2
-    order = g.permutation(n_blocks)
-    tables = np.full((len(sequences), max([*pages, 1]) + 1), -1, np.int32)
-    caches = [np.full((n_blocks, n_kv_heads, block, head_dim), np.nan, np.float32) for _ in "kv"]
-    for s, (_, n_kv) in enumerate(sequences):
-        mine = order[sum(pages[:s]) : sum(pages[: s + 1])]
-        tables[s, : len(mine)] = mine
-        for pos in range(n_kv):
-            for array in caches:
-                array[mine[pos // block], :, pos % block] = normal(g, n_kv_heads, head_dim)
-    width = n_heads * head_dim + pad
-    args = {
-        "out_ptr": filled(n_tokens + 1, width),
-        "q_ptr": normal(g, max(n_tokens, 1), width, std=q_std),
-        "k_cache_ptr": caches[0],
-        "v_cache_ptr": caches[1],
-        "block_tables_ptr": tables,
-        "context_lens_ptr": np.array([n_kv for _, n_kv in sequences], np.int32),
-        "n_seqs": len(sequences),
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "max_blocks": tables.shape[1],
-        "window": window,
-        "out_stride": width,
-        "q_stride": width,
-        "scale": head_dim**-0.5,
-        "softcap": softcap,
-    }
-    if not decode:
-        starts = np.cumsum([0] + [n_q for n_q, _ in sequences])
-        args["cu_seqlens_ptr"] = starts.astype(np.int32)
-        args["max_q_len"] = max(n_q for n_q, _ in sequences)
-    dtypes = {
-        "out_ptr": act,
-        "q_ptr": act,
-        "k_cache_ptr": cache,
-        "v_cache_ptr": cache,
-        "block_tables_ptr": "i32",
-        "cu_seqlens_ptr": "i32",
-        "context_lens_ptr": "i32",
-    }
-    constexprs = {
-        "HEAD_DIM": head_dim,
-        "BLOCK_TOKENS": block,
-        "HAS_SOFTCAP": int(softcap > 0),
-    }
-    return Case(name, args, {k: v for k, v in dtypes.items() if k in args}, constexprs)

@@ -465,8 +465,9 @@ class Writer {
     text += fmt::format(
         ")\n\nSPEC = Spec(\n    fn={},\n    params=PARAMS,\n    grid=(\"{}\", \"{}\", \"{}\"),\n"
         "    bytes=\"{}\",\n    flops=\"{}\",\n    reference=reference,\n"
-        "    cases=lambda act: row_ops.cases(PARAMS{}),\n",
-        kNameless, grid()[0], grid()[1], grid()[2], bytes(), flops(), tables());
+        "    cases=lambda act: row_ops.cases(PARAMS{}),\n"
+        "    draw=lambda d, act: row_ops.draw(d, PARAMS{}),\n",
+        kNameless, grid()[0], grid()[1], grid()[2], bytes(), flops(), tables(), tables());
     if (!is_reduction(body_)) text += "    tuned=(\"BLOCK\",),\n";
     text += "    default={\n";
     for (const auto& row : defaults()) {
@@ -477,7 +478,7 @@ class Writer {
     return text + "    },\n)\n";
   }
 
-  // An argument of row_ops.cases; nothing where there are none.
+  // An argument of row_ops.cases and draw; nothing where there are none.
   std::string tables() const {
     std::string names;
     for (const auto id : operands_)

@@ -1,6 +1,6 @@
-// Every kernel over its Spec's cases on every backend of this machine, against its numpy reference:
-// the expected outputs come from `python -m aot.cases`, the objects from a bundle, the launch from
-// LaunchTemplate, as in the engine.
+// Every kernel over its Spec's cases, written ones and some that it draws, on every backend of this
+// machine, against its numpy reference: the expected outputs come from `python -m aot.cases`, the
+// objects from a bundle, the launch from LaunchTemplate, as in the engine.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "device/registry.h"
@@ -38,6 +39,10 @@ constexpr const char* kDevices[] = {"cpu"};
 // are right.
 constexpr std::size_t kGuardBytes = 64;
 constexpr std::byte kGuard{0xa5};
+
+// What is drawn beside the written cases; `tools/run_cases.py --random` draws more.
+constexpr int kDrawnCases = 4;
+constexpr int kSeed = 1;
 
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
 
@@ -63,15 +68,20 @@ fs::path cases_of(const Spec& spec, const std::string& target) {
   std::replace(folder.begin(), folder.end(), ':', '-');
   const fs::path dir = fs::path(NEREID_BINARY_DIR) / "kernel_cases" / folder / spec.name;
   const FolderLock lock(dir);
-  const fs::path stamp = dir / "source_sha256";
-  if (fs::exists(stamp) && read_text_file(stamp) == spec.source_sha256) return dir;
-  fs::remove_all(dir);
+  const fs::path stamp = dir / "made_from";
   const CompilerPaths paths = find_compiler(target);
-  const std::string command = fmt::format(
-      "cd {} && {} -m aot.cases --out {} --target {} --kernel {}", quoted(paths.aot_dir),
-      quoted(fs::absolute(paths.python)), quoted(dir), target, spec.name);
+  // What the cases are made from: the kernel, and what draws and writes them.
+  std::string sources = fmt::format("{} {} {}\n", spec.source_sha256, kDrawnCases, kSeed);
+  for (const auto* file : {"kernels/lib/draws.py", "aot/cases.py", "aot/space.py"})
+    sources += sha256_hex(read_text_file(paths.aot_dir / file)) + "\n";
+  if (fs::exists(stamp) && read_text_file(stamp) == sources) return dir;
+  fs::remove_all(dir);
+  const std::string command =
+      fmt::format("cd {} && {} -m aot.cases --out {} --target {} --kernel {} --random {} --seed {}",
+                  quoted(paths.aot_dir), quoted(fs::absolute(paths.python)), quoted(dir), target,
+                  spec.name, kDrawnCases, kSeed);
   if (std::system(command.c_str()) != 0) throw Error("failed: {}", command);
-  write_text_file(stamp, spec.source_sha256);
+  write_text_file(stamp, sources);
   return dir;
 }
 
@@ -124,6 +134,7 @@ struct Argument {
   std::vector<std::byte> before;  // with guards; empty for a null pointer
   std::vector<std::byte> expected;
   double tolerance = 0;
+  double unit = 1;
   device::Buffer buffer;
 
   std::size_t n_bytes() const { return before.size() - 2 * kGuardBytes; }
@@ -152,7 +163,7 @@ void compare(const std::string& what, const Argument& arg, const std::vector<std
     const double out = element(arg.dtype, got.data() + kGuardBytes, i);
     if ((std::isnan(ref) && std::isnan(out)) || ref == out) continue;
     const double error = std::abs(out - ref);
-    const double relative = error / (1 + std::abs(ref));
+    const double relative = error / (arg.unit + std::abs(ref));
     // Not "relative <= tolerance": a NaN must count.
     const bool is_bad = !(relative <= arg.tolerance);
     n_bad += is_bad;
@@ -167,9 +178,9 @@ void compare(const std::string& what, const Argument& arg, const std::vector<std
   fmt::print("  {}: max abs {:.3g}, max rel {:.3g}\n", what, max_abs, max_rel);
   if (n_bad == 0) return;
   ADD_FAILURE() << fmt::format(
-      "{}: {} of {} elements off by more than {} * (1 + |reference|); the worst at {}: got {}, "
+      "{}: {} of {} elements off by more than {} * ({} + |reference|); the worst at {}: got {}, "
       "reference {}",
-      what, n_bad, n, arg.tolerance, coordinates(arg.shape, worst_index),
+      what, n_bad, n, arg.tolerance, arg.unit, coordinates(arg.shape, worst_index),
       element(arg.dtype, got.data() + kGuardBytes, worst_index),
       element(arg.dtype, arg.expected.data(), worst_index));
 }
@@ -186,6 +197,7 @@ class Case {
 
   void run(device::Device& device, Bundle& bundle) {
     const std::string name = spec_.name + "/" + dir_.filename().string();
+    SCOPED_TRACE(description());
     const Variant* variant = bundle.find(request_.key());
     ASSERT_NE(variant, nullptr) << name;
     LaunchTemplate launch(*variant, device.load(bundle.image(*variant)));
@@ -240,8 +252,21 @@ class Case {
     if (row.contains("expected")) {
       arg.expected = read_bytes(dir_ / row.at("expected").get<std::string>());
       arg.tolerance = row.at("tolerance").get<double>();
+      arg.unit = row.at("unit").get<double>();
     }
     return arg;
+  }
+
+  // Shapes, numbers and constexprs, and how to run it alone.
+  std::string description() const {
+    std::string text = fmt::format("tools/run_cases.py --kernel {} --case {}:", spec_.name,
+                                   dir_.filename().string());
+    for (const auto& row : json_.at("args"))
+      text += fmt::format(" {}={}", row.at("name").get<std::string>(),
+                          row.contains("shape")
+                              ? row.at("dtype").get<std::string>() + row.at("shape").dump()
+                              : row.at("value").dump());
+    return text + " " + json_.at("request").at("constexprs").dump();
   }
 
   void check(const std::string& name, const Argument& arg, device::Device& device) const {

@@ -5,8 +5,6 @@ that number.
 """
 
 import ctypes
-import dataclasses
-import itertools
 import json
 import os
 import subprocess
@@ -20,10 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import run_cases  # noqa: E402
 
-from aot import cases, sources  # noqa: E402
-from aot.request import Request, choose  # noqa: E402
-from kernels import expr  # noqa: E402
-from kernels.spec import SIZEOF, WHERE  # noqa: E402
+from aot import cases, sources, space  # noqa: E402
+from aot.request import Request  # noqa: E402
 
 # A case or two of each kernel: of all that it can do at once, or with ends that are no whole block.
 CASES = {
@@ -39,24 +35,10 @@ CASES = {
 def choices_of(spec, case) -> list[Request]:
     """What is chosen now, then all that the space allows."""
     now = cases.request_of(spec, case, "cpu")
-    sizes = {p.name: case.args[p.name] for p in spec.params if p.role in ("size", "stride")}
-    planned = {name: n for name, n in sizes.items() if not spec.param(name).step}
-    bytes_of = {name: SIZEOF[dtype] for name, dtype in case.dtypes.items()}
-    space = spec.space["cpu"]
     found = {now.key: now}
-    names = [name for name in space if name != WHERE]
-    for values in itertools.product(*(space[name] for name in names)):
-        choice = {name: now.constexprs[name] for name in spec.tuned}
-        choice |= {"num_warps": now.num_warps, "num_stages": now.num_stages}
-        row = {"when": {}, "choice": choice | dict(zip(names, values, strict=True))}
-        constexprs, n_warps, n_stages = choose(
-            spec, "cpu", planned, case.constexprs, case.dtypes, {"rows": [row]}
-        )
-        known = sizes | constexprs | {"num_warps": n_warps, "num_stages": n_stages}
-        if expr.evaluate(space.get(WHERE, 1), known, bytes_of):
-            request = dataclasses.replace(
-                now, constexprs=constexprs, num_warps=n_warps, num_stages=n_stages
-            )
+    for combination in space.combinations(spec, "cpu"):
+        request = space.request(spec, "cpu", case, now, combination)
+        if request is not None:
             found[request.key] = request
     return list(found.values())
 
