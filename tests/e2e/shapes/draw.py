@@ -1,0 +1,290 @@
+"""Random models and what is asked of them, each a function of its seed.
+
+A case is small enough to be computed in float64 within seconds and odd enough to meet what the
+usual sizes never meet. Compiling its kernels is what a case costs, so it is used for eight runs.
+"""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+
+FAMILIES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "GraniteForCausalLM",
+)
+# Tiles are powers of two: at them, beside them, and far from them.
+HEAD_DIMS = (16, 18, 20, 24, 32, 36, 48, 50, 64, 66, 80, 96, 100, 112, 120, 128)
+WIDE_HEAD_DIMS = (130, 144, 160, 176, 192, 200, 224, 256)
+MIN_VOCAB, MAX_VOCAB = 33, 300_000
+MAX_LAYERS = 4
+MAX_HEADS = 32
+MAX_PROMPT_TOKENS = 700
+MAX_NEW_TOKENS = 12
+MAX_BATCH = 20
+# What keeps a float64 pass in seconds: elements of all heads, of a projection, of the embedding, of
+# the logits of a run, tokens of a run.
+MAX_HEAD_ELEMENTS = 2048
+MAX_PROJECTION = 400_000
+MAX_EMBEDDING = 8_000_000
+MAX_LOGITS = 6_000_000
+MAX_RUN_TOKENS = 1500
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Sizes and types that cases share: each pair of them costs two dozen kernels to compile.
+
+    They lie on and off the borders of vectors and tiles; heads, windows, vocabularies are free.
+    """
+
+    hidden: tuple = (50, 72, 77, 96, 130, 192, 245, 320, 333, 480, 640)
+    inner: tuple = (5, 48, 99, 250, 352, 501, 1000)
+    dtypes: tuple = ("float16", "float16", "float16", "bfloat16", "bfloat16", "float32")
+    free_share: float = 0.2  # of sizes that are drawn from all
+
+
+WIDE = Pool()
+
+
+@dataclasses.dataclass(frozen=True)
+class Scales:
+    """How large weights are; matrices are relative to what keeps the size of their input."""
+
+    embedding: float = 1.0
+    matrix: float = 1.0
+    head: float = 1.0
+    norm_spread: float = 0.2  # of norms' weights around 1
+    bias: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One call of the program."""
+
+    command: str  # score | generate
+    mode: str  # eager | compiled | graph
+    prompt_lengths: tuple
+    batch_size: int
+    max_batch_tokens: int
+    n_new: int = 0
+    kv_blocks: int = 0  # 0: enough for all
+    sampling: dict = dataclasses.field(default_factory=dict)  # of temperature, top_k, ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    seed: int
+    config: dict
+    scales: Scales
+    runs: tuple
+
+    def __str__(self):
+        runs = "\n".join(f"  {json.dumps(dataclasses.asdict(run))}" for run in self.runs)
+        scales = json.dumps(dataclasses.asdict(self.scales))
+        return f"seed {self.seed}\n{json.dumps(self.config)}\n{scales}\n{runs}"
+
+
+def rng_of(seed, *what):
+    """A generator of its own for each thing drawn, so that dropping one leaves the others."""
+    return np.random.default_rng([seed, *(b for text in what for b in str(text).encode())])
+
+
+def log_uniform(rng, low, high):
+    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def log_integer(rng, low, high):
+    return min(high, int(log_uniform(rng, low, high + 1)))
+
+
+def chance(rng, probability):
+    return bool(rng.random() < probability)
+
+
+def pick(rng, values):
+    """One of the values, as the Python object that it is."""
+    return values[int(rng.integers(len(values)))]
+
+
+def draw_case(seed, pool=WIDE):
+    rng = rng_of(seed, "case")
+    config = draw_config(rng, pool)
+    return Case(seed, config, draw_scales(rng, config), draw_runs(rng, config))
+
+
+def draw_head_dim(rng):
+    kind = rng.random()
+    if kind < 0.5:
+        return pick(rng, HEAD_DIMS)
+    if kind < 0.75:
+        return pick(rng, WIDE_HEAD_DIMS)
+    return 2 * int(rng.integers(8, 129))
+
+
+def draw_size(rng, sizes, limit, free_share):
+    """One of the sizes, or any, up to a limit; the limit where all are larger."""
+    fitting = [size for size in sizes if size <= limit]
+    if not fitting:
+        return limit
+    return log_integer(rng, min(sizes), limit) if chance(rng, free_share) else pick(rng, fitting)
+
+
+def draw_config(rng, pool):
+    family = pick(rng, FAMILIES)
+    head_dim = draw_head_dim(rng)
+    n_heads = log_integer(rng, 1, min(MAX_HEADS, MAX_HEAD_ELEMENTS // head_dim))
+    n_kv_heads = pick(rng, [n for n in range(1, n_heads + 1) if n_heads % n == 0])
+    if chance(rng, 0.12):
+        vocab_size = int(rng.integers(100_000, MAX_VOCAB + 1))
+    else:
+        vocab_size = log_integer(rng, MIN_VOCAB, 40_000)
+    q_size = n_heads * head_dim
+    hidden_limit = min(640, MAX_PROJECTION // q_size, MAX_EMBEDDING // vocab_size)
+    hidden_size = draw_size(rng, pool.hidden, hidden_limit, pool.free_share)
+    config = {"architectures": [family], "num_attention_heads": n_heads}
+    if n_kv_heads != n_heads or family[:5] in ("Mistr", "Qwen2", "Qwen3") or chance(rng, 0.5):
+        config["num_key_value_heads"] = n_kv_heads
+    if family != "Qwen3ForCausalLM" and q_size <= hidden_limit and chance(rng, pool.free_share):
+        hidden_size = q_size
+        if chance(rng, 0.5):
+            config["head_dim"] = head_dim
+    else:
+        config["head_dim"] = head_dim
+    config |= {
+        "hidden_size": hidden_size,
+        "intermediate_size": draw_size(
+            rng, pool.inner, MAX_PROJECTION // hidden_size, pool.free_share
+        ),
+        "num_hidden_layers": int(rng.integers(1, MAX_LAYERS + 1)),
+        "vocab_size": vocab_size,
+        "max_position_embeddings": pick(rng, (712, 768, 1024, 2048, 4096)),
+        "rms_norm_eps": pick(rng, (1e-6, 1e-5, 1e-3)),
+        "tie_word_embeddings": chance(rng, 0.5),
+        pick(rng, ("dtype", "torch_dtype")): pick(rng, pool.dtypes),
+    }
+    return config | draw_rope(rng) | draw_windows(rng, config) | draw_parts(rng, config)
+
+
+def draw_rope(rng):
+    theta = pick(rng, (10_000.0, 500_000.0, 1_000_000.0, round(log_uniform(rng, 100, 1e7), 3)))
+    kind = pick(rng, ("default", "linear", "llama3"))
+    rope = {"rope_type": kind}
+    if kind != "default":
+        rope["factor"] = pick(rng, (1.0, 2.0, 2.5, 8.0, 32.0))
+    if kind == "llama3":
+        rope["low_freq_factor"] = pick(rng, (1.0, 2.0))
+        rope["high_freq_factor"] = pick(rng, (4.0, 5.5))
+        rope["original_max_position_embeddings"] = pick(rng, (16, 64, 300, 8192))
+    form = pick(rng, ("new", "old", "oldest"))
+    if form == "new":
+        return {"rope_parameters": rope | {"rope_theta": theta}}
+    if kind == "default":
+        return {"rope_theta": theta}
+    if form == "oldest":
+        rope["type"] = rope.pop("rope_type")
+    return {"rope_theta": theta, "rope_scaling": rope}
+
+
+def draw_windows(rng, config):
+    family, n_layers = config["architectures"][0], config["num_hidden_layers"]
+    window = pick(
+        rng,
+        (
+            log_integer(rng, 1, 16),
+            log_integer(rng, 8, 130),
+            log_integer(rng, 8, 130),
+            log_integer(rng, 60, 1200),
+        ),
+    )
+    if family == "MistralForCausalLM":
+        kind = rng.random()
+        if kind < 0.1:
+            return {}
+        return {"sliding_window": None if kind < 0.2 else window}
+    if not family.startswith("Qwen"):
+        return {}
+    if chance(rng, 0.3):
+        return {"use_sliding_window": False, "sliding_window": window, "max_window_layers": 1}
+    fields = {"use_sliding_window": True, "sliding_window": window}
+    if chance(rng, 0.5):
+        kinds = ("full_attention", "sliding_attention")
+        return fields | {"layer_types": [pick(rng, kinds) for _ in range(n_layers)]}
+    return fields | {"max_window_layers": int(rng.integers(0, n_layers + 1))}
+
+
+def draw_parts(rng, config):
+    """Biases and multipliers, where the family has them."""
+    family, fields = config["architectures"][0], {}
+    if family not in ("MistralForCausalLM", "Qwen2ForCausalLM"):
+        fields["attention_bias"] = chance(rng, 0.4)
+    if family in ("LlamaForCausalLM", "GraniteForCausalLM"):
+        fields["mlp_bias"] = chance(rng, 0.4)
+    if family == "GraniteForCausalLM":
+        head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        fields["embedding_multiplier"] = round(log_uniform(rng, 0.3, 15), 3)
+        fields["residual_multiplier"] = round(log_uniform(rng, 0.1, 1.2), 3)
+        fields["logits_scaling"] = pick(rng, (0.5, 1.0, 3.0, 8.0, 16.0))
+        fields["attention_multiplier"] = round(log_uniform(rng, 0.3, 2) * head_dim**-0.5, 5)
+    return fields
+
+
+def draw_scales(rng, config):
+    return Scales(
+        embedding=pick(rng, (0.02, 0.3, 1.0, 4.0)),
+        matrix=pick(rng, (0.3, 1.0, 1.0, 1.6)),
+        head=pick(rng, (0.5, 1.0, 3.0)) * config.get("logits_scaling", 1.0),
+        norm_spread=pick(rng, (0.0, 0.2, 0.5)),
+        bias=pick(rng, (0.05, 0.3, 1.0)),
+    )
+
+
+def draw_lengths(rng, n, limit):
+    """Prompts from one token to the limit, short ones and some as long as a tile among them."""
+    lengths = []
+    for _ in range(n):
+        kind = rng.random()
+        if kind < 0.35:
+            length = int(rng.integers(1, 17))
+        elif kind < 0.55:
+            length = pick(rng, (31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257))
+        else:
+            length = log_integer(rng, 17, MAX_PROMPT_TOKENS)
+        lengths.append(max(1, min(length, limit - sum(lengths) - (n - len(lengths) - 1))))
+    return tuple(lengths)
+
+
+def draw_runs(rng, config):
+    """Both phases and both tails in every mode, in one chunk and in several, alone and together."""
+    score_limit = min(MAX_PROMPT_TOKENS, max(2, MAX_LOGITS // config["vocab_size"]))
+
+    def score(mode, lengths, step_tokens):
+        n = min(score_limit, int(rng.integers(lengths[0], lengths[1] + 1)))
+        step_tokens = step_tokens or n
+        return Run("score", mode, (n,), step_tokens, step_tokens)
+
+    def generate(mode, n_prompts, batch_size, max_batch_tokens, **more):
+        lengths = draw_lengths(rng, n_prompts, MAX_RUN_TOKENS)
+        n_new = int(rng.integers(1, MAX_NEW_TOKENS + 1))
+        return Run("generate", mode, lengths, batch_size, max_batch_tokens, n_new, **more)
+
+    any_mode = ("eager", "compiled", "graph")
+    many = int(rng.integers(5, MAX_BATCH + 1))
+    sampling = {"temperature": pick(rng, (0.3, 1.0, 1.7)), "seed": int(rng.integers(1, 1000))}
+    sampling |= pick(rng, ({}, {"top_k": int(rng.integers(1, 12))}, {"top_p": 0.7}, {"min_p": 0.2}))
+    penalty = {"temperature": 0.0, "repetition_penalty": pick(rng, (0.8, 1.3, 2.0))}
+    most_context = -(-(MAX_PROMPT_TOKENS + MAX_NEW_TOKENS) // 64)
+    return (
+        score("eager", (200, MAX_PROMPT_TOKENS), None),
+        score("compiled", (130, MAX_PROMPT_TOKENS), int(rng.integers(2, 200))),
+        score(pick(rng, any_mode), (66, 150), 1),
+        generate("eager", int(rng.integers(1, 5)), 64, 1024),
+        generate("graph", many, many, int(rng.integers(many, 300))),
+        generate(pick(rng, any_mode), 3, int(rng.integers(1, 4)), 512, sampling=sampling),
+        generate(pick(rng, any_mode), 3, 3, 129, sampling=penalty),
+        generate("compiled", 6, 6, 256, kv_blocks=most_context + int(rng.integers(0, 3))),
+    )

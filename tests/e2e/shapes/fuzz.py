@@ -1,0 +1,92 @@
+"""Cases one after another: run, counted, and the first failures made small."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+
+import nereid_cli as cli
+
+from shapes.check import Checker, Failure, Tally
+from shapes.draw import Case, draw_case
+from shapes.shrink import shrink
+from shapes.weights import write_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    nereid: Path
+    device: str = "cpu"  # cpu | cuda
+    bundle: Path | None = None  # of compiled kernels; None: compiled when they are needed
+
+
+@dataclasses.dataclass
+class Outcome:
+    case: Case
+    failures: list[Failure]
+    tally: Tally
+    seconds: float
+
+    def line(self):
+        """For people: one line a case."""
+        config, tally = self.case.config, self.tally
+        head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        sizes = (
+            f"{config['architectures'][0][:-11]} E {config['hidden_size']} "
+            f"H {config['num_attention_heads']}/{config.get('num_key_value_heads', '=')} "
+            f"Dh {head_dim} V {config['vocab_size']} L {config['num_hidden_layers']}"
+        )
+        kinds = ", ".join(sorted({failure.kind for failure in self.failures})) or "right"
+        return (
+            f"{self.case.seed}: {sizes}: {kinds}; {tally.n_rows} rows of logits, {tally.n_ids} ids "
+            f"({tally.n_ties} near ties), {tally.n_skipped} undecidable, worst "
+            f"{tally.worst:.2f} of the allowed; {self.seconds:.0f} s"
+        )
+
+
+def run_case(case: Case, options: Options) -> Outcome:
+    cli.nereid_path = options.nereid
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="nereid-shapes-") as folder:
+        checker = Checker(case, folder, options.device, options.bundle)
+        failures = [found for run in case.runs if (found := checker.failure(run)) is not None]
+        return Outcome(case, failures, checker.tally, time.monotonic() - started)
+
+
+def _run_seed(job: tuple[int, Options]) -> Outcome:
+    seed, options = job
+    return run_case(draw_case(seed), options)
+
+
+def run_seeds(seeds, options: Options, n_jobs: int):
+    """Outcomes in the order of the seeds, as they come."""
+    jobs = [(seed, options) for seed in seeds]
+    if n_jobs == 1:
+        yield from map(_run_seed, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(n_jobs) as pool:
+        yield from pool.imap(_run_seed, jobs)
+
+
+def smallest(outcome: Outcome, options: Options) -> tuple[Case, Failure]:
+    """The outcome's first failure in the smallest case that has it."""
+
+    def first_failure(case):
+        with contextlib.suppress(KeyError):
+            return next(iter(run_case(case, options).failures), None)
+
+    # Without a compiler the model must stay as it is.
+    return shrink(outcome.case, outcome.failures[0], first_failure, options.bundle is None)
+
+
+def compile_case(case: Case, target: str, bundle: Path):
+    """Adds to a bundle the kernels of every run of a case."""
+    with tempfile.TemporaryDirectory(prefix="nereid-shapes-") as folder:
+        write_config(case, Path(folder))
+        for sizes in sorted({(run.batch_size, run.max_batch_tokens) for run in case.runs}):
+            options = ("--batch-size", sizes[0], "--max-batch-tokens", sizes[1])
+            done = cli.run("compile", folder, "--target", target, "--out", bundle, *options)
+            if done.returncode != 0:
+                raise RuntimeError(f"seed {case.seed}: {done.stderr.strip()}")

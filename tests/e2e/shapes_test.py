@@ -1,0 +1,104 @@
+"""Models of odd shapes against a float64 forward pass, which is itself held against the fixtures.
+
+Ten random models, each used for eight runs; tools/fuzz_shapes.py runs more of them, and on a GPU.
+
+    shapes_test.py PATH_OF_NEREID [unittest arguments]
+"""
+
+import dataclasses
+import json
+
+import nereid_cli as cli
+import numpy as np
+from shapes import fuzz
+from shapes.check import Checker, shortfalls
+from shapes.draw import Pool, draw_case
+from shapes.forward import Model
+from shapes.shrink import shrink
+
+# PyTorch's fp32 arithmetic, which sums in another order.
+FIXTURE_ERROR = 1e-3
+SEEDS = range(1, 11)
+# Few sizes, so that cases share what they can of the kernels.
+POOL = Pool(hidden=(77, 192), inner=(50, 352), dtypes=("float16",), free_share=0.0)
+
+
+class Reference(cli.TestCase):
+    """The forward pass and what is concluded from it."""
+
+    def test_forward_pass_on_fixtures(self):
+        for name in cli.FIXTURE_NAMES:
+            with self.subTest(name):
+                folder = cli.FIXTURES / name
+                golden = json.loads((folder / "golden.json").read_text())
+                wanted = cli.read_safetensors(folder / "golden_logits.safetensors")["logits"][1]
+                config = json.loads((folder / "config.json").read_text())
+                model = Model(config, cli.read_safetensors(folder / "model.safetensors"))
+                # PyTorch had loaded these in half precision, its table of frequencies included.
+                model.frequencies = model.frequencies.astype(np.float16).astype(np.float64)
+                prompt, new = golden["input_ids"], golden["greedy_new_ids"]
+                logits = model.logits(prompt + new)
+                off = np.abs(logits[: len(prompt)] - wanted).max()
+                print(f"{name}: off by {off:.1e}")
+                self.assertLess(off, FIXTURE_ERROR)
+                self.assertEqual(logits[len(prompt) - 1 : -1].argmax(axis=-1).tolist(), new)
+
+    def test_ids_that_may_be_chosen(self):
+        logits = np.array([[3.0, 1.0, 2.9, -1.0]])
+
+        def is_allowed(chosen, limit=0.01, **sampling):
+            return shortfalls(sampling, [1], [chosen], logits, np.array([limit]))[0] <= 0
+
+        def allowed(**options):
+            return [chosen for chosen in range(4) if is_allowed(chosen, **options)]
+
+        self.assertEqual(allowed(), [0])
+        self.assertEqual(allowed(limit=0.06), [0, 2])
+        self.assertEqual(allowed(temperature=1.0), [0, 1, 2, 3])
+        self.assertEqual(allowed(temperature=1.0, top_k=2), [0, 2])
+        self.assertEqual(allowed(temperature=1.0, top_p=0.45), [0])
+        self.assertEqual(allowed(temperature=1.0, top_p=0.6), [0, 2])
+        self.assertEqual(allowed(temperature=2.0, min_p=0.3), [0, 1, 2])
+        # Token 1 stands in the prompt.
+        self.assertEqual(allowed(repetition_penalty=0.25), [1])
+
+
+class Shapes(cli.TestCase):
+    def test_random_models(self):
+        options = fuzz.Options(cli.nereid_path)
+        for seed in SEEDS:
+            with self.subTest(seed=seed):
+                outcome = fuzz.run_case(draw_case(seed, POOL), options)
+                print(outcome.line(), flush=True)
+                if outcome.failures:
+                    case, failure = fuzz.smallest(outcome, options)
+                    self.fail(f"{failure.kind}: {failure.detail}; smallest found:\n{case}")
+
+    def test_a_fault_is_found_and_made_small(self):
+        """One element of one weight is not what the reference has."""
+        case = draw_case(SEEDS[0], POOL)
+        name = "model.layers.0.mlp.down_proj.weight"
+
+        def first_failure(case):
+            checker = Checker(case, self.folder)
+            tensors = dict(checker.reference.tensors)
+            dtype, values = tensors[name]
+            values = values.copy()
+            values[0, 0] += 8
+            tensors[name] = (dtype, values)
+            (checker.model / "model.safetensors").write_bytes(cli.safetensors_bytes(tensors))
+            return next(filter(None, map(checker.failure, case.runs)), None)
+
+        failure = first_failure(case)
+        self.assertIsNotNone(failure)
+        self.assertEqual(failure.kind, "logits")
+        # The model stays as it is: no more kernels than the other test compiles.
+        smaller, failure = shrink(case, failure, first_failure, may_change_model=False)
+        (run,) = smaller.runs
+        self.assertEqual(run, dataclasses.replace(run, command="score", n_new=0, sampling={}))
+        self.assertEqual(run.prompt_lengths, (2,))
+        self.assertIn("off by", failure.detail)
+
+
+if __name__ == "__main__":
+    cli.main()
