@@ -25,7 +25,15 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 import nereid_cli as cli  # noqa: E402
 from shapes import fuzz  # noqa: E402
 from shapes.check import Tally  # noqa: E402
-from shapes.draw import draw_case  # noqa: E402
+from shapes.draw import WIDE, Pool, draw_case  # noqa: E402
+
+
+def words(text):
+    return tuple(text.split(","))
+
+
+def numbers(text):
+    return tuple(int(word) for word in words(text))
 
 
 def parse_arguments():
@@ -36,6 +44,13 @@ def parse_arguments():
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--bundle", type=Path, help="directory of compiled kernels")
     parser.add_argument("--compile-for", metavar="TARGET", help="only add the kernels to --bundle")
+    sizes = parser.add_argument_group("what cases share, so that fewer kernels are compiled")
+    sizes.add_argument("--hidden", type=numbers, default=WIDE.hidden, metavar="N,N")
+    sizes.add_argument("--inner", type=numbers, default=WIDE.inner, metavar="N,N")
+    sizes.add_argument("--dtypes", type=words, default=WIDE.dtypes, metavar="NAME,NAME")
+    sizes.add_argument(
+        "--free", type=float, default=WIDE.free_share, help="share of sizes drawn from all"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="cases at the same time")
     parser.add_argument("--shrink", type=int, default=1, help="failing cases to make small")
     arguments = parser.parse_args()
@@ -46,16 +61,16 @@ def parse_arguments():
     return arguments
 
 
-def compile_all(arguments, seeds):
-    for seed in seeds:
-        fuzz.compile_case(draw_case(seed), arguments.compile_for, arguments.bundle)
-        print(f"{seed}: compiled", flush=True)
+def compile_all(arguments, cases):
+    for case in cases:
+        fuzz.compile_case(case, arguments.compile_for, arguments.bundle)
+        print(f"{case.seed}: compiled", flush=True)
 
 
-def run_all(arguments, seeds):
+def run_all(arguments, cases):
     options = fuzz.Options(arguments.nereid, arguments.device, arguments.bundle)
     kinds, total, n_wrong, n_to_shrink = collections.Counter(), Tally(), 0, arguments.shrink
-    for outcome in fuzz.run_seeds(seeds, options, arguments.jobs):
+    for outcome in fuzz.run_cases(cases, options, arguments.jobs):
         print(outcome.line(), flush=True)
         total.add(outcome.tally)
         if not outcome.failures:
@@ -70,7 +85,7 @@ def run_all(arguments, seeds):
             case, failure = fuzz.smallest(outcome, options)
             print(f"smallest found: {failure.kind}: {failure.detail}\n{case}", flush=True)
     print(
-        f"{len(seeds) - n_wrong} of {len(seeds)} cases right"
+        f"{len(cases) - n_wrong} of {len(cases)} cases right"
         f"{'; ' if kinds else ''}{', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}; "
         f"{total.n_rows} rows of logits, {total.n_ids} ids ({total.n_ties} near ties), "
         f"{total.n_skipped} undecidable, worst {total.worst:.2f} of the allowed"
@@ -81,11 +96,13 @@ def run_all(arguments, seeds):
 def main():
     arguments = parse_arguments()
     arguments.nereid = cli.nereid_path = arguments.nereid.resolve()
+    pool = Pool(arguments.hidden, arguments.inner, arguments.dtypes, arguments.free)
     seeds = range(arguments.seed, arguments.seed + arguments.n)
+    cases = [draw_case(seed, pool) for seed in seeds]
     if arguments.compile_for:
-        compile_all(arguments, seeds)
+        compile_all(arguments, cases)
         return 0
-    return run_all(arguments, seeds)
+    return run_all(arguments, cases)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Cases one after another: run, counted, and the first failures made small."""
 
-import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nereid_cli as cli
 
 from shapes.check import Checker, Failure, Tally
-from shapes.draw import Case, draw_case
+from shapes.draw import Case
 from shapes.shrink import shrink
 from shapes.weights import write_config
 
@@ -55,38 +56,30 @@ def run_case(case: Case, options: Options) -> Outcome:
         return Outcome(case, failures, checker.tally, time.monotonic() - started)
 
 
-def _run_seed(job: tuple[int, Options]) -> Outcome:
-    seed, options = job
-    return run_case(draw_case(seed), options)
-
-
-def run_seeds(seeds, options: Options, n_jobs: int):
-    """Outcomes in the order of the seeds, as they come."""
-    jobs = [(seed, options) for seed in seeds]
+def run_cases(cases: list[Case], options: Options, n_jobs: int) -> Iterator[Outcome]:
+    """Outcomes in the order of the cases, as they come."""
+    job = functools.partial(run_case, options=options)
     if n_jobs == 1:
-        yield from map(_run_seed, jobs)
+        yield from map(job, cases)
         return
     with multiprocessing.get_context("spawn").Pool(n_jobs) as pool:
-        yield from pool.imap(_run_seed, jobs)
+        yield from pool.imap(job, cases)
 
 
 def smallest(outcome: Outcome, options: Options) -> tuple[Case, Failure]:
     """The outcome's first failure in the smallest case that has it."""
 
     def first_failure(case):
-        with contextlib.suppress(KeyError):
-            return next(iter(run_case(case, options).failures), None)
+        return next(iter(run_case(case, options).failures), None)
 
     # Without a compiler the model must stay as it is.
     return shrink(outcome.case, outcome.failures[0], first_failure, options.bundle is None)
 
 
 def compile_case(case: Case, target: str, bundle: Path):
-    """Adds to a bundle the kernels of every run of a case."""
+    """Adds to a bundle the kernels of a case in every mode."""
     with tempfile.TemporaryDirectory(prefix="nereid-shapes-") as folder:
         write_config(case, Path(folder))
-        for sizes in sorted({(run.batch_size, run.max_batch_tokens) for run in case.runs}):
-            options = ("--batch-size", sizes[0], "--max-batch-tokens", sizes[1])
-            done = cli.run("compile", folder, "--target", target, "--out", bundle, *options)
-            if done.returncode != 0:
-                raise RuntimeError(f"seed {case.seed}: {done.stderr.strip()}")
+        done = cli.run("compile", folder, "--target", target, "--out", bundle)
+        if done.returncode != 0:
+            raise RuntimeError(f"seed {case.seed}: {done.stderr.strip()}")
