@@ -7,40 +7,51 @@ from shapes.check import Failure
 from shapes.draw import Case, Run, Scales
 
 SMALL_HEAD_DIMS = (16, 32, 64, 128, 130, 192)
-# Compiling for each changed model is what shrinking costs.
-MAX_ATTEMPTS = 48
+# A changed run costs a second, a changed model its kernels' compilation.
+MAX_RUN_ATTEMPTS = 40
+MAX_MODEL_ATTEMPTS = 16
 
-RunCase = Callable[[Case], Failure | None]
+FailureOf = Callable[[Case], Failure | None]
 
 
-def shrink(case: Case, failure: Failure, run_case: RunCase, may_change_model=True):
-    """The smallest case found, and how it fails. `run_case` says how a case fails, if it does."""
+def shrink(case: Case, failure: Failure, failure_of: FailureOf, may_change_model: bool = True):
+    """The smallest case found, and how it fails: in the same way."""
     case = dataclasses.replace(case, runs=(failure.run,))
-    n_left = MAX_ATTEMPTS
+    case, failure = _reduced(case, failure, _with_smaller_run, failure_of, MAX_RUN_ATTEMPTS)
+    if may_change_model:
+        models = (_with_smaller_model, failure_of, MAX_MODEL_ATTEMPTS)
+        case, failure = _reduced(case, failure, *models)
+        case, failure = _reduced(case, failure, _with_smaller_run, failure_of, MAX_RUN_ATTEMPTS)
+    return case, failure
+
+
+def _reduced(case, failure, candidates, failure_of, n_attempts):
+    """The case with one thing less after another, for as long as it fails in the same way."""
     changed = True
     while changed:
         changed = False
-        for smaller in candidates(case, may_change_model):
-            if n_left == 0:
+        for smaller in candidates(case):
+            if n_attempts == 0:
                 return case, failure
-            n_left -= 1
-            found = run_case(smaller)
+            n_attempts -= 1
+            found = failure_of(smaller)
             if found is not None and found.kind == failure.kind:
                 case, failure, changed = smaller, found, True
                 break
     return case, failure
 
 
-def candidates(case: Case, may_change_model: bool) -> Iterator[Case]:
-    """Cases with one thing less, what saves most first."""
+def _with_smaller_run(case: Case) -> Iterator[Case]:
     (run,) = case.runs
     for smaller in smaller_runs(run):
         yield dataclasses.replace(case, runs=(smaller,))
-    if may_change_model:
-        for config in smaller_configs(case.config):
-            yield dataclasses.replace(case, config=config)
-        if case.scales != Scales():
-            yield dataclasses.replace(case, scales=Scales())
+
+
+def _with_smaller_model(case: Case) -> Iterator[Case]:
+    for config in smaller_configs(case.config):
+        yield dataclasses.replace(case, config=config)
+    if case.scales != Scales():
+        yield dataclasses.replace(case, scales=Scales())
 
 
 def smaller_runs(run: Run) -> Iterator[Run]:
@@ -100,10 +111,8 @@ def smaller_configs(config: dict) -> Iterator[dict]:
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name):
             yield config | {name: False}
-    if "rope_scaling" in config or config.get("rope_parameters", {}).get("rope_type") != "default":
-        plain = without("rope_scaling", "rope_parameters", "rope_theta")
-        if plain != config and any(name in config for name in ("rope_scaling", "rope_parameters")):
-            yield plain
+    if "rope_scaling" in config or "rope_parameters" in config:
+        yield without("rope_scaling", "rope_parameters", "rope_theta")
     for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling"):
         if config.get(name, 1.0) != 1.0:
             yield config | {name: 1.0}
