@@ -14,6 +14,7 @@ from pathlib import Path
 import nereid_cli as cli
 import numpy as np
 
+from shapes.choice import shortfalls
 from shapes.draw import Run
 from shapes.forward import Model, log_softmax
 from shapes.weights import draw_tensors, dtype_of, prompt_ids, write_config
@@ -182,13 +183,13 @@ class Checker:
         logits = self.reference.logits(text, rows)
         largest = np.abs(logits).max(axis=-1)
         limits = LOGIT_ERROR * largest
-        short = shortfalls(run.sampling, prompt, ids, logits, limits)
+        short = shortfalls(run.sampling, index, prompt, ids, logits, limits)
         if (short > 0).any():
             # Off by so much of the largest logit, over the two that were compared.
             limits = self._limits(text, rows, logits, LOGIT_ERROR + (short / largest).max() / 2)
             if limits is None:
                 return
-            short = shortfalls(run.sampling, prompt, ids, logits, limits)
+            short = shortfalls(run.sampling, index, prompt, ids, logits, limits)
         if (short > 0).any():
             at = int((short > 0).argmax())
             best = int(logits[at].argmax())
@@ -201,37 +202,3 @@ class Checker:
         self.tally.n_ids += len(ids)
         if not run.sampling:
             self.tally.n_ties += int((logits.argmax(axis=-1) != ids).sum())
-
-
-def shortfalls(sampling, prompt, ids, logits, limits):
-    """[new] by how much the logit of each id is too small to be chosen: 0 or less where it may be.
-
-    `limits`: how far off each row's logits may be.
-    """
-    penalty = sampling.get("repetition_penalty", 1.0)
-    temperature = sampling.get("temperature", 0.0)
-    short = np.empty(len(ids))
-    for at, chosen in enumerate(ids):
-        row, margin = logits[at].copy(), 2 * limits[at] * max(penalty, 1 / penalty)
-        seen = np.unique(prompt + ids[:at])
-        row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
-        short[at] = least_allowed(row, sampling, temperature, margin) - margin - row[chosen]
-    return short
-
-
-def least_allowed(row, sampling, temperature, margin):
-    """The smallest logit that may be drawn."""
-    if temperature == 0:
-        return row.max()
-    ordered = np.sort(row)[::-1]
-    least = ordered[-1]
-    if "top_k" in sampling:
-        least = ordered[min(sampling["top_k"], len(row)) - 1]
-    if "top_p" in sampling:
-        # Others may be less likely by the margin than the reference has them.
-        p = np.exp((ordered - ordered[0]) / temperature)
-        mass = np.cumsum(p) / p.sum() * np.exp(-2 * margin / temperature)
-        least = max(least, ordered[min(np.searchsorted(mass, sampling["top_p"]), len(row) - 1)])
-    if "min_p" in sampling:
-        least = max(least, ordered[0] + temperature * np.log(sampling["min_p"]))
-    return least
