@@ -109,7 +109,7 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
       "\nAll prompts are of random ids and computed in one step; answers are greedy and go on past "
       "the end of text.\nExamples:\n  nereid bench e2e demo --device cpu\n"
       "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
-  add_model(command, arguments->model.model);
+  add_model(command, arguments->model);
   const auto positive = [&](const char* name, auto& value, const char* what) {
     command.add_option(name, value, what)->check(CLI::PositiveNumber)->capture_default_str();
   };
@@ -148,7 +148,7 @@ void add_kernels(CLI::App& bench, Command& chosen) {
       "\nEach runs as the planner would launch it, on weights and caches that no cache holds.\n"
       "Examples:\n  nereid bench kernels demo --device cpu --rows 1,8,512\n"
       "  nereid bench kernels configs/llama3-8b --mode compiled --json");
-  add_model(command, arguments->model.model);
+  add_model(command, arguments->model);
   command
       .add_option("--mode", arguments->model.options.mode, "As the model is planned in this mode")
       ->type_name("NAME")

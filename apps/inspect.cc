@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@
 #include "engine/session.h"
 #include "kernel/bundle_source.h"
 #include "model/architecture.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 
 namespace nereid::apps {
 
@@ -47,28 +48,56 @@ struct WeightTotals {
 
 WeightTotals weight_totals(const fs::path& directory, const model::ModelConfig& config) {
   WeightTotals totals;
-  if (fs::exists(directory / "model.safetensors") ||
-      fs::exists(directory / "model.safetensors.index.json")) {
-    const auto checkpoint = model::Checkpoint::open(directory);
-    for (const auto& [name, tensor] : checkpoint.tensors()) {
-      totals.n_parameters += n_elements(tensor.shape);
-      totals.bytes += std::int64_t(tensor.bytes.size());
-    }
-    totals.source = fmt::format("{} tensors in safetensors files", checkpoint.tensors().size());
-    return totals;
-  }
+  std::optional<model::Checkpoint> checkpoint;
+  if (model::Checkpoint::exists(directory)) checkpoint = model::Checkpoint::open(directory);
   model::GraphOptions options;
-  options.weight_dtype = [&](const std::string&) { return config.dtype; };
+  options.weight_dtype = [&](const std::string& name) {
+    return checkpoint ? checkpoint->get(name).dtype : config.dtype;
+  };
+  std::size_t n_needed = 0;
   for (const auto& value : model::build_graph(config, options).values) {
     // The rotary frequencies are computed, not learnt.
     if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq) continue;
     std::int64_t n_elements = 1;
     for (const auto& dim : value.shape) n_elements *= dim.offset;
     totals.n_parameters += n_elements;
-    totals.bytes += n_elements * std::int64_t(dtype_size_bytes(config.dtype));
+    totals.bytes += n_elements * std::int64_t(dtype_size_bytes(value.dtype));
+    ++n_needed;
   }
-  totals.source = "config.json alone, no weights here";
+  if (!checkpoint)
+    totals.source = "config.json alone, no weights here";
+  else
+    totals.source = fmt::format(
+        "{} tensors in safetensors files{}", n_needed,
+        checkpoint->n_tensors() > n_needed
+            ? fmt::format(", {} more there that are not needed", checkpoint->n_tensors() - n_needed)
+            : "");
   return totals;
+}
+
+// Which tokens end a text, and which file says so.
+std::string end_text(const fs::path& directory, const model::GenerationSettings& settings) {
+  if (settings.eos_source.empty()) return "none named; a text ends at its longest";
+  std::unique_ptr<const tokenizer::Tokenizer> tokenizer;
+  if (settings.eos_ids.empty()) tokenizer = engine::load_tokenizer(directory);
+  const auto ids = engine::end_ids(settings, tokenizer.get());
+  if (ids.empty())
+    return fmt::format("none: {} of {} is no token of tokenizer.json", settings.eos_token,
+                       settings.eos_source);
+  return fmt::format("{} ({})", fmt::join(ids, ", "), settings.eos_source);
+}
+
+std::string sampling_text(const model::GenerationSettings& settings) {
+  if (settings.sampling.empty()) return "greedy unless asked; nothing suggested";
+  std::string text = "greedy unless asked; suggested:";
+  const auto& all = settings.sampling;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    text += fmt::format(" {} {}", all[i].name, all[i].value);
+    const bool is_last_of_source = i + 1 == all.size() || all[i + 1].source != all[i].source;
+    if (is_last_of_source) text += fmt::format(" ({})", all[i].source);
+    if (i + 1 < all.size()) text += ",";
+  }
+  return text;
 }
 
 std::string windows_text(const model::ModelConfig& config) {
@@ -82,9 +111,15 @@ std::string windows_text(const model::ModelConfig& config) {
   return fmt::format("{} tokens in {} of {} layers", widest, n_windowed, config.n_layers);
 }
 
+std::string rope_text(const model::RopeConfig& rope) {
+  std::string text = fmt::format("{}, theta {}", model::rope_type_name(rope.type), rope.theta);
+  if (rope.factor != 1.0) text += fmt::format(", factor {}", rope.factor);
+  return text;
+}
+
 int run_model(const InspectArguments& arguments) {
   const fs::path directory = model_directory(arguments.model.model);
-  const auto config = model::ModelConfig::load(directory);
+  const auto config = load_config(directory, arguments.model.options.strict);
   const WeightTotals totals = weight_totals(directory, config);
   // Keys and values of every layer, in the cache's element type.
   const std::int64_t kv_bytes = 2 * config.n_layers * config.n_kv_heads * config.head_dim *
@@ -111,8 +146,10 @@ int run_model(const InspectArguments& arguments) {
                                     yes_no(config.attention_out_bias), yes_no(config.mlp_bias)));
   text += row("q and k norm", yes_no(config.qk_norm));
   text += row("sliding window", windows_text(config));
+  text += row("rotary positions", rope_text(config.rope));
   text += row("tied head", yes_no(config.tie_word_embeddings));
-  text += row("end-of-text ids", fmt::format("{}", fmt::join(config.eos_ids, ", ")));
+  text += row("end-of-text ids", end_text(directory, config.generation));
+  text += row("sampling", sampling_text(config.generation));
   text += row("tokenizer", fs::exists(directory / "tokenizer.json") ? "tokenizer.json" : "none");
   write_out(text);
   return 0;
@@ -215,7 +252,7 @@ void add_inspect(CLI::App& app, Command& chosen) {
 
   auto model_arguments = std::make_shared<InspectArguments>();
   CLI::App& model = *command.add_subcommand("model", "Configuration, parameters, memory");
-  add_model(model, model_arguments->model.model);
+  add_model(model, model_arguments->model);
   model.callback([model_arguments, &chosen] {
     chosen = [model_arguments](const Environment&) { return run_model(*model_arguments); };
   });

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "model/snapshot.h"
 
 namespace nereid::apps {
 
@@ -35,6 +36,16 @@ void add_model(CLI::App& command, std::string& model) {
       ->type_name("");
 }
 
+void add_model(CLI::App& command, ModelArguments& arguments) {
+  add_model(command, arguments.model);
+  command
+      .add_flag(
+          "--strict", arguments.options.strict,
+          "Refuse fields of config.json that the model's class does not know; without it they "
+          "are ignored, with a note")
+      ->group(kMachineGroup);
+}
+
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes) {
   return command
       .add_option("--skip-pass", passes,
@@ -44,7 +55,7 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
 
 void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
-  add_model(command, arguments.model);
+  add_model(command, arguments);
   command
       .add_option(
           "--mode", options.mode,
@@ -115,13 +126,18 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
 
 fs::path model_directory(const std::string& model) {
   std::error_code ignored;
-  if (model != "demo") {
-    if (fs::is_directory(model, ignored)) return model;
-    throw Error(
-        "model {} is not a directory; expected a Hugging Face snapshot directory "
-        "(config.json, *.safetensors, tokenizer.json), or demo",
-        model);
+  if (fs::is_directory(model, ignored)) {
+    if (model == "demo")
+      fmt::print(stderr,
+                 "nereid: demo is the directory {} here, not the bundled model; elsewhere it is\n",
+                 fs::absolute(model, ignored).string());
+    return model;
   }
+  if (model != "demo")
+    throw Error(
+        "model {} is {}; expected a Hugging Face snapshot directory "
+        "(config.json, *.safetensors, tokenizer.json), or demo",
+        model, model::no_directory_text(model));
   std::string looked_in;
   for (const auto& path : demo_directories()) {
     if (fs::exists(path / "config.json", ignored)) return path;
@@ -132,9 +148,18 @@ fs::path model_directory(const std::string& model) {
       looked_in);
 }
 
+model::ModelConfig load_config(const fs::path& directory, bool strict) {
+  auto config = model::ModelConfig::load(directory);
+  if (strict) config.refuse_ignored();
+  if (const auto text = config.ignored_text(); !text.empty())
+    fmt::print(stderr, "nereid: {}; ignored (--strict refuses them)\n", text);
+  return config;
+}
+
 Options resolve(const ModelArguments& arguments) {
   Options options = arguments.options;
   options.model_dir = model_directory(arguments.model);
+  load_config(options.model_dir, options.strict);
   return options;
 }
 

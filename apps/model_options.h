@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/config.h"
 #include "nereid/options.h"
 
 namespace nereid::apps {
@@ -19,6 +20,8 @@ struct ModelArguments {
 
 // MODEL and nothing else.
 void add_model(CLI::App& command, std::string& model);
+// MODEL, and how strictly its config.json is read.
+void add_model(CLI::App& command, ModelArguments& arguments);
 // Passes of the graph compiler to leave out.
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
 // MODEL and the options that decide which kernels it needs.
@@ -26,9 +29,13 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments);
 // Those, and the options about device and memory.
 void add_model_options(CLI::App& command, ModelArguments& arguments);
 
-// The directory of `model`. An Error says that there is none, and where `demo` was looked for.
+// The directory of `model`: `demo` is the bundled model unless there is a directory of that name
+// here, of which a line on stderr tells. An Error says that there is none, and where `demo` was
+// looked for.
 std::filesystem::path model_directory(const std::string& model);
-// The Options with their model directory.
+// The directory's config.json; a line on stderr names the fields that are ignored.
+model::ModelConfig load_config(const std::filesystem::path& directory, bool strict);
+// The Options with their model directory, whose config.json was looked at so.
 Options resolve(const ModelArguments& arguments);
 
 // "1,2,3" as ids. An Error names what is not a number.

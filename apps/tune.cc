@@ -114,7 +114,7 @@ void add_tune(CLI::App& app, Command& chosen) {
       "DIR/TARGET/KERNEL.json.\nStopped, it goes on where it was.\n"
       "Examples:\n  nereid tune demo --target cpu --rows 1,64\n"
       "  nereid tune configs/llama3-8b --target cuda:90 --kernel linear_tiled --rows 512,1024");
-  add_model(command, arguments->model.model);
+  add_model(command, arguments->model);
   command.add_option("--target", options.target, "Of the device here: cpu, cuda:90")
       ->required()
       ->type_name("NAME");

@@ -22,7 +22,8 @@ struct Options {
   std::int64_t max_sequences = 64;      // requests computed in one step; further ones wait
   std::int64_t n_kv_blocks = 0;  // 0: enough for max_sequences full contexts, as far as memory goes
   std::filesystem::path bundle_dir =
-      {};                       // compiled kernels; empty: beside the model, then the user's cache
+      {};               // compiled kernels; empty: beside the model, then the user's cache
+  bool strict = false;  // fields of config.json that the model's class does not know are refused
   bool random_weights = false;  // config.json is enough; the text is noise, the speed is real
   bool print_launches = false;  // the kernel launches of the first step, on stderr
   // Debugging, slow: looks at what every launch wrote; where logits are not finite, the error says

@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 
 namespace nereid {
@@ -33,8 +34,17 @@ Json parse_json(std::string_view text, const std::string& where) {
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {
-    throw Error("{}: not valid JSON: {}", where, error.what());
+    throw Error("{}: not valid JSON: {}", where, not_json_reason(text, error));
   }
+}
+
+std::string not_json_reason(std::string_view text, const Json::exception& error) {
+  if (auto kind = mistaken_file(text); !kind.empty()) return kind;
+  const auto* at = dynamic_cast<const Json::parse_error*>(&error);
+  if (at != nullptr && at->byte > text.size())
+    return fmt::format("it ends in the middle, after {} bytes: a download that was not finished?",
+                       text.size());
+  return error.what();
 }
 
 const Json& json_member(const Json& object, const std::string& key, const std::string& where) {

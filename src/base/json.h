@@ -16,6 +16,10 @@ namespace nereid {
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const std::filesystem::path& path);
 
+// Why `text`, at which a parser stumbled with `error`, is no JSON: what it is instead, that it was
+// cut off, or the parser's own words.
+std::string not_json_reason(std::string_view text, const Json::exception& error);
+
 // The field `key` of the object `object`, of whatever type; an Error where there is none.
 const Json& json_member(const Json& object, const std::string& key, const std::string& where);
 

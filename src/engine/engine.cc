@@ -17,7 +17,7 @@ engine::GeneratorConfig generator_config(const engine::Session& session) {
   config.max_batch_tokens = options.max_batch_tokens;
   config.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);
   config.vocab_size = session.config().vocab_size;
-  config.eos_ids = session.config().eos_ids;
+  config.eos_ids = session.eos_ids();
   return config;
 }
 

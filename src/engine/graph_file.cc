@@ -15,7 +15,7 @@
 #include "graph/triton_source.h"
 #include "kernel/bundle.h"
 #include "model/architecture.h"
-#include "model/safetensors.h"
+#include "model/checkpoint.h"
 
 namespace nereid::engine {
 

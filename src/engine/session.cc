@@ -11,6 +11,14 @@ std::unique_ptr<const tokenizer::Tokenizer> load_tokenizer(const std::filesystem
   return std::make_unique<const tokenizer::Tokenizer>(tokenizer::Tokenizer::load(model_dir));
 }
 
+std::vector<std::int32_t> end_ids(const model::GenerationSettings& settings,
+                                  const tokenizer::Tokenizer* tokenizer) {
+  if (!settings.eos_ids.empty() || settings.eos_token.empty() || tokenizer == nullptr)
+    return settings.eos_ids;
+  const auto id = tokenizer->token_id(settings.eos_token);
+  return id ? std::vector{*id} : std::vector<std::int32_t>();
+}
+
 RunnerOptions runner_options(const Options& options) {
   RunnerOptions result;
   result.model_dir = options.model_dir;
@@ -34,9 +42,11 @@ Session::Session(const Options& options) : options_(options) {
   auto tokenizer =
       std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
   config_ = model::ModelConfig::load(options_.model_dir);
+  if (options.strict) config_.refuse_ignored();
   device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
   runner_ = Runner::create(*device_, config_, runner_options(options_));
   tokenizer_ = tokenizer.get();
+  eos_ids_ = end_ids(config_.generation, tokenizer_.get());
 }
 
 }  // namespace nereid::engine

@@ -6,6 +6,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "device/registry.h"
 #include "engine/runner.h"
@@ -25,17 +26,24 @@ class Session {
   const Options& options() const { return options_; }
   // Null where the model has no tokenizer.json.
   const tokenizer::Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const std::vector<std::int32_t>& eos_ids() const { return eos_ids_; }
 
  private:
   Options options_;
   model::ModelConfig config_;
   std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
+  std::vector<std::int32_t> eos_ids_;
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<Runner> runner_;  // dies before its device
 };
 
 // Null where the directory has no tokenizer.json.
 std::unique_ptr<const tokenizer::Tokenizer> load_tokenizer(const std::filesystem::path& model_dir);
+
+// The ids that end a text: those that the model's files name, or that of the end token which its
+// tokenizer has.
+std::vector<std::int32_t> end_ids(const model::GenerationSettings& settings,
+                                  const tokenizer::Tokenizer* tokenizer);
 
 RunnerOptions runner_options(const Options& options);
 

@@ -1,6 +1,6 @@
 // Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
 // it; those that the graph packs, below one another.
-// Non-goal: reading files (model/safetensors.h), choosing layouts.
+// Non-goal: reading files (model/checkpoint.h), choosing layouts.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 #include "device/device.h"
 #include "graph/ir.h"
+#include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/safetensors.h"
 
 namespace nereid::engine {
 

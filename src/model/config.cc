@@ -10,6 +10,8 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "model/config_fields.h"
+#include "model/config_rope.h"
+#include "model/snapshot.h"
 
 namespace nereid::model {
 
@@ -22,72 +24,102 @@ enum class WindowRule : std::uint8_t {
   upper_layers,  // from `max_window_layers` on, if `use_sliding_window`; or as `layer_types` says
 };
 
-// What is true of every model of an architecture, whatever its config.json says. Absent fields have
-// the defaults of the Hugging Face class of the same name.
+// What is true of every model of an architecture, whatever its config.json says. The defaults are
+// those of the class in transformers for a field that is absent.
 struct Family {
   std::string_view architecture;
+  std::string_view model_type;
   bool has_qkv_bias;          // always; else as `attention_bias` says, where that is read
   bool reads_attention_bias;  // q, k, v and o projections
   bool reads_mlp_bias;
   bool has_qk_norm;
   bool reads_multipliers;
-  bool needs_kv_heads;  // absent does not mean as many as query heads
-  bool needs_head_dim;  // absent does not mean hidden_size / n_heads
+  std::int64_t default_kv_heads;  // 0: as many as query heads
+  std::int64_t default_head_dim;  // 0: hidden_size / n_heads
+  std::int64_t default_max_context;
   WindowRule window_rule;
 };
 
 // clang-format off
 constexpr std::array<Family, 5> kFamilies{{
-    // architecture          qkv   attention mlp   qk    multi  kv     head   window
-    //                       bias  _bias     _bias norm  pliers _heads _dim
-    {"LlamaForCausalLM",     false, true,  true,  false, false, false, false, WindowRule::none},
-    {"MistralForCausalLM",   false, false, false, false, false, true,  false, WindowRule::all_layers},
-    {"Qwen2ForCausalLM",     true,  false, false, false, false, true,  false, WindowRule::upper_layers},
-    {"Qwen3ForCausalLM",     false, true,  false, true,  false, true,  true,  WindowRule::upper_layers},
-    {"GraniteForCausalLM",   false, true,  true,  false, true,  false, false, WindowRule::none},
+    // architecture          model_type  qkv   attention mlp   qk    multi  kv     head  max      window
+    //                                   bias  _bias     _bias norm  pliers heads  dim   context
+    {"LlamaForCausalLM",     "llama",    false, true,  true,  false, false, 0,     0,    2048,    WindowRule::none},
+    {"MistralForCausalLM",   "mistral",  false, false, false, false, false, 8,     0,    131072,  WindowRule::all_layers},
+    {"Qwen2ForCausalLM",     "qwen2",    true,  false, false, false, false, 32,    0,    32768,   WindowRule::upper_layers},
+    {"Qwen3ForCausalLM",     "qwen3",    false, true,  false, true,  false, 32,    128,  32768,   WindowRule::upper_layers},
+    {"GraniteForCausalLM",   "granite",  false, true,  true,  false, true,  0,     0,    2048,    WindowRule::none},
 }};
 // clang-format on
 
 // Fields that say nothing of what a forward pass computes: names and versions, training, defaults
-// of generation, switches of the library that wrote the file.
+// of generation, switches of the library that wrote the file, tables of other programs.
 // clang-format off
 constexpr std::string_view kHarmlessFields[] = {
-    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attention_dropout",
-    "attn_implementation", "attn_pdrop", "do_sample", "embd_pdrop", "hidden_dropout", "id2label",
-    "initializer_range", "is_llama_config", "label2id", "max_length", "max_sequence_length",
-    "model_type", "num_beams", "num_return_sequences", "pad_token_id", "pretraining_tp",
-    "repetition_penalty", "resid_pdrop", "return_dict", "temperature", "tokenizer_class", "top_k",
-    "top_p", "transformers_version", "typical_p", "unk_token_id", "unsloth_fixed",
-    "unsloth_version", "use_cache", "use_return_dict",
+    "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled",
+    "_name_or_path", "add_cross_attention", "architectures", "attention_dropout",
+    "attn_implementation", "attn_pdrop", "auto_map", "bad_words_ids", "begin_suppress_tokens",
+    "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "classifier_dropout",
+    "custom_pipelines", "decoder_start_token_id", "diversity_penalty", "do_sample",
+    "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id",
+    "experts_implementation", "exponential_decay_length_penalty", "finetuning_task",
+    "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing", "hidden_dropout",
+    "id2label", "initializer_range", "is_decoder", "is_llama_config", "keys_to_ignore_at_inference",
+    "label2id", "length_penalty", "max_length", "max_new_tokens", "max_sequence_length",
+    "min_length", "min_new_tokens", "min_p", "model_type", "name_or_path", "no_repeat_ngram_size",
+    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions",
+    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "pretraining_tp",
+    "problem_type", "pruned_heads", "remove_invalid_values", "repetition_penalty", "resid_pdrop",
+    "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
+    "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
+    "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers.js_config",
+    "transformers_version", "typical_p", "unk_token_id", "unsloth_fixed", "unsloth_version",
+    "use_bfloat16", "use_cache", "use_return_dict",
 };
 // clang-format on
 
-// Fields that change nothing at this value and are refused at any other.
-struct NeutralField {
+// Fields of every class that change what is computed, and that the engine has no answer to.
+struct RefusedField {
   const char* name;
-  double value;
+  const char* expected;
 };
-constexpr NeutralField kPartialRotary{"partial_rotary_factor", 1.0};
-constexpr std::array<NeutralField, 5> kNeutralFields{{kPartialRotary,
-                                                      {"rotary_pct", 1.0},
-                                                      {"embedding_multiplier", 1.0},
-                                                      {"residual_multiplier", 1.0},
-                                                      {"logits_scaling", 1.0}}};
+constexpr const char* kNotQuantised =
+    "absence: weights are read as float16, bfloat16 or float32, not quantised; take the model that "
+    "this one was made from";
+constexpr std::array<RefusedField, 5> kRefusedFields{{
+    {"quantization_config", kNotQuantised},
+    {"quantization", kNotQuantised},  // MLX
+    {"compression_config", kNotQuantised},
+    {"per_layer_config", "absence: all layers have the same sizes"},
+    {"is_encoder_decoder", "false: models of a decoder only are supported"},
+}};
 
 constexpr std::int64_t kMaxSize = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kMaxLayers = 1024;
 // The attention kernels hold a whole head in registers.
 constexpr std::int64_t kMaxHeadDim = 512;
 
+// By an architecture that is supported, or the base model of one ("LlamaModel"); where none is
+// named, by model_type, as transformers finds its class.
 const Family& family_of(ConfigFields& fields) {
   const Json* names = fields.find("architectures");
-  if (names == nullptr) fields.fail_missing("architectures");
+  const Json* type = fields.find("model_type");
   std::string known;
   for (const auto& family : kFamilies) {
-    if (names->is_array() && names->size() == 1 && names->front() == family.architecture)
+    constexpr std::string_view kEnd = "ForCausalLM";
+    const auto stem = family.architecture.substr(0, family.architecture.size() - kEnd.size());
+    const auto is_family = [&](const Json& name) {
+      return name == family.architecture || name == std::string(stem) + "Model";
+    };
+    if (names != nullptr && names->is_array() && std::ranges::any_of(*names, is_family))
+      return family;
+    if ((names == nullptr || (names->is_array() && names->empty())) && type != nullptr &&
+        *type == family.model_type)
       return family;
     known += fmt::format("{}\"{}\"", known.empty() ? "" : ", ", family.architecture);
   }
+  if (names == nullptr && type == nullptr) fields.fail_missing("architectures");
+  if (names == nullptr) fields.fail("model_type", *type, "that of one of " + known);
   fields.fail("architectures", *names, fmt::format("one of {}", known));
 }
 
@@ -97,20 +129,23 @@ void read_sizes(ConfigFields& fields, const Family& family, ModelConfig& config)
   config.n_layers = fields.integer("num_hidden_layers", 1, kMaxLayers);
   config.n_heads = fields.integer("num_attention_heads", 1, kMaxSize);
   config.intermediate_size = fields.integer("intermediate_size", 1, kMaxSize);
-  config.max_context_tokens = fields.integer("max_position_embeddings", 1, kMaxSize);
+  config.max_context_tokens = fields.integer_if("max_position_embeddings", 1, kMaxSize)
+                                  .value_or(family.default_max_context);
 
-  const Json* kv_heads = fields.find("num_key_value_heads");
-  config.n_kv_heads =
-      fields.integer_if("num_key_value_heads", 1, config.n_heads).value_or(config.n_heads);
-  if (kv_heads == nullptr && family.needs_kv_heads) fields.fail_missing("num_key_value_heads");
+  // Null, unlike absence, asks for as many as query heads.
+  const bool has_default = family.default_kv_heads != 0 && !fields.has("num_key_value_heads");
+  config.n_kv_heads = fields.integer_if("num_key_value_heads", 1, config.n_heads)
+                          .value_or(has_default ? family.default_kv_heads : config.n_heads);
   if (config.n_heads % config.n_kv_heads != 0)
-    fields.fail("num_key_value_heads", *kv_heads,
-                fmt::format("a divisor of num_attention_heads = {}", config.n_heads));
+    fields.fail("num_key_value_heads", config.n_kv_heads,
+                fmt::format("a divisor of num_attention_heads = {}{}", config.n_heads,
+                            has_default ? "; absent, it has its class's default" : ""));
 
+  const bool has_head_dim = fields.has("head_dim") || family.default_head_dim == 0;
   if (const auto head_dim = fields.integer_if("head_dim", 2, kMaxHeadDim)) {
     config.head_dim = *head_dim;
-  } else if (family.needs_head_dim) {
-    fields.fail_missing("head_dim");
+  } else if (!has_head_dim) {
+    config.head_dim = family.default_head_dim;
   } else if (config.hidden_size % config.n_heads != 0 ||
              config.hidden_size / config.n_heads > kMaxHeadDim) {
     fields.fail("hidden_size", config.hidden_size,
@@ -131,21 +166,24 @@ void read_windows(ConfigFields& fields, const Family& family, ModelConfig& confi
   config.layer_windows.assign(n_layers, 0);
   std::int64_t window = 0;
   std::int64_t first_layer = 0;
+  // The classes' own default, where the field is absent; null is none.
+  constexpr std::int64_t kDefaultWindow = 4096;
+  const auto written_window = [&] {
+    const auto written = fields.integer_if("sliding_window", 1, kMaxSize);
+    return written.value_or(fields.has("sliding_window") ? 0 : kDefaultWindow);
+  };
   if (family.window_rule == WindowRule::all_layers) {
-    // Absent is not null here: the class's own default applies.
-    constexpr std::int64_t kMistralWindow = 4096;
-    window = fields.integer_if("sliding_window", 1, kMaxSize).value_or(0);
-    if (!fields.has("sliding_window")) window = kMistralWindow;
+    window = written_window();
   } else if (family.window_rule == WindowRule::upper_layers) {
-    // Read in any case: without use_sliding_window they mean nothing, whatever their values.
-    const auto written_window = fields.integer_if("sliding_window", 1, kMaxSize);
-    const auto written_first = fields.integer_if("max_window_layers", 0, kMaxSize);
+    constexpr std::int64_t kDefaultFirstLayer = 28;
     if (fields.flag("use_sliding_window", false)) {
-      if (!written_window) fields.fail_missing("sliding_window");
-      if (!written_first && fields.find("layer_types") == nullptr)
-        fields.fail_missing("max_window_layers");
-      window = *written_window;
-      first_layer = written_first.value_or(0);
+      window = written_window();
+      first_layer =
+          fields.integer_if("max_window_layers", 0, kMaxSize).value_or(kDefaultFirstLayer);
+    } else {
+      // They mean nothing then, whatever their values.
+      fields.find("sliding_window");
+      fields.find("max_window_layers");
     }
   }
   for (std::size_t layer = 0; layer < n_layers; ++layer)
@@ -168,63 +206,6 @@ void read_windows(ConfigFields& fields, const Family& family, ModelConfig& confi
                               family.architecture));
     config.layer_windows[layer] = is_sliding ? window : 0;
   }
-}
-
-RopeType rope_type_of(ConfigFields& rope) {
-  // Files before 2024 say "type", later ones "rope_type", some both.
-  const auto new_name = rope.text_if("rope_type");
-  const auto old_name = rope.text_if("type");
-  const std::string name = new_name.value_or(old_name.value_or("default"));
-  if (old_name && *old_name != name)
-    rope.fail("type", *old_name, fmt::format("the same as rope_type = \"{}\"", name));
-  for (const auto type : {RopeType::plain, RopeType::linear, RopeType::llama3})
-    if (name == rope_type_name(type)) return type;
-  rope.fail(new_name ? "rope_type" : "type", name,
-            "\"default\", \"linear\" or \"llama3\"; the engine implements no other");
-}
-
-void read_neutral(ConfigFields& fields, const NeutralField& neutral) {
-  const Json* value = fields.find(neutral.name);
-  if (value != nullptr && (!value->is_number() || value->get<double>() != neutral.value))
-    fields.fail(neutral.name, *value, fmt::format("{}; nothing else is supported", neutral.value));
-}
-
-std::optional<double> theta_if(ConfigFields& fields) {
-  const auto theta = fields.number_if("rope_theta");
-  if (theta && *theta < 1.0) fields.fail("rope_theta", *theta, "1 or more");
-  return theta;
-}
-
-void read_rope(ConfigFields& fields, const std::string& where, RopeConfig& config) {
-  if (const auto theta = theta_if(fields)) config.theta = *theta;
-  const Json* new_form = fields.find("rope_parameters");
-  const Json* old_form = fields.find("rope_scaling");
-  if (new_form != nullptr && old_form != nullptr && *new_form != *old_form)
-    fields.fail("rope_scaling", *old_form, "the same as rope_parameters, or absence");
-  const Json* form = new_form != nullptr ? new_form : old_form;
-  if (form == nullptr) return;
-  ConfigFields rope(*form, where, new_form != nullptr ? "rope_parameters." : "rope_scaling.");
-  config.type = rope_type_of(rope);
-  const bool has_outer_theta = fields.find("rope_theta") != nullptr;
-  if (const auto theta = theta_if(rope)) {
-    if (has_outer_theta && *theta != config.theta)
-      rope.fail("rope_theta", *theta, fmt::format("the same as rope_theta = {}", config.theta));
-    config.theta = *theta;
-  }
-  read_neutral(rope, kPartialRotary);
-  if (config.type != RopeType::plain) {
-    config.factor = rope.number("factor");
-    if (config.factor < 1.0) rope.fail("factor", config.factor, "1 or more");
-  }
-  if (config.type == RopeType::llama3) {
-    config.low_freq_factor = rope.number("low_freq_factor");
-    config.high_freq_factor = rope.number("high_freq_factor");
-    config.original_max_position = rope.integer("original_max_position_embeddings", 1, kMaxSize);
-    if (config.high_freq_factor <= config.low_freq_factor)
-      rope.fail("high_freq_factor", config.high_freq_factor,
-                fmt::format("more than low_freq_factor = {}", config.low_freq_factor));
-  }
-  rope.refuse_others({});
 }
 
 void read_parts(ConfigFields& fields, const Family& family, ModelConfig& config) {
@@ -253,38 +234,28 @@ struct DTypeName {
 constexpr std::array<DTypeName, 3> kDTypeNames{
     {{"float16", DType::fp16}, {"bfloat16", DType::bf16}, {"float32", DType::fp32}}};
 
+// `dtype` is the newer name of `torch_dtype`: it counts where both are there.
 DType read_dtype(ConfigFields& fields) {
-  const auto new_name = fields.text_if("dtype");
-  const auto old_name = fields.text_if("torch_dtype");
-  if (new_name && old_name && *new_name != *old_name)
-    fields.fail("torch_dtype", *old_name, fmt::format("the same as dtype = \"{}\"", *new_name));
-  const auto name = new_name ? new_name : old_name;
+  const char* field = fields.find("dtype") != nullptr ? "dtype" : "torch_dtype";
+  const auto name = fields.text_if(field);
   if (!name) return DType::fp32;
   for (const auto& row : kDTypeNames)
     if (*name == row.name) return row.dtype;
-  fields.fail(new_name ? "dtype" : "torch_dtype", *name,
-              "\"float16\", \"bfloat16\" or \"float32\"");
+  fields.fail(field, *name, "\"float16\", \"bfloat16\" or \"float32\"");
 }
 
-// One id, or a list of them.
-void add_eos_ids(ConfigFields& fields, std::vector<std::int32_t>& ids) {
-  const Json* value = fields.find("eos_token_id");
-  if (value == nullptr) return;
-  const auto add = [&](const Json& id) {
-    if (!id.is_number_integer() || id < 0 || id > kMaxSize)
-      fields.fail("eos_token_id", id, "a token id, or a list of them");
-    ids.push_back(id.get<std::int32_t>());
-  };
-  if (value->is_array())
-    for (const Json& id : *value) add(id);
-  else
-    add(*value);
+// A name for one line of text: hostile bytes escaped, long ones cut.
+std::string field_text(const std::string& name) {
+  const auto quoted = json_excerpt(Json(name));
+  const bool is_whole = quoted.size() == name.size() + 2;
+  return is_whole ? name : quoted;
 }
 
 }  // namespace
 
 double ModelConfig::attention_scale() const {
-  return attention_multiplier.value_or(1.0 / std::sqrt(double(head_dim)));
+  return attention_multiplier.value_or(1.0 / std::sqrt(double(head_dim))) * rope.attention_factor *
+         rope.attention_factor;
 }
 
 std::int64_t ModelConfig::layer_window(std::int64_t layer) const {
@@ -292,44 +263,50 @@ std::int64_t ModelConfig::layer_window(std::int64_t layer) const {
   return window < max_context_tokens ? window : 0;
 }
 
-ModelConfig ModelConfig::parse(const Json& json, const Json& generation, const std::string& where) {
+std::string ModelConfig::ignored_text() const {
+  constexpr std::size_t kMaxNames = 12;
+  if (ignored_fields.empty()) return {};
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kMaxNames, ignored_fields.size()); ++i)
+    text += fmt::format("{}{}", i == 0 ? "" : ", ", field_text(ignored_fields[i]));
+  if (ignored_fields.size() > kMaxNames)
+    text += fmt::format(" and {} more", ignored_fields.size() - kMaxNames);
+  return fmt::format("config.json has fields that {} does not know: {}", architecture, text);
+}
+
+void ModelConfig::refuse_ignored() const {
+  if (!ignored_fields.empty())
+    throw Error("{}; they would be ignored but for the strict option", ignored_text());
+}
+
+ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   ConfigFields fields(json, where);
   const Family& family = family_of(fields);
   ModelConfig config;
   config.architecture = family.architecture;
+  for (const auto& [name, expected] : kRefusedFields)
+    if (fields.says_something(name)) fields.fail(name, *fields.find(name), expected);
   read_sizes(fields, family, config);
   read_windows(fields, family, config);
-  read_rope(fields, where, config.rope);
+  config.rope = read_rope(fields, where, config.max_context_tokens, config.ignored_fields);
   read_parts(fields, family, config);
   config.dtype = read_dtype(fields);
-  if (const auto id = fields.integer_if("bos_token_id", 0, kMaxSize))
-    config.bos_token_id = std::int32_t(*id);
-  add_eos_ids(fields, config.eos_ids);
-  if (!generation.is_null()) {
-    ConfigFields generation_fields(generation, "generation_config.json beside " + where);
-    add_eos_ids(generation_fields, config.eos_ids);
-  }
-  std::ranges::sort(config.eos_ids);
-  const auto repeated = std::ranges::unique(config.eos_ids);
-  config.eos_ids.erase(repeated.begin(), repeated.end());
-  for (const auto& neutral : kNeutralFields)
-    if (!fields.is_read(neutral.name)) read_neutral(fields, neutral);
-  fields.refuse_others(kHarmlessFields);
+  for (auto& name : fields.unread(kHarmlessFields))
+    config.ignored_fields.push_back(std::move(name));
   return config;
 }
 
 ModelConfig ModelConfig::load(const std::filesystem::path& model_dir) {
   const auto path = model_dir / "config.json";
   if (!std::filesystem::exists(path))
-    throw Error("config.json not found in {}; expected a Hugging Face snapshot directory",
-                model_dir.string());
-  const auto generation_path = model_dir / "generation_config.json";
-  const bool has_generation = std::filesystem::exists(generation_path);
+    throw Error("{} {}; expected a Hugging Face snapshot directory{}", path.string(),
+                absence_text(path), weights_advice(model_dir));
   const MappedFile file(path);
   const auto bytes = file.bytes();
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  auto config = parse(parse_json(text, path.string()),
-                      has_generation ? read_json_file(generation_path) : Json(), path.string());
+  const Json json = parse_json(text, path.string());
+  auto config = parse(json, path.string());
+  config.generation = read_generation_settings(model_dir, json);
   config.source_sha256 = sha256_hex(text);
   return config;
 }

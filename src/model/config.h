@@ -1,7 +1,9 @@
 // Goal: what config.json says of a model, in the engine's words, whatever family and version it is.
-// What families differ in are fields here: nothing below asks for a model's name.
-// Non-goal: defaults of sampling; options of a run.
-// Rejected: ignoring unknown fields. They may change what a model computes: each is an Error.
+// What families differ in are fields here: nothing below asks for a model's name. A field that the
+// family's class in Hugging Face's transformers honours is honoured or refused by its name; one
+// that the class does not know changes nothing there, so it is ignored, and its name kept.
+// Non-goal: options of a run; how text is generated (generation_settings.h).
+// Rejected: refusing what is unknown. Files carry the settings of other programs.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "base/json_fwd.h"
+#include "model/generation_settings.h"
 #include "model/rope.h"
 #include "tensor/dtype.h"
 
@@ -46,9 +49,8 @@ struct ModelConfig {
   double logits_scaling = 1.0;                 // logits are divided by it
   std::optional<double> attention_multiplier;  // of q.k; absent: 1 / sqrt(head_dim)
 
-  std::optional<std::int32_t> bos_token_id;
-  std::vector<std::int32_t>
-      eos_ids;  // ascending; of config.json and generation_config.json together
+  std::vector<std::string> ignored_fields;  // of config.json: the family's class knows none of them
+  GenerationSettings generation;            // of the whole directory
 
   std::string source_sha256;  // of config.json's text; empty where this was not read from one
 
@@ -56,12 +58,15 @@ struct ModelConfig {
   // A window that no context can outgrow is none: 0.
   std::int64_t layer_window(std::int64_t layer) const;
 
-  // From config.json and, where present, generation_config.json of the folder. An Error names file
-  // and field.
+  // "config.json has fields that ...: a, b": one line about what is ignored; empty where nothing
+  // is.
+  std::string ignored_text() const;
+  void refuse_ignored() const;  // an Error with that line
+
+  // From config.json and its neighbours. An Error names file and field.
   static ModelConfig load(const std::filesystem::path& model_dir);
-  // The same from parsed files; `generation` is null where there is none. `where` is what messages
-  // call the first.
-  static ModelConfig parse(const Json& config, const Json& generation, const std::string& where);
+  // Of config.json alone; `where` is what messages call it.
+  static ModelConfig parse(const Json& config, const std::string& where);
 };
 
 }  // namespace nereid::model

@@ -12,7 +12,7 @@ namespace nereid::model {
 
 namespace {
 
-bool is_off(const Json& value) {
+bool says_nothing(const Json& value) {
   if (value.is_null()) return true;
   if (value.is_boolean()) return !value.get<bool>();
   if (value.is_number()) return value.get<double>() == 0.0;
@@ -31,6 +31,21 @@ std::string json_excerpt(const Json& value) {
   std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (text.size() > kMaxBytes) text = text.substr(0, kMaxBytes) + "...";
   return text;
+}
+
+std::optional<std::int64_t> whole_number(const Json& value) {
+  constexpr auto kLargest = std::numeric_limits<std::int64_t>::max();
+  constexpr double kExact = 9007199254740992.0;  // 2^53: every whole number up to it is a double
+  if (value.is_number_float()) {
+    const auto number = value.get<double>();
+    if (!(std::abs(number) <= kExact) || number != std::trunc(number)) return std::nullopt;
+    return std::int64_t(number);
+  }
+  // An unsigned value above 2^63 would read as a negative one.
+  if (!value.is_number_integer() ||
+      (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t(kLargest)))
+    return std::nullopt;
+  return value.get<std::int64_t>();
 }
 
 ConfigFields::ConfigFields(const Json& object, std::string where, std::string prefix)
@@ -61,22 +76,27 @@ std::optional<std::int64_t> ConfigFields::integer_if(const std::string& name, st
                                                      std::int64_t high) {
   const Json* value = find(name);
   if (value == nullptr) return std::nullopt;
-  // An unsigned value above 2^63 would read as a negative one.
-  const bool is_wide =
-      value->is_number_unsigned() &&
-      value->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<std::int64_t>::max());
-  if (!value->is_number_integer() || is_wide || value->get<std::int64_t>() < low ||
-      value->get<std::int64_t>() > high)
+  const auto integer = whole_number(*value);
+  if (!integer || *integer < low || *integer > high)
     fail(name, *value, fmt::format("an integer from {} to {}", low, high));
-  return value->get<std::int64_t>();
+  return integer;
+}
+
+std::optional<double> ConfigFields::finite_if(const std::string& name, bool may_be_zero) {
+  const Json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  const double number = value->is_number() ? value->get<double>() : -1.0;
+  if (!std::isfinite(number) || number < 0.0 || (number == 0.0 && !may_be_zero))
+    fail(name, *value, may_be_zero ? "a number, 0 or more" : "a number above 0");
+  return number;
 }
 
 std::optional<double> ConfigFields::number_if(const std::string& name) {
-  const Json* value = find(name);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() <= 0.0)
-    fail(name, *value, "a number above 0");
-  return value->get<double>();
+  return finite_if(name, false);
+}
+
+std::optional<double> ConfigFields::non_negative_if(const std::string& name) {
+  return finite_if(name, true);
 }
 
 std::optional<std::string> ConfigFields::text_if(const std::string& name) {
@@ -105,12 +125,16 @@ double ConfigFields::number(const std::string& name) {
   return *value;
 }
 
-void ConfigFields::refuse_others(std::span<const std::string_view> harmless) const {
-  for (const auto& [name, value] : object_.items()) {
-    if (read_.contains(name) || is_off(value) || std::ranges::count(harmless, name) != 0) continue;
-    throw Error("{}: field {} = {} is not supported", where_, json_excerpt(prefix_ + name),
-                json_excerpt(value));
-  }
+bool ConfigFields::says_something(const std::string& name) const {
+  return has(name) && !says_nothing(object_.at(name));
+}
+
+std::vector<std::string> ConfigFields::unread(std::span<const std::string_view> harmless) const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_.items())
+    if (!read_.contains(name) && !says_nothing(value) && std::ranges::count(harmless, name) == 0)
+      names.push_back(prefix_ + name);
+  return names;
 }
 
 }  // namespace nereid::model

@@ -1,5 +1,6 @@
 // Goal: the frequencies of rotary position embedding, as the config's scaling makes them.
-// Non-goal: rotating (the rope kernel), scalings that depend on the length of the prompt (dynamic).
+// Non-goal: rotating (the rope kernel), scalings that depend on the length of the prompt
+// (longrope).
 #pragma once
 
 #include <cstdint>
@@ -8,15 +9,20 @@
 
 namespace nereid::model {
 
-enum class RopeType : std::uint8_t { plain, linear, llama3 };
+enum class RopeType : std::uint8_t { plain, linear, dynamic, llama3, yarn };
 
+// dynamic: as plain up to the end of the model's context, which is as far as the engine goes.
 struct RopeConfig {
   RopeType type = RopeType::plain;
   double theta = 10000.0;
-  double factor = 1.0;                     // linear, llama3
+  double factor = 1.0;                     // linear, llama3, yarn
   double low_freq_factor = 1.0;            // llama3
   double high_freq_factor = 4.0;           // llama3
-  std::int64_t original_max_position = 0;  // llama3: the context before it was stretched
+  double beta_fast = 32.0;                 // yarn: turns within the context that are kept whole
+  double beta_slow = 1.0;                  // yarn: turns below which all is stretched
+  bool has_whole_bounds = true;            // yarn: the two as whole elements
+  double attention_factor = 1.0;           // yarn: of rotated queries and keys alike
+  std::int64_t original_max_position = 0;  // llama3, yarn: the context before it was stretched
 
   bool operator==(const RopeConfig&) const = default;
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/json.h"
 
 namespace nereid::model {
@@ -21,22 +22,22 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 
 constexpr std::size_t kLengthBytes = sizeof(std::uint64_t);
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
-constexpr std::size_t kMaxDims = 16;
+constexpr std::size_t kMaxDims = 64;                    // as many as PyTorch and NumPy have
+constexpr std::size_t kMaxQuotedBytes = 100;            // of a name or a text, in messages
 constexpr const char* kCure = "the file is damaged or no safetensors file; download it again";
+constexpr const char* kUnfinished =
+    "the file is a download that was not finished; download it again";
 
 // Control characters and bytes of a hostile name do not reach the terminal, nor do megabytes of it.
 std::string printable(std::string_view text) {
-  constexpr std::size_t kMaxBytes = 100;
-  const bool is_cut = text.size() > kMaxBytes;
-  return Json(text.substr(0, kMaxBytes)).dump(-1, ' ', true, Json::error_handler_t::replace) +
+  const bool is_cut = text.size() > kMaxQuotedBytes;
+  return Json(text.substr(0, kMaxQuotedBytes)).dump(-1, ' ', true, Json::error_handler_t::replace) +
          (is_cut ? "..." : "");
 }
 
-std::string dtype_list() {
-  std::string list;
-  for (const auto& row : kDTypes)
-    list += fmt::format("{}{}", list.empty() ? "" : ", ", row.safetensors);
-  return list;
+// Text where the length of a header should be: an answer such as "Entry not found".
+bool is_text(std::string_view bytes) {
+  return std::ranges::all_of(bytes, [](char c) { return (c >= ' ' && c <= '~') || c == '\n'; });
 }
 
 // Follows {"name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}, "__metadata__":
@@ -106,9 +107,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   bool string(string_t& text) override {
     if (place_ == Place::metadata_value) return go(Place::metadata);
     if (place_ != Place::dtype) unexpected(printable(text));
-    dtype_ = dtype_from_safetensors(text);
-    if (!dtype_)
-      fail("dtype {} is not supported; expected one of {}", printable(text), dtype_list());
+    dtype_ = text;
     return go(Place::entry);
   }
 
@@ -164,18 +163,12 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     if (!dtype_ || !has_shape_ || offsets_.empty())
       fail("expected dtype, shape and data_offsets; {} is missing",
            !dtype_ ? "dtype" : (!has_shape_ ? "shape" : "data_offsets"));
-    TensorEntry entry{key_, *dtype_, std::move(shape_), 0, 0};
-    std::uint64_t n_bytes = dtype_size_bytes(*dtype_);
-    for (const auto dim : entry.shape)
-      if (__builtin_mul_overflow(n_bytes, std::uint64_t(dim), &n_bytes))
-        fail("shape {} of {} is larger than any file", shape_text(entry.shape),
-             dtype_name(*dtype_));
+    TensorEntry entry{
+        key_, dtype_from_safetensors(*dtype_), std::move(*dtype_), std::move(shape_), 0, 0};
     const std::uint64_t begin = offsets_[0];
     const std::uint64_t end = offsets_[1];
     if (end < begin) fail("data_offsets [{}, {}] end before they begin", begin, end);
-    if (end - begin != n_bytes)
-      fail("shape {} of {} takes {} bytes; data_offsets [{}, {}] have {}", shape_text(entry.shape),
-           dtype_name(*dtype_), n_bytes, begin, end, end - begin);
+    if (entry.dtype) check_size(entry, begin, end);
     if (end > std::numeric_limits<std::size_t>::max() - data_begin_)
       fail("data_offsets [{}, {}] are outside of any file", begin, end);
     entry.begin = data_begin_ + begin;
@@ -187,12 +180,22 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     offsets_.clear();
   }
 
+  void check_size(const TensorEntry& entry, std::uint64_t begin, std::uint64_t end) const {
+    std::uint64_t n_bytes = dtype_size_bytes(*entry.dtype);
+    for (const auto dim : entry.shape)
+      if (__builtin_mul_overflow(n_bytes, std::uint64_t(dim), &n_bytes))
+        fail("shape {} of {} is larger than any file", shape_text(entry.shape), entry.dtype_name);
+    if (end - begin != n_bytes)
+      fail("shape {} of {} takes {} bytes; data_offsets [{}, {}] have {}", shape_text(entry.shape),
+           entry.dtype_name, n_bytes, begin, end, end - begin);
+  }
+
   const std::string& where_;
   std::size_t data_begin_;
   Place place_ = Place::start;
   std::string key_;    // of the entry at hand
   std::string field_;  // of that entry
-  std::optional<DType> dtype_;
+  std::optional<std::string> dtype_;
   Shape shape_;
   bool has_shape_ = false;
   std::vector<std::uint64_t> offsets_;
@@ -202,32 +205,45 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-std::vector<TensorEntry> parse_safetensors_header(std::span<const std::byte> file,
-                                                  const std::string& where) {
+namespace {
+
+// Of the file's header, once the file is known to hold all of it.
+std::size_t header_size(std::string_view file, const std::string& where) {
+  if (const auto kind = mistaken_file(file); !kind.empty()) throw Error("{}: {}", where, kind);
   if (file.size() < kLengthBytes)
     throw Error("{}: {} bytes; expected at least {}, the length of the header; {}", where,
-                file.size(), kLengthBytes, kCure);
+                file.size(), kLengthBytes, kUnfinished);
+  if (is_text(file.substr(0, kLengthBytes)))
+    throw Error("{}: this is a text, not tensors: it begins with {}; download the file again",
+                where, printable(file.substr(0, std::min(file.find('\n'), kMaxQuotedBytes))));
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.data(), kLengthBytes);
-  if (header_bytes > kMaxHeaderBytes || header_bytes > file.size() - kLengthBytes)
-    throw Error("{}: the header should have {} bytes; expected at most {}, of a file of {}; {}",
-                where, header_bytes,
-                std::min<std::uint64_t>(kMaxHeaderBytes, file.size() - kLengthBytes), file.size(),
-                kCure);
-  const std::string_view header(reinterpret_cast<const char*>(file.data()) + kLengthBytes,
-                                header_bytes);
+  // Programs that fetch a file in pieces make all of it first, filled with zeros.
+  if (header_bytes == 0) throw Error("{}: it begins with zeros: {}", where, kUnfinished);
+  const std::size_t left = file.size() - kLengthBytes;
+  if (header_bytes > kMaxHeaderBytes)
+    throw Error("{}: the header should have {} bytes; expected at most {}; {}", where, header_bytes,
+                kMaxHeaderBytes, kCure);
+  if (header_bytes > left)
+    throw Error("{}: the header has {} bytes, of which {} are there: {}", where, header_bytes, left,
+                kUnfinished);
+  return std::size_t(header_bytes);
+}
+
+}  // namespace
+
+std::vector<TensorEntry> parse_safetensors_header(std::span<const std::byte> bytes,
+                                                  const std::string& where) {
+  const std::string_view file(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::size_t header_bytes = header_size(file, where);
   HeaderReader reader(where, kLengthBytes + header_bytes);
-  Json::sax_parse(header, &reader);
+  Json::sax_parse(file.substr(kLengthBytes, header_bytes), &reader);
   auto entries = std::move(reader).take();
 
   std::ranges::sort(entries, {},
                     [](const TensorEntry& entry) { return std::pair(entry.begin, entry.end); });
   std::size_t expected = kLengthBytes + header_bytes;
   for (const auto& entry : entries) {
-    if (entry.end > file.size())
-      throw Error(
-          "{}: tensor {} ends at byte {}; the file has {}: it is truncated; download it again",
-          where, printable(entry.name), entry.end, file.size());
     if (entry.begin != expected)
       throw Error(
           "{}: tensor {} begins at byte {}; expected {}, where the one before it ends "
@@ -235,7 +251,9 @@ std::vector<TensorEntry> parse_safetensors_header(std::span<const std::byte> fil
           where, printable(entry.name), entry.begin, expected, kCure);
     expected = entry.end;
   }
-  if (expected != file.size())
+  if (expected > file.size())
+    throw Error("{}: {} of {} bytes are there: {}", where, file.size(), expected, kUnfinished);
+  if (expected < file.size())
     throw Error("{}: the tensors end at byte {}; the file has {}; {}", where, expected, file.size(),
                 kCure);
   return entries;

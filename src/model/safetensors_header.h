@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,14 +15,16 @@ namespace nereid::model {
 
 struct TensorEntry {
   std::string name;
-  DType dtype = DType::fp32;
+  std::optional<DType> dtype;  // none: a type that is not ours, such as F8_E4M3
+  std::string dtype_name;      // as the file spells it
   Shape shape;
   std::size_t begin = 0;  // bytes from the start of the file
   std::size_t end = 0;
 };
 
 // Entries in the order of their bytes, which fill the file from the header to its end without
-// holes. An Error names `where` (the path), the tensor, what was expected and what was got.
+// holes. Of a type that is not ours only the place is checked: the tensor may never be needed. An
+// Error names `where` (the path), the tensor, what was expected and what was got.
 std::vector<TensorEntry> parse_safetensors_header(std::span<const std::byte> file,
                                                   const std::string& where);
 

@@ -22,7 +22,8 @@ class Reader {
   using string_t = Json::string_t;
   using binary_t = Json::binary_t;
 
-  Reader(TokenizerJson& out, const std::string& where) : out_(out), where_(where) {}
+  Reader(TokenizerJson& out, std::string_view text, const std::string& where)
+      : out_(out), text_(text), where_(where) {}
 
   bool null() { return scalar(nullptr); }
   bool boolean(bool value) { return scalar(value); }
@@ -84,7 +85,7 @@ class Reader {
   }
 
   bool parse_error(std::size_t, const std::string&, const Json::exception& error) {
-    throw Error("{}: not valid JSON: {}", where_, error.what());
+    throw Error("{}: not valid JSON: {}", where_, not_json_reason(text_, error));
   }
 
  private:
@@ -175,6 +176,7 @@ class Reader {
   }
 
   TokenizerJson& out_;
+  std::string_view text_;  // the whole file, to say what it is where it is no JSON
   const std::string& where_;
   Part part_ = Part::kRest;
   std::size_t n_open_ = 0;  // containers open within the part
@@ -208,7 +210,7 @@ TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& whe
   if (text.size() > std::numeric_limits<std::int32_t>::max())
     throw Error("{}: {} bytes; expected a tokenizer of less than 2 GiB", where, text.size());
   TokenizerJson out;
-  Reader reader(out, where);
+  Reader reader(out, text, where);
   Json::sax_parse(text.begin(), text.end(), &reader);
   if (!out.root.is_object())
     throw Error("{}: expected a JSON object, got {}", where, out.root.type_name());

@@ -15,6 +15,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 const std::filesystem::path kSource = NEREID_SOURCE_DIR;
 
@@ -26,7 +27,7 @@ Json fixture_json(const std::string& name) {
   return read_json_file(kSource / "tests/fixtures" / name / "config.json");
 }
 
-ModelConfig parse(const Json& json) { return ModelConfig::parse(json, Json(), "config.json"); }
+ModelConfig parse(const Json& json) { return ModelConfig::parse(json, "config.json"); }
 
 // A field set (or, with a discarded value, removed) in a fixture's config.
 Json changed(const std::string& name, const std::string& field, const Json& value) {
@@ -63,8 +64,8 @@ TEST(Config, ReadsSizes) {
   EXPECT_EQ(config.max_context_tokens, 512);
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
   EXPECT_EQ(config.dtype, DType::fp16);
-  EXPECT_EQ(config.bos_token_id, 1);
-  EXPECT_THAT(config.eos_ids, ElementsAre(2));
+  EXPECT_THAT(config.generation.eos_ids, ElementsAre(2));
+  EXPECT_THAT(config.ignored_fields, IsEmpty());
   EXPECT_EQ(config.rope, RopeConfig{});
   EXPECT_EQ(config.attention_scale(), 0.125);
   EXPECT_FALSE(config.tie_word_embeddings);
@@ -101,10 +102,10 @@ TEST(Config, GraniteMultipliers) {
   EXPECT_EQ(config.residual_multiplier, 0.22);
   EXPECT_EQ(config.logits_scaling, 8.0);
   EXPECT_EQ(config.attention_scale(), 0.0156);
-  // In another family they would be ignored, so they must be neutral.
-  EXPECT_EQ(parse(changed("llama3", "embedding_multiplier", 1.0)).embedding_multiplier, 1.0);
-  EXPECT_THAT(error_of(changed("llama3", "embedding_multiplier", 12.0)),
-              HasSubstr("field \"embedding_multiplier\" = 12.0: expected 1"));
+  // Another family's class knows none of them.
+  const auto llama = parse(changed("llama3", "embedding_multiplier", 12.0));
+  EXPECT_EQ(llama.embedding_multiplier, 1.0);
+  EXPECT_THAT(llama.ignored_fields, ElementsAre("embedding_multiplier"));
 }
 
 TEST(Config, ShippedConfigsLoad) {
@@ -114,7 +115,7 @@ TEST(Config, ShippedConfigsLoad) {
   }
   const auto demo = ModelConfig::load(kSource / "models/demo");
   EXPECT_EQ(demo.n_layers, 8);
-  EXPECT_THAT(demo.eos_ids, ElementsAre(8184));
+  EXPECT_THAT(demo.generation.eos_ids, ElementsAre(8184));
 }
 
 TEST(Config, OldAndNewFormsSayTheSame) {
@@ -147,12 +148,98 @@ TEST(Config, OldAndNewFormsSayTheSame) {
   EXPECT_EQ(parse(json).dtype, DType::bf16);
 }
 
-TEST(Config, AbsentHeadCounts) {
-  EXPECT_EQ(parse(without("llama3", "num_key_value_heads")).n_kv_heads, 4);
-  EXPECT_EQ(parse(without("llama3", "head_dim")).head_dim, 32);
+// The two forms may stand together where they say the same, in whatever spelling.
+TEST(Config, BothFormsOfRope) {
+  Json json = fixture_json("llama31_rope");
+  const auto rope = parse(json).rope;
+  json["rope_scaling"] = json["rope_parameters"];
+  json["rope_scaling"]["type"] = "llama3";
+  json["rope_scaling"].erase("rope_type");
+  json["rope_theta"] = 500000;
+  EXPECT_EQ(parse(json).rope, rope);
+  json["rope_scaling"]["factor"] = 9;
+  EXPECT_THAT(error_of(json), HasSubstr("the same as rope_parameters"));
+}
+
+TEST(Config, KindsOfRope) {
+  Json json = without("llama3", "rope_parameters");
+  const auto scaled = [&](const Json& scaling) {
+    json["rope_scaling"] = scaling;
+    return parse(json).rope;
+  };
+  // Beyond the context only.
+  EXPECT_EQ(scaled({{"type", "dynamic"}, {"factor", 4.0}}),
+            (RopeConfig{.type = RopeType::dynamic, .factor = 4.0}));
+
+  const RopeConfig yarn = scaled({{"type", "yarn"}, {"factor", 4}});
+  EXPECT_EQ(yarn, (RopeConfig{.type = RopeType::yarn,
+                              .factor = 4.0,
+                              .attention_factor = yarn.attention_factor,
+                              .original_max_position = 512}));  // the context's
+  EXPECT_NEAR(yarn.attention_factor, 1.1386294361119891, 1e-12);
+  json["original_max_position_embeddings"] = 128;
+  EXPECT_EQ(scaled({{"rope_type", "yarn"}}).factor, 4.0);  // 512 of 128
+  EXPECT_EQ(scaled({{"rope_type", "yarn"}, {"attention_factor", 0.5}}).attention_factor, 0.5);
+  EXPECT_NEAR(
+      scaled({{"rope_type", "yarn"}, {"factor", 40}, {"mscale", 0.707}, {"mscale_all_dim", 1.0}})
+          .attention_factor,
+      0.9210423553163399, 1e-12);
+  // It scales queries and keys alike.
+  json["rope_scaling"] = {{"rope_type", "yarn"}, {"attention_factor", 0.5}};
+  EXPECT_EQ(parse(json).attention_scale(), 0.125 * 0.25);
+  EXPECT_THAT(error_of(changed("llama3", "rope_parameters",
+                               {{"rope_type", "yarn"}, {"factor", 2}, {"beta_fast", "32"}})),
+              HasSubstr("\"rope_parameters.beta_fast\" = \"32\": expected a number"));
+}
+
+// As the classes of transformers have them.
+TEST(Config, AbsentFieldsHaveTheDefaultsOfTheClass) {
+  struct Row {
+    const char* name;
+    std::int64_t n_kv_heads, head_dim, max_context, window;
+  };
+  for (const Row& row : {Row{"llama3", 64, 2, 2048, 0}, Row{"granite3", 64, 2, 2048, 0},
+                         Row{"mistral_swa", 8, 2, 131072, 4096}, Row{"qwen2", 32, 2, 32768, 0},
+                         Row{"qwen3", 32, 128, 32768, 0}}) {
+    SCOPED_TRACE(row.name);
+    Json json = fixture_json(row.name);
+    json["num_attention_heads"] = 64;
+    for (const char* field :
+         {"num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps",
+          "rope_parameters", "hidden_act", "tie_word_embeddings", "sliding_window", "dtype",
+          "attention_bias", "mlp_bias", "use_sliding_window", "max_window_layers", "layer_types"})
+      json.erase(field);
+    const auto config = parse(json);
+    EXPECT_EQ(config.n_kv_heads, row.n_kv_heads);
+    EXPECT_EQ(config.head_dim, row.head_dim);
+    EXPECT_EQ(config.max_context_tokens, row.max_context);
+    EXPECT_EQ(config.layer_window(1), row.window);
+    EXPECT_EQ(config.rms_norm_eps, 1e-6);
+    EXPECT_EQ(config.rope, RopeConfig{});
+    EXPECT_FALSE(config.tie_word_embeddings);
+    // Null is not absence.
+    json["num_key_value_heads"] = nullptr;
+    EXPECT_EQ(parse(json).n_kv_heads, 64);
+  }
+  Json json = without("granite3", "attention_multiplier");
+  EXPECT_EQ(parse(json).attention_scale(), 1.0);
   EXPECT_THAT(error_of(without("mistral_swa", "num_key_value_heads")),
-              HasSubstr("\"num_key_value_heads\" is missing"));
-  EXPECT_THAT(error_of(without("qwen3", "head_dim")), HasSubstr("\"head_dim\" is missing"));
+              HasSubstr("\"num_key_value_heads\" = 8: expected a divisor"));
+}
+
+TEST(Config, Architectures) {
+  EXPECT_EQ(parse(changed("llama3", "architectures", {"LlamaModel"})).architecture,
+            "LlamaForCausalLM");
+  EXPECT_EQ(parse(changed("qwen2", "architectures", {"Other", "Qwen2ForCausalLM"})).architecture,
+            "Qwen2ForCausalLM");
+  EXPECT_EQ(parse(without("qwen3", "architectures")).architecture, "Qwen3ForCausalLM");
+  EXPECT_EQ(parse(changed("mistral_swa", "architectures", Json::array())).architecture,
+            "MistralForCausalLM");
+  Json json = without("llama3", "architectures");
+  json["model_type"] = "bert";
+  EXPECT_THAT(error_of(json), HasSubstr("\"model_type\" = \"bert\""));
+  json.erase("model_type");
+  EXPECT_THAT(error_of(json), HasSubstr("\"architectures\" is missing"));
 }
 
 TEST(Config, SlidingWindows) {
@@ -183,30 +270,74 @@ TEST(Config, SlidingWindows) {
               HasSubstr("expected a list of 2 layers"));
   EXPECT_THAT(error_of(changed("qwen3", "layer_types", {"full_attention", "linear_attention"})),
               HasSubstr("\"linear_attention\""));
-  EXPECT_THAT(error_of(changed("llama3", "sliding_window", 4096)),
-              HasSubstr("\"sliding_window\" = 4096 is not supported"));
+  // Llama's class does not know it.
+  EXPECT_EQ(parse(changed("llama3", "sliding_window", 100)).layer_window(0), 0);
+
+  // Not used, so any value will do; used, the class's defaults count.
+  json = fixture_json("qwen2");
+  json["sliding_window"] = "none";
+  EXPECT_EQ(parse(json).layer_window(1), 0);
+  json["max_position_embeddings"] = 32768;
+  json["use_sliding_window"] = true;
+  json.erase("sliding_window");
+  json.erase("max_window_layers");
+  json.erase("layer_types");
+  EXPECT_EQ(parse(json).layer_window(1), 0);  // below layer 28
+  json["num_hidden_layers"] = 30;
+  EXPECT_EQ(parse(json).layer_window(27), 0);
+  EXPECT_EQ(parse(json).layer_window(28), 4096);
 }
 
-TEST(Config, EosIdsOfBothFiles) {
-  const Json json = changed("llama3", "eos_token_id", {7, 3});
-  EXPECT_THAT(ModelConfig::parse(json, {{"eos_token_id", {3, 5}}}, "c").eos_ids,
-              ElementsAre(3, 5, 7));
-  EXPECT_THAT(ModelConfig::parse(json, {{"eos_token_id", 9}, {"top_k", 5}}, "c").eos_ids,
-              ElementsAre(3, 7, 9));
-  EXPECT_TRUE(parse(changed("llama3", "eos_token_id", nullptr)).eos_ids.empty());
-  EXPECT_THAT(error_of(changed("llama3", "eos_token_id", "</s>")), HasSubstr("eos_token_id"));
-  EXPECT_THAT(error_of(changed("llama3", "eos_token_id", {1, -1})), HasSubstr("= -1"));
+// What files of other programs and years hold beside the model's description.
+TEST(Config, HarmlessFields) {
+  Json json = fixture_json("llama3");
+  json.update(
+      {{"transformers.js_config", {{"dtype", "q4"}, {"kv_cache_dtype", {{"fp16", "float16"}}}}},
+       {"auto_map", {{"AutoConfig", "configuration_other.OtherConfig"}}},
+       {"temperature", 0.6},
+       {"top_k", 20},
+       {"max_new_tokens", 512},
+       {"eos_token_id", -1},
+       {"bos_token_id", {1, 2}},
+       {"pad_token_id", -1},
+       {"hidden_size", 128.0},
+       {"num_hidden_layers", 2.0},
+       {"rms_norm_eps", 1},
+       {"torch_dtype", "bfloat16"},
+       {"pretraining_tp", 4},
+       {"gradient_checkpointing", true},
+       {"rope_interleaved", false},
+       {"_name_or_path", "somewhere"}});
+  const auto config = parse(json);
+  EXPECT_THAT(config.ignored_fields, IsEmpty());
+  EXPECT_EQ(config.hidden_size, 128);
+  EXPECT_EQ(config.dtype, DType::fp16);  // the newer of the two names
 }
 
-TEST(Config, UnknownFieldsAreRefusedUnlessTheyAreOff) {
-  EXPECT_THAT(error_of(changed("llama3", "attn_logit_softcapping", 50.0)),
-              AllOf(HasSubstr("config.json"),
-                    HasSubstr("\"attn_logit_softcapping\" = 50.0 is not supported")));
-  EXPECT_THAT(error_of(changed("llama3", "quantization_config", {{"bits", 4}})),
-              HasSubstr("\"quantization_config\" = {\"bits\":4} is not supported"));
+TEST(Config, UnknownFieldsAreIgnoredByName) {
+  Json json = changed("llama3", "attn_logit_softcapping", 50.0);
+  json["a_table"] = {{"x", 1}};
+  json["rope_parameters"]["mscale"] = 0.7;
+  const auto config = parse(json);
+  EXPECT_THAT(config.ignored_fields,
+              ElementsAre("rope_parameters.mscale", "a_table", "attn_logit_softcapping"));
+  EXPECT_EQ(config.ignored_text(),
+            "config.json has fields that LlamaForCausalLM does not know: rope_parameters.mscale, "
+            "a_table, attn_logit_softcapping");
+  EXPECT_THROW(config.refuse_ignored(), Error);
+  // What is off says nothing.
   for (const Json& off : {Json(), Json(false), Json(0), Json(0.0), Json(""), Json::array()})
-    EXPECT_EQ(error_of(changed("llama3", "attn_logit_softcapping", off)), "no error");
-  EXPECT_EQ(error_of(changed("llama3", "transformers_version", "9")), "no error");
+    EXPECT_EQ(parse(changed("llama3", "attn_logit_softcapping", off)).ignored_text(), "");
+  EXPECT_NO_THROW(fixture("llama3").refuse_ignored());
+}
+
+TEST(Config, HostileNamesOfIgnoredFieldsAreShort) {
+  Json json = changed("llama3", "\x1b[2J", 1);
+  json[std::string(100000, 'x')] = 1;
+  for (int i = 0; i < 50; ++i) json["y" + std::to_string(i)] = 1;
+  const auto text = parse(json).ignored_text();
+  EXPECT_LT(text.size(), 400u);
+  EXPECT_THAT(text, AllOf(HasSubstr("\\u001b[2J"), HasSubstr("and 40 more")));
 }
 
 TEST(Config, RefusesWhatItCannotRun) {
@@ -218,7 +349,6 @@ TEST(Config, RefusesWhatItCannotRun) {
   const std::vector<Row> rows{
       {"architectures", {"GPT2LMHeadModel"}, "[\"GPT2LMHeadModel\"]: expected one of \"Llama"},
       {"architectures", "LlamaForCausalLM", "expected one of"},
-      {"architectures", nullptr, "\"architectures\" is missing"},
       {"hidden_size", nullptr, "\"hidden_size\" is missing"},
       {"hidden_size", 128.5, "\"hidden_size\" = 128.5: expected an integer from 1"},
       {"hidden_size", true, "expected an integer"},
@@ -236,20 +366,24 @@ TEST(Config, RefusesWhatItCannotRun) {
       {"rms_norm_eps", "1e-5", "a number above 0"},
       {"tie_word_embeddings", 1, "true or false"},
       {"dtype", "float8_e4m3fn", "\"float8_e4m3fn\": expected \"float16\""},
-      {"torch_dtype", "bfloat16", "the same as dtype = \"float16\""},
+      {"quantization_config",
+       {{"bits", 4}},
+       "\"quantization_config\" = {\"bits\":4}: expected absence"},
+      {"quantization", {{"group_size", 64}}, "not quantised"},
+      {"per_layer_config", {{"0", {{"num_key_value_heads", 1}}}}, "all layers have the same sizes"},
+      {"is_encoder_decoder", true, "a decoder only"},
+      {"layer_types", {"full_attention", "sliding_attention"}, "since there is no sliding_window"},
       {"partial_rotary_factor", 0.5, "\"partial_rotary_factor\" = 0.5: expected 1"},
       {"rope_theta", 5000.0, "\"rope_parameters.rope_theta\" = 10000.0: expected the same"},
       {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}, "the same as rope_parameters"},
       {"rope_parameters", 7, "expected a JSON object as \"rope_parameters\", got 7"},
-      {"rope_parameters", {{"rope_type", "yarn"}}, "\"rope_parameters.rope_type\" = \"yarn\""},
-      {"rope_parameters", {{"type", "dynamic"}}, "\"rope_parameters.type\" = \"dynamic\""},
+      {"rope_parameters", {{"rope_type", "mrope"}}, "\"rope_parameters.rope_type\" = \"mrope\""},
+      {"rope_parameters", {{"type", "su"}}, "\"rope_parameters.type\" = \"su\""},
+      {"rope_parameters", {{"type", "dynamic"}}, "\"rope_parameters.factor\" is missing"},
       {"rope_parameters", {{"rope_type", "longrope"}}, "the engine implements no other"},
       {"rope_parameters", {{"rope_type", "linear"}}, "\"rope_parameters.factor\" is missing"},
       {"rope_parameters", {{"rope_type", "linear"}, {"factor", 0.5}}, "1 or more"},
-      {"rope_parameters",
-       {{"rope_type", "linear"}, {"factor", 2}, {"mscale", 0.7}},
-       "\"rope_parameters.mscale\" = 0.7 is not supported"},
-      {"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}, "is not supported"},
+      {"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}, "by kind of layer"},
       {"rope_parameters",
        {{"rope_type", "llama3"},
         {"factor", 8},
@@ -291,7 +425,8 @@ TEST(Config, HostileFilesAreErrorsOrSane) {
                                  Json::array(),
                                  Json::object(),
                                  {1, 2},
-                                 {{"rope_type", "llama3"}}};
+                                 {{"rope_type", "llama3"}},
+                                 {{"rope_type", "yarn"}, {"factor", 2}}};
   const std::vector<Json> originals{fixture_json("llama31_rope"), fixture_json("qwen2"),
                                     fixture_json("mistral_swa"), fixture_json("granite3")};
   int n_accepted = 0;
@@ -315,13 +450,14 @@ TEST(Config, HostileFilesAreErrorsOrSane) {
       if (random() % 8 == 0) text.resize(random() % text.size());
     }
     try {
-      const auto config = ModelConfig::parse(parse_json(text, "fuzz"), Json(), "fuzz");
+      const auto config = ModelConfig::parse(parse_json(text, "fuzz"), "fuzz");
       n_accepted += 1;
       ASSERT_EQ(config.n_heads % config.n_kv_heads, 0) << text;
       ASSERT_EQ(config.head_dim % 2, 0) << text;
       ASSERT_LE(config.head_dim, 512) << text;
       ASSERT_EQ(std::int64_t(config.layer_windows.size()), config.n_layers) << text;
       ASSERT_TRUE(std::isfinite(config.attention_scale())) << text;
+      ASSERT_LT(config.ignored_text().size(), 2000u) << text;
       for (const float f : rope_inv_freq(config.rope, config.head_dim))
         ASSERT_TRUE(std::isfinite(f)) << text;
     } catch (const Error&) {
@@ -421,6 +557,23 @@ TEST(Rope, Llama3AsInLlama32) {
                 2.13874228e-07,
                 1.41927203e-07,
                 9.41830673e-08});
+}
+
+TEST(Rope, Yarn) {
+  RopeConfig rope{
+      .type = RopeType::yarn, .theta = 1e6, .factor = 4.0, .original_max_position = 32768};
+  expect_table(rope_inv_freq(rope, 32),
+               {1, 0.421696503, 0.177827941, 0.0749894209, 0.0316227766, 0.0133352143,
+                0.00477990126, 0.00165996159, 0.00055, 0.000168678601, 4.44569853e-05,
+                1.87473552e-05, 7.90569415e-06, 3.33380358e-06, 1.40585331e-06, 5.92843426e-07});
+  rope.has_whole_bounds = false;
+  expect_table(rope_inv_freq(rope, 32),
+               {1, 0.421696503, 0.177827941, 0.0749894209, 0.0316227766, 0.0133352143,
+                0.00551727048, 0.00188350244, 0.000607407938, 0.000177344246, 4.44569853e-05,
+                1.87473552e-05, 7.90569415e-06, 3.33380358e-06, 1.40585331e-06, 5.92843426e-07});
+  rope = {.type = RopeType::yarn, .factor = 4.0, .original_max_position = 64};
+  expect_table(rope_inv_freq(rope, 16), {1, 0.237170825, 0.05, 0.00790569415, 0.0025,
+                                         0.000790569415, 0.00025, 7.90569415e-05});
 }
 
 }  // namespace

@@ -1,0 +1,166 @@
+#include "model/checkpoint.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "model/config_fields.h"
+#include "model/snapshot.h"
+
+namespace nereid::model {
+
+namespace {
+
+constexpr const char* kOneFile = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr std::string_view kBasePrefix = "model.";  // of the base model within the whole one
+
+using Index = std::map<std::string, std::string>;  // tensor -> shard
+
+Index parse_index(const std::filesystem::path& path) {
+  const Json index = read_json_file(path);
+  const Json& map = json_member(index, "weight_map", path.string());
+  if (!map.is_object() || map.empty())
+    throw Error("{}: field \"weight_map\": expected an object of tensor names and their files",
+                path.string());
+  Index result;
+  for (const auto& [name, shard] : map.items()) {
+    const std::string file = json_field<std::string>(map, name, path.string() + ": weight_map");
+    // Shards lie beside the index; a path elsewhere is somebody's trick.
+    const auto is_out_of_place = [](char c) {
+      return c == '/' || c == '\\' || (c >= 0 && c < ' ');
+    };
+    if (file.empty() || file == "." || file == ".." || std::ranges::any_of(file, is_out_of_place))
+      throw Error(
+          "{}: weight_map: tensor {} is in {}; expected the name of a file beside the index",
+          path.string(), json_excerpt(Json(name)), json_excerpt(Json(file)));
+    result[name] = file;
+  }
+  return result;
+}
+
+}  // namespace
+
+bool Checkpoint::exists(const std::filesystem::path& model_dir) {
+  return std::filesystem::exists(model_dir / kOneFile) ||
+         std::filesystem::exists(model_dir / kIndex);
+}
+
+Checkpoint Checkpoint::open(const std::filesystem::path& model_dir) {
+  Checkpoint result;
+  result.dir_ = model_dir;
+  if (std::filesystem::exists(model_dir / kOneFile)) {
+    result.add_shard(kOneFile);
+    if (!result.shards_.front().file) throw Error("{}", result.shards_.front().problem);
+  } else if (std::filesystem::exists(model_dir / kIndex)) {
+    result.read_index();
+  } else {
+    throw Error(
+        "neither {} nor {} found in {}; expected a Hugging Face snapshot directory with "
+        "safetensors weights{}",
+        kOneFile, kIndex, model_dir.string(), weights_advice(model_dir));
+  }
+  return result;
+}
+
+// Its tensors have their place here, but for those that have one already.
+void Checkpoint::add_shard(const std::string& name) {
+  const auto path = dir_ / name;
+  Shard shard{name, std::nullopt, ""};
+  try {
+    if (std::filesystem::exists(path))
+      shard.file.emplace(path);
+    else
+      shard.problem = fmt::format("{} {}: download it too", path.string(), absence_text(path));
+  } catch (const Error& error) {
+    shard.problem = error.what();
+  }
+  if (shard.file) {
+    for (const auto& [tensor, data] : shard.file->tensors())
+      places_.emplace(tensor, shards_.size());
+    for (const auto& [tensor, type] : shard.file->foreign())
+      places_.emplace(tensor, shards_.size());
+  }
+  shards_.push_back(std::move(shard));
+}
+
+// A tensor is where the index says or, where that file is good and lacks it, in any other shard.
+void Checkpoint::read_index() {
+  const Index index = parse_index(dir_ / kIndex);
+  std::map<std::string, std::size_t> shards;
+  for (const auto& [tensor, name] : index)
+    if (shards.emplace(name, shards.size()).second) add_shard(name);
+  for (const auto& [tensor, name] : index) {
+    const std::size_t shard = shards.at(name);
+    const auto& file = shards_[shard].file;
+    if (!file || file->tensors().contains(tensor) || file->foreign().contains(tensor))
+      places_[tensor] = shard;
+    else
+      places_.emplace(tensor, shard);
+  }
+}
+
+Checkpoint::Places::const_iterator Checkpoint::find(std::string_view name) const {
+  const auto it = places_.find(name);
+  if (it != places_.end() || !name.starts_with(kBasePrefix)) return it;
+  return places_.find(name.substr(kBasePrefix.size()));
+}
+
+const HostTensor& Checkpoint::get(std::string_view name) const {
+  const auto it = find(name);
+  if (it == places_.end()) fail_missing(name);
+  const auto& [stored_name, index] = *it;
+  const Shard& shard = shards_[index];
+  if (!shard.file) throw Error("tensor {} is needed: {}", stored_name, shard.problem);
+  const auto path = shard.file->path().string();
+  const auto tensor = shard.file->tensors().find(stored_name);
+  if (tensor != shard.file->tensors().end() && dtype_row(tensor->second.dtype).is_float)
+    return tensor->second;
+  const auto foreign = shard.file->foreign().find(stored_name);
+  if (tensor == shard.file->tensors().end() && foreign == shard.file->foreign().end())
+    throw Error("{}: tensor {} is not in this file, but {} says so; download both again", path,
+                stored_name, kIndex);
+  throw Error(
+      "{}: tensor {} has the type {}; a weight may be F32, F16 or BF16; for other types, such as "
+      "those of quantised models, take the model that this one was made from",
+      path, stored_name,
+      foreign != shard.file->foreign().end() ? json_excerpt(Json(foreign->second))
+                                             : dtype_row(tensor->second.dtype).safetensors);
+}
+
+void Checkpoint::fail_missing(std::string_view name) const {
+  std::string hint;
+  const auto longer = std::ranges::find_if(
+      places_,
+      [end = "." + std::string(name)](const auto& place) { return place.first.ends_with(end); });
+  if (longer != places_.end()) {
+    hint = fmt::format(", and {}: its names have a prefix more, as programs for training add it",
+                       json_excerpt(Json(longer->first)));
+  } else if (name == "lm_head.weight") {
+    hint =
+        "; it may be a base model, which has no head to write text with, or one whose head is its "
+        "embedding, of which config.json must say \"tie_word_embeddings\": true";
+  } else if (shards_.front().name == kOneFile && std::filesystem::exists(dir_ / kIndex)) {
+    hint = fmt::format("; {} is not read where {} is: remove the one that you do not want", kIndex,
+                       kOneFile);
+  } else if (const auto next = places_.lower_bound(name); next != places_.end()) {
+    hint = fmt::format(", the next one is {}; config.json may be another model's",
+                       json_excerpt(Json(next->first)));
+  }
+  throw Error("tensor {} not found in {}: there are {}{}", name, dir_.string(), places_.size(),
+              hint);
+}
+
+void Checkpoint::release(const HostTensor& tensor) const {
+  const auto* begin = tensor.bytes.data();
+  for (const auto& shard : shards_) {
+    if (!shard.file) continue;
+    const auto bytes = shard.file->file().bytes();
+    if (std::less_equal<>()(bytes.data(), begin) &&
+        std::less<>()(begin, bytes.data() + bytes.size()))
+      shard.file->file().release(tensor.bytes);
+  }
+}
+
+}  // namespace nereid::model

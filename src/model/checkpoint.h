@@ -1,0 +1,55 @@
+// Goal: the tensors that a model needs, from the safetensors files of its directory. What is not
+// needed does not matter: neither its type nor whether its file is there. What is needed and cannot
+// be had is an Error that names the tensor, its file and the cure.
+// Non-goal: knowing which tensors a model needs (its graph does), or converting them.
+// Rejected: refusing a directory as a whole for one bad file. Snapshots hold more than one program
+// reads.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/safetensors.h"
+
+namespace nereid::model {
+
+// model.safetensors or, where there is none, the shards that model.safetensors.index.json names.
+class Checkpoint {
+ public:
+  // Whether there is such a checkpoint, good or bad.
+  static bool exists(const std::filesystem::path& model_dir);
+  static Checkpoint open(const std::filesystem::path& model_dir);
+
+  // By the name that a graph gives it: "model.norm.weight" is also found as "norm.weight", as the
+  // checkpoint of a base model calls it.
+  bool contains(std::string_view name) const { return find(name) != places_.end(); }
+  // A tensor of floating-point numbers, or an Error.
+  const HostTensor& get(std::string_view name) const;
+  // These bytes will not be read again: they stop counting as resident memory.
+  void release(const HostTensor& tensor) const;
+
+  std::size_t n_tensors() const { return places_.size(); }  // all that are known by name
+
+ private:
+  struct Shard {
+    std::string name;
+    std::optional<SafetensorsFile> file;
+    std::string problem;  // why there is no file
+  };
+  using Places = std::map<std::string, std::size_t, std::less<>>;  // tensor -> shard
+
+  void add_shard(const std::string& name);
+  void read_index();
+  Places::const_iterator find(std::string_view name) const;
+  [[noreturn]] void fail_missing(std::string_view name) const;
+
+  std::filesystem::path dir_;
+  std::vector<Shard> shards_;
+  Places places_;
+};
+
+}  // namespace nereid::model
