@@ -128,8 +128,7 @@ fs::path model_directory(const std::string& model) {
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) {
     if (model == "demo")
-      fmt::print(stderr,
-                 "nereid: demo is the directory {} here, not the bundled model; elsewhere it is\n",
+      fmt::print(stderr, "nereid: demo is the directory {} here, not the bundled model\n",
                  fs::absolute(model, ignored).string());
     return model;
   }

@@ -1,5 +1,7 @@
 #include "base/json.h"
 
+#include <cctype>
+
 #include "base/file_kind.h"
 #include "base/mapped_file.h"
 
@@ -44,6 +46,11 @@ std::string not_json_reason(std::string_view text, const Json::exception& error)
   if (at != nullptr && at->byte > text.size())
     return fmt::format("it ends in the middle, after {} bytes: a download that was not finished?",
                        text.size());
+  constexpr std::size_t kMaxShown = 60;
+  if (!text.empty() && std::isalpha(static_cast<unsigned char>(text.front())) != 0)
+    return fmt::format(
+        "it is a text that begins with {}: a server's answer to the download?",
+        Json(text.substr(0, kMaxShown)).dump(-1, ' ', true, Json::error_handler_t::replace));
   return error.what();
 }
 

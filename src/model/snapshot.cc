@@ -55,6 +55,8 @@ std::string weights_advice(const fs::path& directory) {
     return fmt::format(
         "; this is an entry of the Hugging Face cache: the model is a directory in {}",
         (directory / "snapshots").string());
+  for (const char* expected : {"model.safetensors", "model.safetensors.index.json"})
+    if (fs::exists(directory / expected, ignored)) return {};
   std::vector<std::string> names;
   for (fs::directory_iterator it(directory, ignored), end;
        !ignored && it != end && names.size() < kMaxFilesLookedAt; it.increment(ignored))

@@ -234,7 +234,8 @@ TEST_F(CheckpointFolder, ChecksTheIndex) {
         Row{R"({"weight_map":{"x":7}})", "wrong type"}, Row{R"({"weight_map":{}})", "weight_map"},
         Row{R"({"weight_map":[]})", "weight_map"}, Row{R"({})", "\"weight_map\" is missing"},
         Row{R"(7)", "expected a JSON object"}, Row{R"({"weight_map":)", "ends in the middle"},
-        Row{"", "is empty"}, Row{"<html>", "a web page"}}) {
+        Row{"", "is empty"}, Row{"<html>", "a web page"},
+        Row{"Entry not found", "a text that begins with \"Entry not found\""}}) {
     write(kIndex, row.text);
     EXPECT_THAT(error_of(), AllOf(HasSubstr(kIndex), HasSubstr(row.message))) << row.text;
   }

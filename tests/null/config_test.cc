@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <random>
@@ -16,6 +17,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 const std::filesystem::path kSource = NEREID_SOURCE_DIR;
 
@@ -399,12 +401,27 @@ TEST(Config, RefusesWhatItCannotRun) {
 }
 
 TEST(Config, FolderWithoutConfig) {
-  try {
-    ModelConfig::load(kSource / "tests");
-    FAIL() << "expected an Error";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("expected a Hugging Face snapshot directory"));
-  }
+  const auto folder =
+      std::filesystem::path(testing::TempDir()) / fmt::format("nereid_config_{}", ::getpid());
+  std::filesystem::create_directories(folder);
+  const auto message = [&] {
+    try {
+      ModelConfig::load(folder);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(message(), AllOf(HasSubstr("config.json not found"),
+                               HasSubstr("expected a Hugging Face snapshot directory")));
+  write_text_file(folder / "llama.Q4_K_M.gguf", "GGUF");
+  EXPECT_THAT(message(), HasSubstr("llama.Q4_K_M.gguf is a GGUF file"));
+  // Weights as they should be need no advice.
+  write_text_file(folder / "model.safetensors", "x");
+  EXPECT_THAT(message(), AllOf(Not(HasSubstr("GGUF")), Not(HasSubstr("model.safetensors"))));
+  std::filesystem::create_symlink("../../blobs/1", folder / "config.json");
+  EXPECT_THAT(message(), HasSubstr("is a link to ../../blobs/1, which is not there"));
+  std::filesystem::remove_all(folder);
 }
 
 // Bytes of a real config changed at random, and fields set to values that parsers stumble over.
