@@ -49,7 +49,8 @@ struct WeightTotals {
 WeightTotals weight_totals(const fs::path& directory, const model::ModelConfig& config) {
   WeightTotals totals;
   std::optional<model::Checkpoint> checkpoint;
-  if (model::Checkpoint::exists(directory)) checkpoint = model::Checkpoint::open(directory);
+  if (model::Checkpoint::exists(directory))
+    checkpoint = model::Checkpoint::open(directory, config.tie_word_embeddings);
   model::GraphOptions options;
   options.weight_dtype = [&](const std::string& name) {
     return checkpoint ? checkpoint->get(name).dtype : config.dtype;

@@ -56,7 +56,8 @@ class PlanRunner final : public Runner {
     choose_captured(options.mode);
     std::shared_ptr<model::Checkpoint> checkpoint;
     if (!options_.random_weights)
-      checkpoint = std::make_shared<model::Checkpoint>(model::Checkpoint::open(options_.model_dir));
+      checkpoint = std::make_shared<model::Checkpoint>(
+          model::Checkpoint::open(options_.model_dir, config_.tie_word_embeddings));
     plan(checkpoint.get());
     load(std::move(checkpoint));
     allocate_arena();

@@ -15,6 +15,8 @@ namespace {
 constexpr const char* kOneFile = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr std::string_view kBasePrefix = "model.";  // of the base model within the whole one
+constexpr std::string_view kEmbedding = "model.embed_tokens.weight";
+constexpr std::string_view kHead = "lm_head.weight";
 
 using Index = std::map<std::string, std::string>;  // tensor -> shard
 
@@ -47,9 +49,10 @@ bool Checkpoint::exists(const std::filesystem::path& model_dir) {
          std::filesystem::exists(model_dir / kIndex);
 }
 
-Checkpoint Checkpoint::open(const std::filesystem::path& model_dir) {
+Checkpoint Checkpoint::open(const std::filesystem::path& model_dir, bool has_tied_head) {
   Checkpoint result;
   result.dir_ = model_dir;
+  result.has_tied_head_ = has_tied_head;
   if (std::filesystem::exists(model_dir / kOneFile)) {
     result.add_shard(kOneFile);
     if (!result.shards_.front().file) throw Error("{}", result.shards_.front().problem);
@@ -104,7 +107,10 @@ void Checkpoint::read_index() {
 Checkpoint::Places::const_iterator Checkpoint::find(std::string_view name) const {
   const auto it = places_.find(name);
   if (it != places_.end() || !name.starts_with(kBasePrefix)) return it;
-  return places_.find(name.substr(kBasePrefix.size()));
+  const auto unprefixed = places_.find(name.substr(kBasePrefix.size()));
+  if (unprefixed == places_.end() && has_tied_head_ && name == kEmbedding)
+    return places_.find(kHead);
+  return unprefixed;
 }
 
 const HostTensor& Checkpoint::get(std::string_view name) const {
@@ -137,7 +143,7 @@ void Checkpoint::fail_missing(std::string_view name) const {
   if (longer != places_.end()) {
     hint = fmt::format(", and {}: its names have a prefix more, as programs for training add it",
                        json_excerpt(Json(longer->first)));
-  } else if (name == "lm_head.weight") {
+  } else if (name == kHead) {
     hint =
         "; it may be a base model, which has no head to write text with, or one whose head is its "
         "embedding, of which config.json must say \"tie_word_embeddings\": true";

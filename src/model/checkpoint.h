@@ -22,7 +22,8 @@ class Checkpoint {
  public:
   // Whether there is such a checkpoint, good or bad.
   static bool exists(const std::filesystem::path& model_dir);
-  static Checkpoint open(const std::filesystem::path& model_dir);
+  // `has_tied_head`: head and embedding are one tensor, which may be stored under either name.
+  static Checkpoint open(const std::filesystem::path& model_dir, bool has_tied_head = false);
 
   // By the name that a graph gives it: "model.norm.weight" is also found as "norm.weight", as the
   // checkpoint of a base model calls it.
@@ -48,6 +49,7 @@ class Checkpoint {
   [[noreturn]] void fail_missing(std::string_view name) const;
 
   std::filesystem::path dir_;
+  bool has_tied_head_ = false;
   std::vector<Shard> shards_;
   Places places_;
 };

@@ -99,6 +99,14 @@ class Weights(cli.TestCase):
         self.edit_json(model / "config.json", architectures=["LlamaModel"])
         self.assertEqual(ids_of(model), ids_of(TIED))
 
+    def test_a_tied_head_under_its_other_name(self):
+        model = self.copy_model(TIED)
+        weights = model / "model.safetensors"
+        tensors = cli.read_safetensors(weights)
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+        weights.write_bytes(cli.safetensors_bytes(tensors))
+        self.assertEqual(ids_of(model), ids_of(TIED))
+
     def test_a_shard_that_nothing_needs_may_be_away(self):
         model = self.copy_model(FIXTURE)
         (model / "model.safetensors").rename(model / "a.safetensors")

@@ -159,6 +159,17 @@ TEST_F(CheckpointFolder, NamesOfBaseModelsAndOfTraining) {
               AllOf(HasSubstr("base model"), HasSubstr("\"tie_word_embeddings\": true")));
 }
 
+// Programs that store a shared tensor once may keep either of its names.
+TEST_F(CheckpointFolder, ATiedHeadHasTwoNames) {
+  constexpr const char* kEmbedding = "model.embed_tokens.weight";
+  write("model.safetensors", file_of({{"lm_head.weight", "F16", {2}, 4}}));
+  EXPECT_THAT(Checkpoint::open(path_, true).get(kEmbedding).shape, ElementsAre(2));
+  EXPECT_THAT(error_of(kEmbedding), HasSubstr("not found"));
+  write("model.safetensors",
+        file_of({{"lm_head.weight", "F16", {2}, 4}, {kEmbedding, "F16", {3}, 6}}));
+  EXPECT_THAT(Checkpoint::open(path_, true).get(kEmbedding).shape, ElementsAre(3));
+}
+
 TEST_F(CheckpointFolder, OneFileCountsBeforeTheIndex) {
   write("model.safetensors", file_of({{"x", "F16", {2}, 4}}));
   write("a.safetensors", file_of({{"x", "F16", {1}, 2}, {"y", "F16", {1}, 2}}));
