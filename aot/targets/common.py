@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,10 +78,22 @@ def launch_args(spec, request: Request) -> list[list[str]]:
     return rows
 
 
+def check_triton_version() -> None:
+    import triton
+
+    if triton.__version__ != sources.TRITON_VERSION:
+        raise CompileError(
+            f"{sys.executable} has Triton {triton.__version__}; expected {sources.TRITON_VERSION}:"
+            f" {sys.executable} -m pip install triton=={sources.TRITON_VERSION}, or set"
+            " NEREID_PYTHON to a Python that has it"
+        )
+
+
 @contextlib.contextmanager
 def triton_scratch():
-    """Around all compiling: nothing is read from or left in the user's own Triton cache, and no
-    source path gets into an object."""
+    """Around all compiling: the Triton is the one that objects are labelled with, nothing is read
+    from or left in the user's own Triton cache, and no source path gets into an object."""
+    check_triton_version()
     with tempfile.TemporaryDirectory(prefix="nereid-triton-", ignore_cleanup_errors=True) as folder:
         ours = {"TRITON_CACHE_DIR": folder, "TRITON_DISABLE_LINE_INFO": "1"}
         before = {name: os.environ.get(name) for name in ours}

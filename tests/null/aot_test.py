@@ -11,12 +11,14 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from aot import cases, export, request, sources
 from aot import compile as driver
 from aot.cache import ObjectCache, digest
+from aot.targets.common import CompileError
 from kernels import expr
 
 
@@ -242,6 +244,15 @@ class Bundles(unittest.TestCase):
         self.assertIsNone(self.cache.get(name))
         self.compile(self.requests[:1])
         self.assertEqual(path.read_bytes(), before)
+
+    def test_another_triton_is_refused(self):
+        import triton
+
+        with (
+            mock.patch.object(triton, "__version__", "3.6.0"),
+            self.assertRaisesRegex(CompileError, "has Triton 3.6.0; expected .* NEREID_PYTHON"),
+        ):
+            self.compile(self.requests)
 
     def test_command(self):
         asked = self.folder / "requests.jsonl"
