@@ -27,6 +27,9 @@ enum class Form : std::uint8_t {
   assertion,   // %c, "text" : T
   histogram,   // %a[, %mask] : T -> U
   dot,         // %a, %b, %c : A * B -> C
+  dot_scaled,  // %a[ scale %s], %b[ scale %t], %c lhs = e4m3 rhs = e4m3 : A[, S] * B[, T] -> C
+  inline_asm,  // "text" {...}[ %a, %b : T, U] -> V, W
+  call,        // @name(%a) : (T) -> U           its body is read in its place
   produce,     // {...} : T
   program_id,  // x : i32
   constant,    // dense<0> : T

@@ -141,6 +141,12 @@ Form op_form(OpKind kind) {
       return Form::assertion;
     case OpKind::dot:
       return Form::dot;
+    case OpKind::dot_scaled:
+      return Form::dot_scaled;
+    case OpKind::inline_asm:
+      return Form::inline_asm;
+    case OpKind::call:
+      return Form::call;
     case OpKind::reduce:
     case OpKind::scan:
     case OpKind::map_elementwise:
@@ -175,6 +181,8 @@ Form op_form(OpKind kind) {
     case OpKind::scf_condition:
       return Form::condition;
     case OpKind::barrier:
+    case OpKind::dependency_wait:
+    case OpKind::dependency_launch:
       return Form::barrier;
     default:
       return Form::same;

@@ -97,7 +97,7 @@ struct Region {
   std::unique_ptr<Block> block;
 };
 
-// One kernel. Arguments carry {tt.divisibility = 16}.
+// One kernel; functions that it calls are part of its body. Arguments carry {tt.divisibility = 16}.
 struct Function {
   std::string name;
   std::unique_ptr<Block> body;
@@ -106,8 +106,7 @@ struct Function {
 };
 
 struct Module {
-  std::vector<std::unique_ptr<Function>>
-      functions;  // exactly one public; the rest would be tt.call's, refused
+  std::vector<std::unique_ptr<Function>> functions;  // exactly one
 };
 
 // How operations are filled, where the text leaves a choice:
@@ -129,6 +128,13 @@ struct Module {
 //   histogram             operands source[, mask]
 //   dot                   operands a, b, c; attr "inputPrecision" (word)
 //   fp_to_fp              attr "rounding" (word)
+//   dot_scaled            operands a, b, c[, scale of a][, scale of b]; attrs "scales" (bit 0: a
+//   has
+//                         one, bit 1: b), "lhs", "rhs" (words: the elements), "lhs_k_pack",
+//                         "rhs_k_pack" (0: pairs of e2m1 lie along the other dimension)
+//   inline_asm            attrs "asm", "constraints" (text), "packed_element"
+//   call                  no operands; region 0: the function's body with the caller's values in
+//                         place of its arguments; tt.return ends it, in branches too
 //   clampf                attr "propagateNan" (word)
 //   extern_elementwise    attr "symbol" (word)
 //   scf.for               operands lb, ub, step, inits...; region 0: block args iv, carried...;
@@ -136,7 +142,7 @@ struct Module {
 //   inits...; region 0 "before" ends in scf.condition, region 1 "after" in scf.yield reduce, scan
 //   region 0: block args lhs of every operand, then rhs of every operand; map_elementwise: one
 //   block arg an operand
-//   tt.return may also end a region of scf.if: the program ends there
+//   tt.return may also end a region of scf.if: the program, or the function called, ends there
 
 // Parses and verifies. Throws nereid::Error "<where>:<line>: ..." on anything else than a kernel it
 // fully understands;

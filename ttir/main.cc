@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "emit.h"
+#include "source_line.h"
 
 namespace {
 
@@ -42,8 +43,10 @@ int main(int argc, char** argv) {
     const int code = app.exit(e);
     return code == 0 ? 0 : 2;
   }
+  std::string text;
   try {
-    const auto module = nereid::ttir::parse_module(read_text(input), input);
+    text = read_text(input);
+    const auto module = nereid::ttir::parse_module(text, input);
     const auto emitted = nereid::ttir::emit_cpp(*module, input);
     write_text(source, emitted.source);
     write_text(
@@ -51,7 +54,8 @@ int main(int argc, char** argv) {
         nereid::Json{{"symbol", emitted.symbol}, {"arena_bytes", emitted.arena_bytes}}.dump() +
             "\n");
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "nereid-ttir: %s\n", e.what());
+    std::fprintf(stderr, "nereid-ttir: %s\n",
+                 nereid::ttir::with_source_line(e.what(), text).c_str());
     return 1;
   }
   return 0;

@@ -144,6 +144,49 @@ void Parser::generic_form(Op& op) {
   for (Type& type : result_types()) add_result(op, std::move(type));
 }
 
+// %a scale %s, %b, %c lhs = e4m3 rhs = bf16 {fastMath = false} : A, S * B -> C
+void Parser::dot_scaled(Op& op) {
+  std::vector<Value*> scales;
+  std::int64_t which = 0;
+  for (std::int64_t side = 1; side <= 2; ++side) {
+    add_operand(op, use());
+    if (accept_word("scale")) {
+      scales.push_back(use());
+      which |= side;
+    }
+    expect(",");
+  }
+  add_operand(op, use());
+  for (Value* scale : scales) add_operand(op, scale);
+  put(op, "scales", which);
+  tail(op);
+  expect(":");
+  Types types(3), scale_types;
+  for (std::size_t side = 0; side < 2; ++side) {
+    types[side] = type();
+    if (accept(",")) scale_types.push_back(type());
+    if (side == 0) expect("*");
+  }
+  expect("->");
+  types[2] = type();
+  types.insert(types.end(), scale_types.begin(), scale_types.end());
+  check_operands(op, types);
+  add_result(op, types[2]);
+}
+
+// "text" {constraints = "=r,r", packed_element = 1 : i32, pure = true} %a : T -> U, V
+void Parser::inline_asm(Op& op) {
+  put(op, "asm", unescape(take(TokenKind::string, "a text")));
+  tail(op);
+  if (token_.kind == TokenKind::value) {
+    operands(op);
+    expect(":");
+    check_operands(op, type_list());
+  }
+  expect("->");
+  for (Type& type : type_list()) add_result(op, std::move(type));
+}
+
 void Parser::pretty_form(Op& op) {
   const auto result_at_colon = [&] {
     tail(op);
@@ -278,6 +321,12 @@ void Parser::pretty_form(Op& op) {
       check_operands(op, types);
       return add_result(op, std::move(types.back()));
     }
+    case Form::dot_scaled:
+      return dot_scaled(op);
+    case Form::inline_asm:
+      return inline_asm(op);
+    case Form::call:
+      return call(op);
     case Form::program_id: {
       const Token axis = token_;
       const std::string word = take(TokenKind::word, "x, y or z");

@@ -28,14 +28,13 @@ struct RefusedOp {
 
 constexpr std::array kRefusedOps = {
     RefusedOp{"cf.", "a branch; expected scf.for, scf.if or scf.while, or an early return"},
-    RefusedOp{"tt.call", "a call; expected Triton to have inlined the function"},
     RefusedOp{"tt.make_tensor_descriptor",
               "a tensor descriptor; expected Triton to have made it "
               "pointers (rewrite-tensor-descriptor-to-pointer)"},
     RefusedOp{"tt.descriptor_", "a tensor descriptor; expected Triton to have made it pointers"},
     RefusedOp{"tt.make_tensor_ptr", "a block pointer; use pointers, offsets and masks"},
-    RefusedOp{"tt.elementwise_inline_asm", "inline assembly; write it in Triton"},
     RefusedOp{"ttg.", "Triton GPU IR; expected Triton IR from before the GPU passes"},
+    RefusedOp{"ttng.", "Triton GPU IR; expected Triton IR from before the GPU passes"},
 };
 
 }  // namespace
@@ -99,7 +98,7 @@ std::string Parser::got() const {
 
 Value* Parser::use() {
   const int line = token_.line;
-  std::string name = take(TokenKind::value, "a value (%name)");
+  std::string name = take(TokenKind::value, "a value (%name)") + suffix_;
   if (token_.kind == TokenKind::hash) {
     name += ":" + std::string(token_.text);
     advance();
@@ -133,7 +132,7 @@ void Parser::close_scope(std::size_t n_names) {
 
 Value* Parser::add_argument(Block& block, std::string name, Type type) {
   auto value = std::make_unique<Value>();
-  value->name = std::move(name);
+  value->name = std::move(name) + suffix_;
   value->type = std::move(type);
   value->block = &block;
   value->index = static_cast<int>(block.args.size());
@@ -278,8 +277,8 @@ void Parser::block_body(Block& block) {
     block.ops.push_back(operation(block));
   }
   // Loops and branches without results leave their scf.yield out of the text.
-  const bool may_omit = block.parent != nullptr && op_form(block.parent->kind) != Form::generic &&
-                        block.parent->kind != OpKind::scf_while;
+  const bool may_omit = block.parent != nullptr && (block.parent->kind == OpKind::scf_for ||
+                                                    block.parent->kind == OpKind::scf_if);
   const bool ends = !block.ops.empty() && (block.ops.back()->kind == OpKind::scf_yield ||
                                            block.ops.back()->kind == OpKind::return_);
   if (may_omit && !ends) {
@@ -344,7 +343,8 @@ std::unique_ptr<Op> Parser::operation(Block& block) {
     for (std::size_t i = 0; i < std::max<std::size_t>(name.n_results, 1); ++i, ++n_results) {
       if (n_results >= op->results.size()) continue;
       Value* result = op->result(n_results);
-      result->name = name.n_results == 0 ? name.name : fmt::format("{}:{}", name.name, i);
+      result->name = name.name + suffix_;
+      if (name.n_results != 0) result->name += fmt::format(":{}", i);
     }
   }
   if (n_results != op->results.size()) {
@@ -380,9 +380,6 @@ std::unique_ptr<Function> Parser::function() {
   function->body = std::make_unique<Block>();
   op_name_ = "tt.func";
   expect_word("tt.func");
-  if (accept_word("private")) {
-    fail_at(function->line, "tt.func: a private function beside the kernel; let Triton inline it");
-  }
   accept_word("public");
   function->name = unescape(take(TokenKind::symbol, "a function name (@name)"));
   kernel_ = function->name;
@@ -409,6 +406,7 @@ void Parser::top_level(Module& module) {
     return;
   }
   if (!at_word("tt.func")) fail("expected tt.func, got {}", got());
+  if (skip_private_function()) return;
   if (!module.functions.empty()) fail("tt.func: a second function; expected one kernel");
   module.functions.push_back(function());
 }

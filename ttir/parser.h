@@ -1,6 +1,6 @@
-// Goal: recursive descent over the pretty form of Triton IR, one class read in three files:
-// parser.cc (regions, functions), parse_forms.cc (operations) and parse_values.cc (types,
-// attributes, constants).
+// Goal: recursive descent over the pretty form of Triton IR, one class read in four files:
+// parser.cc (regions, functions), parse_forms.cc (operations), parse_values.cc (types,
+// attributes, constants) and parse_calls.cc (functions that are called).
 // Non-goal: judging what was read beyond what reading needs; verify.cc does.
 // Rejected: backtracking: every form is decided by its next token.
 #pragma once
@@ -79,6 +79,8 @@ class Parser {
   void if_else(Op& op);
   void while_loop(Op& op);
   void loop_attributes(Op& op);
+  void dot_scaled(Op& op);
+  void inline_asm(Op& op);
   void operands_with_tail(Op& op);
   void tail(Op& op);
 
@@ -95,6 +97,14 @@ class Parser {
   void branch(BasicBlock& from);
   Edge edge();
   bool at_branch() const { return at_word("cf.br") || at_word("cf.cond_br"); }
+
+  // parse_calls.cc: the body of a function where it is called.
+  bool at_private_function() const;
+  bool skip_private_function();
+  void find_functions();
+  void call(Op& op);
+  std::unique_ptr<Block> inlined(int line, const std::string& name,
+                                 const std::vector<Value*>& values, const Types& results);
 
   // Operands, results, names.
   Value* use();
@@ -114,6 +124,15 @@ class Parser {
   std::string kernel_;  // for messages
   std::string op_name_;
   int nesting_ = 0;
+  // A place to read on from.
+  struct Place {
+    Lexer lexer;
+    Token token;
+  };
+  std::unordered_map<std::string, Place> functions_;  // private ones, behind their names
+  std::vector<std::string> calling_;                  // innermost last
+  std::size_t n_calls_ = 0;
+  std::string suffix_;  // of the names in the function being called: each call has its own
 };
 
 }  // namespace nereid::ttir

@@ -210,6 +210,7 @@ class Printer {
       case Form::while_loop:
         return print_while(op, head);
       case Form::generic:
+      case Form::call:
         return print_generic(op);
       default:
         line(head + pretty_rest(op));
@@ -263,6 +264,31 @@ class Printer {
       case Form::dot:
         return plain(
             fmt::format("{} * {} -> {}", operand_type(0), operand_type(1), result_types(op, true)));
+      case Form::dot_scaled: {
+        const std::int64_t scales = op.int_attr("scales", 0);
+        std::size_t next = 3;
+        std::string values, types;
+        for (std::size_t side = 0; side < 2; ++side) {
+          values += " " + name(*op.operands[side]);
+          types += (side > 0 ? " * " : "") + operand_type(side);
+          if ((scales >> side & 1) != 0) {
+            values += " scale " + name(*op.operands[next]);
+            types += ", " + operand_type(next++);
+          }
+          values += ",";
+        }
+        return fmt::format("{} {}{} : {} -> {}", values, name(*op.operands[2]),
+                           attributes(op, {"scales"}), types, result_types(op, true));
+      }
+      case Form::inline_asm: {
+        const std::string head =
+            fmt::format(" {}{}", quoted(op.word_attr("asm", "")), attributes(op, {"asm"}));
+        std::string results;
+        for (const auto& result : op.results)
+          results += (results.empty() ? "" : ", ") + type_text(result->type);
+        if (op.operands.empty()) return fmt::format("{} -> {}", head, results);
+        return fmt::format("{} {} : {} -> {}", head, operands(op), operand_types(op), results);
+      }
       case Form::compare:
         return fmt::format(" {}, {}{} : {}", op.word_attr("predicate", ""), operands(op),
                            attributes(op, {"predicate"}), operand_type(0));

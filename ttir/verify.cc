@@ -72,11 +72,13 @@ class Verifier {
     if (op.kind == OpKind::reduce) wanted = OpKind::reduce_return;
     if (op.kind == OpKind::scan) wanted = OpKind::scan_return;
     if (op.kind == OpKind::map_elementwise) wanted = OpKind::map_return;
+    if (op.kind == OpKind::call) wanted = OpKind::return_;
     if (op.kind == OpKind::scf_if && last.kind == OpKind::return_) return;
     const bool is_before = op.kind == OpKind::scf_while && &block == op.regions[0]->block.get();
     if (is_before) wanted = OpKind::scf_condition;
     rules_.expect(last.kind == wanted, last, "ends a region of {}; expected {}",
                   op_spelling(op.kind), op_spelling(wanted));
+    if (op.kind == OpKind::call) return;  // every return of it is held to its results
     if (is_before) {
       rules_.expect_type(last, "the condition", last.operands[0]->type, scalar_type(Scalar::i1));
       rules_.expect_types(last, "value", operand_types(last, 1), result_types(op));
@@ -84,7 +86,9 @@ class Verifier {
       rules_.expect_types(last, "value", operand_types(last), operand_types(op));
     } else if (op.kind == OpKind::map_elementwise) {
       std::vector<Type> elements;
-      for (const auto& result : op.results) elements.push_back(element(result->type));
+      for (const auto& result : op.results)
+        elements.insert(elements.end(), static_cast<std::size_t>(op.int_attr("pack", 1)),
+                        element(result->type));
       rules_.expect_types(last, "value", operand_types(last), elements);
       combine_region(op, block);
     } else if (op.kind == OpKind::reduce || op.kind == OpKind::scan) {
@@ -102,7 +106,8 @@ class Verifier {
     for (const auto& inner : block.ops) {
       const OpClass group = op_class(inner->kind);
       rules_.expect(group == OpClass::elementwise || inner->kind == OpKind::constant ||
-                        is_terminator(inner->kind) || inner->kind == OpKind::scf_if,
+                        is_terminator(inner->kind) || inner->kind == OpKind::scf_if ||
+                        inner->kind == OpKind::call || inner->kind == OpKind::assert_,
                     *inner, "cannot stand in the region of {}", op_spelling(op.kind));
       for (const auto& result : inner->results) {
         rules_.expect(!result->type.is_tensor(), *inner, "a tensor in the region of {}",

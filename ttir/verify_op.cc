@@ -10,7 +10,7 @@ namespace {
 
 // Attributes that change nothing on a CPU, or that the emitter reads. Names with a dot
 // (tt.divisibility) are hints.
-constexpr std::array<std::string_view, 35> kKnownAttributes = {"value",
+constexpr std::array<std::string_view, 44> kKnownAttributes = {"value",
                                                                "predicate",
                                                                "axis",
                                                                "start",
@@ -44,7 +44,16 @@ constexpr std::array<std::string_view, 35> kKnownAttributes = {"value",
                                                                "prefix",
                                                                "message",
                                                                "hex",
-                                                               "isSigned"};
+                                                               "isSigned",
+                                                               "scales",
+                                                               "lhs",
+                                                               "rhs",
+                                                               "fastMath",
+                                                               "lhs_k_pack",
+                                                               "rhs_k_pack",
+                                                               "asm",
+                                                               "constraints",
+                                                               "packed_element"};
 
 constexpr std::array<std::string_view, 10> kIntegerPredicates = {"eq",  "ne",  "slt", "sle", "sgt",
                                                                  "sge", "ult", "ule", "ugt", "uge"};
@@ -64,9 +73,6 @@ Type with_scalar(Type type, Scalar scalar) {
   type.is_pointer = false;
   return type;
 }
-
-bool is_int(const Type& type) { return !type.is_pointer && is_integer(type.scalar); }
-bool is_flt(const Type& type) { return !type.is_pointer && is_float(type.scalar); }
 
 }  // namespace
 
@@ -131,6 +137,12 @@ Counts counts_of(OpKind kind) {
       return {1, 1, 0};
     case Form::functional:
       return {1, 8, 1};
+    case Form::dot_scaled:
+      return {3, 5, 1};
+    case Form::inline_asm:
+      return {0, kAny, kAny};
+    case Form::call:
+      return {0, 0, kAny, 1, 1};
     case Form::produce:
     case Form::program_id:
     case Form::constant:
@@ -224,7 +236,7 @@ void OpRules::check(const Op& op) const {
     case OpClass::reduction:
       return reduction(op);
     case OpClass::matmul:
-      return dot(op);
+      return op.kind == OpKind::dot_scaled ? dot_scaled(op) : dot(op);
     case OpClass::control:
       return control(op);
     case OpClass::other:
@@ -453,6 +465,7 @@ void OpRules::memory(const Op& op) const {
 }
 
 void OpRules::reduction(const Op& op) const {
+  if (op.kind == OpKind::inline_asm) return inline_asm(op);
   const Type& first = op.operands[0]->type;
   if (op.kind == OpKind::map_elementwise) return mapping(op);
   if (op.kind == OpKind::histogram) {
@@ -487,37 +500,15 @@ void OpRules::reduction(const Op& op) const {
   expect(reverse == 0 || reverse == 1, op, "reverse = {}", reverse);
 }
 
-void OpRules::mapping(const Op& op) const {
-  const Type& first = op.operands[0]->type;
-  std::vector<Type> arguments;
-  for (const Value* operand : op.operands) {
-    expect(operand->type.shape == first.shape && first.is_tensor(), op, "operand %{} has type {}",
-           operand->name, type_text(operand->type));
-    arguments.push_back(element(operand->type));
-  }
-  for (const auto& result : op.results)
-    expect(result->type.shape == first.shape, op, "a result of type {}", type_text(result->type));
-  expect(op.int_attr("pack", 1) == 1, op, "pack = {}; expected 1", op.int_attr("pack", 1));
-  expect_types(op, "region argument", arg_types(*op.regions[0]->block), arguments);
-}
-
-void OpRules::dot(const Op& op) const {
-  const Type& a = op.operands[0]->type;
-  const Type& b = op.operands[1]->type;
-  const Type& c = op.operands[2]->type;
-  expect_type(op, "the result", op.result()->type, c);
-  const std::size_t rank = a.shape.size();
-  expect((rank == 2 || rank == 3) && b.shape.size() == rank && c.shape.size() == rank, op,
-         "operands of rank {}, {} and {}; expected 2 or 3", rank, b.shape.size(), c.shape.size());
-  const bool fits = a.shape[rank - 1] == b.shape[rank - 2] &&
-                    c.shape[rank - 2] == a.shape[rank - 2] &&
-                    c.shape[rank - 1] == b.shape[rank - 1] &&
-                    (rank == 2 || (a.shape[0] == b.shape[0] && a.shape[0] == c.shape[0]));
-  expect(fits, op, "shapes {} * {} -> {}", type_text(a), type_text(b), type_text(c));
-  const bool floats = is_flt(a) && is_flt(b) && is_flt(c);
-  const bool integers = is_int(a) && is_int(b) && is_int(c);
-  expect((floats || integers) && bit_width(a.scalar) == bit_width(b.scalar), op,
-         "elements {} * {} -> {}", type_text(a), type_text(b), type_text(c));
+// The end of the program, or of a function that it calls; from branches too, not from loops.
+void OpRules::return_from(const Op& op) const {
+  expect(op.parent != nullptr, op, "outside of a function");
+  const Op* owner = op.parent->parent;
+  while (owner != nullptr && owner->kind == OpKind::scf_if) owner = owner->parent->parent;
+  if (owner == nullptr)
+    return expect(op.operands.empty(), op, "a kernel that returns a value; expected none");
+  expect(owner->kind == OpKind::call, op, "inside a loop");
+  expect_types(op, "value", operand_types(op), result_types(*owner));
 }
 
 void OpRules::control(const Op& op) const {
@@ -544,14 +535,10 @@ void OpRules::control(const Op& op) const {
     case OpKind::scf_while:
       expect_types(op, "argument", arg_types(*op.regions[0]->block), operand_types(op));
       return expect_types(op, "argument", arg_types(*op.regions[1]->block), result_types(op));
-    case OpKind::return_: {
-      bool ends_program = op.parent != nullptr;
-      for (const Op* o = ends_program ? op.parent->parent : nullptr; o != nullptr;
-           o = o->parent->parent)
-        ends_program &= o->kind == OpKind::scf_if;
-      expect(ends_program, op, "inside a loop");
-      return expect(op.operands.empty(), op, "a kernel that returns a value; expected none");
-    }
+    case OpKind::call:
+      return;  // what its region returns is checked there
+    case OpKind::return_:
+      return return_from(op);
     default:
       return expect(op.parent != nullptr && op.parent->parent != nullptr, op,
                     "outside of the region that it ends");

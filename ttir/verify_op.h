@@ -31,6 +31,8 @@ std::vector<Type> result_types(const Op& op);
 std::vector<Type> arg_types(const Block& block, std::size_t first = 0);
 // The type of one element.
 Type element(Type type);
+inline bool is_int(const Type& type) { return !type.is_pointer && is_integer(type.scalar); }
+inline bool is_flt(const Type& type) { return !type.is_pointer && is_float(type.scalar); }
 
 class OpRules {
  public:
@@ -70,6 +72,9 @@ class OpRules {
   void reduction(const Op& op) const;
   void mapping(const Op& op) const;
   void dot(const Op& op) const;
+  void dot_scaled(const Op& op) const;
+  void inline_asm(const Op& op) const;
+  void return_from(const Op& op) const;
   void control(const Op& op) const;
   void other(const Op& op) const;
 

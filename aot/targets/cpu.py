@@ -17,6 +17,7 @@ from aot import sources
 from aot.cache import locked
 from aot.request import Request
 from aot.targets import common
+from aot.targets.triton_ir import source_text
 
 EXTENSION = "so"
 TARGETS = ("cpu",)
@@ -48,56 +49,6 @@ def ttir_text(request: Request) -> tuple[object, str]:
     """(spec, the kernel as Triton IR)."""
     spec, source = common.source(request)
     return spec, source_text(source)
-
-
-# Descriptors become pointers only where there are any: the pass is not free.
-_DESCRIPTORS = ("!tt.tensordesc", "tt.make_tensor_descriptor")
-_FP8 = ("fp8e4nv", "fp8e5", "fp8e4b8", "fp8e5b16")
-
-
-def source_text(source: object, debug: bool = False) -> str:
-    """An ASTSource as Triton IR: inlined, simplified, without locations. `debug` keeps
-    tl.device_assert."""
-    from triton._C.libtriton import ir, passes
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler.compiler import make_backend
-
-    # The front end wants a GPU target. Only its dialects and types are used, not its lowering.
-    target = GPUTarget("cuda", 90, 32)
-    common.set_target(target)
-    backend = make_backend(target)
-    options = backend.parse_options(
-        {
-            "num_warps": 1,
-            "num_stages": 1,
-            "enable_fp_fusion": True,
-            "debug": debug,
-            "sanitize_overflow": False,
-            "supported_fp8_dtypes": _FP8,
-        }
-    )
-    context = ir.context()
-    ir.load_dialects(context)
-    backend.load_dialects(context)
-    functions = backend.get_codegen_implementation(options)
-    functions["min_dot_size"] = lambda lhs, rhs: (1, 1, 1)
-    module = source.make_ir(target, options, functions, backend.get_module_map(), context)
-    text = module.str_nodebug()
-    if "noinline = true" in text:
-        # Emitted code has no calls: what asks not to be inlined is inlined too.
-        with tempfile.NamedTemporaryFile("w", suffix=".mlir") as file:
-            file.write(text.replace("noinline = true", "noinline = false"))
-            file.flush()
-            module = ir.parse_mlir_module(file.name, context)
-    manager = ir.pass_manager(context)
-    passes.common.add_inliner(manager)
-    if any(word in text for word in _DESCRIPTORS):
-        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
-    passes.common.add_canonicalizer(manager)
-    passes.common.add_cse(manager)
-    passes.common.add_symbol_dce(manager)
-    manager.run(module, "make_ttir")
-    return module.str_nodebug()
 
 
 # Why each: emitted code means IEEE infinities and NaN (never -ffast-math); Highway 1.0.3 drops to

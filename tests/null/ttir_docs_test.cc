@@ -45,6 +45,14 @@ TEST(TtirDocs, TheTableOfOperationsIsComplete) {
   EXPECT_EQ(section("<!-- operations"), wanted);
 }
 
+TEST(TtirDocs, TheListOfInstructionsIsComplete) {
+  std::string wanted;
+#define PTX_OP(spelling, ...) wanted += fmt::format("{}`{}`", wanted.empty() ? "" : " ", spelling);
+#include "emit/ptx.def"
+#undef PTX_OP
+  EXPECT_EQ(section("<!-- ptx"), wanted + "\n");
+}
+
 TEST(TtirDocs, WhatItCallsRefusedIsRefused) {
   const std::string list = section("<!-- refused");
   int n_operations = 0;

@@ -1,5 +1,5 @@
 // Whatever the text, the reader gives a module that prints and reads again, or an error with its
-// place.
+// place; and the emitter C++ or an error.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "emit.h"
 #include "ir.h"
 #include "null/ttir_samples.h"
 
@@ -38,6 +39,10 @@ Outcome read(std::string_view text) {
   } catch (const Error& error) {
     ADD_FAILURE() << error.what() << "\n" << printed << "\nfrom\n" << text;
   }
+  try {
+    emit_cpp(*parse_module(text, "fuzz"), "fuzz");
+  } catch (const Error&) {  // understood, but not compiled
+  }
   return Outcome::module;
 }
 
@@ -55,7 +60,7 @@ TEST(TtirFuzz, EveryTruncationIsRefusedOrWhole) {
 }
 
 // Pieces that decide how the text around them is read.
-constexpr std::array<std::string_view, 40> kPieces = {"tensor<",
+constexpr std::array<std::string_view, 46> kPieces = {"tensor<",
                                                       "16x",
                                                       "0x4xf32>",
                                                       "!tt.ptr<",
@@ -94,7 +99,13 @@ constexpr std::array<std::string_view, 40> kPieces = {"tensor<",
                                                       "99999999999x",
                                                       "tensor<4096x4096x4096xf32>",
                                                       "%arg0",
-                                                      "array<i32: 0, 0>"};
+                                                      "array<i32: 0, 0>",
+                                                      "tt.call @m.smaller__i32_i32(",
+                                                      "tt.func private @",
+                                                      " scale %0",
+                                                      "lhs = e2m1",
+                                                      "prmt.b32 $0, $1, {a, b};",
+                                                      ".reg .b32 a<2>;"};
 
 std::string mutate(std::string text, const std::vector<Sample>& samples, std::mt19937_64& random) {
   const auto below = [&](std::size_t n) { return n == 0 ? 0 : random() % n; };

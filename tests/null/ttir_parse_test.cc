@@ -317,7 +317,17 @@ TEST(TtirParse, RefusesWithLineOperationAndReason) {
       // Operations that are known and refused, or unknown.
       {"scf.if %b {\ncf.br ^bb1\n}", "4: cf.br: operation not supported: a branch"},
       {"cf.switch %n : i32", "3: cf.switch: operation not supported: a branch"},
-      {"tt.call @f(%n) : (i32) -> ()", "3: tt.call: operation not supported: a call"},
+      {"tt.call @f(%n) : (i32) -> ()", "3: tt.call: there is no function @f"},
+      {"tt.call @f(%n) : (f32) -> ()", "3: tt.call: values for @f are not of its types"},
+      {"%x = tt.elementwise_inline_asm \"mov.b32 $0, $1;\" {packed_element = 3 : i32} %n : i32 -> "
+       "i32",
+       "3: tt.elementwise_inline_asm: packed_element = 3 for i32; expected 1 to 64, a divisor"},
+      {"%x = tt.dot_scaled %n, %n, %f lhs = e4m3 rhs = e4m3 : i32 * i32 -> f32",
+       "3: tt.dot_scaled: i32 * i32 -> f32; expected matrices of floats"},
+      {"%x = tt.splat %f : f32 -> tensor<16x16xf32>\n"
+       "%y = tt.dot_scaled %x, %x, %x lhs = e3m4 rhs = e4m3 : tensor<16x16xf32> * "
+       "tensor<16x16xf32> -> tensor<16x16xf32>",
+       "4: tt.dot_scaled: lhs = 'e3m4'; expected e2m1, e4m3, e5m2, bf16 or fp16"},
       {"tt.print \"x\" {hex = false} : %n : i32", "3: tt.print: isSigned for 1 operands"},
       {"tt.assert %n, \"x\" : i32", "3: tt.assert: a condition of type i32"},
       {"%x = foo.bar %n : i32", "3: foo.bar: operation not supported (in kernel k)"},
@@ -457,7 +467,13 @@ TEST(TtirParse, RefusesWhatIsNotOneKernel) {
       {"module {\n", "2: expected tt.func, got the end of the text"},
       {"tt.func public @a() {\ntt.return\n}\ntt.func public @b() {\ntt.return\n}",
        "4: tt.func: a second function; expected one kernel"},
-      {"tt.func private @a() {\ntt.return\n}", "1: tt.func: a private function beside the kernel"},
+      {"tt.func private @a() {\ntt.return\n}", "3: no function; expected one tt.func"},
+      {"tt.func public @a() {\ntt.call @b() : () -> i32\ntt.return\n}\n"
+       "tt.func private @b() {\ntt.return\n}",
+       "5: tt.func: @b does not take or return what the call says"},
+      {"tt.func public @a() {\ntt.call @b() : () -> ()\ntt.return\n}\n"
+       "tt.func private @b() {\ntt.return\n}\ntt.func private @b() {\ntt.return\n}",
+       "8: tt.func: a second function @b"},
       {"tt.func public @a() -> i32 {\ntt.return\n}", "1: tt.func: a kernel that returns a value"},
       {"tt.func public @a() {\n}", "1: tt.func: a region that does not end in a return"},
       {"tt.func public @a(%x: tensor<4xf32>) {\ntt.return\n}", "1: tt.func: argument %x is a"},
@@ -480,9 +496,8 @@ TEST(TtirParse, RefusesWhatIsNotOneKernel) {
 TEST(TtirParse, RefusedSamplesNameTheOperation) {
   const std::vector<Sample> samples = read_samples("refused");
   const std::pair<const char*, const char*> wanted[] = {
-      {"asm", "a.ttir:6: tt.elementwise_inline_asm: operation not supported: inline assembly"},
       {"desc", "a.ttir:7: tt.make_tensor_descriptor: operation not supported: a tensor descriptor"},
-      {"noinline", "a.ttir:4: tt.call: operation not supported: a call"},
+      {"recursion", "a.ttir:10: tt.call: @m.half calls itself: recursion is not supported"},
   };
   EXPECT_EQ(samples.size(), std::size(wanted));
   for (const auto& [name, message] : wanted) {

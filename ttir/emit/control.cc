@@ -77,15 +77,7 @@ void Emitter::carry(const std::vector<const Value*>& to, const std::vector<const
   }
   for (Late& l : late) {
     const Value* v = to[l.slot];
-    l.copy = temporary(scope_.names.of(v) + "_next", storage_type(v->type),
-                       static_cast<std::size_t>(v->type.n_elements()) * storage_bytes(v->type));
-    // The old value stays readable: the new one is written to a stand-in.
-    Value stand_in;
-    stand_in.name = v->name + "_next";
-    stand_in.type = v->type;
-    scope_.storage[&stand_in] = l.copy;
-    fill({&stand_in}, {from[l.slot]});
-    scope_.storage.erase(&stand_in);
+    l.copy = copied(from[l.slot], scope_.names.of(v) + "_next");
   }
   // Tiles last: what is stored may still read them.
   std::stable_partition(groups.begin(), groups.end(),
@@ -197,16 +189,21 @@ void Emitter::loop(const Op& o) {
                     " = ", scope_.names.of(args[k]), ";"));
 }
 
-void Emitter::if_else(const Op& o) {
-  std::vector<const Value*> results;
+// Variables and parts of the arena that branches, or the returns of a call, write.
+void Emitter::declare_results(const Op& o) {
   for (const auto& r : o.results) {
-    results.push_back(r.get());
     if (r->type.is_tensor()) {
       declare_buffer(r.get());
     } else {
       out_.line(cat(variable_type(r.get()), " ", scope_.names.of(r.get()), ";"));
     }
   }
+}
+
+void Emitter::if_else(const Op& o) {
+  declare_results(o);
+  std::vector<const Value*> results;
+  for (const auto& r : o.results) results.push_back(r.get());
   const auto branch = [&](const Region& region) {
     const std::size_t before = arena_;
     const Block& b = *region.block;
@@ -226,6 +223,36 @@ void Emitter::if_else(const Op& o) {
     branch(*o.regions[1]);
   }
   out_.close();
+}
+
+// A called function in a block of its own; a return out of a branch goes to the block's end.
+void Emitter::call(const Op& o) {
+  declare_results(o);
+  const std::size_t before = arena_;
+  out_.open("{");
+  for (const auto& op_in : o.regions[0]->block->ops) op(*op_in);
+  out_.close();
+  if (const auto end = ends_.find(&o); end != ends_.end()) out_.line(cat(end->second, ":;"));
+  arena_ = before;
+}
+
+void Emitter::end_function(const Op& o) {
+  const Op* owner = o.parent->parent;
+  while (owner != nullptr && owner->kind != OpKind::call) owner = owner->parent->parent;
+  const bool is_last = o.parent->parent == owner;
+  if (owner == nullptr) {
+    if (!is_last) out_.line("return;");
+    return;
+  }
+  std::vector<const Value*> results;
+  for (const auto& r : owner->results) results.push_back(r.get());
+  const std::vector<const Value*> values(o.operands.begin(), o.operands.end());
+  carry(results, values);
+  assign_scalars(results, values);
+  if (is_last) return;
+  std::string& label = ends_[owner];
+  if (label.empty()) label = scope_.names.fresh("returned");
+  out_.line(cat("goto ", label, ";"));
 }
 
 void Emitter::while_loop(const Op& o) {

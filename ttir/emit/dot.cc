@@ -100,14 +100,14 @@ void Emitter::dot(const Op& o) {
   const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1],
                      k = a->type.shape[rank - 1];
   const auto text = [](std::int64_t x) { return std::to_string(x); };
-  std::string at_a, at_b = scope_.storage_of(b), at_d = data, stride_a = text(k);
+  std::string at_a, at_b = stored(b), at_d = data, stride_a = text(k);
   if (plan_.place(a) == Place::lazy) {
     // Read where it lies.
     const Affine& rows = scope_.analysis.of(a->def->operands[0]);
     at_a = cat(scope_.names.of(rows.root), " + (", rows.base.text(), ")");
     stride_a = rows.stride[0].text();
   } else {
-    at_a = scope_.storage_of(a);
+    at_a = stored(a);
   }
   if (rank == 3) {
     out_.open(cat("for (std::int64_t i0 = 0; i0 < ", text(d->type.shape[0]), "; ++i0) {"));
@@ -128,11 +128,88 @@ void Emitter::dot(const Op& o) {
     out_.line(
         cat("rt::zero_rest<", text(m), ", ", text(n), ">(", at_d, ", ", rows, ", ", columns, ");"));
   if (rank == 3) out_.close();
-  // A narrow sum is rounded once, at the end.
+  round_sum(d);
+}
+
+// A narrow sum is rounded once, at the end.
+void Emitter::round_sum(const Value* d) {
+  const Scalar sum = d->type.scalar;
+  const std::string& data = scope_.storage_of(d);
   if (is_narrow(sum))
-    out_.line(cat("rt::for_row<", text(d->type.n_elements()),
+    out_.line(cat("rt::for_row<", std::to_string(d->type.n_elements()),
                   ">(rt::All(), [&](auto, std::int64_t c) RT_BODY { rt::store(", data, " + c, ",
                   rounded_text(cat("rt::load(", data, " + c)"), sum), "); });"));
+}
+
+std::string Emitter::scaled_panel(const Op& o, bool is_rhs) {
+  const Value* v = o.operands[is_rhs ? 1 : 0];
+  const std::int64_t scales = o.int_attr("scales", 0);
+  const Value* scale = nullptr;
+  if ((scales & (is_rhs ? 2 : 1)) != 0) scale = is_rhs ? o.operands.back() : o.operands[3];
+  const bool is_packed = o.word_attr(is_rhs ? "rhs" : "lhs", "") == "e2m1";
+  const bool along_k = o.int_attr(is_rhs ? "rhs_k_pack" : "lhs_k_pack", 1) != 0;
+  const bool packs_columns = along_k != is_rhs;  // k is a left operand's columns
+  std::vector<std::int64_t> shape = v->type.shape;
+  const std::size_t rank = shape.size();
+  const auto text = [](std::int64_t x) { return std::to_string(x); };
+  const std::string stored_columns = text(shape[rank - 1]), stored_rows = text(shape[rank - 2]);
+  if (is_packed) shape[packs_columns ? rank - 1 : rank - 2] *= 2;
+  const std::string columns = text(shape[rank - 1]), rows = text(shape[rank - 2]);
+  const std::int64_t n_batches = rank == 3 ? shape[0] : 1;
+  const std::string panel = temporary(
+      "panel", "float",
+      static_cast<std::size_t>(n_batches * shape[rank - 2] * shape[rank - 1]) * sizeof(float));
+  const std::string elements = stored(v), factors = scale != nullptr ? stored(scale) : "";
+  const auto loop = [&](const char* i, const std::string& n) {
+    out_.open(cat("for (std::int64_t ", i, " = 0; ", i, " < ", n, "; ++", i, ") {"));
+  };
+  loop("b", text(n_batches));
+  loop("r", rows);
+  loop("k", columns);
+  const std::string r = is_packed && !packs_columns ? "r / 2" : "r";
+  const std::string k = is_packed && packs_columns ? "k / 2" : "k";
+  std::string x =
+      cat(elements, "[(b * ", stored_rows, " + ", r, ") * ", stored_columns, " + ", k, "]");
+  if (is_packed) x = cat("rt::e2m1_value(", x, " >> ", packs_columns ? "k" : "r", " % 2 * 4)");
+  if (scale != nullptr) {
+    const std::int64_t n_groups = scale->type.shape[rank - 1];
+    const std::int64_t depth = shape[is_rhs ? rank - 2 : rank - 1];
+    std::string s =
+        cat(factors, "[(b * ", text(scale->type.shape[rank - 2]), " + ", is_rhs ? "k" : "r", ") * ",
+            text(n_groups), " + ", is_rhs ? "r" : "k", " / ", text(depth / n_groups), "]");
+    if (scale->type.scalar == Scalar::i8) s = cat("rt::e8m0_value(", s, ")");
+    x = cat(x, " * ", s);
+  }
+  out_.line(cat(panel, "[(b * ", rows, " + r) * ", columns, " + k] = ", x, ";"));
+  for (int i = 0; i < 3; ++i) out_.close();
+  return panel;
+}
+
+// Both operands are scaled into panels of fp32, which holds every product of theirs exactly.
+void Emitter::dot_scaled(const Op& o) {
+  const Value* c = o.operands[2];
+  const Value* d = o.result();
+  if (d->type.scalar == Scalar::f64)
+    refuse(scope_.where, o, "a sum in fp64 is not supported; expected fp32, fp16 or bf16");
+  const std::string data = declare_buffer(d);
+  const std::size_t mark = arena_;
+  out_.open("{");
+  const std::string a = scaled_panel(o, false), b = scaled_panel(o, true);
+  if (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d)) fill({d}, {c});
+  const std::size_t rank = d->type.shape.size();
+  const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1];
+  std::int64_t k = o.operands[0]->type.shape[rank - 1];
+  if (o.word_attr("lhs", "") == "e2m1" && o.int_attr("lhs_k_pack", 1) != 0) k *= 2;
+  const auto text = [](std::int64_t x) { return std::to_string(x); };
+  const std::int64_t n_batches = rank == 3 ? d->type.shape[0] : 1;
+  out_.open(cat("for (std::int64_t b = 0; b < ", text(n_batches), "; ++b) {"));
+  out_.line(cat("rt::dot<", text(n), ">(", a, " + b * ", text(m * k), ", ", text(k), ", ", b,
+                " + b * ", text(k * n), ", ", text(n), ", ", data, " + b * ", text(m * n), ", ",
+                text(n), ", ", text(m), ", ", text(n), ", ", text(k), ", rt::Add());"));
+  out_.close();
+  out_.close();
+  arena_ = mark;
+  round_sum(d);
 }
 
 }  // namespace nereid::ttir

@@ -121,22 +121,52 @@ void Emitter::histogram(const Op& o) {
 // A function of elements whose branches became choices.
 void Emitter::map_elementwise(const Op& o) {
   const std::vector<const Value*> values(o.operands.begin(), o.operands.end());
+  const std::int64_t pack = o.int_attr("pack", 1);
   for (const auto& r : o.results) declare_buffer(r.get());
+  const auto& shape = values[0]->type.shape;
   const Lanes lanes = lanes_of(values, {});
+  const bool is_vector = lanes.dim >= 0 && pack == 1;
   out_.open("{");
   Nest nest(scope_);
-  const Coords coords =
-      loops(nest, values[0]->type.shape, lanes.dim, lanes.has_tile ? Walk::tile : Walk::row);
-  const bool is_vector = lanes.dim >= 0;
+  std::vector<Coords> coords;
+  if (is_vector)
+    coords = {loops(nest, shape, lanes.dim, lanes.has_tile ? Walk::tile : Walk::row)};
+  else
+    coords = packs(nest, shape, pack);
   std::vector<std::string> args, lines;
   for (const Value* v : values)
-    args.push_back(is_vector ? nest.vector_text(v, coords) : nest.eval(v, coords).text);
-  const auto results = combine(o, args, is_vector, lines);
+    for (const Coords& at : coords)
+      args.push_back(is_vector ? nest.vector_text(v, at) : nest.eval(v, at).text);
+  Combining how{.is_vector = is_vector, .rounds = true};
+  if (is_vector && shape[lanes.dim] < 16)
+    how.lanes = cat("rt::first_n(", std::to_string(shape[lanes.dim]), ")");
+  const auto results = combine(o, args, how, lines);
   for (const std::string& l : lines) nest.line(nest.innermost(), l);
   for (std::size_t i = 0; i < results.size(); ++i)
-    nest.store_buffer(o.results[i].get(), coords, {results[i], is_vector, nest.innermost()});
+    nest.store_buffer(o.results[i / coords.size()].get(), coords[i % coords.size()],
+                      {results[i], is_vector, nest.innermost()});
   nest.write(out_);
   out_.close();
+}
+
+std::vector<Coords> Emitter::packs(Nest& nest, const std::vector<std::int64_t>& shape,
+                                   std::int64_t pack) {
+  if (shape.empty()) return {{}};
+  std::vector<std::int64_t> groups = shape;
+  groups.back() /= pack;
+  const Coords first = index_loops(nest, groups);
+  if (pack == 1) return {first};
+  std::vector<Coords> out;
+  for (std::int64_t i = 0; i < pack; ++i) {
+    out.push_back(first);
+    Coord& last = out.back().back();
+    const std::string offset = std::to_string(i);
+    if (last.kind == Coord::Kind::index)
+      last.text = cat("(", last.text, " * ", std::to_string(pack), " + ", offset, ")");
+    else if (i > 0)
+      last = {Coord::Kind::index, 0, offset};
+  }
+  return out;
 }
 
 // pid (x, y, z) idx (i, j)PREFIX(operand k) VALUE, a line an element.
@@ -173,14 +203,18 @@ void Emitter::print(const Op& o) {
   }
 }
 
+std::string assertion_failed_text(const Op& assertion) {
+  return cat("rt::assertion_failed(", quoted(assertion.word_attr("message", ""), false),
+             ", x, y, z);");
+}
+
 void Emitter::assertion(const Op& o) {
   const Value* v = o.operands[0];
   out_.open("{");
   Nest nest(scope_);
   const Coords coords = index_loops(nest, v->type.shape);
   const std::string text = v->type.is_tensor() ? nest.eval(v, coords).text : scalar_text(v);
-  nest.line(nest.innermost(), cat("if (!(", text, ")) rt::assertion_failed(",
-                                  quoted(o.word_attr("message", ""), false), ", x, y, z);"));
+  nest.line(nest.innermost(), cat("if (!(", text, ")) ", assertion_failed_text(o)));
   nest.write(out_);
   out_.close();
 }

@@ -185,6 +185,17 @@ std::string rounded_text(const std::string& text, Scalar s, bool toward_zero) {
   return text;
 }
 
+std::string bits_text(const std::string& text, Scalar s) {
+  if (is_narrow(s)) return cat(narrow_function(s, "bits"), "(", text, ")");
+  if (!is_float_type(s)) return text;
+  return cat("rt::bits_as<", s == Scalar::f64 ? "std::int64_t" : "std::int32_t", ">(", text, ")");
+}
+
+std::string value_of_bits_text(const std::string& text, Scalar s) {
+  if (is_narrow(s)) return cat(narrow_function(s, "value"), "(", text, ")");
+  return is_float_type(s) ? cat("rt::bits_as<", value_type(s), ">(", text, ")") : text;
+}
+
 std::string broadcast_text(const std::string& scalar, const Type& type) {
   if (type.is_pointer) return cat("rt::set<std::int64_t>(", scalar, ")");
   if (type.scalar == Scalar::i1) return cat("rt::set_mask(", scalar, ")");
@@ -192,8 +203,11 @@ std::string broadcast_text(const std::string& scalar, const Type& type) {
 }
 
 std::string elementwise_text(const Op& op, const std::vector<std::string>& args, bool is_vector,
-                             const std::string& where) {
+                             const std::string& where, Rounds rounds) {
   const Scalar to = op.result()->type.scalar;
+  const auto rounded = [&](const std::string& text) {
+    return rounds == Rounds::always ? rounded_text(text, to) : text;
+  };
   const Scalar from = op.operands[0]->type.scalar;
   const std::string& a = args[0];
   const std::string to_type = value_type(to);
@@ -204,10 +218,9 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
       return infix(a, "&", args[1]);
     if (op.kind == OpKind::maxui || op.kind == OpKind::minsi) return infix(a, "|", args[1]);
   }
-  if (const char* symbol = infix_symbol(op.kind))
-    return rounded_text(infix(a, symbol, args[1]), to);
+  if (const char* symbol = infix_symbol(op.kind)) return rounded(infix(a, symbol, args[1]));
   if (op.kind == OpKind::remsi && !is_vector) return call("remainder", args);
-  if (const char* function = function_name(op.kind)) return rounded_text(call(function, args), to);
+  if (const char* function = function_name(op.kind)) return rounded(call(function, args));
   switch (op.kind) {
     case OpKind::negf:
       return cat("-", a);
@@ -262,7 +275,7 @@ std::string elementwise_text(const Op& op, const std::vector<std::string>& args,
     case OpKind::ptr_to_int:
       return a;
     case OpKind::extern_elementwise:
-      return rounded_text(libdevice_text(op, args, where), to);
+      return rounded(libdevice_text(op, args, where));
     default:
       break;
   }

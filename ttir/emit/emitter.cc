@@ -82,19 +82,6 @@ const std::string& Emitter::declare_buffer(const Value* v) {
   return scope_.storage[v] = name;
 }
 
-std::string Emitter::scalar_text(const Value* v) {
-  if (v->def != nullptr && v->def->kind == OpKind::constant) {
-    const Attr& a = *v->def->attr("value");
-    if (std::holds_alternative<std::int64_t>(a)) {
-      if (is_float_type(v->type.scalar))
-        return float_literal(static_cast<double>(std::get<std::int64_t>(a)), v->type.scalar);
-      return int_literal(std::get<std::int64_t>(a), v->type.scalar);
-    }
-    return float_literal(std::get<double>(a), v->type.scalar);
-  }
-  return scope_.names.of(v);
-}
-
 // What is allocated in a block is free after it.
 void Emitter::block(const Block& b) {
   const std::size_t before = arena_;
@@ -106,11 +93,13 @@ void Emitter::op(const Op& o) {
   if (done_.count(&o) != 0) return;
   switch (o.kind) {
     case OpKind::return_:
-      // The kernel's end needs no statement.
-      if (o.parent->parent != nullptr) out_.line("return;");
-      return;
+      return end_function(o);
+    case OpKind::call:
+      return call(o);
     case OpKind::assume:
     case OpKind::barrier:
+    case OpKind::dependency_wait:
+    case OpKind::dependency_launch:
     case OpKind::scf_yield:
     case OpKind::scf_condition:
       return;
@@ -131,6 +120,8 @@ void Emitter::op(const Op& o) {
       return scan(o);
     case OpKind::dot:
       return dot(o);
+    case OpKind::dot_scaled:
+      return dot_scaled(o);
     case OpKind::join:
       return join(o);
     case OpKind::cat:
@@ -141,6 +132,8 @@ void Emitter::op(const Op& o) {
       return histogram(o);
     case OpKind::map_elementwise:
       return map_elementwise(o);
+    case OpKind::inline_asm:
+      return inline_asm(o);
     case OpKind::print:
       return print(o);
     case OpKind::assert_:

@@ -18,6 +18,19 @@ const std::string& Scope::storage_of(const Value* v) const {
   return it->second;
 }
 
+std::string Scope::scalar_text(const Value* v) {
+  if (v->def != nullptr && v->def->kind == OpKind::constant) {
+    const Attr& a = *v->def->attr("value");
+    if (std::holds_alternative<std::int64_t>(a)) {
+      if (is_float_type(v->type.scalar))
+        return float_literal(static_cast<double>(std::get<std::int64_t>(a)), v->type.scalar);
+      return int_literal(std::get<std::int64_t>(a), v->type.scalar);
+    }
+    return float_literal(std::get<double>(a), v->type.scalar);
+  }
+  return names.of(v);
+}
+
 int Nest::add_loop(const std::string& open, const std::string& close) {
   levels_.push_back({open, close, {}, {}});
   return innermost();

@@ -43,6 +43,7 @@ struct Scope {
       storage;  // of buffers (a pointer) and tiles (an array)
 
   const std::string& storage_of(const Value* v) const;
+  std::string scalar_text(const Value* v);
 };
 
 // An index along one dimension: zero, a loop's variable, or the sixteen lanes that start at `text`.

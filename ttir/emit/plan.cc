@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "combine.h"
+
 namespace nereid::ttir {
 
 namespace {
@@ -82,7 +84,7 @@ void Plan::number(const Block& block) {
       place_loop(*op);
     }
     for (const auto& region : op->regions) number(*region->block);
-    if (op->kind == OpKind::scf_if || op->kind == OpKind::scf_while)
+    if (op->kind == OpKind::scf_if || op->kind == OpKind::scf_while || op->kind == OpKind::call)
       for (const auto& r : op->results)
         if (r->type.is_tensor()) places_[r.get()] = Place::buffer;
     if (op->kind == OpKind::scf_while)
@@ -129,7 +131,7 @@ bool Plan::place_row_loop(const Op& loop) {
     vectors += static_cast<int>((type.shape[1] + 15) / 16);
     for (const Op* user : loop.results[slot]->users)
       if (user->kind != OpKind::reduce || user->int_attr("axis", 0) != 1 ||
-          user->operands.size() != 1 || user->parent != loop.parent)
+          reduce_identity(*user).empty() || user->parent != loop.parent)
         return false;
   }
   if (vectors > kRowVectors) return false;
@@ -303,6 +305,9 @@ void Plan::place_result(const Op& op, const Value* v) {
   for (const Op* user : v->users) {
     if (user->kind == OpKind::dot && (user->operands[0] == v || user->operands[1] == v))
       is_dot_operand |= user->operands[1] == v || !analysis_.is_plain_rows(v);
+    if (user->kind == OpKind::dot_scaled)
+      for (std::size_t i = 0; i < user->operands.size(); ++i)
+        is_dot_operand |= i != 2 && user->operands[i] == v;
     if (user->kind == OpKind::reshape && !trivial_reshape(v->type, user->result()->type))
       is_reshaped = true;
     if (user->kind == OpKind::scan) is_reshaped = true;
@@ -323,6 +328,8 @@ void Plan::place_result(const Op& op, const Value* v) {
   if (places_.count(v) != 0) return;  // carried
   switch (op.kind) {
     case OpKind::dot:
+    case OpKind::dot_scaled:
+    case OpKind::inline_asm:
     case OpKind::reduce:
     case OpKind::scan:
     case OpKind::join:
@@ -408,10 +415,10 @@ void Plan::alias_loop(const Op& loop) {
       for (const Op* o = end->parent->parent; o != &loop; o = o->parent->parent) at = end_.at(o);
       if (at > written) safe = false;
     }
-    if (y->def->kind == OpKind::dot) {
+    if (op_class(y->def->kind) == OpClass::matmul) {
       if (reads(y->def->operands[2], arg) == Reads::other_index) safe = false;
-      for (int i = 0; i < 2; ++i)
-        if (home(y->def->operands[i]) == arg) safe = false;
+      for (std::size_t i = 0; i < y->def->operands.size(); ++i)
+        if (i != 2 && home(y->def->operands[i]) == arg) safe = false;
     } else if (op_class(y->def->kind) == OpClass::elementwise) {
       for (const Value* o : y->def->operands)
         if (reads(o, arg) == Reads::other_index) safe = false;

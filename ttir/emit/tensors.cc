@@ -132,6 +132,27 @@ void Emitter::materialise(const Value* v) {
   fill({v}, {v});
 }
 
+std::string Emitter::copied(const Value* v, const std::string& stem) {
+  const std::string name =
+      temporary(stem, storage_type(v->type),
+                static_cast<std::size_t>(v->type.n_elements()) * storage_bytes(v->type));
+  copy_to(name, v);
+  return name;
+}
+
+std::string Emitter::stored(const Value* v) {
+  return plan_.place(v) == Place::buffer ? scope_.storage_of(v) : copied(v, "operand");
+}
+
+void Emitter::copy_to(const std::string& storage, const Value* v) {
+  Value stand_in;
+  stand_in.name = v->name;
+  stand_in.type = v->type;
+  scope_.storage[&stand_in] = storage;
+  fill({&stand_in}, {v});
+  scope_.storage.erase(&stand_in);
+}
+
 // Computes values (all of one shape) and then writes them to storages, element by element.
 void Emitter::fill(const std::vector<const Value*>& storages,
                    const std::vector<const Value*>& values) {

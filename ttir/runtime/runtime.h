@@ -9,5 +9,7 @@
 #include "loops.h"
 #include "math.h"
 #include "memory.h"
+#include "ptx.h"
 #include "report.h"
+#include "scaled.h"
 #include "vec.h"
