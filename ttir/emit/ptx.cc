@@ -215,7 +215,10 @@ class Reader {
         fail_(fmt::format("{}: registers in braces; expected them in mov", opcode));
       return packed(opcode, operands[0], operands[1], bits_of(takes[0]));
     }
-    std::string call = cat("rt::ptx::", std::string(row->function), "(");
+    std::string function = cat("rt::ptx::", std::string(row->function));
+    if (const std::size_t at = function.find('<'); at != std::string::npos)
+      function.insert(at + 1, "rt::ptx::");
+    std::string call = function + "(";
     for (std::size_t i = 0; i < takes.size(); ++i)
       call += cat(i == 0 ? "" : ", ", operand(operands[i + 1][0], bits_of(takes[i])));
     assign(operands[0][0], bits_of(row->registers[0]), call + ")");

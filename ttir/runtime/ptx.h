@@ -17,6 +17,8 @@ namespace nereid::rt::ptx {
 using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
+using rt::f8e4m3fn;
+using rt::f8e5m2;
 
 template <class T>
 RT_INLINE T copy(T a) {

@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = (
     "integers", "floats", "float8", "reductions", "shapes", "memory", "control", "dots", "random",
-    "library", "tutorials",
+    "library", "tutorials", "calls", "scaled", "assembly",
 )  # fmt: skip
 N_OBJECTS = 4  # translation units: compiled at the same time, each with a few programs
 
