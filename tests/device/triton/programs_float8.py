@@ -29,6 +29,38 @@ def float8_rounded(out, back, x, n, BLOCK: tl.constexpr):
     tl.store(back + i, a.to(tl.float32) * 2, mask=mask)
 
 
+@triton.jit
+def e4b15(wide, half, narrow, bits, x, h, BLOCK: tl.constexpr):
+    """The format of 4 bits of exponent, bias 15, that Triton has no type in its IR for."""
+    i = tl.arange(0, BLOCK)
+    a = tl.load(bits + i).to(tl.float8e4b15, bitcast=True)
+    tl.store(wide + i, a.to(tl.float32))
+    tl.store(half + i, a.to(tl.float16))
+    tl.store(narrow + i, tl.load(x + i).to(tl.float8e4b15).to(tl.uint8, bitcast=True))
+    tl.store(narrow + BLOCK + i, tl.load(h + i).to(tl.float8e4b15).to(tl.uint8, bitcast=True))
+
+
+def e4b15_value(bits):
+    e, m = bits >> 3 & 15, bits & 7
+    value = np.where(e == 0, np.ldexp(m / 8, -14), np.ldexp(1 + m / 8, e - 15))
+    return np.where(bits & 0x80, -value, value)
+
+
+def e4b15_bits(x):
+    """Of fp16: the nearest, halves away from zero, up to 1.75; of NaN that too."""
+    value = e4b15_value(np.arange(0x7F))
+    magnitude = np.abs(np.where(np.isnan(x), 9.0, x).astype(np.float64))
+    middles = (value[1:] + value[:-1]) / 2
+    nearest_one = np.searchsorted(middles, np.minimum(magnitude, 1.75), "right")
+    return (nearest_one | np.signbit(x) * 0x80).astype(np.uint8)
+
+
+def fp16_towards_zero(x):
+    half = x.astype(np.float16)
+    toward = np.nextafter(half, np.float16(0))
+    return np.where(np.abs(half.astype(np.float64)) > np.abs(x), toward, half)
+
+
 def table(name):
     e_bits, m_bits, bias, has_infinity, is_fnuz = FORMATS[name]
     b = np.arange(256)
@@ -86,3 +118,13 @@ def cases():
 
         args = [Tensor(np.zeros(n, np.uint8), name), np.zeros(n, np.float32), x, n]
         yield Case(float8_rounded, (triton.cdiv(n, 64),), args, {"BLOCK": 64}, name, want=want)
+    x = (rng.normal(size=256) * np.exp2(rng.integers(-18, 2, 256))).astype(np.float32)
+    middles = e4b15_value(np.arange(128)) + np.float64(2.0**-11)
+    h = np.concatenate([middles, -middles]).astype(np.float16)
+    h[[3, 200]] = np.nan, -np.inf
+    args = [np.zeros(256, np.float32), np.zeros(256, np.float16), np.zeros(512, np.uint8),
+            every, x, h]  # fmt: skip
+    wide = e4b15_value(every.astype(int))
+    narrow = np.concatenate([e4b15_bits(fp16_towards_zero(x)), e4b15_bits(h)])
+    yield Case(e4b15, (1,), args, {"BLOCK": 256},
+               want=lambda args: {0: wide, 1: wide, 2: narrow})  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import triton
 import triton.language as tl
-from harness import Case
+from harness import Case, bf16
 
 
 @triton.jit
@@ -144,8 +144,164 @@ def nan_reduced(out, x, BLOCK: tl.constexpr):
     tl.store(out + 1, tl.min(a, 0))
 
 
+@triton.jit
+def nan_indices(out, x, ROWS: tl.constexpr, COLS: tl.constexpr, AXIS: tl.constexpr):
+    a = tl.load(x + tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :])
+    N: tl.constexpr = COLS if AXIS == 0 else ROWS
+    i = tl.arange(0, N)
+    tl.store(out + i, tl.argmax(a, AXIS))
+    tl.store(out + N + i, tl.argmin(a, AXIS))
+    tl.store(out + 2 * N + i, tl.argmax(a, AXIS, tie_break_left=False))
+
+
+@triton.jit
+def lopsided(a, b):
+    return a * 3 - b
+
+
+@triton.jit
+def lopsided_pair(a, n, b, m):
+    tl.device_assert((n > 0) & (m > 0), "an element that is none")
+    return a * 2 - b, n + m
+
+
+@triton.jit
+def ordered(out, count, x, ROWS: tl.constexpr, COLS: tl.constexpr, AXIS: tl.constexpr):
+    a = tl.load(x + tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :])
+    N: tl.constexpr = COLS if AXIS == 0 else ROWS
+    i = tl.arange(0, N)
+    ones = tl.zeros_like(a) + 1
+    pair, n = tl.reduce((a, ones), AXIS, lopsided_pair)
+    tl.store(out + i, tl.reduce(a, AXIS, lopsided))
+    tl.store(out + N + i, pair)
+    tl.store(count + i, n)
+    at = tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :]
+    tl.store(out + 2 * N + at, tl.associative_scan(a, AXIS, lopsided))
+    tl.store(out + 2 * N + ROWS * COLS + at, tl.associative_scan(a, AXIS, lopsided, reverse=True))
+
+
+@triton.jit
+def narrow_sums(wide, narrow, total, x, ROWS: tl.constexpr, COLS: tl.constexpr,
+                AXIS: tl.constexpr):  # fmt: skip
+    at = tl.arange(0, ROWS)[:, None] * COLS + tl.arange(0, COLS)[None, :]
+    a = tl.load(x + at)
+    running = tl.cumsum(a, AXIS)
+    tl.store(wide + at, running.to(tl.float32))
+    tl.store(narrow + at, running)
+    N: tl.constexpr = COLS if AXIS == 0 else ROWS
+    tl.store(total + tl.arange(0, N), tl.reduce(a, AXIS, added))
+
+
+@triton.jit
+def added(a, b):
+    return a + b
+
+
+@triton.jit
+def checked(a, b):
+    tl.device_assert(a >= 0, "negative")
+    return a + b
+
+
+@triton.jit
+def asserts_in_reduce(out, x, BLOCK: tl.constexpr):
+    a = tl.load(x + tl.arange(0, BLOCK))
+    tl.store(out, tl.reduce(a, 0, checked))
+    tl.store(out + 1 + tl.arange(0, BLOCK), tl.associative_scan(a, 0, checked))
+
+
+def tree(combine, parts, axis):
+    """The upper half of what is left to the lower half."""
+    parts = [np.moveaxis(p, axis, 0) for p in parts]
+    while len(parts[0]) > 1:
+        half = len(parts[0]) // 2
+        parts = combine([p[:half] for p in parts], [p[half:] for p in parts])
+    return [p[0] for p in parts]
+
+
+def arg_tree(x, axis, largest, breaks_left):
+    def combine(a, b):
+        wins = a[0] > b[0] if largest else a[0] < b[0]
+        if breaks_left:
+            wins |= (a[0] == b[0]) & (a[1] < b[1])
+        return [np.where(wins, p, q) for p, q in zip(a, b, strict=True)]
+
+    index = np.arange(x.shape[axis])[:, None] if axis == 0 else np.arange(x.shape[axis])[None]
+    return tree(combine, [x, np.broadcast_to(index, x.shape)], axis)[1]
+
+
+def doubling(combine, x, axis, reverse):
+    """Each right half takes on the last element of its left half."""
+    out = np.moveaxis(x.copy(), axis, 0)
+    out = out[::-1] if reverse else out
+    half = 1
+    while half < len(out):
+        for begin in range(half, len(out), 2 * half):
+            out[begin : begin + half] = combine(out[begin - 1], out[begin : begin + half])
+        half *= 2
+    return np.moveaxis(out[::-1] if reverse else out, 0, axis)
+
+
+def ordered_in_numpy(x, axis):
+    one = tree(lambda a, b: [a[0] * 3 - b[0]], [x], axis)[0]
+    pair = tree(lambda a, b: [a[0] * 2 - b[0]], [x], axis)[0]
+    scans = [doubling(lambda a, b: a * 3 - b, x, axis, reverse) for reverse in (False, True)]
+    return np.concatenate([one, pair, *(s.ravel() for s in scans)])
+
+
 def cases():
     rng = np.random.default_rng(4)
+    for rows, cols, axis in (
+        (1, 4, 1),
+        (4, 32, 1),
+        (4, 64, 0),
+        (8, 2, 0),
+        (16, 16, 1),
+        (2, 512, 1),
+    ):
+        x = rng.integers(-9, 9, (rows, cols)).astype(np.float32)
+        x[rng.random(x.shape) < 0.3] = np.nan
+        x[rng.random(x.shape) < 0.1] = -np.inf
+        n = cols if axis == 0 else rows
+
+        def want(args, axis=axis):
+            how = ((True, True), (False, True), (True, False))
+            return {0: np.concatenate([arg_tree(args[1], axis, *h) for h in how])}
+
+        yield Case(nan_indices, (1,), [np.zeros(3 * n, np.int32), x],
+                   {"ROWS": rows, "COLS": cols, "AXIS": axis}, f"{rows}x{cols}_{axis}",
+                   want=want)  # fmt: skip
+        x = rng.integers(-9, 9, (rows, cols)).astype(np.int32)
+        args = [np.zeros(2 * n + 2 * x.size, np.int32), np.zeros(n, np.int32), x]
+        yield Case(ordered, (1,), args, {"ROWS": rows, "COLS": cols, "AXIS": axis},
+                   f"{rows}x{cols}_{axis}", debug=True,
+                   want=lambda a, axis=axis: {0: ordered_in_numpy(a[2], axis),
+                                              1: np.full(len(a[1]), a[2].shape[axis])})  # fmt: skip
+    x = np.array([[3, 5, np.nan, -np.inf]], np.float32)
+    yield Case(nan_indices, (1,), [np.zeros(3, np.int32), x], {"ROWS": 1, "COLS": 4, "AXIS": 1},
+               "largest", want=lambda a: {0: np.array([1, 3, 1])})  # fmt: skip
+    for rows, cols, axis in ((1, 1024, 1), (64, 8, 0)):
+        values = np.full((rows, cols), 0.01) if rows == 1 else rng.normal(size=(rows, cols))
+        for x in (bf16(values), values.astype(np.float16)):
+            exact = x.astype(np.float64) if isinstance(x, np.ndarray) else (
+                (x.bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64))  # fmt: skip
+            sums = np.cumsum(exact, axis)
+            total = exact.sum(axis)
+            is_half = isinstance(x, np.ndarray)
+            empty = [x.copy() * 0 if is_half else bf16(values * 0) for _ in range(2)]
+            if is_half:
+                empty[1] = np.zeros(total.shape, np.float16)
+                expected = {0: sums, 1: sums, 2: total}
+            else:
+                empty[1] = bf16(total * 0)
+                expected = {0: sums, 1: bf16(sums).bits, 2: bf16(total).bits}
+            args = [np.zeros((rows, cols), np.float32), *empty, x]
+            yield Case(narrow_sums, (1,), args, {"ROWS": rows, "COLS": cols, "AXIS": axis},
+                       f"{'fp16' if is_half else 'bf16'}_{rows}x{cols}", 1e-5, 1e-5,
+                       want=lambda args, expected=expected: expected)  # fmt: skip
+    x = np.arange(32, dtype=np.int32)
+    yield Case(asserts_in_reduce, (1,), [np.zeros(33, np.int32), x], {"BLOCK": 32}, debug=True,
+               want=lambda a: {0: np.concatenate([[a[1].sum()], np.cumsum(a[1])])})  # fmt: skip
     for dtype, rows, cols in ((np.float32, 4, 32), (np.float32, 16, 8), (np.int32, 8, 64),
                               (np.int8, 4, 16), (np.float16, 2, 128)):  # fmt: skip
         for axis in (0, 1):

@@ -69,21 +69,26 @@ class Programs(unittest.TestCase):
                     self.assertEqual(wrong, "", f"argument {i}")
 
     def test_a_failed_assertion_ends_the_process(self):
-        index = next(i for i, c in enumerate(self.cases) if c.label == "asserts_below")
+        self.check_that_it_ends("asserts_below", 0, 3, 100, "too large")
+        self.check_that_it_ends("asserts_in_reduce", 1, 5, -1, "negative")
+
+    def check_that_it_ends(self, label, argument, at, value, text):
+        """With that element in an argument."""
+        index = next(i for i, c in enumerate(self.cases) if c.label == label)
         case = self.cases[index]
         self.programs.run(index, case)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             os.dup2(write, 2)
-            case.args[0][3] = 100
+            case.args[argument][at] = value
             self.programs.run(index, case)
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as file:
             message = file.read()
         self.assertNotEqual(os.waitpid(child, 0)[1], 0)
-        self.assertIn("pid (0, 0, 0): assertion failed: too large", message)
+        self.assertIn(f"pid (0, 0, 0): assertion failed: {text}", message)
 
 
 if __name__ == "__main__":
