@@ -459,9 +459,10 @@ void OpRules::memory(const Op& op) const {
   expect_type(op, "the result", op.result()->type, value);
   const std::string_view word = op.word_attr("rmw_op", "");
   expect(contains(kAtomics, word), op, "unknown operation '{}'", word);
-  const bool takes_floats = word == "fadd";
-  expect(word == "exch" || takes_floats == is_float(value.scalar), op, "{} on {}", word,
-         type_text(value));
+  // Extrema of floats are what descriptors of 16 bits ask for; Triton makes integers' of others.
+  const bool is_extreme = word == "min" || word == "max";
+  expect(word == "exch" || is_extreme || (word == "fadd") == is_float(value.scalar), op, "{} on {}",
+         word, type_text(value));
 }
 
 void OpRules::reduction(const Op& op) const {

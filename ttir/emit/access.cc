@@ -397,6 +397,8 @@ namespace {
 std::string atomic_operator(const Op& op, const std::string& old, const std::string& x,
                             const std::string& where) {
   const std::string kind(op.word_attr("rmw_op", ""));
+  if (is_float_type(op.operands[1]->type.scalar) && (kind == "max" || kind == "min"))
+    return cat("rt::", kind, "num(", old, ", ", x, ")");
   if (kind == "fadd" || kind == "add") return cat(old, " + ", x);
   if (kind == "and") return cat(old, " & ", x);
   if (kind == "or") return cat(old, " | ", x);

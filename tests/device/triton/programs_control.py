@@ -119,6 +119,33 @@ pid (0, 0, 0) idx () hex: 0x00000011
 """
 
 
+@triton.jit
+def sums_of_two(a, b, c, d):
+    if a > b:
+        return a - b, c + d, a * c, b - d
+    return b - a, c - d, a + c, b * d
+
+
+@triton.jit
+def waits_and_maps(out, x, BLOCK: tl.constexpr):
+    """Two neighbours at a time; and what only a GPU's next launch waits for."""
+    i = tl.arange(0, BLOCK)
+    tl.extra.cuda.gdc_wait()
+    a, b = tl.load(x + i), tl.load(x + BLOCK + i)
+    tl.extra.cuda.gdc_launch_dependents()
+    c, d = tl.map_elementwise(sums_of_two, a, b, pack=2)
+    tl.store(out + i, c)
+    tl.store(out + BLOCK + i, d)
+
+
+def mapped_pairs(x):
+    a, b, c, d = x[0, ::2], x[0, 1::2], x[1, ::2], x[1, 1::2]
+    one = np.where(a > b, (a - b, c + d, a * c, b - d), (b - a, c - d, a + c, b * d))
+    out = np.empty_like(x)
+    out[0, ::2], out[0, 1::2], out[1, ::2], out[1, 1::2] = one
+    return out
+
+
 def cases():
     rng = np.random.default_rng(7)
     x = rng.integers(-9, 9, 40).astype(np.float32)
@@ -138,3 +165,7 @@ def cases():
     yield Case(prints, (1,), [np.array([3, -4], np.int32), 17], stdout=PRINTED)
     x = rng.integers(0, 49, 8).astype(np.int32)
     yield Case(asserts_below, (1,), [x], {"BLOCK": 8}, debug=True)
+    for block in (2, 32):
+        x = rng.integers(-9, 9, (2, block)).astype(np.int32)
+        yield Case(waits_and_maps, (1,), [np.zeros((2, block), np.int32), x], {"BLOCK": block},
+                   str(block), want=lambda a: {0: mapped_pairs(a[1])})  # fmt: skip

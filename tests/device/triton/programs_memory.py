@@ -4,7 +4,7 @@ return, compare and swap."""
 import numpy as np
 import triton
 import triton.language as tl
-from harness import Case
+from harness import Case, bf16
 
 
 @triton.jit
@@ -100,7 +100,66 @@ def locked_sum(total, lock, x, BLOCK: tl.constexpr):
     tl.atomic_xchg(lock, 0)
 
 
+@triton.jit
+def described_atomics(cells, x, rows, cols, row, col, KIND: tl.constexpr, R: tl.constexpr,
+                      C: tl.constexpr):  # fmt: skip
+    box = tl.make_tensor_descriptor(cells, [rows, cols], [cols, 1], [R, C])
+    a = tl.load(x + tl.arange(0, R)[:, None] * C + tl.arange(0, C)[None, :])
+    if KIND == "add":
+        box.atomic_add([row, col], a)
+    elif KIND == "min":
+        box.atomic_min([row, col], a)
+    elif KIND == "max":
+        box.atomic_max([row, col], a)
+    elif KIND == "and":
+        box.atomic_and([row, col], a)
+    elif KIND == "or":
+        box.atomic_or([row, col], a)
+    else:
+        box.atomic_xor([row, col], a)
+
+
+_KINDS = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and,
+          "or": np.bitwise_or, "xor": np.bitwise_xor}  # fmt: skip
+
+
+def described_in_numpy(kind, cells, x, row, col):
+    """What lies outside of the described matrix is left alone."""
+    out = cells.copy()
+    r, c = np.mgrid[row : row + x.shape[0], col : col + x.shape[1]]
+    inside = (r >= 0) & (r < cells.shape[0]) & (c >= 0) & (c < cells.shape[1])
+    at = r[inside], c[inside]
+    out[at] = _KINDS[kind](out[at], x[inside])
+    return out
+
+
+def described_atomics_cases(rng):
+    """Every kind, and every type that Triton has, with some of its kinds."""
+    for dtype, kinds in (
+        (np.int32, _KINDS), (np.uint32, ("min", "max")), (np.uint64, ("add", "max")),
+        (np.int64, ("min", "xor")), (np.float32, ("add",)), (np.float16, ("add", "min", "max")),
+        ("bf16", ("add", "min", "max")),
+    ):  # fmt: skip
+        for kind in kinds:
+            rows, cols, row, col = 8, 24, int(rng.integers(-3, 7)), int(rng.integers(-9, 20))
+            low = 0 if dtype in (np.uint32, np.uint64) else -60
+            if dtype in (np.int32, np.uint32):
+                row, col = 2, 3
+            numbers = [rng.integers(low, 60, shape) for shape in ((rows, cols), (4, 16))]
+            if dtype == "bf16":  # sums and extrema of these are exact
+                cells, x = (bf16(n) for n in numbers)
+                want = bf16(described_in_numpy(kind, *numbers, row, col)).bits
+            else:
+                cells, x = (n.astype(dtype) for n in numbers)
+                want = described_in_numpy(kind, cells, x, row, col)
+            yield Case(described_atomics, (1,), [cells, x, rows, cols, row, col],
+                       {"KIND": kind, "R": 4, "C": 16},
+                       f"{kind}_{dtype if dtype == 'bf16' else np.dtype(dtype).name}",
+                       want=lambda args, want=want: {0: want})  # fmt: skip
+
+
 def cases():
+    yield from described_atomics_cases(np.random.default_rng(15))
     rng = np.random.default_rng(6)
     for dtype, n in ((np.float32, 11), (np.int32, 16), (np.int8, 9), (np.float16, 37)):
         block = 16 if n <= 16 else 64
