@@ -69,12 +69,13 @@ RT_INLINE u32 bfe(u32 a, u32 at, u32 n) {
   at &= 255, n &= 255;
   return shr(a, at) & (n > 31 ? ~u32(0) : (u32(1) << n) - 1);
 }
+// The sign is that of the field's last bit, or of the register's where the field goes beyond it.
 RT_INLINE u32 bfe_signed(u32 a, u32 at, u32 n) {
   at &= 255, n &= 255;
   if (n == 0) return 0;
-  const u32 last = at + n - 1 > 31 ? 31 : at + n - 1;  // whose sign goes on
-  const u32 field = bfe(a, at, n);
-  return n < 32 && (a >> last & 1) != 0 ? field | ~u32(0) << (last < at ? 0 : last - at) : field;
+  const u32 n_inside = at > 31 ? 0 : at + n > 32 ? 32 - at : n;
+  const u32 sign = a >> (n_inside == 0 ? 31 : at + n_inside - 1) & 1;
+  return bfe(a, at, n) | (sign == 0 || n_inside > 31 ? 0 : ~u32(0) << n_inside);
 }
 RT_INLINE u32 bfi(u32 a, u32 b, u32 at, u32 n) {
   at &= 255, n &= 255;
