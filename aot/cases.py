@@ -1,7 +1,7 @@
 """Writes every kernel's test cases as files that a program in any language can run.
 
 python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--case NAME]
-                    [--random N [--seed S]]
+                    [--random N [--seed S] [--only-random]]
 (docs/formats.md, section 6)
 """
 
@@ -101,8 +101,9 @@ def all_cases(
     case_name: str | None = None,
     n_random: int = 0,
     seed: int = 0,
+    written: bool = True,
 ) -> Iterator[tuple[Any, Any, Request]]:
-    """Those of the Specs, then `n_random` drawn ones of each; or the one of that name."""
+    """The written ones of each Spec, then `n_random` drawn ones; or the one of that name."""
     numbers = range(n_random)
     if case_name and (match := DRAWN_NAME.fullmatch(case_name)):
         seed, numbers = int(match[1]), [int(match[2])]
@@ -113,7 +114,7 @@ def all_cases(
             if case.name in names:
                 raise ValueError(f"{kernel} has two cases {case.name}")
             names.add(case.name)
-            if case_name in (None, case.name):
+            if written and case_name in (None, case.name):
                 yield spec, case, request_of(spec, case, target)
         for number in numbers:
             case, request = drawn(spec, target, seed, number)
@@ -162,6 +163,7 @@ def main() -> int:
     )
     parser.add_argument("--case", help="only that of this name, drawn ones too: random_SEED_NUMBER")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="so many drawn of each")
+    parser.add_argument("--only-random", action="store_true", help="without the written ones")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.generated is not None:
@@ -169,7 +171,12 @@ def main() -> int:
     keys = {}
     n_cases = 0
     asked = all_cases(
-        args.target, args.kernel, case_name=args.case, n_random=args.random, seed=args.seed
+        args.target,
+        args.kernel,
+        case_name=args.case,
+        n_random=args.random,
+        seed=args.seed,
+        written=not args.only_random,
     )
     for spec, case, request in asked:
         write_case(args.out / spec.name / case.name, spec, case, request)

@@ -2,7 +2,7 @@
 """Runs kernels' test cases from files and compares with what the reference expects.
 
     tools/run_cases.py --target cpu --ttir build/release/ttir/emit/nereid-ttir [--kernel NAME]...
-                       [--random N [--seed S]] [--case NAME]
+                       [--random N [--seed S] [--only-random]] [--case NAME]
     tools/run_cases.py --target cuda:90 --cases DIR --bundle DIR    (with a GPU; needs no Triton)
 
 Without --cases and --bundle both are made first, in --work; with --make-only that is all, and the
@@ -331,6 +331,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", default=[])
     parser.add_argument("--case", help="only that of this name; a drawn one is random_SEED_NUMBER")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="draw N of each kernel")
+    parser.add_argument("--only-random", action="store_true", help="without the written ones")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn ones")
     parser.add_argument("--make-only", action="store_true", help="cases and bundle, and no run")
     parser.add_argument("--generated", type=Path, help="a bundle's generated/: its kernels only")
@@ -349,6 +350,7 @@ def main() -> int:
             command += ["--kernel", kernel]
         command += ["--case", args.case] if args.case else []
         command += ["--random", str(args.random), "--seed", str(args.seed)]
+        command += ["--only-random"] if args.only_random else []
         subprocess.run(command, cwd=ROOT, check=True)
     if args.bundle is None:
         command = [sys.executable, "-m", "aot.compile", "--requests", f"{cases}/requests.jsonl"]

@@ -7,7 +7,7 @@ from kernels.lib.rope import inverse_frequencies
 from kernels.spec import TOLERANCE, Case, filled, normal, padded, rng
 
 HEAD_DIMS = (16, 18, 48, 50, 64, 80, 100, 120, 128, 130, 192, 256)
-GROUPS = ((1, 1), (4, 2), (3, 1), (6, 2), (7, 1), (2, 2), (8, 1), (16, 4))  # heads, those of keys
+GROUPS = ((1, 1), (4, 2), (3, 1), (6, 2), (7, 1), (2, 2), (8, 1), (9, 3))  # heads, those of keys
 # Room for the sums of so many splits in the cases: no target's choice has more.
 _MOST_SPLITS = 16
 
@@ -185,7 +185,8 @@ def fused_case(
 def draw_contexts(d, block, n_elements):
     """Context lengths of some sequences at the borders of tiles, none among them; `n_elements` of a
     token in the cache."""
-    left = max(70, 50000 // n_elements)  # tokens: few where heads are wide
+    # Tokens: few where heads are wide, but more than a block.
+    left = max(block + 6, 24000 // n_elements)
     contexts = []
     for _ in range(d.case.between(1, 5)):
         n = d.rows(min(left, 600), tile=d.case.of(16, block, 64))
