@@ -111,4 +111,6 @@ def draw(d, params, tables=()):
     width = n_cols * (_N_HEADS if has_heads else 1)
     n_rows = d.rows(max(1, min(12, 9000 // width)))
     pads = [d.gap(width, _N_TABLE) for _ in range(3)]
-    return _case(params, tables, d.name, n_rows, n_cols, pads, std=d.case.of(1.0, 1.0, 0.0, 8.0))
+    return _case(
+        params, tables, d.name, n_rows, n_cols, pads, std=d.case.of(1.0, 1.0, 0.0, 2.0**-6)
+    )

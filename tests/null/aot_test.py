@@ -20,6 +20,8 @@ from aot import compile as driver
 from aot.cache import ObjectCache, digest
 from aot.targets.common import CompileError
 from kernels import expr
+from kernels.lib import draws
+from kernels.lib.paged_cases import HEAD_DIMS
 
 
 class Expressions(unittest.TestCase):
@@ -125,6 +127,46 @@ class Kernels(unittest.TestCase):
         np.testing.assert_allclose(
             got[seq, head * dim : (head + 1) * dim], want, rtol=1e-4, atol=1e-5
         )
+
+
+class Drawn(unittest.TestCase):
+    """What kernels/lib/draws.py promises; that every kernel draws is tools/check_draws.py's."""
+
+    @staticmethod
+    def drawn(kernel, number, seed=3, target="cpu"):
+        return cases.drawn(sources.load_spec(kernel), target, seed, number)
+
+    def test_a_case_is_a_function_of_seed_and_number(self):
+        def bytes_of(case):
+            return {k: v.tobytes() for k, v in case.args.items() if hasattr(v, "tobytes")}
+
+        for kernel in ("rms_norm", "attention_prefill", "sample"):
+            first, again = (self.drawn(kernel, 17)[0] for _ in range(2))
+            self.assertEqual(bytes_of(first), bytes_of(again), kernel)
+            for number, seed in ((18, 3), (17, 4)):
+                other = self.drawn(kernel, number, seed)[0]
+                self.assertNotEqual(bytes_of(first), bytes_of(other), kernel)
+            named = cases.all_cases("cpu", [kernel], case_name="random_3_17")
+            self.assertEqual([bytes_of(case) for _, case, _ in named], [bytes_of(first)])
+
+    def test_many_cases_are_few_compilations(self):
+        for kernel in ("add_rms_norm", "attention_decode", "linear_gemv", "silu_mul"):
+            keys = {self.drawn(kernel, number)[1].key for number in range(60)}
+            self.assertLessEqual(len(keys), draws.N_VARIANTS + 4, kernel)
+            self.assertGreater(len(keys), 3, kernel)
+
+    def test_sizes_reach_their_borders(self):
+        drawn = [self.drawn("attention_decode", number)[0] for number in range(60)]
+        contexts = {int(n) for case in drawn for n in case.args["context_lens_ptr"]}
+        self.assertLessEqual({0, 1, 15, 16, 17, 63, 64, 65}, contexts)
+        dims = {case.constexprs["HEAD_DIM"] for case in drawn}
+        self.assertEqual(dims, set(HEAD_DIMS))
+
+    def test_a_choice_is_the_default_or_of_the_space(self):
+        blocks = {self.drawn("linear_skinny", n)[1].constexprs["BLOCK_N"] for n in range(24)}
+        self.assertIn(64, blocks)
+        self.assertGreater(len(blocks), 1)
+        self.assertLessEqual(blocks, {16, 32, 64, 128})
 
 
 class Bundles(unittest.TestCase):
