@@ -42,7 +42,7 @@ constexpr std::byte kGuard{0xa5};
 
 // What is drawn beside the written cases; `tools/run_cases.py --random` draws more.
 constexpr int kDrawnCases = 4;
-constexpr int kSeed = 1;
+constexpr int kSeed = 5;  // with heads of over 128 elements and windows among its first
 
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
 
