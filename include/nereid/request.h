@@ -34,7 +34,9 @@ struct Request {
   std::vector<TokenId> prompt_ids = {};  // where not empty: used as they are, in place of `prompt`
   SamplingParams sampling = {};
   std::int64_t max_tokens = 128;       // generation also ends where the model's context is full
-  std::vector<std::string> stop = {};  // the text ends before the first of these
+  // The text ends before the first of these. They may name special tokens ("<|im_end|>"), which are
+  // no part of the text.
+  std::vector<std::string> stop = {};
   bool ignore_eos = false;             // go on past the model's end-of-text token
 };
 
@@ -60,7 +62,8 @@ struct Completion {
   std::vector<TokenId> prompt_ids = {};
   // Without the prompt; with the end-of-text token that ended it, if one did.
   std::vector<TokenId> ids = {};
-  // Without stop string and end-of-text token; empty for a model without a tokenizer.
+  // What prompt and ids decode to, less what the prompt decodes to: so it may begin with a space.
+  // Without stop string and special tokens; empty for a model without a tokenizer.
   std::string text = {};
   FinishReason finish_reason = FinishReason::none;
   std::string error = {};  // FinishReason::error: what went wrong; the text until then stays

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "engine/stop_filter.h"
+#include "engine/completion_text.h"
 
 namespace nereid::engine {
 
@@ -43,16 +43,12 @@ void check_sampling(const SamplingParams& sampling) {
 
 struct Generator::Active {
   Active(RequestId request_id, const Request& request, sched::Sequence tokens)
-      : id(request_id),
-        sequence(std::move(tokens)),
-        stop_filter(request.stop),
-        ignore_eos(request.ignore_eos) {}
+      : id(request_id), sequence(std::move(tokens)), ignore_eos(request.ignore_eos) {}
 
   RequestId id;
   sched::Sequence sequence;
   SamplingRow sampling;
-  std::optional<tokenizer::StreamDecoder> decoder;
-  StopFilter stop_filter;
+  std::optional<CompletionText> text;  // none where the model has no tokenizer
   bool ignore_eos;
   FinishReason early_end = FinishReason::none;  // to be reported by the next step
   Clock::time_point submitted;
@@ -83,6 +79,10 @@ RequestId Generator::submit(const Request& request) {
   check_sampling(request.sampling);
   if (request.max_tokens < 0)
     throw Error("max_tokens is {}; expected 0 or more", request.max_tokens);
+  for (const auto& stop : request.stop)
+    if (stop.empty()) throw Error("a stop string is empty; expected at least one character");
+  if (tokenizer_ == nullptr && !request.stop.empty())
+    throw Error("this model has no tokenizer.json; a stop string needs one");
   std::vector<TokenId> prompt_ids = request.prompt_ids;
   if (prompt_ids.empty()) {
     if (tokenizer_ == nullptr)
@@ -117,7 +117,7 @@ RequestId Generator::submit(const Request& request) {
                       .n_generated = 0};
   active->completion.ids.reserve(std::size_t(n_new));
   if (tokenizer_ != nullptr) {
-    active->decoder.emplace(*tokenizer_);
+    active->text.emplace(*tokenizer_, active->sequence.prompt_ids(), request.stop);
     active->completion.text.reserve(std::size_t(n_new * kTextBytesPerToken));
   }
   active->submitted = Clock::now();
@@ -250,24 +250,19 @@ void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
       !active.ignore_eos && std::ranges::find(config_.eos_ids, id) != config_.eos_ids.end();
   if (is_eos) {
     reason = FinishReason::stop;
-  } else if (active.decoder && active.stop_filter.push(active.decoder->push(id), new_text_)) {
+    if (active.text) active.text->push_end_token(id, new_text_);
+  } else if (active.text && active.text->push(id, new_text_)) {
     reason = FinishReason::stop;
   } else if (active.sequence.is_exhausted()) {
     reason = FinishReason::length;
   }
-  if (reason != FinishReason::none && end_text(active)) reason = FinishReason::stop;
+  if (reason != FinishReason::none && active.text && active.text->finish(new_text_))
+    reason = FinishReason::stop;
   active.completion.text += new_text_;
   if (reason != FinishReason::none) finish(active, reason);
   if (on_progress)
     on_progress(
         {.request = active.id, .ids = {&id, 1}, .text = new_text_, .finish_reason = reason});
-}
-
-bool Generator::end_text(Active& active) {
-  if (!active.decoder) return false;
-  const bool is_stopped = active.stop_filter.push(active.decoder->flush(), new_text_);
-  active.stop_filter.finish(new_text_);
-  return is_stopped;
 }
 
 void Generator::report_early_ends(const ProgressCallback& on_progress) {
@@ -282,7 +277,7 @@ void Generator::end_early(Active& active, FinishReason reason, std::string error
                           const ProgressCallback& on_progress) {
   const RequestId id = active.id;
   new_text_.clear();
-  end_text(active);
+  if (active.text) active.text->finish(new_text_);
   active.completion.text += new_text_;
   active.completion.error = std::move(error);
   finish(active, reason);

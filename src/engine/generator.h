@@ -51,7 +51,6 @@ class Generator {
 
   Active& active_of(const sched::Sequence& sequence) { return *active_[sequence.id()]; }
   void finish(Active& active, FinishReason reason);
-  bool end_text(Active& active);
   void report_early_ends(const ProgressCallback& on_progress);
   void end_early(Active& active, FinishReason reason, std::string error,
                  const ProgressCallback& on_progress);

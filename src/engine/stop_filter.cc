@@ -7,44 +7,88 @@
 
 namespace nereid::engine {
 
-StopFilter::StopFilter(std::vector<std::string> stops) : stops_(std::move(stops)) {
-  for (const auto& stop : stops_)
-    if (stop.empty()) throw Error("a stop string is empty; expected at least one character");
+namespace {
+
+// What a byte is of.
+constexpr char kText = 't';
+constexpr char kSpecial = 's';  // the first byte of a special token
+constexpr char kInsideSpecial = 'i';
+
+}  // namespace
+
+StopFilter::StopFilter(std::vector<std::string> stops)
+    : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))) {
+  for (const auto& stop : *stops_) NEREID_CHECK(!stop.empty(), "an empty stop string");
 }
 
 bool StopFilter::push(std::string_view piece, std::string& out) {
   if (is_stopped_) return true;
-  if (stops_.empty()) {
+  if (stops_->empty()) {
     out += piece;
     return false;
   }
-  held_ += piece;
-  std::size_t begin = std::string::npos;
-  std::size_t end = std::string::npos;
-  for (const auto& stop : stops_) {
-    const std::size_t at = held_.find(stop);
-    if (at == std::string::npos) continue;
-    const std::size_t stop_end = at + stop.size();
-    if (stop_end < end || (stop_end == end && at < begin)) {
-      begin = at;
-      end = stop_end;
-    }
+  for (const char byte : piece) {
+    held_ += byte;
+    with_all_ += byte;
+    kinds_ += kText;
+    if (stops_here(out)) return true;
   }
-  if (end != std::string::npos) {
-    out.append(held_, 0, begin);
-    held_.clear();
-    is_stopped_ = true;
-    return true;
-  }
-  std::size_t n_held = 0;
-  for (const auto& stop : stops_) {
-    std::size_t n = std::min(stop.size() - 1, held_.size());
-    while (n > n_held && !held_.ends_with(std::string_view(stop).substr(0, n))) --n;
-    n_held = std::max(n_held, n);
-  }
+  release(out);
+  return false;
+}
+
+bool StopFilter::push_special(std::string_view token, std::string& out) {
+  if (is_stopped_ || stops_->empty() || token.empty()) return is_stopped_;
+  with_all_ += token;
+  kinds_ += kSpecial;
+  kinds_.append(token.size() - 1, kInsideSpecial);
+  if (stops_here(out)) return true;
+  release(out);
+  return false;
+}
+
+void StopFilter::release(std::string& out) {
+  const std::size_t n_tail = n_possible_start(with_all_);
+  const std::size_t n_held = std::max(n_possible_start(held_), n_text_bytes(n_tail));
   out.append(held_, 0, held_.size() - n_held);
   held_.erase(0, held_.size() - n_held);
-  return false;
+  with_all_.erase(0, with_all_.size() - n_tail);
+  kinds_.erase(0, kinds_.size() - n_tail);
+}
+
+// Ends the text before the stop string that ends here, if one does.
+bool StopFilter::stops_here(std::string& out) {
+  std::size_t n_taken = 0;
+  for (const auto& stop : *stops_) {
+    if (held_.ends_with(stop)) {
+      is_stopped_ = true;
+      n_taken = std::max(n_taken, stop.size());
+    }
+    if (with_all_.ends_with(stop) && kinds_[kinds_.size() - stop.size()] != kInsideSpecial) {
+      is_stopped_ = true;
+      n_taken = std::max(n_taken, n_text_bytes(stop.size()));
+    }
+  }
+  if (!is_stopped_) return false;
+  out.append(held_, 0, held_.size() - n_taken);
+  held_.clear();
+  return true;
+}
+
+// How many bytes at the end of `tail` may be the start of a stop string.
+std::size_t StopFilter::n_possible_start(const std::string& tail) const {
+  std::size_t n_possible = 0;
+  for (const auto& stop : *stops_) {
+    std::size_t n = std::min(stop.size() - 1, tail.size());
+    while (n > n_possible && !tail.ends_with(std::string_view(stop).substr(0, n))) --n;
+    n_possible = std::max(n_possible, n);
+  }
+  return n_possible;
+}
+
+// How many of the last bytes of with_all_ are text.
+std::size_t StopFilter::n_text_bytes(std::size_t n_tail) const {
+  return std::size_t(std::count(kinds_.end() - std::ptrdiff_t(n_tail), kinds_.end(), kText));
 }
 
 void StopFilter::finish(std::string& out) {

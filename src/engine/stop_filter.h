@@ -1,8 +1,10 @@
 // Goal: text that ends before a stop string, released as early as is safe: what might be the start
-// of one is held back.
-// Non-goal: tokens. Pieces may be cut anywhere: the result is the same as one byte at a time.
+// of one is held back. Special tokens are no part of the text, but stop strings may name them
+// whole, alone or beside text: they are sought with the tokens in place and without. Non-goal:
+// tokens. Pieces may be cut anywhere: the result is the same as one byte at a time.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,19 +13,30 @@ namespace nereid::engine {
 
 class StopFilter {
  public:
-  // An Error says that a stop string is empty.
+  // None of them is empty.
   explicit StopFilter(std::vector<std::string> stops);
 
   // Appends to `out` what can no longer belong to a stop string. True once a stop string is
   // complete: the text has ended and further pieces are ignored. Of several, the one complete first
-  // wins; of those, the longest.
+  // wins; of those, the one that begins first.
   bool push(std::string_view piece, std::string& out);
+  // A special token, by its text, which stands here but is not part of the text.
+  bool push_special(std::string_view token, std::string& out);
   // The text ended for another reason: what was held back is text after all.
   void finish(std::string& out);
 
+  bool has_stops() const { return !stops_->empty(); }
+
  private:
-  std::vector<std::string> stops_;
-  std::string held_;
+  bool stops_here(std::string& out);
+  void release(std::string& out);
+  std::size_t n_possible_start(const std::string& tail) const;
+  std::size_t n_text_bytes(std::size_t n_tail) const;
+
+  std::shared_ptr<const std::vector<std::string>> stops_;  // copies of a filter share them
+  std::string held_;                                       // text that is not released
+  std::string with_all_;  // the end of the text with special tokens in it
+  std::string kinds_;     // of each byte of with_all_: text or special
   bool is_stopped_ = false;
 };
 

@@ -16,77 +16,82 @@ namespace nereid::tokenizer {
 
 namespace {
 
-using Stage = std::unique_ptr<TokenSink>;
+// copy() of a stage that can be copied member by member.
+template <typename Self, typename Base = Stage>
+class Copied : public Base {
+ public:
+  using Base::Base;
+  std::unique_ptr<Stage> copy(TokenSink& next) const override {
+    auto made = std::make_unique<Self>(static_cast<const Self&>(*this));
+    made->next_ = &next;
+    return made;
+  }
+};
 
 // A stage that needs the whole token.
-class WholeToken : public TokenSink {
+class WholeToken : public Stage {
  public:
-  explicit WholeToken(TokenSink& next) : next_(next) {}
+  using Stage::Stage;
   void text(std::string_view part) override { held_ += part; }
   void end_token() override {
     token(held_);
     held_.clear();
   }
-  void finish() override { next_.finish(); }
+  void finish() override { next_->finish(); }
 
  protected:
   virtual void token(std::string_view whole) = 0;
   void send(std::string_view whole) {
-    next_.text(whole);
-    next_.end_token();
+    next_->text(whole);
+    next_->end_token();
   }
-  TokenSink& next_;
 
  private:
   std::string held_;
 };
 
 // All tokens become one.
-class FuseStage : public TokenSink {
+class FuseStage : public Copied<FuseStage> {
  public:
-  explicit FuseStage(TokenSink& next) : next_(next) {}
-  void text(std::string_view part) override { next_.text(part); }
+  using Copied::Copied;
+  void text(std::string_view part) override { next_->text(part); }
   void end_token() override {}
   void finish() override {
-    next_.end_token();
-    next_.finish();
+    next_->end_token();
+    next_->finish();
   }
-
- private:
-  TokenSink& next_;
 };
 
 // Without a decoder the tokens are joined by spaces, as Hugging Face does.
-class JoinStage : public TokenSink {
+class JoinStage : public Copied<JoinStage> {
  public:
-  explicit JoinStage(TokenSink& next) : next_(next) {}
+  using Copied::Copied;
   void text(std::string_view part) override {
-    if (!std::exchange(in_token_, true) && std::exchange(any_, true)) next_.text(" ");
-    next_.text(part);
+    if (!std::exchange(in_token_, true) && std::exchange(any_, true)) next_->text(" ");
+    next_->text(part);
   }
   void end_token() override {
     text("");
     in_token_ = false;
-    next_.end_token();
+    next_->end_token();
   }
-  void finish() override { next_.finish(); }
+  void finish() override { next_->finish(); }
 
  private:
-  TokenSink& next_;
   bool any_ = false;
   bool in_token_ = false;
 };
 
 // The bytes of all tokens are one text, valid or not.
-class ByteLevelStage : public WholeToken {
+class ByteLevelStage : public Copied<ByteLevelStage, WholeToken> {
  public:
-  using WholeToken::WholeToken;
+  using Copied::Copied;
   void finish() override {
     std::string out;
     assembler_.finish(out);
-    next_.text(out);
-    next_.end_token();
-    next_.finish();
+    next_->text(out);
+    next_->end_token();
+    next_->finish();
   }
 
  private:
@@ -95,19 +100,19 @@ class ByteLevelStage : public WholeToken {
     append_from_byte_level(bytes, whole);
     std::string out;
     assembler_.push(bytes, out);
-    if (!out.empty()) next_.text(out);
+    if (!out.empty()) next_->text(out);
   }
   Utf8Assembler assembler_;
 };
 
 // "<0xE2>" is a byte. A run of bytes is one text if it is valid as a whole, else one U+FFFD for
 // each byte: so a run waits for its end unless it cannot become valid any more.
-class ByteFallbackStage : public WholeToken {
+class ByteFallbackStage : public Copied<ByteFallbackStage, WholeToken> {
  public:
-  using WholeToken::WholeToken;
+  using Copied::Copied;
   void finish() override {
     end_run();
-    next_.finish();
+    next_->finish();
   }
 
  private:
@@ -147,24 +152,24 @@ class ByteFallbackStage : public WholeToken {
   std::string run_;
 };
 
-class ReplaceStage : public WholeToken {
+class ReplaceStage : public Copied<ReplaceStage, WholeToken> {
  public:
   ReplaceStage(TokenSink& next, const Pattern& pattern, const std::string& content)
-      : WholeToken(next), pattern_(pattern), content_(content) {}
+      : Copied(next), pattern_(pattern), content_(content) {}
   void text(std::string_view part) override {
     // A single character needs no context: after Fuse the one token would else be held to the end.
     if (pattern_.literal().size() == 1 ||
         (!pattern_.literal().empty() &&
          utf8_at(pattern_.literal(), 0).size_bytes == pattern_.literal().size()))
-      next_.text(replaced(part));
+      next_->text(replaced(part));
     else
       WholeToken::text(part);
   }
 
  private:
   void token(std::string_view whole) override {
-    if (!whole.empty()) next_.text(replaced(whole));
-    next_.end_token();
+    if (!whole.empty()) next_->text(replaced(whole));
+    next_->end_token();
   }
   std::string replaced(std::string_view text) const {
     std::vector<Span> spans;
@@ -180,10 +185,10 @@ class ReplaceStage : public WholeToken {
 };
 
 // Drops up to n_start and n_stop of one character at the ends of each token.
-class StripStage : public TokenSink {
+class StripStage : public Copied<StripStage> {
  public:
   StripStage(TokenSink& next, const std::string& content, std::size_t n_start, std::size_t n_stop)
-      : next_(next), content_(content), n_start_(n_start), n_stop_(n_stop) {}
+      : Copied(next), content_(content), n_start_(n_start), n_stop_(n_stop) {}
   void text(std::string_view part) override {
     while (n_dropped_ < n_start_ && part.starts_with(content_)) {
       part.remove_prefix(content_.size());
@@ -196,18 +201,17 @@ class StripStage : public TokenSink {
     for (std::size_t i = 0; i < n_stop_; ++i)
       if (std::string_view(held_).substr(0, kept_bytes).ends_with(content_))
         kept_bytes -= content_.size();
-    next_.text(std::string_view(held_).substr(0, kept_bytes));
+    next_->text(std::string_view(held_).substr(0, kept_bytes));
     held_.erase(0, kept_bytes);
   }
   void end_token() override {
     held_.clear();
     n_dropped_ = 0;
-    next_.end_token();
+    next_->end_token();
   }
-  void finish() override { next_.finish(); }
+  void finish() override { next_->finish(); }
 
  private:
-  TokenSink& next_;
   const std::string& content_;
   std::size_t n_start_;
   std::size_t n_stop_;
@@ -216,10 +220,10 @@ class StripStage : public TokenSink {
 };
 
 // The replacement character is a space, but dropped from the first token where one was prepended.
-class MetaspaceStage : public TokenSink {
+class MetaspaceStage : public Copied<MetaspaceStage> {
  public:
   MetaspaceStage(TokenSink& next, const MetaspaceOptions& options)
-      : next_(next), options_(options), drops_(options.prepend_scheme != PrependScheme::kNever) {}
+      : Copied(next), options_(options), drops_(options.prepend_scheme != PrependScheme::kNever) {}
   void text(std::string_view part) override {
     std::string out;
     while (!part.empty()) {
@@ -232,16 +236,15 @@ class MetaspaceStage : public TokenSink {
         part.remove_prefix(size_bytes);
       }
     }
-    next_.text(out);
+    next_->text(out);
   }
   void end_token() override {
     drops_ = false;
-    next_.end_token();
+    next_->end_token();
   }
-  void finish() override { next_.finish(); }
+  void finish() override { next_->finish(); }
 
  private:
-  TokenSink& next_;
   const MetaspaceOptions& options_;
   bool drops_;
 };
@@ -249,14 +252,14 @@ class MetaspaceStage : public TokenSink {
 template <typename T>
 class Plain : public Decoder {
  public:
-  Stage start(TokenSink& next) const override { return std::make_unique<T>(next); }
+  std::unique_ptr<Stage> start(TokenSink& next) const override { return std::make_unique<T>(next); }
 };
 
 class Replace : public Decoder {
  public:
   Replace(const Json& config, const std::string& where)
       : pattern_(config, where), content_(json_field<std::string>(config, "content", where)) {}
-  Stage start(TokenSink& next) const override {
+  std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<ReplaceStage>(next, pattern_, content_);
   }
 
@@ -274,7 +277,7 @@ class Strip : public Decoder {
     if (content_.empty() || utf8_at(content_, 0).size_bytes != content_.size())
       throw Error("{}: content is \"{}\"; expected one character", where, content_);
   }
-  Stage start(TokenSink& next) const override {
+  std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<StripStage>(next, content_, n_start_, n_stop_);
   }
 
@@ -296,7 +299,7 @@ class Metaspace : public Decoder {
  public:
   Metaspace(const Json& config, const std::string& where)
       : options_(MetaspaceOptions::read(config, where)) {}
-  Stage start(TokenSink& next) const override {
+  std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<MetaspaceStage>(next, options_);
   }
 

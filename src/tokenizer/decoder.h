@@ -22,11 +22,21 @@ class TokenSink {
   virtual void finish() = 0;  // there are no more tokens
 };
 
-// One decoder; start() gives its state for one stream, which passes its output on to `next`.
+// What one decoder remembers of one stream; it passes its output on to the next stage.
+class Stage : public TokenSink {
+ public:
+  explicit Stage(TokenSink& next) : next_(&next) {}
+  // The same state before another `next`: to see what would come if the stream ended here.
+  virtual std::unique_ptr<Stage> copy(TokenSink& next) const = 0;
+
+ protected:
+  TokenSink* next_;
+};
+
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  virtual std::unique_ptr<TokenSink> start(TokenSink& next) const = 0;
+  virtual std::unique_ptr<Stage> start(TokenSink& next) const = 0;
 };
 
 // The decoders in order: for a null `config` one that joins by spaces. An Error names `where` and a

@@ -237,14 +237,14 @@ struct StreamDecoder::State {
   const Tokenizer::Parts& parts;
   bool skip_special;
   TextSink sink;
-  std::vector<std::unique_ptr<TokenSink>> stages;  // last decoder first; the back takes the tokens
+  std::vector<std::unique_ptr<Stage>> stages;  // last decoder first; the back takes the tokens
 
   void start() {
     stages.clear();
     for (auto decoder = parts.decoders.rbegin(); decoder != parts.decoders.rend(); ++decoder)
-      stages.push_back((*decoder)->start(stages.empty() ? sink : *stages.back()));
+      stages.push_back((*decoder)->start(first()));
   }
-  TokenSink& first() { return stages.empty() ? sink : *stages.back(); }
+  TokenSink& first() { return stages.empty() ? static_cast<TokenSink&>(sink) : *stages.back(); }
 };
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
@@ -262,6 +262,13 @@ std::string StreamDecoder::push(std::int32_t id) {
   state_->first().text(token);
   state_->first().end_token();
   return state_->sink.take();
+}
+
+std::string StreamDecoder::pending() const {
+  State ended{state_->parts, state_->skip_special, {}, {}};
+  for (const auto& stage : state_->stages) ended.stages.push_back(stage->copy(ended.first()));
+  ended.first().finish();
+  return ended.sink.take();
 }
 
 std::string StreamDecoder::flush() {

@@ -67,8 +67,9 @@ class StreamDecoder {
   StreamDecoder& operator=(StreamDecoder&&) noexcept;
 
   std::string push(
-      std::int32_t id);  // the text that this token settles: often a word, sometimes nothing
-  std::string flush();   // the rest; after it a new text may begin
+      std::int32_t id);         // the text that this token settles: often a word, sometimes nothing
+  std::string pending() const;  // what flush() would give now
+  std::string flush();          // the rest; after it a new text may begin
 
  private:
   struct State;

@@ -198,6 +198,7 @@ TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
   mentions({.prompt_ids = {-1}}, "-1");
   mentions({.prompt_ids = {1}, .max_tokens = -1}, "max_tokens");
   mentions({.prompt_ids = {1}, .stop = {""}}, "stop string");
+  mentions({.prompt_ids = {1}, .stop = {"x"}}, "tokenizer.json");
   mentions({.prompt_ids = {1}, .sampling = {.temperature = -1}}, "temperature");
   mentions({.prompt_ids = {1}, .sampling = {.top_k = -1}}, "top_k");
   mentions({.prompt_ids = {1}, .sampling = {.top_p = 0}}, "top_p");
@@ -351,6 +352,20 @@ TEST_F(GeneratorText, PromptHasTheTokensTheModelWants) {
 TEST_F(GeneratorText, EndsBeforeAStopString) {
   const auto said = say(ids_of("def f(x):\n    return x\n\ndef g(x):\n"), {"\n\ndef", "class"});
   EXPECT_EQ(said.completion.text, "def f(x):\n    return x");
+  EXPECT_EQ(said.completion.finish_reason, FinishReason::stop);
+}
+
+TEST_F(GeneratorText, EndsAtASpecialTokenThatAStopStringNames) {
+  ASSERT_TRUE(tokenizer_->is_special(kDemoEos));
+  auto script = ids_of("a = 1");
+  script.push_back(kDemoEos);
+  const auto n_tokens = script.size();
+  for (const TokenId id : ids_of(" more")) script.push_back(id);
+  const std::string token(tokenizer_->token_text(kDemoEos));
+  const auto said = say(script, {"= 1" + token}, /*ignore_eos=*/true);
+  EXPECT_EQ(said.completion.text, "a ");
+  EXPECT_EQ(said.completion.ids.size(), n_tokens);
+  EXPECT_EQ(said.completion.ids.back(), kDemoEos);
   EXPECT_EQ(said.completion.finish_reason, FinishReason::stop);
 }
 

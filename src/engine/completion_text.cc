@@ -1,0 +1,71 @@
+#include "engine/completion_text.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tokenizer/utf8.h"
+
+namespace nereid::engine {
+
+namespace {
+
+// The text is whole characters, so a stop string that is not would never be found, or cut one.
+std::vector<std::string> whole_characters(std::vector<std::string> stops) {
+  for (auto& stop : stops) stop = tokenizer::to_valid_utf8(stop);
+  return stops;
+}
+
+}  // namespace
+
+CompletionText::CompletionText(const tokenizer::Tokenizer& tokenizer,
+                               std::span<const std::int32_t> prompt_ids,
+                               std::vector<std::string> stops)
+    : tokenizer_(&tokenizer), decoder_(tokenizer), stops_(whole_characters(std::move(stops))) {
+  for (const auto id : prompt_ids) decoder_.push(id);
+  unsettled_ = decoder_.pending();
+}
+
+bool CompletionText::push(std::int32_t id, std::string& out) {
+  if (tokenizer_->is_special(id)) return stops_.push_special(tokenizer_->token_text(id), out);
+  if (stops_.push(without_prompt(decoder_.push(id)), out)) return true;
+  return stops_.has_stops() && pending_has_stop(out);
+}
+
+bool CompletionText::push_end_token(std::int32_t id, std::string& out) {
+  return stops_.push_special(tokenizer_->token_text(id), out);
+}
+
+bool CompletionText::finish(std::string& out) {
+  const bool is_stopped = stops_.push(without_prompt(decoder_.flush()), out);
+  stops_.finish(out);
+  return is_stopped;
+}
+
+// A byte that is a token waits for those after it, which may make it a part of a character; a stop
+// string that it completes must not wait.
+bool CompletionText::pending_has_stop(std::string& out) {
+  std::string pending = decoder_.pending();
+  if (pending.empty()) return false;
+  // Characters that are not complete are not yet what they will be.
+  pending.resize(std::min(pending.find(tokenizer::kReplacement), pending.size()));
+  pending.insert(0, begun_);
+  if (pending.size() < unsettled_.size() && unsettled_.starts_with(pending)) return false;
+  if (pending.starts_with(unsettled_)) pending.erase(0, unsettled_.size());
+  StopFilter probe = stops_;
+  std::string text;
+  if (!probe.push(pending, text)) return false;
+  out += text;
+  stops_ = std::move(probe);
+  return true;
+}
+
+std::string CompletionText::without_prompt(std::string text) {
+  if (unsettled_.empty()) return text;
+  begun_ += text;
+  if (begun_.size() < unsettled_.size() && unsettled_.starts_with(begun_)) return {};
+  if (begun_.starts_with(unsettled_)) begun_.erase(0, unsettled_.size());
+  unsettled_.clear();
+  return std::exchange(begun_, {});
+}
+
+}  // namespace nereid::engine

@@ -1,0 +1,43 @@
+// Goal: the text of one completion while its tokens come: what prompt and tokens decode to, less
+// what the prompt decodes to, up to the first stop string.
+// Non-goal: which tokens come, and when they end for another reason (Generator).
+// Rejected: decoding the tokens by themselves: their first loses the space that a text begins
+// without, and characters that the prompt began are broken.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/stop_filter.h"
+#include "tokenizer/tokenizer.h"
+
+namespace nereid::engine {
+
+class CompletionText {
+ public:
+  // `tokenizer` must outlive this.
+  CompletionText(const tokenizer::Tokenizer& tokenizer, std::span<const std::int32_t> prompt_ids,
+                 std::vector<std::string> stops);
+
+  // Appends the text that this token settles to `out`. True where a stop string is complete: the
+  // text has ended.
+  bool push(std::int32_t id, std::string& out);
+  // A token that ends the text and is no part of it, though a stop string may name it.
+  bool push_end_token(std::int32_t id, std::string& out);
+  // There are no more tokens. True where the rest held a stop string.
+  bool finish(std::string& out);
+
+ private:
+  bool pending_has_stop(std::string& out);
+  std::string without_prompt(std::string text);
+
+  const tokenizer::Tokenizer* tokenizer_;
+  tokenizer::StreamDecoder decoder_;
+  StopFilter stops_;
+  std::string unsettled_;  // what the prompt would decode to in addition if it ended the text
+  std::string begun_;      // text that may be just that
+};
+
+}  // namespace nereid::engine
