@@ -111,6 +111,13 @@ std::vector<RequestId> submit_all(Engine& engine, const std::vector<Request>& re
   return ids;
 }
 
+void note_written_starts(const Engine& engine, const std::vector<Request>& requests) {
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    if (requests[i].prompt_ids.empty())
+      note_written_start(requests.size() == 1 ? "the prompt" : fmt::format("prompt {}", i + 1),
+                         engine.written_start(requests[i].prompt));
+}
+
 nlohmann::ordered_json output_json(const Engine& engine, const Request& request,
                                    const Completion& completion) {
   std::string prompt = request.prompt;
@@ -135,6 +142,7 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
   const auto before_open = std::chrono::steady_clock::now();
   Engine engine(resolve(arguments.model));
   const std::vector<RequestId> ids = submit_all(engine, requests);
+  note_written_starts(engine, requests);
 
   std::optional<OrderedPrinter> printer;
   if (!arguments.is_json && engine.has_tokenizer()) printer.emplace(requests, ids.front());

@@ -34,6 +34,14 @@ void write_out(std::string_view text) {
   }
 }
 
+void note_written_start(std::string_view who, std::string_view start) {
+  if (start.empty()) return;
+  fmt::print(stderr,
+             "nereid: {} begins with {}, which is put before every prompt: it stands there once, "
+             "not twice\n",
+             who, start);
+}
+
 std::string utc_text(const char* format) {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};

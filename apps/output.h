@@ -15,6 +15,10 @@ void write_out(std::string_view text);
 // One JSON document and a line end; bytes that are not UTF-8 become U+FFFD.
 void write_json(const nlohmann::ordered_json& document);
 
+// Says on stderr that a prompt writes what is put before every prompt. `start` as
+// Engine::written_start() gives it; nothing where that is empty. `who`: "the prompt", "prompt 2".
+void note_written_start(std::string_view who, std::string_view start);
+
 // Now, as strftime writes it.
 std::string utc_text(const char* format);
 

@@ -32,8 +32,9 @@ std::vector<std::int32_t> ids_to_score(const ScoreArguments& arguments,
   if (session.tokenizer() == nullptr)
     throw Error("{} has no tokenizer.json; give the text as token ids with --ids 1,2,3",
                 session.options().model_dir.string());
-  return session.tokenizer()->encode(arguments.file.empty() ? arguments.text
-                                                            : read_input(arguments.file));
+  const std::string text = arguments.file.empty() ? arguments.text : read_input(arguments.file);
+  note_written_start("the text", session.tokenizer()->written_start(text));
+  return session.tokenizer()->encode_prompt(text);
 }
 
 // One tensor "logits" [T, V].

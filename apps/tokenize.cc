@@ -28,8 +28,10 @@ int run_tokenize(const TokenizeArguments& arguments) {
   if (!tokenizer)
     throw Error("tokenizer.json not found in {}; expected a Hugging Face snapshot directory",
                 directory.string());
-  const auto ids = tokenizer->encode(
-      arguments.file.empty() ? arguments.text : read_input(arguments.file), arguments.has_special);
+  const std::string text = arguments.file.empty() ? arguments.text : read_input(arguments.file);
+  if (arguments.has_special) note_written_start("the text", tokenizer->written_start(text));
+  const auto ids =
+      arguments.has_special ? tokenizer->encode_prompt(text) : tokenizer->encode(text, false);
   if (arguments.is_json)
     write_json({{"ids", ids}, {"text", tokenizer->decode(ids, /*skip_special=*/false)}});
   else

@@ -68,6 +68,9 @@ class NEREID_API Engine {
   bool has_tokenizer() const;
   std::vector<TokenId> encode(
       std::string_view text) const;  // with the tokens the model wants before a prompt
+  // The tokens that encode() adds before a prompt, where this one begins with them already ("<s>");
+  // they are then there once. Empty where it does not.
+  std::string written_start(std::string_view prompt) const;
   std::string decode(std::span<const TokenId> ids) const;
 
   std::int64_t max_context_tokens() const;

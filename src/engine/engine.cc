@@ -88,7 +88,10 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
 
 bool Engine::has_tokenizer() const { return impl_->session.tokenizer() != nullptr; }
 std::vector<TokenId> Engine::encode(std::string_view text) const {
-  return impl_->tokenizer().encode(text);
+  return impl_->tokenizer().encode_prompt(text);
+}
+std::string Engine::written_start(std::string_view prompt) const {
+  return std::string(impl_->tokenizer().written_start(prompt));
 }
 std::string Engine::decode(std::span<const TokenId> ids) const {
   return impl_->tokenizer().decode(ids);

@@ -87,7 +87,7 @@ RequestId Generator::submit(const Request& request) {
   if (prompt_ids.empty()) {
     if (tokenizer_ == nullptr)
       throw Error("this model has no tokenizer.json; give the prompt as token ids");
-    prompt_ids = tokenizer_->encode(request.prompt);
+    prompt_ids = tokenizer_->encode_prompt(request.prompt);
   }
   for (const TokenId id : prompt_ids)
     if (id < 0 || id >= config_.vocab_size)

@@ -1,6 +1,7 @@
 #include "tokenizer/post_processor.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -71,22 +72,48 @@ void read_into(const Json& config, const HasId& has_id, SpecialFrame& frame,
   }
 }
 
+// The tokenizer classes of transformers that read add_bos_token and add_eos_token, and the tokens
+// they take where none is named. Others take the template of tokenizer.json as it is, though files
+// of theirs carry these fields too.
+struct ReadingClass {
+  std::string_view name;  // without "Fast"
+  std::string_view bos;
+  std::string_view eos;
+};
+constexpr std::array kReadingClasses = {
+    ReadingClass{"LlamaTokenizer", "<s>", "</s>"},
+    ReadingClass{"CodeLlamaTokenizer", "<s>", "</s>"},
+    ReadingClass{"GemmaTokenizer", "<bos>", "<eos>"},
+    ReadingClass{"CohereTokenizer", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"},
+    ReadingClass{"GPTNeoXTokenizer", "<|endoftext|>", "<|endoftext|>"},
+};
+
+const ReadingClass* reading_class(std::string_view name) {
+  constexpr std::string_view kFast = "Fast";
+  if (name.ends_with(kFast)) name.remove_suffix(kFast.size());
+  for (const auto& row : kReadingClasses)
+    if (row.name == name) return &row;
+  return nullptr;
+}
+
 // The content of a token of tokenizer_config.json: a string, or an object with that field; empty
 // where null.
-std::string config_token(const Json& config, const std::string& name, const std::string& where) {
+std::string config_token(const Json& config, const std::string& name, std::string_view absent,
+                         const std::string& where) {
   const auto found = config.find(name);
-  if (found == config.end() || found->is_null()) return "";
+  if (found == config.end()) return std::string(absent);
+  if (found->is_null()) return "";
   if (found->is_object()) return json_field<std::string>(*found, "content", where + " " + name);
   return json_field<std::string>(config, name, where);
 }
 
-void set_token(const Json& config, const std::string& kind, const FindToken& find, Ids& side,
-               const std::string& where) {
+void set_token(const Json& config, const std::string& kind, std::string_view absent,
+               const FindToken& find, Ids& side, const std::string& where) {
   const std::string flag = "add_" + kind + "_token";
   const auto given = config.find(flag);
   if (given == config.end() || given->is_null()) return;
   const bool wanted = json_field<bool>(config, flag, where);
-  const std::string content = config_token(config, kind + "_token", where);
+  const std::string content = config_token(config, kind + "_token", absent, where);
   if (content.empty()) {
     if (wanted) throw Error("{}: {} is true, but there is no {}_token", where, flag, kind);
     return;
@@ -116,8 +143,12 @@ void apply_tokenizer_config(const Json& config, const FindToken& find, SpecialFr
   if (config.is_null()) return;
   if (!config.is_object())
     throw Error("{}: expected a JSON object, got {}", where, config.type_name());
-  set_token(config, "bos", find, frame.before, where);
-  set_token(config, "eos", find, frame.after, where);
+  const auto named = config.find("tokenizer_class");
+  if (named == config.end() || !named->is_string()) return;
+  const ReadingClass* reader = reading_class(named->get_ref<const std::string&>());
+  if (reader == nullptr) return;
+  set_token(config, "bos", reader->bos, find, frame.before, where);
+  set_token(config, "eos", reader->eos, find, frame.after, where);
 }
 
 }  // namespace nereid::tokenizer

@@ -25,7 +25,7 @@ using HasId = std::function<bool(std::int64_t)>;
 SpecialFrame read_post_processor(const Json& config, const HasId& has_id, const std::string& where);
 
 // Applies add_bos_token and add_eos_token of tokenizer_config.json, which overrule the frame where
-// they are given.
+// they are given and the tokenizer_class named there reads them.
 void apply_tokenizer_config(const Json& config, const FindToken& find, SpecialFrame& frame,
                             const std::string& where);
 

@@ -202,6 +202,26 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
   return ids;
 }
 
+std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view prompt) const {
+  std::vector<std::int32_t> ids = encode(prompt);
+  if (!written_start(prompt).empty())
+    ids.erase(ids.begin(), ids.begin() + std::ptrdiff_t(parts_->frame.before.size()));
+  return ids;
+}
+
+std::string_view Tokenizer::written_start(std::string_view prompt) const {
+  std::size_t end = 0;
+  for (const auto id : parts_->frame.before) {
+    const std::string_view token = parts_->token_text(id);
+    if (!prompt.substr(end).starts_with(token)) return {};
+    end += token.size();
+  }
+  const std::string_view start = prompt.substr(0, end);
+  // Written, it must be these tokens, not text that looks like them.
+  if (encode(start, /*add_special_tokens=*/false) != parts_->frame.before) return {};
+  return start;
+}
+
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
   StreamDecoder decoder(*this, skip_special);
   std::string text;

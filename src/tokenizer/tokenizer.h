@@ -39,6 +39,12 @@ class Tokenizer {
   // text are found in any case.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens = true) const;
 
+  // The same, but a start that encode() would add and the prompt has already is there once:
+  // "<s>The moon", written by hand or by a chat template, does not begin with two <s>.
+  std::vector<std::int32_t> encode_prompt(std::string_view prompt) const;
+  // That start, as the prompt writes it; empty where it does not.
+  std::string_view written_start(std::string_view prompt) const;
+
   // Valid UTF-8. Ids that no token has are passed over.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = true) const;
 

@@ -127,17 +127,54 @@ TEST_F(SentencePieceTest, StreamsWhatIsSettled) {
   EXPECT_EQ(decoder.flush(), "\uFFFD");
 }
 
-TEST(TokenizerConfig, SaysWhetherTheFirstTokenIsAdded) {
-  const auto encode = [](const Json& config) {
+// What transformers 4.57 gives for each class on files with these fields; 5.24 where a class is
+// new.
+TEST(TokenizerConfig, ClassesThatReadItSayWhichTokensAreAdded) {
+  const auto encode = [](const char* name, Json config) {
+    config["tokenizer_class"] = name;
     return Tokenizer::parse(kSentencePieceSample, "sample", config).encode("a");
   };
-  EXPECT_THAT(encode({}), ElementsAre(1, 9));
-  EXPECT_THAT(encode({{"add_bos_token", true}, {"bos_token", "<s>"}}), ElementsAre(1, 9));
-  EXPECT_THAT(encode({{"add_bos_token", false}, {"bos_token", "<s>"}}), ElementsAre(9));
-  EXPECT_THAT(encode({{"add_eos_token", true}, {"eos_token", {{"content", "</s>"}}}}),
-              ElementsAre(1, 9, 2));
-  EXPECT_THROW(encode({{"add_bos_token", true}}), Error);
-  EXPECT_THROW(encode({{"add_eos_token", true}, {"eos_token", "<none>"}}), Error);
+  for (const char* name : {"LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizerFast"}) {
+    EXPECT_THAT(encode(name, Json::object()), ElementsAre(1, 9));
+    EXPECT_THAT(encode(name, {{"add_bos_token", true}, {"bos_token", "<s>"}}), ElementsAre(1, 9));
+    EXPECT_THAT(encode(name, {{"add_bos_token", false}, {"bos_token", "<s>"}}), ElementsAre(9));
+    EXPECT_THAT(encode(name, {{"add_eos_token", true}, {"eos_token", {{"content", "</s>"}}}}),
+                ElementsAre(1, 9, 2));
+    EXPECT_THAT(encode(name, {{"add_bos_token", false}, {"add_eos_token", true}}),
+                ElementsAre(9, 2));  // the class knows its tokens
+    EXPECT_THROW(encode(name, {{"add_bos_token", true}, {"bos_token", nullptr}}), Error);
+    EXPECT_THROW(encode(name, {{"add_eos_token", true}, {"eos_token", "<none>"}}), Error);
+  }
+  // The template of tokenizer.json counts, whatever these fields say.
+  for (const char* name : {"PreTrainedTokenizerFast", "TokenizersBackend", "GPT2Tokenizer",
+                           "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast"})
+    for (const bool wanted : {false, true})
+      EXPECT_THAT(encode(name, {{"add_bos_token", wanted},
+                                {"add_eos_token", wanted},
+                                {"bos_token", "<s>"},
+                                {"eos_token", "</s>"}}),
+                  ElementsAre(1, 9))
+          << name;
+  const Json unnamed = {{"add_bos_token", false}, {"bos_token", "<s>"}};
+  EXPECT_THAT(Tokenizer::parse(kSentencePieceSample, "sample", unnamed).encode("a"),
+              ElementsAre(1, 9));
+}
+
+TEST_F(SentencePieceTest, AStartThatThePromptWritesIsThereOnce) {
+  EXPECT_THAT(tokenizer_.encode("<s>a"), ElementsAre(1, 1, 9));  // as Hugging Face does
+  EXPECT_THAT(tokenizer_.encode_prompt("<s>a"), ElementsAre(1, 9));
+  EXPECT_EQ(tokenizer_.written_start("<s>a"), "<s>");
+  EXPECT_THAT(tokenizer_.encode_prompt("<s>"), ElementsAre(1));
+  EXPECT_THAT(tokenizer_.encode_prompt("<s><s>a"), ElementsAre(1, 1, 9));
+  for (const char* text : {"", "a", "a<s>", "</s>a", "<s"}) {
+    EXPECT_EQ(tokenizer_.encode_prompt(text), tokenizer_.encode(text)) << text;
+    EXPECT_EQ(tokenizer_.written_start(text), "") << text;
+  }
+  const auto without =
+      Tokenizer::parse(kSentencePieceSample, "sample",
+                       {{"tokenizer_class", "LlamaTokenizer"}, {"add_bos_token", false}});
+  EXPECT_THAT(without.encode_prompt("<s>a"), ElementsAre(1, 9));
+  EXPECT_EQ(without.written_start("<s>a"), "");
 }
 
 TEST(Streaming, EverySequenceGivesWhatDecodeGives) {
@@ -149,10 +186,13 @@ TEST(Streaming, EverySequenceGivesWhatDecodeGives) {
       for (auto& id : ids) id = static_cast<std::int32_t>(random() % 14);
       StreamDecoder decoder(tokenizer, false);
       std::string text;
+      Ids seen;
       for (const auto id : ids) {
         const std::string part = decoder.push(id);
         EXPECT_TRUE(is_valid_utf8(part));
         text += part;
+        seen.push_back(id);
+        EXPECT_EQ(text + decoder.pending(), tokenizer.decode(seen, false));
       }
       EXPECT_EQ(text + decoder.flush(), tokenizer.decode(ids, false));
     }
