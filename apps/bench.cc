@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
@@ -88,7 +89,7 @@ void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
       ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kThreads))
       ->capture_default_str();
   command
       .add_option(
@@ -111,16 +112,20 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
       "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
   add_model(command, arguments->model);
   const auto positive = [&](const char* name, auto& value, const char* what) {
-    command.add_option(name, value, what)->check(CLI::PositiveNumber)->capture_default_str();
+    command.add_option(name, value, what)
+        ->check(in_range(engine::ranges::kCount))
+        ->capture_default_str();
   };
   positive("--batch", options.workload.n_batch, "Prompts at a time");
   positive("--prompt", options.workload.n_prompt_tokens, "Tokens of each prompt");
   positive("--output", options.workload.n_output_tokens, "Tokens of each answer");
   positive("--repeats", options.n_repeats, "Generations that are timed; medians are told");
   command.add_option("--warmup", options.n_warmup, "Generations before those")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kCountOrNone))
       ->capture_default_str();
-  command.add_option("--seed", options.workload.seed, "Of the prompts' ids")->capture_default_str();
+  command.add_option("--seed", options.workload.seed, "Of the prompts' ids")
+      ->check(in_range(engine::ranges::kSeed))
+      ->capture_default_str();
   options.modes = {"auto"};
   command
       .add_option("--modes", options.modes,
@@ -155,11 +160,11 @@ void add_kernels(CLI::App& bench, Command& chosen) {
       ->capture_default_str();
   command.add_option("--rows", options.rows, "Tokens in a step")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->type_name("LIST")
       ->capture_default_str();
   command.add_option("--repeats", options.n_repeats, "Samples, of which the median is told")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
   command.add_flag("--all", options.has_all, "Norms, rotations and the rest too");
   add_bench_machine(command, arguments->model.options, arguments->is_json);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "base/error.h"
@@ -67,7 +68,7 @@ void add_compile(CLI::App& app, Command& chosen) {
   command
       .add_option("--jobs", arguments->n_jobs,
                   "Compilers running at the same time; 0: one a processor")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kJobs))
       ->capture_default_str();
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_compile(*arguments); };

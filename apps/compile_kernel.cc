@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "base/error.h"
 #include "kernel/compile_client.h"
@@ -82,10 +83,10 @@ void add_compile_kernel(CLI::App& app, Command& chosen) {
       .add_option("--name", arguments->name, "What files and C names start with; the function's")
       ->type_name("NAME");
   command.add_option("--num-warps", arguments->n_warps, "Warps of a program on a GPU")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
   command.add_option("--num-stages", arguments->n_stages, "Stages of pipelined loops on a GPU")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
   command
       .add_option("--isa", arguments->isa,

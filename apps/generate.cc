@@ -9,11 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
 #include "apps/prompts.h"
 #include "base/error.h"
+#include "base/usage_error.h"
 #include "nereid/engine.h"
 
 namespace nereid::apps {
@@ -88,6 +90,10 @@ class OrderedPrinter {
 std::vector<Request> make_requests(const GenerateArguments& arguments) {
   std::vector<Request> requests = read_prompts(arguments.prompts);
   std::uint64_t seed = arguments.seed;
+  const std::uint64_t last = engine::ranges::kSeed.high - (requests.size() - 1);
+  if (seed > last)
+    throw UsageError("--seed {}: the last of {} prompts would have none; expected at most {}", seed,
+                     requests.size(), last);
   for (auto& request : requests) {
     request.sampling = arguments.request.sampling;
     request.sampling.seed = seed++;
@@ -103,6 +109,9 @@ std::vector<RequestId> submit_all(Engine& engine, const std::vector<Request>& re
   for (const auto& request : requests) {
     try {
       ids.push_back(engine.submit(request));
+    } catch (const UsageError& error) {
+      if (requests.size() == 1) throw;
+      throw UsageError("prompt {}: {}", ids.size() + 1, error.what());
     } catch (const Error& error) {
       if (requests.size() == 1) throw;
       throw Error("prompt {}: {}", ids.size() + 1, error.what());
@@ -190,44 +199,47 @@ void add_sampling(CLI::App& command, GenerateArguments& arguments) {
   Request& request = arguments.request;
   SamplingParams& sampling = request.sampling;
   command.add_option("-n,--max-tokens", request.max_tokens, "Longest answer, in tokens")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kMaxTokens))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--temperature", sampling.temperature,
                   "0: always the likeliest token; 1: as the model learnt; larger is more random")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kTemperature))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--top-k", sampling.top_k, "Choose among the K likeliest tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+  command
+      .add_option("--top-k", sampling.top_k, "Choose among the K likeliest tokens; 0 or -1: all")
+      ->check(in_range(engine::ranges::kTopK))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--top-p", sampling.top_p,
                   "Choose among the likeliest tokens that together have this probability; 1: all")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(engine::ranges::kTopP))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--min-p", sampling.min_p,
                   "Choose among tokens at least this fraction as likely as the best; 0: all")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(engine::ranges::kMinP))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--repetition-penalty", sampling.repetition_penalty,
                   "Above 1: what was said before becomes less likely")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kRepetitionPenalty))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--seed", arguments.seed,
                   "Of the first prompt; the second has the next, and so on")
+      ->check(in_range(engine::ranges::kSeed))
       ->capture_default_str()
       ->group(group);
   command.add_option("--stop", request.stop, "End the answer before this text; may be repeated")
       ->allow_extra_args(false)
+      ->check(not_empty())
       ->type_name("TEXT")
       ->group(group);
   command.add_flag("--ignore-eos", request.ignore_eos, "Go on past the model's end-of-text token")

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
@@ -42,7 +43,9 @@ void add_inspect_trace(CLI::App& inspect, Command& chosen) {
       "Example:\n  nereid inspect trace demo --steps 8 --out trace.json");
   add_model_options(command, arguments->model);
   const auto positive = [&](const char* name, auto& value, const char* what) {
-    command.add_option(name, value, what)->check(CLI::PositiveNumber)->capture_default_str();
+    command.add_option(name, value, what)
+        ->check(in_range(engine::ranges::kCount))
+        ->capture_default_str();
   };
   positive("--batch", options.n_batch, "Prompts at a time");
   positive("--prompt", options.n_prompt_tokens, "Tokens of each prompt");

@@ -1,4 +1,6 @@
 // nereid: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
+#include <fmt/format.h>
+
 #include <csignal>
 #include <cstdio>
 #include <ctime>
@@ -6,6 +8,7 @@
 #include <new>
 
 #include "apps/commands.h"
+#include "base/usage_error.h"
 
 namespace {
 
@@ -36,13 +39,11 @@ std::chrono::steady_clock::time_point process_start() {
          std::chrono::nanoseconds(used.tv_nsec);
 }
 
-// What --help calls a value, in place of a type and the check of its range.
+// What --help calls a value, in place of a type.
 void name_values(CLI::App& app) {
   const auto formatter = app.get_formatter();
-  for (const char* type : {"INT:NONNEGATIVE", "INT:POSITIVE", "UINT"}) formatter->label(type, "N");
-  for (const char* type : {"FLOAT:NONNEGATIVE", "FLOAT:POSITIVE", "FLOAT:FLOAT in [0 - 1]"})
-    formatter->label(type, "X");
-  formatter->label("LIST:POSITIVE", "LIST");
+  for (const char* type : {"INT", "UINT"}) formatter->label(type, "N");
+  formatter->label("FLOAT", "X");
   formatter->label("REQUIRED", "");
 }
 
@@ -68,7 +69,9 @@ int run(int argc, char** argv, const Environment& environment) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kWrongUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    fmt::print(stderr, "nereid: {}; --help says more\n", error.what());
+    return kWrongUsage;
   }
   if (!chosen) {
     std::fputs(app.help().c_str(), stderr);
@@ -88,6 +91,9 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fputs("nereid: out of memory; try a smaller --context, --batch-size or --kv-blocks\n",
                stderr);
+  } catch (const nereid::UsageError& error) {
+    std::fprintf(stderr, "nereid: %s\n", error.what());
+    return kWrongUsage;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "nereid: %s\n", error.what());
   }

@@ -5,8 +5,10 @@
 #include <iostream>
 #include <iterator>
 
+#include "apps/checks.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/usage_error.h"
 #include "model/snapshot.h"
 
 namespace nereid::apps {
@@ -68,17 +70,17 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   command
       .add_option("--context", options.max_context_tokens,
                   "Longest prompt and answer together, in tokens; 0: the model's")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kContextTokens))
       ->capture_default_str()
       ->group(kMachineGroup);
   command.add_option("--max-batch-tokens", options.max_batch_tokens, "Tokens computed in one step")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kBatchTokens))
       ->capture_default_str()
       ->group(kMachineGroup);
   command
       .add_option("--batch-size", options.max_sequences,
                   "Prompts computed in one step; further ones wait")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kSequences))
       ->capture_default_str()
       ->group(kMachineGroup);
 }
@@ -93,13 +95,13 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kThreads))
       ->capture_default_str()
       ->group(kMachineGroup);
   command
       .add_option("--kv-blocks", options.n_kv_blocks,
                   "Blocks of the key-value cache; 0: enough for every sequence of a batch")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kKvBlocks))
       ->capture_default_str()
       ->group(kMachineGroup);
   command
@@ -171,8 +173,8 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
     std::int32_t id = 0;
     const auto [rest, code] = std::from_chars(at, end, id);
     if (code != std::errc() || (rest != end && *rest != ',' && *rest != ' '))
-      throw Error("--ids \"{}\": expected whole numbers with commas between them, as in 1,2,3",
-                  text);
+      throw UsageError("--ids \"{}\": expected whole numbers with commas between them, as in 1,2,3",
+                       text);
     ids.push_back(id);
     at = rest;
     while (at != end && *at == ' ') ++at;

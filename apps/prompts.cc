@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "apps/checks.h"
 #include "apps/model_options.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -53,6 +54,7 @@ void add_prompts(CLI::App& command, PromptArguments& arguments) {
           "-f,--file", arguments.file,
           "A text file as the prompt, - for standard input; a .jsonl has a {\"prompt\": TEXT} or "
           "{\"ids\": [1,2,3]} a line")
+      ->check(not_empty())
       ->type_name("FILE")
       ->group(group);
   command.add_option("--ids", arguments.ids, "A prompt as token ids, 1,2,3; may be repeated")

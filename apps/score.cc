@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
@@ -68,6 +69,8 @@ int run_score(const ScoreArguments& arguments) {
                 {"nll", score.nll},
                 {"perplexity", score.perplexity},
                 {"logprobs", score.logprobs}});
+  else if (score.logprobs.empty())
+    write_out("1 token: nothing can be scored\n");
   else
     write_out(fmt::format("{} tokens, {:.6f} nats a token, perplexity {:.4f}\n", ids.size(),
                           score.nll, score.perplexity));
@@ -86,8 +89,10 @@ void add_score(CLI::App& app, Command& chosen) {
   auto* source = command.add_option_group("Text");
   source->add_option("-p,--prompt", arguments->text, "The text")->type_name("TEXT");
   source->add_option("-f,--file", arguments->file, "A text file; - for standard input")
+      ->check(not_empty())
       ->type_name("FILE");
   source->add_option("--ids", arguments->ids, "Token ids, 1,2,3: scored as they are")
+      ->check(not_empty())
       ->type_name("IDS");
   source->require_option(1);
   command

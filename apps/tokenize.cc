@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
@@ -49,6 +50,7 @@ void add_tokenize(CLI::App& app, Command& chosen) {
   auto* source = command.add_option_group("Text");
   source->add_option("-p,--prompt", arguments->text, "The text")->type_name("TEXT");
   source->add_option("-f,--file", arguments->file, "A text file; - for standard input")
+      ->check(not_empty())
       ->type_name("FILE");
   source->require_option(1);
   command.add_flag("--special", arguments->has_special,

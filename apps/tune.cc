@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
@@ -128,7 +129,7 @@ void add_tune(CLI::App& app, Command& chosen) {
                   "Tokens in a step: up to 16 of as many sequences, else of one")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->type_name("LIST")
       ->capture_default_str();
   command
@@ -142,22 +143,22 @@ void add_tune(CLI::App& app, Command& chosen) {
   command
       .add_option("--threads", arguments->model.options.n_threads,
                   "Threads of the cpu device; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kThreads))
       ->capture_default_str();
   command
       .add_option("--rounds", options.n_rounds,
                   "Turns of each choice, of which the median counts; the best take as many again")
-      ->check(CLI::PositiveNumber)
+      ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
   command
       .add_option("--min-gain", options.min_gain,
                   "Part of the time that a row must save to be kept")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(in_range(engine::ranges::kPart))
       ->capture_default_str();
   command
       .add_option("--jobs", options.n_jobs,
                   "Compilers running at the same time; 0: one a processor")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kJobs))
       ->capture_default_str();
   command
       .add_option("--state", options.state_path,

@@ -22,7 +22,7 @@ using RequestId = std::int64_t;
 // How the next token is chosen. The defaults are greedy: always the most likely one.
 struct SamplingParams {
   float temperature = 0.0F;  // 0: greedy; larger is more random
-  std::int32_t top_k = 0;    // only the k most likely tokens; 0: off
+  std::int32_t top_k = 0;    // only the k most likely tokens; 0 or -1: off
   float top_p = 1.0F;  // only the most likely tokens that together reach this probability; 1: off
   float min_p = 0.0F;  // only tokens at least this fraction as likely as the best; 0: off
   float repetition_penalty = 1.0F;         // above 1: tokens already in the text become less likely
@@ -33,11 +33,11 @@ struct Request {
   std::string prompt = {};
   std::vector<TokenId> prompt_ids = {};  // where not empty: used as they are, in place of `prompt`
   SamplingParams sampling = {};
-  std::int64_t max_tokens = 128;       // generation also ends where the model's context is full
+  std::int64_t max_tokens = 128;  // generation also ends where the model's context is full
   // The text ends before the first of these. They may name special tokens ("<|im_end|>"), which are
   // no part of the text.
   std::vector<std::string> stop = {};
-  bool ignore_eos = false;             // go on past the model's end-of-text token
+  bool ignore_eos = false;  // go on past the model's end-of-text token
 };
 
 enum class FinishReason : std::uint8_t {

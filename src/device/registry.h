@@ -9,6 +9,8 @@
 
 namespace nereid::device {
 
+inline constexpr int kMaxCpuThreads = 1024;
+
 struct DeviceOptions {
   std::string name = "auto";  // auto | cpu | null | cuda[:i]
   int n_threads = 0;          // cpu: 0 means every cpu the process may run on

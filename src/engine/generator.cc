@@ -1,13 +1,14 @@
 #include "engine/generator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "base/usage_error.h"
 #include "engine/completion_text.h"
+#include "engine/ranges.h"
 
 namespace nereid::engine {
 
@@ -24,19 +25,6 @@ sched::SchedulerConfig scheduler_config(const Runner& runner, const GeneratorCon
   result.n_blocks = std::int32_t(runner.n_kv_blocks());
   result.max_context_tokens = std::int32_t(runner.max_context_tokens());
   return result;
-}
-
-void check_sampling(const SamplingParams& sampling) {
-  if (!(sampling.temperature >= 0) || !std::isfinite(sampling.temperature))
-    throw Error("temperature is {}; expected 0 (greedy) or more", sampling.temperature);
-  if (sampling.top_k < 0) throw Error("top_k is {}; expected 0 (off) or more", sampling.top_k);
-  if (!(sampling.top_p > 0 && sampling.top_p <= 1))
-    throw Error("top_p is {}; expected more than 0 and at most 1 (off)", sampling.top_p);
-  if (!(sampling.min_p >= 0 && sampling.min_p <= 1))
-    throw Error("min_p is {}; expected 0 (off) to 1", sampling.min_p);
-  if (!(sampling.repetition_penalty > 0) || !std::isfinite(sampling.repetition_penalty))
-    throw Error("repetition_penalty is {}; expected more than 0 (1: off)",
-                sampling.repetition_penalty);
 }
 
 }  // namespace
@@ -76,11 +64,7 @@ std::int64_t Generator::max_context_tokens() const {
 }
 
 RequestId Generator::submit(const Request& request) {
-  check_sampling(request.sampling);
-  if (request.max_tokens < 0)
-    throw Error("max_tokens is {}; expected 0 or more", request.max_tokens);
-  for (const auto& stop : request.stop)
-    if (stop.empty()) throw Error("a stop string is empty; expected at least one character");
+  check_request(request);
   if (tokenizer_ == nullptr && !request.stop.empty())
     throw Error("this model has no tokenizer.json; a stop string needs one");
   std::vector<TokenId> prompt_ids = request.prompt_ids;
@@ -91,8 +75,8 @@ RequestId Generator::submit(const Request& request) {
   }
   for (const TokenId id : prompt_ids)
     if (id < 0 || id >= config_.vocab_size)
-      throw Error("token id {} in the prompt; expected 0 to {}, the model's vocabulary", id,
-                  config_.vocab_size - 1);
+      throw UsageError("token id {} in the prompt; expected 0 to {}, the model's vocabulary", id,
+                       config_.vocab_size - 1);
   const auto n_prompt = std::int64_t(prompt_ids.size());
   if (n_prompt > max_context_tokens())
     throw Error(
@@ -111,7 +95,7 @@ RequestId Generator::submit(const Request& request) {
                       .top_p = sampling.top_p,
                       .min_p = sampling.min_p,
                       .repetition_penalty = sampling.repetition_penalty,
-                      .top_k = sampling.top_k,
+                      .top_k = std::max(sampling.top_k, 0),
                       .slot = -1,
                       .seed = sampling.seed.value_or(std::uint64_t(n_submitted_)),
                       .n_generated = 0};

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/usage_error.h"
+#include "engine/ranges.h"
 #include "graph/passes/passes.h"
 #include "kernel/spec.h"
 
@@ -15,7 +17,7 @@ namespace {
 constexpr std::array<model::Tail, kNTails> kTails{
     model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
 
-constexpr std::int64_t kMaxBatchTokens = 65536;
+constexpr std::int64_t kMaxBatchTokens = ranges::kBatchTokens.high;
 
 constexpr auto kRowBuckets = [] {
   std::array<std::int64_t, kNBuckets - 1> rows{};
@@ -47,8 +49,8 @@ RunnerOptions resolve_options(const model::ModelConfig& config, const RunnerOpti
   graph::check_pass_names(options.skip_passes);
   if (resolved.max_context_tokens == 0) resolved.max_context_tokens = config.max_context_tokens;
   if (resolved.max_context_tokens < 1 || resolved.max_context_tokens > config.max_context_tokens)
-    throw Error("a context of {} tokens: this model's is 1 to {}", resolved.max_context_tokens,
-                config.max_context_tokens);
+    throw UsageError("a context of {} tokens: this model's is 1 to {}", resolved.max_context_tokens,
+                     config.max_context_tokens);
   if (resolved.max_batch_tokens < 1 || resolved.max_batch_tokens > kMaxBatchTokens)
     throw Error("{} tokens a step: expected 1 to {}", resolved.max_batch_tokens, kMaxBatchTokens);
   if (resolved.max_sequences < 1)

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/usage_error.h"
 #include "sched/scheduler.h"
 
 namespace nereid::engine {
@@ -21,7 +22,7 @@ void check_ids(const Runner& runner, std::span<const std::int32_t> ids, std::int
         ids.size(), context_tokens);
   for (const auto id : ids)
     if (id < 0 || id >= vocab_size)
-      throw Error("token id {}; expected 0 to {}, the model's vocabulary", id, vocab_size - 1);
+      throw UsageError("token id {}; expected 0 to {}, the model's vocabulary", id, vocab_size - 1);
 }
 
 }  // namespace
@@ -29,6 +30,10 @@ void check_ids(const Runner& runner, std::span<const std::int32_t> ids, std::int
 Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConfig& config,
             const LogitsSink& logits) {
   check_ids(runner, ids, config.vocab_size);
+  if (ids.size() < 2 && !logits)
+    throw Error(
+        "the text is one token: nothing can be scored; expected at least two, each after the "
+        "first is scored");
   sched::Scheduler scheduler({.max_batch_tokens = std::int32_t(config.max_step_tokens),
                               .max_sequences = 1,
                               .max_logit_rows = std::int32_t(config.max_step_tokens),
@@ -71,7 +76,7 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConf
     scheduler.complete({});
   }
   scheduler.finish(sequence);
-  if (!result.logprobs.empty()) result.nll = sum / double(result.logprobs.size());
+  result.nll = sum / double(result.logprobs.size());
   result.perplexity = std::exp(result.nll);
   return result;
 }

@@ -14,8 +14,8 @@ namespace nereid::engine {
 
 struct Score {
   std::vector<float> logprobs;  // [T - 1] natural log; of token t + 1 given tokens 0..t
-  double nll = 0;               // mean of -logprobs; 0 for a single token
-  double perplexity = 1;        // exp(nll)
+  double nll = 0;               // mean of -logprobs; NaN for a single token
+  double perplexity = 0;        // exp(nll)
 };
 
 // Rows of logits in the order of the tokens: `first_row` and [n, V] values.
@@ -27,7 +27,8 @@ struct ScoringConfig {
   std::int64_t vocab_size = 0;
 };
 
-// An Error says that there are no tokens, too many for the context, or one outside the vocabulary.
+// An Error says that there are no tokens, only one (unless its logits are wanted), too many for the
+// context, or one outside the vocabulary.
 Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConfig& config,
             const LogitsSink& logits = {});
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
+#include "engine/ranges.h"
 
 namespace nereid::engine {
 
@@ -36,9 +36,7 @@ RunnerOptions runner_options(const Options& options) {
 }
 
 Session::Session(const Options& options) : options_(options) {
-  if (options.max_batch_tokens < 1 || options.max_sequences < 1)
-    throw Error("a step of {} tokens and {} sequences; expected at least one of each",
-                options.max_batch_tokens, options.max_sequences);
+  check_options(options);
   auto tokenizer =
       std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
   config_ = model::ModelConfig::load(options_.model_dir);

@@ -242,8 +242,15 @@ class BadPrompt(cli.TestCase):
         self.expect_error(cli.run("generate", "demo", "-f", missing), "no-such-prompt")
 
     def test_id_outside_the_vocabulary(self):
-        self.expect_error(cli.run("generate", FIXTURE, "--ids", "1,512", "-n", 4), "512")
-        self.expect_error(cli.run("score", FIXTURE, "--ids", "1,-1"), "-1")
+        self.expect_usage_error(cli.run("generate", FIXTURE, "--ids", "1,512", "-n", 4), "512")
+        self.expect_usage_error(cli.run("score", FIXTURE, "--ids", "1,-1"), "-1")
+        self.expect_usage_error(cli.run("score", FIXTURE, "--ids", "1,x"), "1,x")
+
+    def test_one_token_to_score(self):
+        self.expect_error(cli.run("score", FIXTURE, "--ids", "1"), "nothing can be scored")
+        self.expect_error(
+            cli.run("score", FIXTURE, "--ids", "1", "--json"), "nothing can be scored"
+        )
 
     def test_text_for_a_model_without_a_tokenizer(self):
         self.expect_error(cli.run("generate", FIXTURE, "-p", "x"), "tokenizer.json")

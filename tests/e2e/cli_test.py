@@ -51,6 +51,49 @@ class Usage(cli.TestCase):
                 self.assertTrue(result.stderr.strip())
                 self.assertEqual(result.stdout, "")
 
+    def test_values_out_of_range(self):
+        """Of every option that takes a number, in one short line that names it."""
+        numbers = ("", "x", "nan", "inf", "1e999", "9" * 400, "0x10", "1.5.2")
+        generate = ("generate", "demo", "-p", "x")
+        for command, option, values in (
+            (generate, "--temperature", ("-1", "-0.001")),
+            (generate, "--top-k", ("-2", "2147483648", "1.5")),
+            (generate, "--top-p", ("0", "-0.1", "1.001")),
+            (generate, "--min-p", ("-0.1", "1.001")),
+            (generate, "--repetition-penalty", ("0", "-1")),
+            (generate, "--max-tokens", ("-1", "9223372036854775808", "1.5")),
+            (generate, "--seed", ("-1", "18446744073709551616", "1.5")),
+            (generate, "--context", ("-1", "4294967297")),
+            (generate, "--max-batch-tokens", ("0", "-1", "65537")),
+            (generate, "--batch-size", ("0", "-1", "4294967297")),
+            (generate, "--kv-blocks", ("-1", "4294967297")),
+            (generate, "--threads", ("-1", "1025", "4294967297")),
+            (("compile", "demo", "--target", "cpu", "--out", "x"), "--jobs", ("-1",)),
+            (("bench", "e2e", "demo"), "--batch", ("0", "-1")),
+            (("bench", "e2e", "demo"), "--seed", ("-1", "18446744073709551616")),
+            (("bench", "kernels", "demo"), "--rows", ("0", "1,0", "1,x")),
+            (("tune", "demo", "--target", "cpu"), "--min-gain", ("-1", "2")),
+            (("inspect", "trace", "demo"), "--steps", ("0",)),
+        ):
+            for value in (*values, *numbers):
+                with self.subTest(option=option, value=value):
+                    result = cli.run(*command, f"{option}={value}")
+                    self.expect_usage_error(result, option)
+
+    def test_values_at_the_ends_of_their_ranges(self):
+        for option, value in (
+            ("--top-k", "-1"),
+            ("--top-k", "0"),
+            ("--temperature", "0"),
+            ("--top-p", "1"),
+            ("--seed", "18446744073709551615"),
+        ):
+            with self.subTest(option=option, value=value):
+                result = cli.run("generate", "demo", "-p", "x", "-n", 1, option, value)
+                self.assertEqual(result.returncode, 0, result.stderr)
+        result = cli.run("generate", "demo", "-p", "x", "-p", "y", "--seed", str(2**64 - 1))
+        self.expect_usage_error(result, "seed")
+
     def test_unknown_device_and_target(self):
         self.expect_error(cli.run("generate", "demo", "-p", "x", "--device", "abacus"), "abacus")
         out = self.folder / "out"
@@ -176,6 +219,30 @@ class Inspect(cli.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         for kernel in ("rms_norm", "rope"):
             self.assertIn(kernel, result.stdout)
+
+    def test_plan_shows_a_layer_and_a_reason_once_and_fits_a_terminal(self):
+        for model in ("demo", cli.ROOT / "configs" / "llama3-8b"):
+            for target in ("cpu", "cuda:90"):
+                with self.subTest(model=model, target=target):
+                    result = cli.run("inspect", "plan", model, "--target", target)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    lines = result.stdout.splitlines()
+                    self.assertLessEqual(max(map(len, lines)), 120)
+                    self.assertLess(len(lines), 80)
+                    self.assertRegex(result.stdout, r"(?m)^(7|8|31|32) x$")
+                    reasons = [line for line in lines if line.startswith("[")]
+                    self.assertEqual(len(reasons), len(set(reasons)))
+                    self.assertGreater(len(reasons), 0)
+
+    def test_prompt_that_writes_what_is_put_before_it(self):
+        plain = cli.run_json("generate", "demo", "-p", "def f():", "-n", 4)["outputs"][0]
+        start = cli.run_json("tokenize", "demo", "--special", "-p", "")["text"]
+        self.assertTrue(start)
+        written = cli.run("generate", "demo", "-p", start + "def f():", "-n", 4, "--json")
+        self.assertEqual(written.returncode, 0, written.stderr)
+        self.assertEqual(json.loads(written.stdout)["outputs"][0]["ids"], plain["ids"])
+        self.assertIn(start, written.stderr)
+        self.assertEqual(len(written.stderr.splitlines()), 1)
 
 
 if __name__ == "__main__":

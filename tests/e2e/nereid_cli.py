@@ -131,6 +131,16 @@ class TestCase(unittest.TestCase):
         for mention in mentions:
             self.assertIn(mention, result.stderr, shown)
 
+    def expect_usage_error(self, result, *mentions):
+        """Exit code 2 and one short line that holds each of `mentions`."""
+        shown = f"exit {result.returncode}\nstdout: {result.stdout!r}\nstderr: {result.stderr}"
+        self.assertEqual(result.returncode, 2, shown)
+        self.assertEqual(result.stdout, "")
+        self.assertEqual(len(result.stderr.splitlines()), 1, shown)
+        self.assertLess(len(result.stderr), 300, shown)
+        for mention in mentions:
+            self.assertIn(mention, result.stderr, shown)
+
 
 def main():
     global nereid_path

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <random>
 
@@ -200,7 +201,8 @@ TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
   mentions({.prompt_ids = {1}, .stop = {""}}, "stop string");
   mentions({.prompt_ids = {1}, .stop = {"x"}}, "tokenizer.json");
   mentions({.prompt_ids = {1}, .sampling = {.temperature = -1}}, "temperature");
-  mentions({.prompt_ids = {1}, .sampling = {.top_k = -1}}, "top_k");
+  mentions({.prompt_ids = {1}, .sampling = {.temperature = NAN}}, "temperature");
+  mentions({.prompt_ids = {1}, .sampling = {.top_k = -2}}, "top_k");
   mentions({.prompt_ids = {1}, .sampling = {.top_p = 0}}, "top_p");
   mentions({.prompt_ids = {1}, .sampling = {.min_p = 2}}, "min_p");
   mentions({.prompt_ids = {1}, .sampling = {.repetition_penalty = 0}}, "repetition_penalty");

@@ -53,11 +53,18 @@ TEST(Score, HandsOutLogitsInOrder) {
 
 TEST(Score, OneTokenHasNothingToScore) {
   FakeRunner runner(16, 1);
+  const ScoringConfig config{.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab};
+  EXPECT_THROW(score(runner, some_ids(1), config), Error);
+  EXPECT_EQ(runner.n_steps, 0);
+  // Its logits can be had.
+  std::size_t n_logits = 0;
   const Score result =
-      score(runner, some_ids(1), {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab});
+      score(runner, some_ids(1), config,
+            [&](std::int64_t, std::span<const float> rows) { n_logits += rows.size(); });
+  EXPECT_EQ(n_logits, std::size_t(FakeRunner::kVocab));
   EXPECT_TRUE(result.logprobs.empty());
-  EXPECT_EQ(result.nll, 0);
-  EXPECT_EQ(result.perplexity, 1);
+  EXPECT_TRUE(std::isnan(result.nll));
+  EXPECT_TRUE(std::isnan(result.perplexity));
 }
 
 TEST(Score, BadIdsAreErrors) {

@@ -12,6 +12,7 @@
 #include "device/cpu/host.h"
 #include "device/cpu/isa.h"
 #include "device/cpu/parallel_copy.h"
+#include "device/registry.h"
 
 namespace nereid::device {
 
@@ -41,11 +42,11 @@ std::vector<int> cpus_to_pin(int n_threads, const HostCpus& cpus) {
 
 // The largest count a kernel can be started with; also keeps --threads 1000000 from taking the
 // machine down.
-constexpr int kMaxThreads = 1024;
 
 int checked_n_threads(int n_threads) {
-  if (n_threads < 0 || n_threads > kMaxThreads)
-    throw Error("number of threads: expected 0 (every cpu) to {}, got {}", kMaxThreads, n_threads);
+  if (n_threads < 0 || n_threads > kMaxCpuThreads)
+    throw Error("number of threads: expected 0 (every cpu) to {}, got {}", kMaxCpuThreads,
+                n_threads);
   return n_threads;
 }
 

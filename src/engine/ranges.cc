@@ -1,0 +1,37 @@
+#include "engine/ranges.h"
+
+#include "base/usage_error.h"
+
+namespace nereid::engine {
+
+namespace {
+
+template <typename T, typename Value>
+void check(std::string_view name, Value value, const Range<T>& range) {
+  if (!range.contains(value))
+    throw UsageError("{} is {}; expected {}", name, value, range.expected);
+}
+
+}  // namespace
+
+void check_options(const Options& options) {
+  check("n_threads", options.n_threads, ranges::kThreads);
+  check("max_context_tokens", options.max_context_tokens, ranges::kContextTokens);
+  check("max_batch_tokens", options.max_batch_tokens, ranges::kBatchTokens);
+  check("max_sequences", options.max_sequences, ranges::kSequences);
+  check("n_kv_blocks", options.n_kv_blocks, ranges::kKvBlocks);
+}
+
+void check_request(const Request& request) {
+  const SamplingParams& sampling = request.sampling;
+  check("temperature", sampling.temperature, ranges::kTemperature);
+  check("top_k", sampling.top_k, ranges::kTopK);
+  check("top_p", sampling.top_p, ranges::kTopP);
+  check("min_p", sampling.min_p, ranges::kMinP);
+  check("repetition_penalty", sampling.repetition_penalty, ranges::kRepetitionPenalty);
+  check("max_tokens", request.max_tokens, ranges::kMaxTokens);
+  for (const auto& stop : request.stop)
+    if (stop.empty()) throw UsageError("a stop string is empty; expected at least one character");
+}
+
+}  // namespace nereid::engine

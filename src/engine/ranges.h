@@ -1,0 +1,66 @@
+// Goal: the one table of what numbers may be: the program's options and the API's fields are
+// checked against the same rows. Non-goal: limits that depend on the model or the machine, such as
+// its context or memory.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#include "device/registry.h"
+#include "nereid/options.h"
+#include "nereid/request.h"
+
+namespace nereid::engine {
+
+template <typename T>
+struct Range {
+  T low;
+  T high;
+  std::string_view expected;  // "0 (off) to 1"
+  bool is_low_excluded = false;
+
+  // False for NaN.
+  constexpr bool contains(T value) const {
+    return value >= low && value <= high && !(is_low_excluded && value == low);
+  }
+};
+using IntegerRange = Range<std::int64_t>;
+using RealRange = Range<double>;
+using SeedRange = Range<std::uint64_t>;
+
+namespace ranges {
+
+inline constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+inline constexpr double kMaxFloat = std::numeric_limits<float>::max();
+
+// Of a request.
+inline constexpr RealRange kTemperature{0, kMaxFloat, "0 (greedy) or more"};
+inline constexpr IntegerRange kTopK{-1, kMaxInt32, "-1 or 0 (off), or 1 to 2147483647"};
+inline constexpr RealRange kTopP{0, 1, "more than 0 and at most 1 (off)", true};
+inline constexpr RealRange kMinP{0, 1, "0 (off) to 1"};
+inline constexpr RealRange kRepetitionPenalty{0, kMaxFloat, "more than 0 (1: off)", true};
+inline constexpr SeedRange kSeed{0, std::numeric_limits<std::uint64_t>::max(),
+                                 "0 to 18446744073709551615"};
+inline constexpr IntegerRange kMaxTokens{0, std::numeric_limits<std::int64_t>::max(), "0 or more"};
+
+// Of an engine. The cache's positions are counted in 32 bits.
+inline constexpr IntegerRange kContextTokens{0, kMaxInt32, "0 (the model's) to 2147483647"};
+inline constexpr IntegerRange kBatchTokens{1, 65536, "1 to 65536"};
+inline constexpr IntegerRange kSequences{1, 65536, "1 to 65536"};
+inline constexpr IntegerRange kKvBlocks{0, 16'777'216, "0 (as many as fit) to 16777216"};
+inline constexpr IntegerRange kThreads{0, device::kMaxCpuThreads, "0 (all) to 1024"};
+
+// Of measuring and compiling.
+inline constexpr IntegerRange kCount{1, kMaxInt32, "1 to 2147483647"};
+inline constexpr IntegerRange kCountOrNone{0, kMaxInt32, "0 to 2147483647"};
+inline constexpr IntegerRange kJobs{0, 4096, "0 (one a processor) to 4096"};
+inline constexpr RealRange kPart{0, 1, "0 to 1"};
+
+}  // namespace ranges
+
+// A UsageError names what is outside its range.
+void check_options(const Options& options);
+void check_request(const Request& request);
+
+}  // namespace nereid::engine
