@@ -8,6 +8,7 @@
 #include "engine/plan_catalog.h"
 #include "engine/random_weights.h"
 #include "graph/passes/passes.h"
+#include "graph/plan_text.h"
 
 namespace nereid::engine {
 
@@ -107,26 +108,28 @@ std::string describe_plans(const model::ModelConfig& config, const std::string& 
                            const RunnerOptions& options) {
   const Planner planner(config, target, options);
   const auto& resolved = planner.options();
-  std::string text = fmt::format(
+  graph::PlanText text(planner.tables());
+  text.add_line(fmt::format(
       "target {}, mode {}, activations {}, KV cache {} in blocks of {} tokens, context {}\n"
-      "a step: at most {} tokens, {} sequences, {} logit rows\n",
+      "a step: at most {} tokens, {} sequences, {} logit rows",
       target, resolved.mode, dtype_name(activation_dtype(target, config.dtype)),
       dtype_name(config.dtype), kBlockTokens, resolved.max_context_tokens,
-      resolved.max_batch_tokens, resolved.max_sequences, resolved.max_logit_rows);
+      resolved.max_batch_tokens, resolved.max_sequences, resolved.max_logit_rows));
   const auto plan = [&](const PlanKey& key, const graph::SymbolValues& sizes) {
     const auto& graph = planner.catalog().graph(key);
     const auto launches = planner.catalog().launches(key);
     const auto memory = graph::plan_memory(graph, sizes);
-    text += fmt::format("\n{} of {} tokens: {} launches, {} bytes of activations ({} unshared)\n",
-                        key.is_decode ? "decode" : "prefill", sizes[1], launches.size(),
-                        memory.arena_bytes, memory.unshared_bytes);
-    text += graph::describe(graph, launches, sizes, planner.tables());
+    text.add_line(fmt::format("\n{} of {}: {} launches, {} bytes of activations ({} unshared)",
+                              key.is_decode ? "decode" : "prefill",
+                              sizes[1] == 1 ? "1 token" : fmt::format("{} tokens", sizes[1]),
+                              launches.size(), memory.arena_bytes, memory.unshared_bytes));
+    text.add_launches(graph, launches, sizes);
   };
   plan({model::Tail::greedy, 0, 0, true}, {1, 1, 1, 1, 1});
   const auto n_tokens = resolved.max_batch_tokens;
   plan({model::Tail::greedy, PlanCatalog::bucket_of(n_tokens), 0, false},
        {1, n_tokens, 1, 1, n_tokens});
-  return text;
+  return text.take();
 }
 
 }  // namespace nereid::engine

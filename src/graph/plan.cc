@@ -94,38 +94,6 @@ std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& st
   return launches;
 }
 
-std::string describe(const Graph& graph, const std::vector<PlannedLaunch>& launches,
-                     const SymbolValues& sizes, const KernelTables& tables) {
-  std::string text;
-  for (const auto& launch : launches) {
-    const auto& spec = kernel::spec_of(launch.request, tables.specs);
-    const kernel::Expression::Lookup lookup =
-        [&](std::string_view name) -> std::optional<std::int64_t> {
-      for (const auto& [size, dim] : launch.call.sizes)
-        if (size == name) return dim_value(dim, sizes);
-      if (const auto it = launch.request.constexprs.find(std::string(name));
-          it != launch.request.constexprs.end())
-        return it->second;
-      for (const auto& [pointer, id] : launch.call.pointers)
-        if (name == "sizeof(" + pointer + ")")
-          return static_cast<std::int64_t>(
-              id == kNoValue ? 0 : dtype_size_bytes(graph.value(id).dtype));
-      return std::nullopt;
-    };
-    std::string choice;
-    for (const auto& [name, value] : launch.request.constexprs)
-      choice += fmt::format(" {}={}", name, value);
-    const auto& node = graph.nodes[launch.node];
-    text += fmt::format("{:<18} %{:<14} grid {}x{}x{}  {} B  {} flop {}  warps={} stages={} ({})\n",
-                        launch.call.kernel, graph.value(node.outputs[0]).name,
-                        spec.grid[0].evaluate(lookup), spec.grid[1].evaluate(lookup),
-                        spec.grid[2].evaluate(lookup), spec.bytes.evaluate(lookup),
-                        spec.flops.evaluate(lookup), choice, launch.request.num_warps,
-                        launch.request.num_stages, launch.why);
-  }
-  return text;
-}
-
 Plan::Plan(const std::vector<PlannedLaunch>& launches, const kernel::Bundle& bundle,
            const Load& load, const AddressOf& address_of) {
   launches_.reserve(launches.size());

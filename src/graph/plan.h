@@ -41,11 +41,6 @@ kernel::Problem problem_of(const Graph& graph, const KernelCall& call, const ker
 std::vector<PlannedLaunch> plan_launches(const Graph& graph, const StepClass& steps,
                                          std::string_view target, const KernelTables& tables);
 
-// For people, one line a launch: kernel, tile sizes, grid, bytes and flops at the class's largest
-// step.
-std::string describe(const Graph& graph, const std::vector<PlannedLaunch>& launches,
-                     const SymbolValues& sizes, const KernelTables& tables);
-
 class Plan {
  public:
   using AddressOf = std::function<device::Address(ValueId)>;
