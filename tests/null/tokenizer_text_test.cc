@@ -125,10 +125,42 @@ TEST(RegexDialect, OnigurumasMeaning) {
 }
 
 TEST(RegexDialect, WhatCannotBeTranslatedIsAnError) {
-  for (const char* pattern :
-       {"[a[bc]]", "[a&&b]", "(*UTF)a", "a(?<!", "(", "[a", "a)", "\\", "[\\W]", "(?#x)",
-        "a(?i)b|c", "(?x)a b", "(?R)", "(?{x})", "\\u12", "*", "\\p{Nonsense}"})
+  for (const char* pattern : {"[a--[b]]",
+                              "[a-\\d]",
+                              "(*UTF)a",
+                              "a(?<!",
+                              "(",
+                              "[a",
+                              "a)",
+                              "\\",
+                              "[[:vowel:]]",
+                              "(?#x)",
+                              "a(?i)b|c",
+                              "(?x)a b",
+                              "(?R)",
+                              "(?{x})",
+                              "\\u12",
+                              "*",
+                              "\\p{Nonsense}",
+                              "\\p{In_Basic_Latin}",
+                              "[\\p{Age=6.0}]",
+                              "\\p{L",
+                              "[[a]",
+                              "\\Qa"})
     EXPECT_THROW(Regex(pattern, "test"), Error) << pattern;
+}
+
+TEST(RegexDialect, TheErrorNamesTheConstruct) {
+  for (const char* construct : {"\\p{In_Basic_Latin}", "\\P{Nonsense}", "(?R", "[:vowel:]"}) {
+    const std::string pattern = std::string("a") + (construct[0] == '[' ? "[" : "") + construct +
+                                (construct[0] == '[' ? "]" : ")");
+    try {
+      Regex(pattern, "test");
+      ADD_FAILURE() << pattern;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(construct), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(Regex, EndlessBacktrackingIsAnError) {
