@@ -33,12 +33,12 @@ std::string wrapped(std::string_view words, std::string_view first, std::size_t 
   return text + '\n';
 }
 
-// How often the `period` items from `begin` on stand there one after the other.
+// How many items from `begin` on are those before them by `period`, the first `period` counted too.
 template <typename Same>
-std::size_t n_times(std::size_t begin, std::size_t period, std::size_t n_items, Same same) {
+std::size_t n_periodic(std::size_t begin, std::size_t period, std::size_t n_items, Same same) {
   std::size_t end = begin + period;
   while (end < n_items && same(end, end - period)) ++end;
-  return (end - begin) / period;
+  return end - begin;
 }
 
 }  // namespace
@@ -91,19 +91,30 @@ void PlanText::add_launches(const Graph& graph, const std::vector<PlannedLaunch>
   for (std::size_t begin = 0; begin < rows.size();) {
     // The repetition that covers most, of equal ones the shortest: a layer, not two of them.
     std::size_t period = 1;
-    std::size_t times = 1;
+    std::size_t n_covered = 1;
     for (std::size_t p = 1; begin + 2 * p <= rows.size(); ++p) {
-      const std::size_t n = n_times(begin, p, rows.size(), same);
-      if (n > 1 && n * p > times * period) std::tie(period, times) = std::pair(p, n);
+      const std::size_t n = n_periodic(begin, p, rows.size(), same);
+      if (n >= 2 * p && n > n_covered) std::tie(period, n_covered) = std::pair(p, n);
     }
-    if (times > 1) text_ += fmt::format("{} x\n", times);
+    // A last layer may lack the launches that prepare the next.
+    std::size_t times = n_covered / period;
+    const std::size_t n_last = n_covered % period;
+    const bool is_last_cut = times > 1 && 2 * n_last >= period && n_last > 0;
+    if (is_last_cut) ++times;
+    n_covered = is_last_cut ? n_covered : times * period;
+    if (times > 1)
+      text_ +=
+          fmt::format("{} x{}\n", times,
+                      is_last_cut ? fmt::format(", the last time without the last {} of these {}",
+                                                period - n_last, period)
+                                  : "");
     const std::size_t indent = times > 1 ? 4 : 0;
     for (std::size_t i = begin; i < begin + period; ++i) {
       const auto line = fmt::format("{:{}}{}  %{}", "", indent, rows[i].launch, rows[i].output);
       text_ += line.size() <= kColumns ? line + '\n' : wrapped(line, "", indent + 4);
       text_ += wrapped(rows[i].settings, std::string(indent + 4, ' '), indent + 4);
     }
-    begin += times * period;
+    begin += n_covered;
   }
 }
 

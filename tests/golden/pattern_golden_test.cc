@@ -20,8 +20,7 @@ std::size_t n_characters(std::string_view text) {
 }
 
 TEST(PatternGolden, AgreesWithOniguruma) {
-  const Json golden =
-      read_json_file(std::string(NEREID_SOURCE_DIR) + "/tests/golden/patterns/patterns.json");
+  const Json golden = read_json_file(NEREID_SOURCE_DIR "/tests/golden/patterns/patterns.json");
   const auto text = golden["text"].get<std::string>();
   ASSERT_GE(golden["patterns"].size(), 190U);
   for (const Json& row : golden["patterns"]) {
