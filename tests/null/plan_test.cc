@@ -159,7 +159,8 @@ TEST(DescribePlans, ShowsEachLaunchWithItsCost) {
   const auto text = describe_plans(config_of("models/demo"), "cuda:90", {});
   using testing::HasSubstr;
   EXPECT_THAT(text, HasSubstr("target cuda:90, mode graph, activations fp16"));
-  EXPECT_THAT(text, HasSubstr("decode of 1 tokens"));
+  EXPECT_THAT(text, HasSubstr("decode of 1 token: 44 launches"));
+  EXPECT_THAT(text, HasSubstr("\n8 x\n    linear_gemv "));  // a layer once
   EXPECT_THAT(text, HasSubstr("linear_gemv"));
   EXPECT_THAT(text, HasSubstr("ROWS=1"));
 }
