@@ -40,7 +40,9 @@ std::string with_source_line(const std::string& message, std::string_view text) 
   const std::size_t comment = line.rfind("  // ");
   if (comment == line.npos) return message;
   const std::string_view place = line.substr(comment + 5);
-  const bool is_place = place.find(':') != place.npos && is_digit(place.back());
+  if (place.empty()) return message;
+  const std::string_view last = place.substr(std::min(place.rfind(':'), place.size() - 1) + 1);
+  const bool is_place = !last.empty() && std::all_of(last.begin(), last.end(), is_digit);
   return is_place ? message + " (at " + std::string(place) + ")" : message;
 }
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "emit.h"
 #include "ir.h"
+#include "source_line.h"
 
 namespace nereid::ttir {
 namespace {
@@ -292,6 +293,49 @@ TEST(TtirEmit, what_is_not_supported_is_named_with_kernel_and_line) {
 })");
   EXPECT_THAT(unknown, HasSubstr("kernel unknown:3: tt.extern_elementwise: "));
   EXPECT_THAT(unknown, HasSubstr("__nv_byte_permf"));
+}
+
+TEST(TtirEmit, assembly_that_is_not_in_the_table_is_refused_by_name) {
+  const auto with = [](const std::string& text, const std::string& constraints = "=r,r",
+                       const std::string& type = "i32") {
+    return refusal("module {\n  tt.func public @k(%x: " + type +
+                   ") {\n    %y = tt.elementwise_inline_asm \"" + text + "\" {constraints = \"" +
+                   constraints + "\", packed_element = 1 : i32, pure = true} %x : " + type +
+                   " -> i32\n    tt.return\n  }\n}");
+  };
+  EXPECT_EQ(with("mov.b32 $0, $1;"), "accepted");
+  EXPECT_EQ(with("{ .reg .b32 a<2>; not.b32 a1, $1; mov.b32 $0, a1; } // twice"), "accepted");
+  const std::string unknown = with("vadd4.u32 $0, $1, $1;");
+  EXPECT_THAT(unknown, HasSubstr("kernel k:3: tt.elementwise_inline_asm: vadd4.u32: instruction "
+                                 "not supported; there are mov.b16 "));
+  EXPECT_THAT(unknown, HasSubstr(" lop3.b32 "));
+  EXPECT_THAT(with("ld.global.b32 $0, [$1];"), HasSubstr("ld.global.b32: instruction not supp"));
+  EXPECT_THAT(with("@p mov.b32 $0, $1;"), HasSubstr("predicates are not supported"));
+  EXPECT_THAT(with("mov.b32 $0, %smid;"), HasSubstr("there is no %smid on a CPU"));
+  EXPECT_THAT(with("mov.b32 $0, $2;"), HasSubstr("there is no register $2"));
+  EXPECT_THAT(with("mov.b32 $0, t;"), HasSubstr("there is no register t"));
+  EXPECT_THAT(with("mov.b16 $0, $1;"), HasSubstr("$1 has 32 bits; expected 16"));
+  EXPECT_THAT(with("and.b32 $0, $1;"), HasSubstr("and.b32: 2 operands; expected 3"));
+  EXPECT_THAT(with("and.b32 $0, $1, 0x100000000;"), HasSubstr("is no number of 32 bits"));
+  EXPECT_THAT(with("mov.b32 $0, $1"), HasSubstr("mov.b32: expected ';'"));
+  EXPECT_THAT(with(".reg .pred p; mov.b32 $0, $1;"), HasSubstr("registers of type .pred"));
+  EXPECT_THAT(with("/* mov.b32 $0, $1;"), HasSubstr("a comment does not end"));
+  EXPECT_THAT(with("mov.b32 $0, $1;", "=r,m"), HasSubstr("constraint 'm'; expected one of"));
+  EXPECT_THAT(with("mov.b32 $0, $1;", "=r,r,r"), HasSubstr("3 constraints for 2 registers"));
+  EXPECT_THAT(with("mov.b32 $0, 1;", "=r,r", "i64"), HasSubstr("$1 has 32 bits for 1 of i64"));
+  EXPECT_THAT(with("mov.b32 $0, 1;", "=r,r", "i1"), HasSubstr("booleans are not supported"));
+}
+
+TEST(TtirEmit, an_error_names_the_python_line_that_its_line_of_the_text_names) {
+  const std::string text =
+      "module {\n  tt.func public @k() {\n    %0 = foo.bar : i32  // kernel.py:12 from other.py:3\n"
+      "    %1 = foo.bar : i32  // pred: ^bb0\n    %2 = foo.bar : i32\n";
+  EXPECT_EQ(with_source_line("k.ttir:3: no such", text),
+            "k.ttir:3: no such (at kernel.py:12 from other.py:3)");
+  EXPECT_EQ(with_source_line("k.ttir: kernel k:3: no such", text),
+            "k.ttir: kernel k:3: no such (at kernel.py:12 from other.py:3)");
+  for (const char* same : {"k.ttir:4: x", "k.ttir:5: x", "k.ttir:99: x", "k.ttir: x", ""})
+    EXPECT_EQ(with_source_line(same, text), same);
 }
 
 }  // namespace

@@ -180,6 +180,13 @@ class Reader {
     const std::string_view opcode = word_;
     if (opcode.starts_with("@")) fail_("predicates are not supported");
     next();
+    const auto* row = std::find_if(kRows.begin(), kRows.end(),
+                                   [&](const Row& r) { return r.spelling == opcode; });
+    if (row == kRows.end()) {
+      std::string known;
+      for (const Row& r : kRows) known += cat(known.empty() ? "" : " ", std::string(r.spelling));
+      fail_(fmt::format("{}: instruction not supported; there are {}", opcode, known));
+    }
     std::vector<std::vector<std::string_view>> operands;  // several: {a, b}
     while (word_ != ";") {
       if (word_.empty() || operands.size() > 8) fail_(fmt::format("{}: expected ';'", opcode));
@@ -198,13 +205,6 @@ class Reader {
       expect("}");
     }
     next();
-    const auto* row = std::find_if(kRows.begin(), kRows.end(),
-                                   [&](const Row& r) { return r.spelling == opcode; });
-    if (row == kRows.end()) {
-      std::string known;
-      for (const Row& r : kRows) known += cat(known.empty() ? "" : " ", std::string(r.spelling));
-      fail_(fmt::format("{}: instruction not supported; there are {}", opcode, known));
-    }
     const std::string_view takes = row->registers.substr(2);
     if (operands.size() != takes.size() + 1)
       fail_(fmt::format("{}: {} operands; expected {}", opcode, operands.size(), takes.size() + 1));

@@ -87,6 +87,18 @@ def approximated(out, x, N: tl.constexpr, TEXT: tl.constexpr, BLOCK: tl.constexp
         tl.store(out + k * BLOCK + i, a)
 
 
+@triton.jit
+def joined(a):
+    return tl.inline_asm_elementwise("bar.sync 0; mov.b32 $0, $1;", "=r,r", [a], dtype=tl.int32,
+                                     is_pure=True, pack=1)  # fmt: skip
+
+
+@triton.jit
+def refused(out, x, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, joined(tl.load(x + i)))
+
+
 # Every row of the compiler's table, on random registers, by kind of number.
 ROWS = re.findall(r'PTX_OP\("([^"]+)", "(\w):(\w+)"', (ROOT / "ttir/emit/ptx.def").read_text())
 

@@ -11,6 +11,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parents[3]), str(Path(__file__).parent)]
 
 import harness  # noqa: E402
+import programs_assembly  # noqa: E402
 
 
 def difference(got: np.ndarray, want: np.ndarray, rtol: float, atol: float) -> str:
@@ -67,6 +68,18 @@ class Programs(unittest.TestCase):
                     want = harness.values_of(arg, np.asarray(want))
                     wrong = difference(harness.values_of(arg, got[i]), want, case.rtol, case.atol)
                     self.assertEqual(wrong, "", f"argument {i}")
+
+    def test_a_refusal_names_the_python_line(self):
+        x = np.zeros(16, np.int32)
+        case = harness.Case(programs_assembly.refused, (1,), [x, x], {"BLOCK": 16})
+        with tempfile.TemporaryDirectory() as folder:
+            failures = harness.Programs([case], Path(folder)).failures
+        lines = Path(programs_assembly.__file__).read_text().splitlines()
+        at = [1 + next(i for i, line in enumerate(lines) if text in line)
+              for text in ('"bar.sync 0;', "joined(tl.load")]  # fmt: skip
+        self.assertIn("tt.elementwise_inline_asm: bar.sync: instruction not supported", failures[0])
+        place = "(at programs_assembly.py:{} from programs_assembly.py:{})".format(*at)
+        self.assertIn(place, failures[0])
 
     def test_a_failed_assertion_ends_the_process(self):
         self.check_that_it_ends("asserts_below", 0, 3, 100, "too large")
