@@ -10,6 +10,7 @@ namespace {
 
 // A function that calls another twice, which calls another twice, and so on.
 constexpr std::size_t kMaxCalls = 1000;
+constexpr std::size_t kMaxCalled_bytes = std::size_t{16} << 20;
 
 }  // namespace
 
@@ -131,6 +132,10 @@ std::unique_ptr<Block> Parser::inlined(int line, const std::string& name,
   expect("{");
   if (token_.kind == TokenKind::label) fail("tt.func: a label before the first operation");
   std::unique_ptr<Block> body = blocks(std::make_unique<Block>());
+  n_called_bytes_ += token_.begin - found->second.token.begin;
+  if (n_called_bytes_ > kMaxCalled_bytes)
+    fail_at(line, fmt::format("tt.call: functions called have more than {} bytes in all",
+                              kMaxCalled_bytes));
 
   close_scope(n_names);
   calling_.pop_back();

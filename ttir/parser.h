@@ -132,6 +132,7 @@ class Parser {
   std::unordered_map<std::string, Place> functions_;  // private ones, behind their names
   std::vector<std::string> calling_;                  // innermost last
   std::size_t n_calls_ = 0;
+  std::size_t n_called_bytes_ = 0;
   std::string suffix_;  // of the names in the function being called: each call has its own
 };
 

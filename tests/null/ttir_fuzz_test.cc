@@ -182,7 +182,8 @@ TEST(TtirFuzz, HostileSizesAreRefused) {
   };
   constexpr int kMany = 200000;
   for (const std::string& text :
-       {kernel(repeated("scf.if %c {", kMany)), kernel(repeated("scf.if %c {", 65)),
+       {kernel(repeated("scf.if %c {", kMany)),
+        kernel(repeated("scf.if %c {", 65)),
         kernel("%x = arith.constant dense<0> : " + repeated("tensor<1x", kMany)),
         kernel("%x = arith.constant dense<0> : tensor<" + repeated("1x", kMany) + "i32>"),
         kernel("%x = arith.constant dense<0> : tensor<" + repeated("9", kMany) + "xi32>"),
@@ -190,10 +191,19 @@ TEST(TtirFuzz, HostileSizesAreRefused) {
         kernel("%x = ub.poison {a = " + repeated("[", kMany) + "} : i32"),
         kernel("%x = ub.poison {a = " + repeated("{b = ", kMany) + "} : i32"),
         kernel("%x = ub.poison : " + repeated("!tt.ptr<", kMany)),
-        kernel("%x:4000000000 = ub.poison : i32"), kernel("%x:1024 = ub.poison : i32"),
-        kernel(repeated("\"tt.reduce\"(%p) ({", kMany)), repeated("module {", kMany),
-        repeated("#", kMany), repeated("\"", kMany + 1), repeated("(", kMany),
-        std::string(kMany, '\0'), std::string(kMany, '\xFF')}) {
+        kernel("%x:4000000000 = ub.poison : i32"),
+        kernel("%x:1024 = ub.poison : i32"),
+        kernel(repeated("\"tt.reduce\"(%p) ({", kMany)),
+        repeated("module {", kMany),
+        kernel(repeated("tt.call @f() : () -> ()\n", 1001)) + "tt.func private @f() { tt.return }",
+        kernel(repeated("tt.call @f() : () -> ()\n", 999)) + "tt.func private @f() {" +
+            repeated("%x = ub.poison : i32\n", 1) + repeated(" ", 20000) + "tt.return }",
+        kernel("tt.call @f() : () -> ()") + "tt.func private @f() { tt.call @f() : () -> () }",
+        repeated("#", kMany),
+        repeated("\"", kMany + 1),
+        repeated("(", kMany),
+        std::string(kMany, '\0'),
+        std::string(kMany, '\xFF')}) {
     EXPECT_EQ(read(text), Outcome::error) << text.substr(0, 100);
   }
 }
