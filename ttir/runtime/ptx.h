@@ -124,9 +124,9 @@ RT_INLINE u32 tanh(u32 a) { return bits(std::tanh(f(a))); }
 
 // .ftz: subnormal operands and results are zeros of their sign.
 RT_INLINE u32 flush(u32 a) { return (a & 0x7f800000u) == 0 ? a & 0x80000000u : a; }
-template <auto function>
-RT_INLINE u32 flushed(u32 a) {
-  return flush(function(flush(a)));
+template <auto function, class... U>
+RT_INLINE u32 flushed(U... a) {
+  return flush(function(flush(a)...));
 }
 
 // ---- conversions
@@ -140,6 +140,7 @@ RT_INLINE u16 bf16_of_f32(u32 a) { return u16(bf16_bits(f(a))); }
 RT_INLINE u32 tf32_of_f32(u32 a) {
   return (a & 0x7f800000u) == 0x7f800000u ? a : (a + 0x1000u) & ~0x1fffu;
 }
+RT_INLINE u32 widened(u16 a) { return a; }
 RT_INLINE u32 f32_of_s32(u32 a) { return bits(float(std::int32_t(a))); }
 RT_INLINE u32 f32_of_u32(u32 a) { return bits(float(a)); }
 RT_INLINE float nearest(float a) { return std::nearbyint(a); }

@@ -188,6 +188,7 @@ INTEGERS = {
     "min.u32": np.minimum, "max.u32": np.maximum,
     "min.s32": lambda a, b: np.minimum(signed(a), signed(b)),
     "max.s32": lambda a, b: np.maximum(signed(a), signed(b)),
+    "cvt.u32.u16": lambda a: a & 0xFFFF, "cvt.u16.u32": doubled,
     "cvt.rn.f32.s32": lambda a: bits_of_f32(signed(a)), "cvt.rn.f32.u32": lambda a: bits_of_f32(a),
     "cvt.rn.f16x2.e2m1x2": lambda a: packed16(E2M1[a >> 4 & 15], E2M1[a & 15]),
 }  # fmt: skip
