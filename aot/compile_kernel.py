@@ -1,220 +1,124 @@
 """Any Triton kernel, ahead of time, for any C or C++ program: an object, a header to launch it, a
-manifest and the texts of every stage.
+manifest and the texts of every stage (docs/compile_kernel.md).
 
 python -m aot.compile_kernel FILE.py:FUNCTION --signature "*fp16,*fp16,i32,constexpr=128" \
     --target cpu|cuda:80|cuda:90|hip:gfx942 --out DIR [--num-warps N] [--num-stages N]
 """
 
 import argparse
-import hashlib
-import importlib.util
-import json
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aot import launch_header, sources
-from aot.cache import write_atomically
-from aot.targets import cpu, gpu
-from aot.targets.common import CompileError, set_target, triton_scratch
+from aot.kernel import stand_ins
+from aot.kernel.build import Built, Job, build
+from aot.kernel.choose import complete, decorated, described, pick_config
+from aot.kernel.header_set import write_set
+from aot.kernel.load import Program, load
+from aot.kernel.signature import bind
+from aot.kernel.variants import read_rows
+from aot.targets import gpu
+from aot.targets.common import CompileError
 
-SCHEMA = 1
-TARGETS = (*cpu.TARGETS, *gpu.TARGETS)
-_ELEMENTS = ("i1", "i8", "i16", "i32", "i64", "u1", "u8", "u16", "u32", "u64", "fp16", "bf16",
-             "fp32", "fp64", "fp8e4nv", "fp8e5", "fp8e4b8", "fp8e5b16")  # fmt: skip
-_SCALARS = tuple(e for e in _ELEMENTS if not e.startswith("fp8"))
-
-
-class SignatureError(ValueError):
-    """The signature is not of this function; says where."""
-
-
-@dataclass
-class Parameter:
-    name: str
-    is_pointer: bool = False
-    element: str = ""  # empty: a constant
-    divisible: bool = False
-    value: Any = None
-
-    @property
-    def is_constant(self) -> bool:
-        return not self.element
-
-    @property
-    def triton_type(self) -> str:
-        if self.is_constant:
-            return "constexpr"
-        return f"*{self.element}" if self.is_pointer else self.element
-
-
-def constant(text: str, where: str) -> Any:
-    """128, 0.5, True, None, 'relu' or the name of an element type."""
-    import triton.language as tl
-
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (lambda t: int(t, 0), float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    dtype = getattr(tl, text.removeprefix("tl."), None)
-    if isinstance(dtype, tl.dtype):
-        return dtype
-    raise SignatureError(f"{where}: constant {text!r}; expected a number, True, False, None, a"
-                         " 'text' or an element type such as tl.float16")  # fmt: skip
-
-
-def parameter(name: str, text: str) -> Parameter:
-    where = f"parameter {name}"
-    if text.startswith("constexpr"):
-        if not text.startswith("constexpr="):
-            raise SignatureError(f"{where}: a constexpr has a value: constexpr=128")
-        return Parameter(name, value=constant(text.removeprefix("constexpr="), where))
-    if text.startswith("tensordesc"):
-        raise SignatureError(f"{where}: a descriptor as an argument; take a pointer and make it in"
-                             " the kernel with tl.make_tensor_descriptor")  # fmt: skip
-    type_, _, divisible = text.partition(":")
-    is_pointer = type_.startswith("*")
-    element = type_.removeprefix("*").removeprefix("k" if is_pointer else "")
-    known = _ELEMENTS if is_pointer else _SCALARS
-    if element not in known or divisible not in ("", "16"):
-        raise SignatureError(f"{where}: type {text!r}; expected [*]TYPE[:16] with TYPE one of"
-                             f" {', '.join(known)}, or constexpr=VALUE")  # fmt: skip
-    return Parameter(name, is_pointer, element, divisible == "16")
-
-
-def parse_signature(text: str, names: list[str]) -> list[Parameter]:
-    parts = [part.strip() for part in re.findall(r"(?:'[^']*'|\"[^\"]*\"|[^,])+", text)]
-    if len(parts) != len(names):
-        raise SignatureError(f"{len(parts)} types for {len(names)} parameters:"
-                             f" {', '.join(names)}")  # fmt: skip
-    return [parameter(name, part) for name, part in zip(names, parts)]
-
-
-def load(path: Path, function: str) -> Any:
-    """The @triton.jit function of a file, which may import from its own folder."""
-    from triton.runtime.jit import JITFunction
-
-    if not path.is_file():
-        raise CompileError(f"no file {path}")
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    fn = getattr(module, function, None)
-    while fn is not None and not isinstance(fn, JITFunction) and hasattr(fn, "fn"):
-        fn = fn.fn  # beneath @triton.autotune and @triton.heuristics: the choice is the caller's
-    if not isinstance(fn, JITFunction):
-        found = [name for name, value in vars(module).items() if isinstance(value, JITFunction)]
-        raise CompileError(f"{path} has no @triton.jit function {function}; it has"
-                           f" {', '.join(found) or 'none'}")  # fmt: skip
-    return fn
-
-
-def triton_source(fn: Any, parameters: list[Parameter]) -> Any:
-    from triton.compiler import ASTSource
-
-    return ASTSource(
-        fn=fn,
-        signature={p.name: p.triton_type for p in parameters},
-        constexprs={p.name: p.value for p in parameters if p.is_constant},
-        attrs={(i,): [["tt.divisibility", 16]] for i, p in enumerate(parameters) if p.divisible},
-    )
-
-
-def compile_cpu(source: Any, options: argparse.Namespace, name: str) -> tuple[dict, dict]:
-    """(what the manifest says, files by extension)."""
-    toolchain = cpu.Toolchain(options.isa, options.ttir)
-    toolchain.prepare()
-    text = cpu.source_text(source, debug=options.debug)
-    files = {}
-    for kind in ("o", "so"):
-        files[kind], meta = cpu.compile_text(name, text, toolchain, options.out, kind)
-    facts = {
-        "isa": toolchain.isa,
-        "compiler": toolchain.compiler_id,
-        "symbol": meta["symbol"],
-        "n_threads": 1,
-        "arena_bytes": int(meta["arena_bytes"]),
-    }
-    return facts, files
-
-
-def compile_gpu(source: Any, options: argparse.Namespace, name: str) -> tuple[dict, dict]:
-    import triton
-
-    toolchain = gpu.Toolchain(options.target)
-    set_target(toolchain.target)
-    done = triton.compile(
-        source,
-        target=toolchain.target,
-        options={
-            "num_warps": options.num_warps,
-            "num_stages": options.num_stages,
-            "enable_fp_fusion": True,
-            "debug": options.debug,
-            "sanitize_overflow": False,
-        },
-    )
-    extension = gpu.EXTENSIONS[toolchain.family]
-    meta = done.metadata
-    facts = {
-        "compiler": gpu.compiler_id(options.target),
-        "symbol": meta.name,
-        "num_warps": int(meta.num_warps),
-        "num_stages": options.num_stages,
-        "n_threads": int(meta.num_warps) * toolchain.target.warp_size,
-        "shared_bytes": int(meta.shared),
-        "global_scratch_bytes": int(getattr(meta, "global_scratch_size", 0) or 0),
-    }
-    texts = {stage: text.encode() for stage, text in done.asm.items() if isinstance(text, str)}
-    texts.pop("source", None)
-    return facts, {**texts, extension: bytes(done.asm[extension])}
+# What a kernel has where neither the command nor its config says.
+_DEFAULTS = {"num_warps": 4, "num_stages": 3}
 
 
 def run(options: argparse.Namespace) -> None:
     file, colon, function = options.kernel.rpartition(":")
     if not colon or not file:
         raise CompileError(f"{options.kernel!r}: expected FILE.py:FUNCTION")
-    fn = load(Path(file), function)
-    parameters = parse_signature(options.signature, list(fn.arg_names))
-    name = options.name or function
-    options.out.mkdir(parents=True, exist_ok=True)
-    with triton_scratch():
-        compile_one = compile_cpu if options.target == "cpu" else compile_gpu
-        facts, files = compile_one(triton_source(fn, parameters), options, name)
-    arguments = [
-        [p.name, "pointer" if p.is_pointer else p.element] for p in parameters if not p.is_constant
-    ]
-    extension = next(e for e in ("so", "cubin", "hsaco") if e in files)
-    manifest = {
-        "schema": SCHEMA,
-        "kernel": name,
-        "source": f"{Path(file).name}:{function}",
-        "signature": options.signature,
-        "target": options.target,
-        "triton": sources.TRITON_VERSION,
-        "args": arguments,
-        "constexprs": {p.name: str(p.value) for p in parameters if p.is_constant},
-        "object": f"{name}.{extension}",
-        "object_sha256": hashlib.sha256(files[extension]).hexdigest(),
-        **facts,
-    }
-    for kind, data in files.items():
-        write_atomically(options.out / f"{name}.{kind}", data)
-    header = launch_header.text(manifest, parameters)
-    write_atomically(options.out / f"{name}.h", header.encode())
-    write_atomically(options.out / f"{name}.json", (json.dumps(manifest, indent=1) + "\n").encode())
-    for path in sorted(options.out.glob(f"{name}.*")):
+    gpu_target = gpu.parse_target("cuda:90" if options.target == "cpu" else options.target)
+    if options.target == "cpu" and options.num_ctas:
+        raise CompileError("--num-ctas is of NVIDIA GPUs; target cpu has none")
+    rows = read_rows(options.variants) if options.variants else None
+    program = load(Path(file), function, gpu_target)
+    kernel = decorated(program.find(function))
+    for note in program.notes:
+        print(note, file=sys.stderr)
+    stand_ins.take_asked()
+    where = f"{Path(file).name}:{function}"
+    name = options.name or function.rpartition(".")[2]
+    if rows is not None:
+        built = []
+        for i, row in enumerate(rows):
+            how = (row.signature, row.config, row.options)
+            built.append(_built(_job(options, program, kernel, where, f"{name}_{i}", *how)))
+        files = [file for b in built for file in b.files] + write_set(name, built, rows)
+    elif options.all_configs:
+        if not kernel.configs:
+            raise CompileError(f"--all-configs: {where} has no @triton.autotune")
+        files = []
+        for i, config in enumerate(kernel.configs):
+            job = _job(options, program, kernel, where, f"{name}_{i}", options.signature, str(i))
+            print(f"{name}_{i}: {described(config)}", file=sys.stderr)
+            files += _built(job).files
+    else:
+        job = _job(options, program, kernel, where, name, options.signature, options.config)
+        files = _built(job).files
+    asked = stand_ins.take_asked()
+    if asked:
+        print(f"note: {where} branches on {', '.join(asked)}, of a package that is not here: taken"
+              " as false", file=sys.stderr)  # fmt: skip
+    for path in files:
         print(path)
+
+
+def _job(options, program: Program, kernel: Any, where: str, name: str, signature: str,
+         config_text: str | None, row_options: dict[str, int] | None = None) -> Job:  # fmt: skip
+    given = bind(signature, kernel.parameters, program.find)
+    needed = [p.name for p in kernel.parameters if p.name not in given]
+    config = pick_config(kernel, config_text, needed, where)
+    parameters = complete(kernel, given, config, where)
+    return Job(
+        fn=kernel.fn,
+        parameters=parameters,
+        name=name,
+        source=where,
+        signature=signature,
+        target=options.target,
+        out=options.out,
+        options=_compiler_options(options, config, kernel, row_options or {}),
+        debug=options.debug,
+        isa=options.isa,
+        ttir=options.ttir,
+    )
+
+
+def _compiler_options(options, config: Any, kernel: Any, row: dict[str, int]) -> dict[str, Any]:
+    """The command's word counts most, then a variant's, then the config's."""
+    said = {
+        "num_warps": options.num_warps,
+        "num_stages": options.num_stages,
+        "num_ctas": options.num_ctas,
+        "maxnreg": options.maxnreg,
+        "launch_pdl": options.launch_pdl or None,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    names = {p.name for p in kernel.parameters}
+    of_config = {n: v for n, v in (config.all_kwargs() if config else {}).items() if n not in names}
+    if options.target != "cpu":
+        gpu.check_options(options.target, {**of_config, **row, **said})
+    return {**_DEFAULTS, **of_config, **row, **said}
+
+
+def _built(job: Job) -> Built:
+    built = build(job)
+    facts = built.manifest
+    if job.target != "cpu":
+        print(
+            f"{facts['object']}: {facts['n_threads']} threads, {facts['registers']} registers a"
+            f" thread, {facts['spills']} bytes of spills, {facts['shared_bytes']} bytes of shared"
+            " memory",
+            file=sys.stderr,
+        )
+    return built
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of 1 or more")
+    return int(text)
 
 
 def main() -> int:
@@ -222,25 +126,33 @@ def main() -> int:
         prog="nereid compile-kernel", description="Compiles one Triton kernel ahead of time."
     )
     parser.add_argument("kernel", metavar="FILE.py:FUNCTION")
-    parser.add_argument("--signature", required=True, help="a type for each parameter, in order")
-    parser.add_argument("--target", required=True, choices=TARGETS)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--signature", help="a kind for each parameter, in order or by name")
+    what.add_argument("--variants", type=Path, help="a file of signatures: a set with one launch")
+    parser.add_argument("--target", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--name", help="of the files and of the header's names; default: FUNCTION")
-    parser.add_argument("--num-warps", type=int, default=4)
-    parser.add_argument("--num-stages", type=int, default=3)
+    parser.add_argument(
+        "--name", help="of the files, the C names and the symbol; default: FUNCTION"
+    )
+    parser.add_argument("--config", help="of @triton.autotune: its number, or 'BLOCK=64,...'")
+    parser.add_argument(
+        "--all-configs", action="store_true", help="an object for each: NAME_0, ..."
+    )
+    parser.add_argument("--num-warps", type=_count)
+    parser.add_argument("--num-stages", type=_count)
+    parser.add_argument("--num-ctas", type=_count, help="cuda:90 and newer: blocks of a cluster")
+    parser.add_argument("--maxnreg", type=_count, help="cuda: the most registers of a thread")
+    parser.add_argument("--launch-pdl", action="store_true", help="cuda: programmatic launch")
     parser.add_argument("--debug", action="store_true", help="keep tl.device_assert")
     parser.add_argument("--isa", help="cpu: x86-64-v3, x86-64-v4 or aarch64")
     parser.add_argument("--ttir", help="cpu: the nereid-ttir program; default: NEREID_TTIR")
     options = parser.parse_args()
+    if options.all_configs and (options.config or options.variants):
+        parser.error("--all-configs excludes --config and --variants")
     try:
         run(options)
-    except (CompileError, SignatureError, OSError) as error:
+    except (CompileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:  # Triton's own: its text points at the line of the kernel
-        if type(error).__module__.partition(".")[0] != "triton":
-            raise
-        print(f"error: {options.kernel}: {error}", file=sys.stderr)
         return 1
     return 0
 

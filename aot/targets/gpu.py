@@ -4,6 +4,7 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from aot import sources
 from aot.request import Request, split_type
@@ -11,6 +12,12 @@ from aot.targets import common
 
 TARGETS = ("cuda:80", "cuda:90", "hip:gfx942")
 EXTENSIONS = {"cuda": "cubin", "hip": "hsaco"}
+# What the compilers within the pinned Triton make code for; TARGETS are those that Nereid runs on.
+ARCHITECTURES = {
+    "cuda": ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121"),
+    "hip": ("gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1101", "gfx1102",
+            "gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153", "gfx1200", "gfx1201", "gfx1250"),
+}  # fmt: skip
 # Options that a request may set beside num_warps and num_stages; Triton drops unknown ones.
 _OPTIONS = {
     "cuda": {"maxnreg", "launch_pdl", "launch_cooperative_grid", "num_ctas"},
@@ -18,17 +25,38 @@ _OPTIONS = {
 }
 
 
+def parse_target(target: str) -> Any:
+    """Triton's GPUTarget of a name such as cuda:90."""
+    from triton.backends.compiler import GPUTarget
+
+    family, _, arch = target.partition(":")
+    if arch not in ARCHITECTURES.get(family, ()):
+        names = ", ".join(f"{f}:{a}" for f, known in ARCHITECTURES.items() for a in known)
+        raise common.CompileError(f"no target {target}; there are cpu, {names}")
+    if family == "cuda":
+        return GPUTarget("cuda", int(arch), 32)
+    return GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+
+
+def check_options(target: str, options: dict[str, Any]) -> None:
+    """Triton ignores an option that it does not know; we do not."""
+    known = {"num_warps", "num_stages", *_OPTIONS[target.partition(":")[0]]}
+    unknown = set(options) - known
+    if options.get("num_ctas") == 1:  # what every config says
+        unknown.discard("num_ctas")
+    if unknown:
+        raise common.CompileError(
+            f"{', '.join(sorted(unknown))}: no option of {target}, which has"
+            f" {', '.join(sorted(known))}"
+        )
+
+
 class Toolchain:
     isa = None
 
     def __init__(self, target: str) -> None:
-        from triton.backends.compiler import GPUTarget
-
-        self.family, _, arch = target.partition(":")
-        if self.family == "cuda":
-            self.target = GPUTarget("cuda", int(arch), 32)
-        else:
-            self.target = GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+        self.family = target.partition(":")[0]
+        self.target = parse_target(target)
         common.set_target(self.target)
 
 
@@ -58,25 +86,30 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
                 (keep / f"{request.kernel}.{stage}").write_text(text)
     data = done.asm[extension]
     meta = done.metadata
-    n_warps = int(meta.num_warps)
     if getattr(meta, "profile_scratch_size", 0):
         raise common.CompileError(f"{request.kernel}: asks for profiling scratch")
-    registers, spills = (
-        _nvidia_registers(data) if toolchain.family == "cuda" else _amd_registers(done.asm)
-    )
-    facts = {
-        "num_warps": n_warps,
-        "shared_bytes": int(meta.shared),
-        "global_scratch_bytes": int(getattr(meta, "global_scratch_size", 0) or 0),
-        "registers": registers,
-        "spills": spills,
-    }
+    facts = object_facts(done, toolchain)
     maps = _tensor_maps(spec, request, getattr(meta, "tensordesc_meta", None) or [])
     if maps:
         facts["tensor_maps"] = maps
-    n_threads = n_warps * toolchain.target.warp_size
+    n_threads = facts["num_warps"] * toolchain.target.warp_size
     args = common.launch_args(spec, request)
     return common.Compiled(bytes(data), meta.name, args, n_threads, facts)
+
+
+def object_facts(done: Any, toolchain: Toolchain) -> dict[str, Any]:
+    """What an object takes of a GPU. `done`: what triton.compile gives."""
+    is_nvidia = toolchain.family == "cuda"
+    registers, spills = (
+        _nvidia_registers(done.asm["cubin"]) if is_nvidia else _amd_registers(done.asm)
+    )
+    return {
+        "num_warps": int(done.metadata.num_warps),
+        "shared_bytes": int(done.metadata.shared),
+        "global_scratch_bytes": int(getattr(done.metadata, "global_scratch_size", 0) or 0),
+        "registers": registers,
+        "spills": spills,
+    }
 
 
 def _tensor_maps(spec, request: Request, made: list) -> dict[str, dict]:

@@ -1,0 +1,1 @@
+"""`nereid compile-kernel`: what makes an object and a header of a Triton kernel of anybody's."""
