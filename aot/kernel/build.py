@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,8 +49,8 @@ class Built:
 
 
 def build(job: Job) -> Built:
-    if not c_names.is_identifier(job.name) or c_names.field(job.name) != job.name:
-        raise CompileError(f"--name {job.name!r}: expected a name that C and C++ leave free")
+    if not re.fullmatch(r"\w[\w.-]*", job.name):
+        raise CompileError(f"--name {job.name!r}: expected letters, digits and _ . -")
     job.out.mkdir(parents=True, exist_ok=True)
     job.fn._repr = lambda _: c_names.symbol(job.name)  # what Triton calls the function
     if job.target == "cpu":

@@ -58,10 +58,6 @@ _TAKEN_SYMBOLS = frozenset(
 )
 
 
-def is_identifier(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
-
-
 def field(name: str, others: Container[str] = ()) -> str:
     """A parameter's name as a member of a struct. Python's names may have letters that C's lack."""
     made = re.sub(r"[^A-Za-z0-9_]", "_", name)

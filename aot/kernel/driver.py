@@ -5,10 +5,56 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from aot.kernel.stand_ins import StandIn
-from aot.targets.common import set_target
+
+# Shared memory of a block, multiprocessors of the largest card: for files that size tiles or grids
+# by these while they are imported. Unlisted ones are as those of cuda:90.
+_CARDS = {
+    "75": (65536, 72), "80": (166912, 108), "86": (101376, 84), "89": (101376, 142),
+    "90": (232448, 132), "100": (232448, 148), "103": (232448, 160), "120": (101376, 188),
+    "gfx90a": (65536, 104), "gfx942": (65536, 304), "gfx950": (163840, 256),
+}  # fmt: skip
+
+
+class _Driver:
+    """One GPU; what is not known of it is a stand-in."""
+
+    def __init__(self, target: Any, answers: dict[str, Any]) -> None:
+        self._target = target
+        self._others = StandIn("triton.runtime.driver.active", answers)
+        shared, n_multiprocessors = _CARDS.get(str(target.arch), _CARDS["90"])
+        self._properties = {
+            "max_shared_mem": shared,
+            "max_num_regs": 65536,
+            "multiprocessor_count": n_multiprocessors,
+            "warpSize": target.warp_size,
+            "sm_clock_rate": 1500000,
+            "mem_clock_rate": 2500000,
+            "mem_bus_width": 5120,
+            "arch": str(target.arch),
+        }
+        self.utils = SimpleNamespace(get_device_properties=lambda device=0: self._properties)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._others, name)
+
+    def get_current_target(self) -> Any:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_device_capability(self, device: int | None = None) -> tuple[int, int]:
+        return divmod(self._target.arch, 10) if self._target.backend == "cuda" else (9, 4)
+
+    def get_active_torch_device(self) -> Any:
+        return SimpleNamespace(type="cuda", index=0)
 
 
 def _launches() -> list[tuple[Any, str]]:
@@ -31,8 +77,9 @@ def stand_in_gpu(target: Any, answers: dict[str, Any]) -> Iterator[None]:
     as the tutorials do, gets stand-ins back. Its output goes to stderr: stdout is the command's."""
     import triton
     from triton.backends import backends
+    from triton.runtime import driver
 
-    set_target(target)
+    driver.set_active(_Driver(target, answers))
     nothing = StandIn("the launch of a kernel", answers)
     changed = [(owner, name, lambda *args, **kwargs: nothing) for owner, name in _launches()]
     for backend in backends.values():

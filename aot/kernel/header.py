@@ -3,14 +3,14 @@ go into one program."""
 
 from typing import Any
 
-from aot.kernel import header_cpu, header_gpu
+from aot.kernel import c_names, header_cpu, header_gpu
 from aot.kernel.layout import Layout
 
 ABI = 1  # what NAME_args and the functions of a header are
 
 
 def text(manifest: dict[str, Any], layout: Layout) -> str:
-    name, is_cpu = manifest["kernel"], manifest["target"] == "cpu"
+    name, is_cpu = c_names.field(manifest["kernel"]), manifest["target"] == "cpu"
     constants = ", ".join(f"{n} = {v}" for n, v in manifest["constexprs"].items())
     made = f"{manifest['source']} for {manifest['target']}"
     if is_cpu:
@@ -22,7 +22,8 @@ def text(manifest: dict[str, Any], layout: Layout) -> str:
         "A launch runs a grid of n_x * n_y * n_z programs; how many the kernel needs is its",
         "author's rule: kernel[grid] in Triton.",
     ]
-    body = [*struct(name, layout), *(header_cpu if is_cpu else header_gpu).body(manifest, layout)]
+    functions = (header_cpu if is_cpu else header_gpu).body(name, manifest, layout)
+    body = [*struct(name, layout), *functions]
     return framed(name, about, header_cpu.INCLUDES if is_cpu else header_gpu.INCLUDES, body)
 
 

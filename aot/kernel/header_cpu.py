@@ -8,12 +8,12 @@ from aot.kernel.layout import Argument, Layout
 INCLUDES = ("<pthread.h>", "<stddef.h>", "<stdint.h>", "<stdlib.h>")
 
 
-def body(manifest: dict[str, Any], layout: Layout) -> list[str]:
-    name, symbol = manifest["kernel"], manifest["symbol"]
+def body(name: str, manifest: dict[str, Any], layout: Layout) -> list[str]:
+    symbol = manifest["symbol"]
     return [
         f"#define {name.upper()}_ARENA_BYTES {manifest['arena_bytes']}",
         "",
-        f"/* In {name}.o and {name}.so. One program of the grid. */",
+        f"/* In {manifest['kernel']}.o and {manifest['kernel']}.so. One program of the grid. */",
         f"void {symbol}(const void* const* args, void* arena, uint32_t x, uint32_t y, uint32_t z,",
         "    uint32_t n_x, uint32_t n_y, uint32_t n_z);",
         "",

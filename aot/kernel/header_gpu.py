@@ -10,8 +10,8 @@ _DRIVER_ELEMENTS = {8: 10, 9: 8, 10: 9}
 _TF32 = 11
 
 
-def body(manifest: dict[str, Any], layout: Layout) -> list[str]:
-    upper = manifest["kernel"].upper()
+def body(name: str, manifest: dict[str, Any], layout: Layout) -> list[str]:
+    upper = name.upper()
     return [
         f'#define {upper}_SYMBOL "{manifest["symbol"]}"  /* in {manifest["object"]} */',
         f"#define {upper}_N_THREADS {manifest['n_threads']}",
@@ -21,13 +21,13 @@ def body(manifest: dict[str, Any], layout: Layout) -> list[str]:
         f"#define {upper}_N_CTAS {manifest['num_ctas']}  /* blocks of a program */",
         f"#define {upper}_LAUNCH_PDL {int(manifest['programmatic_launch'])}",
         "",
-        *(_encode(manifest, layout) if manifest["tensor_maps"] else []),
-        *_params(manifest, layout),
+        *(_encode(name, manifest, layout) if manifest["tensor_maps"] else []),
+        *_params(name, manifest, layout),
     ]
 
 
-def _params(manifest: dict[str, Any], layout: Layout) -> list[str]:
-    name, upper = manifest["kernel"], manifest["kernel"].upper()
+def _params(name: str, manifest: dict[str, Any], layout: Layout) -> list[str]:
+    upper = name.upper()
     is_cuda = manifest["target"].startswith("cuda")
     launch = "cuLaunchKernel" if is_cuda else "hipModuleLaunchKernel"
     extended = []
@@ -64,8 +64,7 @@ def _params(manifest: dict[str, Any], layout: Layout) -> list[str]:
     ]
 
 
-def _encode(manifest: dict[str, Any], layout: Layout) -> list[str]:
-    name = manifest["kernel"]
+def _encode(name: str, manifest: dict[str, Any], layout: Layout) -> list[str]:
     rank = max(len(descriptor.block) for descriptor in layout.descriptors.values())
     lines = [
         "/* cuTensorMapEncodeTiled of the driver, without its header. */",

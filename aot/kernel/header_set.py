@@ -6,11 +6,16 @@ from pathlib import Path
 
 from aot import sources
 from aot.cache import write_atomically
-from aot.kernel import header, header_cpu
+from aot.kernel import c_names, header, header_cpu
 from aot.kernel.build import SCHEMA, Built
 from aot.kernel.constants import SignatureError
 from aot.kernel.signature import ELEMENTS
 from aot.kernel.variants import Row, Set, type_macro
+
+
+# Behind NAME_: not for a constant.
+_FUNCTIONS = ("args", "choose", "program", "launch", "launch_threads", "work", "worker",
+              "arena_bytes", "params", "variant", "variant_of")  # fmt: skip
 
 
 def write_set(name: str, built: list[Built], rows: list[Row]) -> list[Path]:
@@ -31,15 +36,16 @@ def write_set(name: str, built: list[Built], rows: list[Row]) -> list[Path]:
         "triton": sources.TRITON_VERSION,
         "variants": names,
     }
+    c_name = c_names.field(name)
     about = [
         f"Kernel {name}, a set of {len(names)} variants made by nereid compile-kernel from"
         f" {job.source} for {job.target}.",
-        f"{name}_choose says which variant serves given arguments; the others are told which.",
+        f"{c_name}_choose says which variant serves given arguments; the others are told which.",
     ]
-    body = _body(name, made, built)
+    body = _body(c_name, made, built)
     includes = (*header_cpu.INCLUDES, *(f'"{n}.h"' for n in names))
     files = {
-        "h": header.framed(name, about, includes, body),
+        "h": header.framed(c_name, about, includes, body),
         "json": json.dumps(manifest, indent=1) + "\n",
     }
     paths = []
@@ -55,7 +61,8 @@ def _body(name: str, made: Set, built: list[Built]) -> list[str]:
     parts += header.struct(name, made.layout)
     parts += _choose(name, made)
     for constant, values in made.constants().items():
-        parts += _switch(f"int64_t {name}_{constant}", [f"INT64_C({v})" for v in values], "0")
+        declared = f"int64_t {name}_{c_names.field(constant, _FUNCTIONS)}"
+        parts += _switch(declared, [f"INT64_C({v})" for v in values], "0")
     parts += (_cpu if made.target == "cpu" else _gpu)(name, made, built)
     return parts
 

@@ -48,6 +48,7 @@ class Layout:
     def add_type(self, pointer: str) -> str:
         """A member that says the type of what a pointer of the struct points at."""
         place = self._place(f"{pointer}_type")
+        self.members[-1] = f"{self.members[-1].partition(';')[0]};  /* address of {place} */"
         self.members.append(f"int {place};  /* NEREID_TYPE_... of {pointer} */")
         return place
 

@@ -112,8 +112,7 @@ class _Loader:
                 if _is_of_user(sys.modules[name]):
                     del sys.modules[name]
             raise
-        stood_in = list(dict.fromkeys(name.partition(".")[0] for name in self.finder.packages))
-        return Program(self.path, module, stood_in, self.notes)
+        return Program(self.path, module, list(self.finder.packages), self.notes)
 
     @contextlib.contextmanager
     def _paths(self) -> Iterator[None]:
@@ -145,7 +144,7 @@ class _Loader:
             raise
         except BaseException as error:
             if not is_kernel(self._found(module)):
-                raise CompileError(self._told(error)) from error
+                raise CompileError(self._told(error) + self._cure(error)) from error
             self.notes.append(
                 f"note: {self._told(error)}; {self.function} was made before that, the rest of the"
                 " file was not run"
@@ -213,11 +212,13 @@ class _Loader:
             for frame in traceback.extract_tb(error.__traceback__):
                 if is_users(frame.filename):
                     where = f"{frame.filename}:{frame.lineno}"
-        told = f"{where}: {type(error).__name__}: {what[:500]}"
-        if isinstance(error, ImportError):
-            return f"{told}; {_CURE}"
+        return f"{where}: {type(error).__name__}: {what[:500]}"
+
+    def _cure(self, error: BaseException) -> str:
         packages = ", ".join(self.finder.packages)
-        return f"{told} (with stand-ins for {packages}; {_CURE})" if packages else told
+        if isinstance(error, ImportError) or not packages:
+            return f"; {_CURE}" if isinstance(error, ImportError) else ""
+        return f" (with stand-ins for {packages}; {_CURE})"
 
 
 def package_folders(path: Path) -> list[Path]:

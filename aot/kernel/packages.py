@@ -19,6 +19,7 @@ from aot.kernel.stand_ins import StandIn
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
+_IMPORTERS = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "aot")
 _CATCH_IMPORTS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
@@ -43,10 +44,10 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         parent, _, _ = name.rpartition(".")
-        if not isinstance(sys.modules.get(parent), StandIn) and not self._is_wanted():
-            return None
         if not isinstance(sys.modules.get(parent), StandIn):
-            self.packages[name] = None
+            if not self._is_wanted():
+                return None
+            self.packages[name] = None  # a part of what is here, or a package as a whole
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
@@ -56,24 +57,23 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
     def _is_wanted(self) -> bool:
-        frame = _importing_frame()
+        frame, only_asks = _importing_frame()
         if frame is None or not is_users(frame.f_code.co_filename):
             return False
-        return self.also_guarded or not _is_guarded(frame.f_code.co_filename, frame.f_lineno)
+        filename, line = frame.f_code.co_filename, frame.f_lineno
+        return self.also_guarded or not (only_asks or _is_guarded(filename, line))
 
 
-def _importing_frame() -> FrameType | None:
-    """The code that imports; None for a question whether there is such a module."""
-    frame = sys._getframe(1)
+def _importing_frame() -> tuple[FrameType | None, bool]:
+    """The code that imports, and whether it only asks if there is such a module."""
+    frame, only_asks = sys._getframe(1), False
     while frame is not None:
-        filename = frame.f_code.co_filename
-        if filename.endswith("importlib/util.py"):
-            return None
-        inner = filename.startswith("<frozen importlib") or filename == __file__
-        if not inner and not filename.endswith("importlib/__init__.py"):
-            return frame
+        module = frame.f_globals.get("__name__", "")
+        only_asks = only_asks or module == "importlib.util"
+        if module.partition(".")[0] not in _IMPORTERS:
+            return frame, only_asks
         frame = frame.f_back
-    return None
+    return None, only_asks
 
 
 def _is_guarded(filename: str, line: int) -> bool:

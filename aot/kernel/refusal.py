@@ -3,7 +3,9 @@ Triton IR is."""
 
 import re
 from pathlib import Path
+from typing import Any
 
+from aot.kernel.stand_ins import StandIn
 from aot.targets.common import CompileError
 
 _LOCATION = re.compile(r"^(#loc\w*) = loc\((.*)\)$", re.MULTILINE)
@@ -15,20 +17,27 @@ def of_triton(error: Exception, kernel: str) -> CompileError:
     """Of Triton's front end, which counts from the `def` of the function in which it stopped."""
     from triton.compiler.errors import CompilationError
 
-    inner, where = error, kernel
+    inner: BaseException = error
     cause: BaseException | None = error
     while cause is not None:  # outermost first: the caller, then what it called
-        if isinstance(cause, CompilationError):
-            inner = cause
+        inner = cause if isinstance(cause, CompilationError) else inner
         cause = cause.__cause__ or cause.__context__
-    if isinstance(inner, CompilationError):
-        where = _line_of(inner) or kernel
-        reason = inner.error_message or _innermost(inner) or type(inner).__name__
-        excerpt = str(inner.src or "").split("\n")
-        line = getattr(inner.node, "lineno", 0)
-        code = f"\n    {excerpt[line - 1].strip()}" if 0 < line <= len(excerpt) else ""
-        return CompileError(f"{where}: {_one_line(reason)}{code}")
-    return CompileError(f"{where}: {type(error).__name__}: {_one_line(str(error))}")
+    if not isinstance(inner, CompilationError):
+        return CompileError(f"{kernel}: {type(error).__name__}: {_one_line(str(error))}")
+    line, function = getattr(inner.node, "lineno", 0), _function(inner)
+    where = (
+        f"{function.file_name}:{function.def_file_line_number + line - 1}" if function else kernel
+    )
+    reason = (
+        inner.error_message or f"{type(inner).__name__}: {inner.__cause__ or inner.__context__}"
+    )
+    missing = re.search(r"global variable (\w+)", reason)
+    value = function.fn.__globals__.get(missing[1]) if function and missing else None
+    if isinstance(value, StandIn):
+        reason = f"the kernel uses {missing[1]}, {value!r}; PYTHONPATH or NEREID_PYTHON can give it"
+    lines = str(inner.src or "").split("\n")
+    code = f"\n    {lines[line - 1].strip()}" if 0 < line <= len(lines) else ""
+    return CompileError(f"{where}: {_one_line(reason)}{code}")
 
 
 def of_ttir(error: CompileError, name: str, located: str, kept: Path) -> CompileError:
@@ -64,19 +73,11 @@ def _resolved(reference: str, places: dict[str, str]) -> str | None:
     return None
 
 
-def _line_of(error: Exception) -> str | None:
+def _function(error: Exception) -> Any:
+    """The @triton.jit function whose text a CompilationError has."""
     from triton.runtime.jit import _triton_jit_function_registry as functions
 
-    line = getattr(error.node, "lineno", None)
-    for fn in functions.values():
-        if fn.src == error.src and line is not None:
-            return f"{fn.file_name}:{fn.def_file_line_number + line - 1}"
-    return None
-
-
-def _innermost(error: BaseException) -> str:
-    cause = error.__cause__ or error.__context__
-    return f"{type(cause).__name__}: {cause}" if cause is not None else ""
+    return next((fn for fn in functions.values() if fn.src == error.src), None)
 
 
 def _one_line(text: str) -> str:
