@@ -16,7 +16,7 @@ from aot.kernel.choose import complete, decorated, described, pick_config
 from aot.kernel.header_set import write_set
 from aot.kernel.load import Program, load
 from aot.kernel.signature import bind
-from aot.kernel.variants import read_rows
+from aot.kernel.variants import Set, read_rows
 from aot.targets import gpu
 from aot.targets.common import CompileError
 
@@ -40,11 +40,16 @@ def run(options: argparse.Namespace) -> None:
     where = f"{Path(file).name}:{function}"
     name = options.name or function.rpartition(".")[2]
     if rows is not None:
-        built = []
+        jobs = []
         for i, row in enumerate(rows):
             how = (row.signature, row.config, row.options)
-            built.append(_built(_job(options, program, kernel, where, f"{name}_{i}", *how)))
-        files = [file for b in built for file in b.files] + write_set(name, built, rows)
+            try:
+                jobs.append(_job(options, program, kernel, where, f"{name}_{i}", *how))
+            except CompileError as error:
+                raise CompileError(f"{options.variants}: variant {i}: {error}") from error
+        variants = Set([job.parameters for job in jobs], rows, options.target)
+        built = [_built(job) for job in jobs]
+        files = [file for b in built for file in b.files] + write_set(name, variants, built)
     elif options.all_configs:
         if not kernel.configs:
             raise CompileError(f"--all-configs: {where} has no @triton.autotune")
@@ -67,8 +72,7 @@ def run(options: argparse.Namespace) -> None:
 def _job(options, program: Program, kernel: Any, where: str, name: str, signature: str,
          config_text: str | None, row_options: dict[str, int] | None = None) -> Job:  # fmt: skip
     given = bind(signature, kernel.parameters, program.find)
-    needed = [p.name for p in kernel.parameters if p.name not in given]
-    config = pick_config(kernel, config_text, needed, where)
+    config = pick_config(kernel, given, config_text, where)
     parameters = complete(kernel, given, config, where)
     return Job(
         fn=kernel.fn,
@@ -123,7 +127,9 @@ def _count(text: str) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="nereid compile-kernel", description="Compiles one Triton kernel ahead of time."
+        prog="nereid compile-kernel",
+        description="Compiles one Triton kernel ahead of time.",
+        usage="%(prog)s FILE.py:FUNCTION --signature KINDS --target NAME --out DIR [options]",
     )
     parser.add_argument("kernel", metavar="FILE.py:FUNCTION")
     what = parser.add_mutually_exclusive_group(required=True)

@@ -38,11 +38,29 @@ def decorated(value: Any) -> Kernel:
     return kernel
 
 
-def pick_config(kernel: Kernel, asked: str | None, needed: list[str], where: str) -> Any:
+def _require(kernel: Kernel, given: dict[str, Kind], known: set[str]) -> None:
+    names = [p.name for p in kernel.parameters]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise SignatureError(
+            f"{len(given)} types for {len(names)} parameters: {', '.join(names)};"
+            f" {', '.join(missing)} {'has' if len(missing) == 1 else 'have'} none, and no default"
+        )
+
+
+def pick_config(kernel: Kernel, given: dict[str, Kind], asked: str | None, where: str) -> Any:
     """The config to use; None where no parameter needs one. `asked`: "2" or "BLOCK=64"."""
     configs = kernel.configs
+    needed = {p.name for p in kernel.parameters} - set(given)
+    optional = {
+        p.name
+        for p in kernel.parameters
+        if p.default is not inspect.Parameter.empty or p.kind == inspect.Parameter.VAR_POSITIONAL
+    }
+    of_configs = {name for config in configs for name in config.kwargs}
+    _require(kernel, given, set(given) | of_configs | set(kernel.heuristics) | optional)
     if asked is None:
-        if not configs or not any(name in config.kwargs for name in needed for config in configs):
+        if not needed & of_configs:
             return None
         if len(configs) > 1:
             raise CompileError(
@@ -110,13 +128,10 @@ def complete(
     for name, value in defaults.items():
         if name not in kinds:
             kinds[name] = _constant(value, name, "default", where)
-    missing = [p.name for p in kernel.parameters if p.name not in kinds]
-    if missing:
-        raise SignatureError(
-            f"{len(given)} types for {len(names)} parameters:"
-            f" {', '.join(p.name for p in kernel.parameters)}; {', '.join(missing)}"
-            f" {'has' if len(missing) == 1 else 'have'} none, and no default"
-        )
+    for p in kernel.parameters:
+        if p.kind == inspect.Parameter.VAR_POSITIONAL:
+            kinds.setdefault(p.name, Group(()))
+    _require(kernel, given, set(kinds))
     return [(p.name, kinds[p.name]) for p in kernel.parameters]
 
 

@@ -10,22 +10,20 @@ from aot.kernel import c_names, header, header_cpu
 from aot.kernel.build import SCHEMA, Built
 from aot.kernel.constants import SignatureError
 from aot.kernel.signature import ELEMENTS
-from aot.kernel.variants import Row, Set, type_macro
-
+from aot.kernel.variants import Set, type_macro
 
 # Behind NAME_: not for a constant.
 _FUNCTIONS = ("args", "choose", "program", "launch", "launch_threads", "work", "worker",
               "arena_bytes", "params", "variant", "variant_of")  # fmt: skip
 
 
-def write_set(name: str, built: list[Built], rows: list[Row]) -> list[Path]:
+def write_set(name: str, made: Set, built: list[Built]) -> list[Path]:
     job = built[0].job
     if any(b.manifest.get("tensor_maps") for b in built):
         raise SignatureError(
             f"a set with descriptors on {job.target}: their maps differ between variants; compile"
             " each by itself with --name"
         )
-    made = Set([b.job.parameters for b in built], rows, job.target)
     names = [b.manifest["kernel"] for b in built]
     manifest = {
         "schema": SCHEMA,
@@ -80,19 +78,14 @@ def _switch(declared: str, values: list[str], other: str) -> list[str]:
 
 
 def _choose(name: str, made: Set) -> list[str]:
-    n_variants = len(made.rows)
     lines = [
         "/* The first variant that serves these arguments; -1: none does. */",
         f"static inline int {name}_choose(const {name}_args* a) {{",
         "  (void)a;",
     ]
-    for i in range(n_variants):
+    for i in range(len(made.rows)):
         conditions = made.conditions(i)
-        if not conditions:
-            if i + 1 < n_variants:
-                raise SignatureError(
-                    f"variant {i + 1} is never chosen: variant {i} serves all arguments"
-                )
+        if not conditions:  # the last
             return [*lines, f"  return {i};", "}", ""]
         lines.append(f"  if ({' && '.join(conditions)}) return {i};")
     return [*lines, "  return -1;", "}", ""]

@@ -83,12 +83,12 @@ def bind(text: str, parameters: list[inspect.Parameter], resolve: Resolve) -> di
         if name in found:
             raise SignatureError(f"parameter {name} is given twice")
         found[name] = _kind(kind, f"parameter {name}", resolve)
-    if rest is not None:
-        if more and rest in found:
-            raise SignatureError(f"parameter {rest} is given twice")
-        found.setdefault(rest, Group(tuple(more)))
-        if not isinstance(found[rest], Group):
-            raise SignatureError(f"parameter *{rest} is a tuple: {rest}=(*fp32,*fp32)")
+    if more and rest in found:
+        raise SignatureError(f"parameter {rest} is given twice")
+    if more:
+        found[rest] = Group(tuple(more))
+    if not isinstance(found.get(rest, Group(())), Group):
+        raise SignatureError(f"parameter *{rest} is a tuple: {rest}=(*fp32,*fp32)")
     for p in parameters:
         if p.name in found and is_constexpr(p) and not _is_constant(found[p.name]):
             raise SignatureError(f"parameter {p.name}: a constexpr has a value: constexpr=128")

@@ -93,6 +93,11 @@ class Set:
             if any(not isinstance(kind, Constant) for kind in kinds):
                 self._add(argument)
             self.arguments.append(argument)
+        for i in range(len(self.rows)):
+            if not self.conditions(i) and i + 1 < len(self.rows):
+                raise SignatureError(
+                    f"variant {i + 1} is never chosen: variant {i} serves all arguments"
+                )
 
     def _add(self, argument: Argument) -> None:
         given = [k for k in argument.kinds if not isinstance(k, Constant)]
