@@ -123,7 +123,7 @@ class Refusals(Case):
         """Of the front end, and of nereid-ttir, in a helper of another file too."""
         lines = (FOLDER / "refused.py").read_text().splitlines()
         for function, what in (("attribute", "has no attribute 'foo'"),
-                               ("assembly", "not supported")):  # fmt: skip
+                               ("assembly", "tt.elementwise_inline_asm")):  # fmt: skip
             line = next(i for i, text in enumerate(lines, 1) if f"# {function}" in text)
             said = self.refuses(f"{FOLDER}/refused.py:{function}", "*i32")
             self.assertIn(f"error: {FOLDER}/refused.py:{line}: ", said)
