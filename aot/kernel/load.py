@@ -76,7 +76,7 @@ def load(path: Path, function: str, target: Any) -> Program:
     first: CompileError | None = None
     for has_gpu in (False, True):
         try:
-            program = _Loader(path, function, target, has_gpu).load()
+            program = _load_without_broken(path, function, target, has_gpu)
             break
         except CompileError as error:
             first = first or error
@@ -91,14 +91,38 @@ def load(path: Path, function: str, target: Any) -> Program:
     return program
 
 
+class _BrokenModuleError(Exception):
+    """A module that the file imports fails."""
+
+    def __init__(self, name: str, told: str) -> None:
+        super().__init__(told)
+        self.name = name
+
+
+def _load_without_broken(path: Path, function: str, target: Any, has_gpu: bool) -> Program:
+    """A neighbour that fails, as it finds no GPU or is not built, gets a stand-in like one that is
+    missing."""
+    broken: dict[str, str] = {}
+    while True:
+        try:
+            program = _Loader(path, function, target, has_gpu, set(broken)).load()
+        except _BrokenModuleError as error:
+            broken[error.name] = str(error)
+            continue
+        program.notes += [f"note: {told}; a stand-in serves for it" for told in broken.values()]
+        return program
+
+
 class _Loader:
     """One attempt. What it leaves in sys.modules goes where it fails."""
 
-    def __init__(self, path: Path, function: str, target: Any, has_gpu: bool) -> None:
+    def __init__(
+        self, path: Path, function: str, target: Any, has_gpu: bool, broken: set[str]
+    ) -> None:
         self.path, self.function = path, function
         self.target = target
         self.answers = answers(target, has_gpu)
-        self.finder = Finder(self.answers, also_guarded=has_gpu)
+        self.finder = Finder(self.answers, has_gpu, broken)
         self.notes: list[str] = []
 
     def load(self) -> Program:
@@ -120,11 +144,8 @@ class _Loader:
         folders = package_folders(self.path)
         root = folders[0].parent if folders else self.path.resolve().parent
         sys.path[:0] = [str(self.path.resolve().parent), str(root)]
-        sys.meta_path.append(self.finder)
-        try:
+        with self.finder.installed():
             yield
-        finally:
-            sys.meta_path.remove(self.finder)
 
     def _import(self) -> ModuleType:
         package = ""
@@ -144,6 +165,7 @@ class _Loader:
             raise
         except BaseException as error:
             if not is_kernel(self._found(module)):
+                self._give_up_on_neighbour(error)
                 raise CompileError(self._told(error) + self._cure(error)) from error
             self.notes.append(
                 f"note: {self._told(error)}; {self.function} was made before that, the rest of the"
@@ -177,6 +199,17 @@ class _Loader:
             except BaseException as error:
                 self.notes.append(f"note: {self._told(error)}; the rest of {init} was not run")
         return name
+
+    def _give_up_on_neighbour(self, error: BaseException) -> None:
+        """Raises, where it was a neighbour's module that failed."""
+        failed = ""
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            code = frame.f_code
+            if code.co_name == "<module>" and is_users(code.co_filename):
+                is_this = Path(code.co_filename).resolve() == self.path.resolve()
+                failed = "" if is_this else frame.f_globals["__name__"]
+        if failed and failed not in self.finder.broken:
+            raise _BrokenModuleError(failed, self._told(error)) from error
 
     def _found(self, module: ModuleType) -> Any:
         try:

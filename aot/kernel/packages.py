@@ -4,17 +4,19 @@ ImportError`), unless it defines no kernel without them.
 """
 
 import ast
+import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from aot.kernel.stand_ins import StandIn
+from aot.kernel.stand_ins import NEWEST, StandIn
 
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -33,11 +35,13 @@ def _is_ours(filename: str) -> bool:
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Goes last on sys.meta_path: only what no other finder has comes here."""
+    """Goes last on sys.meta_path: only what no other finder has comes here. `broken`: modules that
+    get a stand-in though they are here, as they fail."""
 
-    def __init__(self, answers: dict[str, Any], also_guarded: bool) -> None:
+    def __init__(self, answers: dict[str, Any], also_guarded: bool, broken: set[str]) -> None:
         self.answers = answers
         self.also_guarded = also_guarded
+        self.broken = broken
         self.packages: dict[str, None] = {}  # what was stood in for, in order
 
     def find_spec(
@@ -49,6 +53,27 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 return None
             self.packages[name] = None  # a part of what is here, or a package as a whole
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        before = _Broken(self)
+        sys.meta_path.insert(0, before)
+        sys.meta_path.append(self)
+        version = importlib.metadata.version
+        if self.also_guarded:
+            importlib.metadata.version = self._version
+        try:
+            yield
+        finally:
+            importlib.metadata.version = version
+            sys.meta_path.remove(before)
+            sys.meta_path.remove(self)
+
+    def _version(self, package: str) -> str:
+        try:
+            return importlib.metadata.distribution(package).version
+        except importlib.metadata.PackageNotFoundError:
+            return NEWEST
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
         return StandIn(spec.name, self.answers)
@@ -62,6 +87,20 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return False
         filename, line = frame.f_code.co_filename, frame.f_lineno
         return self.also_guarded or not (only_asks or _is_guarded(filename, line))
+
+
+class _Broken(importlib.abc.MetaPathFinder):
+    """Goes first: modules that are here, and fail."""
+
+    def __init__(self, finder: Finder) -> None:
+        self.finder = finder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.finder.broken:
+            return None
+        return importlib.machinery.ModuleSpec(name, self.finder, is_package=True)
 
 
 def _importing_frame() -> tuple[FrameType | None, bool]:

@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+NEWEST = "999.0.0"  # a version: newer than any that a file asks for
+
 
 class StandIn:
     """`name` is where it comes from: "torch.nn.functional"."""
@@ -20,8 +22,11 @@ class StandIn:
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__") and attribute.endswith("__"):
-            if attribute == "__version__":
-                return "999.0.0"  # newer than any that a file asks for
+            short = self._name.rpartition(".")[2]
+            known = {"__name__": short, "__qualname__": short, "__file__": f"<{self._name}>"}
+            known["__version__"] = NEWEST
+            if attribute in known:
+                return known[attribute]
             raise AttributeError(attribute)
         name = f"{self._name}.{attribute}"
         if name in self._answers:
@@ -42,7 +47,9 @@ class StandIn:
         if self._base is None:
             short = self._name.rpartition(".")[2]
             members = {"_stand_in": self, "__init__": _take_all, "__getattr__": _of_base}
-            self._base = _StandInMeta(short, (), members)
+            members["__init_subclass__"] = classmethod(lambda cls, **kwargs: None)
+            is_error = short.endswith(("Error", "Exception", "Warning"))
+            self._base = _StandInMeta(short, (Exception,) if is_error else (), members)
         return (self._base,)
 
     def __repr__(self) -> str:

@@ -1,6 +1,8 @@
 """What a missing torch, or a missing package that hands Triton on, answers of itself: what decides
 which kernels a file defines. The GPU is the target's."""
 
+import functools
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +45,32 @@ def iinfo(dtype: Any) -> SimpleNamespace:
     return SimpleNamespace(min=low, max=high, bits=bits, dtype=name)
 
 
+@functools.total_ordering
+class Version:
+    """Where `packaging` is missing too: files compare versions before they import."""
+
+    def __init__(self, text: Any) -> None:
+        self.text = str(text)
+        self.release = tuple(int(n) for n in re.match(r"v?([\d.]*)", self.text)[1].split(".") if n)
+        self.major, self.minor, self.micro = (*self.release, 0, 0, 0)[:3]
+        self.base_version = self.public = ".".join(map(str, self.release))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _key(self) -> tuple[int, ...]:
+        return (*self.release, 0, 0, 0, 0)[:4]
+
+    def __eq__(self, other: Any) -> bool:
+        return self._key() == Version(other)._key()
+
+    def __lt__(self, other: Any) -> bool:
+        return self._key() < Version(other)._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
 def answers(target: Any, has_gpu: bool) -> dict[str, Any]:
     """By full name, or by `*.name` whatever the package. `target`: Triton's GPUTarget. `has_gpu`:
     whether torch.cuda.is_available()."""
@@ -56,11 +84,15 @@ def answers(target: Any, has_gpu: bool) -> dict[str, Any]:
         "torch.version.hip": None if is_cuda else "6.4.0",
         "torch.version.xpu": None,
         "torch.cuda.get_device_capability": lambda device=None: capability,
+        "torch.cuda.device_count": lambda: int(has_gpu),
+        "torch.cuda.current_device": lambda: 0,
         "torch.finfo": finfo,
         "torch.iinfo": iinfo,
         "torch.inf": float("inf"),
         "torch.nan": float("nan"),
         "torch.pi": 3.141592653589793,
+        "packaging.version.Version": Version,
+        "packaging.version.parse": Version,
         # Packages that hand Triton on where it works (vllm.triton_utils): here it does.
         "*.triton": triton,
         "*.tl": tl,
@@ -69,5 +101,4 @@ def answers(target: Any, has_gpu: bool) -> dict[str, Any]:
     }
     if has_gpu:
         found["torch.cuda.is_available"] = lambda: True
-        found["torch.cuda.device_count"] = lambda: 1
     return found
