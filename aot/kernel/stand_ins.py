@@ -11,6 +11,8 @@ from typing import Any
 
 NEWEST = "999.0.0"  # a version: newer than any that a file asks for
 
+ABSENT = object()  # as an answer: there is no such name
+
 
 class StandIn:
     """`name` is where it comes from: "torch.nn.functional"."""
@@ -35,6 +37,8 @@ class StandIn:
             value = self._answers[f"*.{attribute}"]
         else:
             value = StandIn(name, self._answers)
+        if value is ABSENT:
+            raise AttributeError(f"{self._name} has no {attribute}")
         setattr(self, attribute, value)  # the same each time: as keys of a dict they must be
         return value
 

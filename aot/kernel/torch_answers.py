@@ -6,6 +6,8 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+from aot.kernel.stand_ins import ABSENT
+
 # Largest, smallest normal, and the distance from 1 to the next number.
 _FLOATS = {
     "float64": (1.7976931348623157e308, 2.2250738585072014e-308, 2.0**-52, 64),
@@ -18,6 +20,7 @@ _FLOATS = {
     "float8_e5m2fnuz": (57344.0, 2.0**-15, 2.0**-2, 8),
 }
 _SYNONYMS = {"half": "float16", "float": "float32", "double": "float64"}
+_OTHER_MAKERS = ("npu", "mlu", "musa", "hpu", "gcu", "sdaa", "txda", "ptpu", "ppu", "privateuseone")
 _INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 
@@ -84,7 +87,9 @@ def answers(target: Any, has_gpu: bool) -> dict[str, Any]:
         "torch.version.hip": None if is_cuda else "6.4.0",
         "torch.version.xpu": None,
         "torch.cuda.get_device_capability": lambda device=None: capability,
-        "torch.cuda.device_count": lambda: int(has_gpu),
+        "*.device_count": lambda *_: int(has_gpu),
+        # Other makers' extensions; files tell by hasattr whether they are there.
+        **{f"torch.{maker}": ABSENT for maker in _OTHER_MAKERS},
         "torch.cuda.current_device": lambda: 0,
         "torch.finfo": finfo,
         "torch.iinfo": iinfo,

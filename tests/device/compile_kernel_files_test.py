@@ -138,6 +138,29 @@ def apply(x_ptr, N: tl.constexpr):
         self.assertIn("apply.py:10: the kernel uses twice, <loose.util.twice, of a package that is"
                       " not here>", said)  # fmt: skip
 
+    def test_neighbours_that_fail(self):
+        self.write("near/__init__.py", "from .a import x\n")
+        self.write("near/a.py", "from .b import y\nx = 1\n")
+        self.write("near/b.py", "y = 2\nraise RuntimeError('no device')\n")
+        text = f"from near.a import x\nfrom .b import more\nassert x == 1{HEAD}{COPY}"
+        said = self.copies(self.write("near/copy.py", text))
+        self.assertEqual(said.count("\n"), 1, said)
+        self.assertIn("near/b.py:2: RuntimeError: no device; a stand-in serves for it", said)
+
+    def test_versions(self):
+        text = """
+import torch
+from packaging import version
+from packaging.version import Version, parse
+assert version.parse(torch.__version__) >= version.parse("2.4.0")
+assert Version("2.10.0.dev1+cu128") > Version("2.9.1") and parse("3") == parse("3.0.0")
+assert parse(triton.__version__) >= parse("3.9") and parse("2.6").minor == 6
+assert not hasattr(torch, "npu")
+for i in range(torch.cuda.device_count()):
+    raise ValueError("there is none")
+"""
+        self.copies(self.write("versions.py", HEAD + text + COPY))
+
     def test_names_of_the_standard_library(self):
         for name in ("copy", "types", "random", "torch", "triton"):
             with self.subTest(name):
