@@ -122,7 +122,9 @@ class _Loader:
         self.path, self.function = path, function
         self.target = target
         self.answers = answers(target, has_gpu)
-        self.finder = Finder(self.answers, has_gpu, broken)
+        self.folders = package_folders(path)
+        self.root = f"{self.folders[0]}{os.sep}" if self.folders else str(path.resolve())
+        self.finder = Finder(self.answers, has_gpu, broken, self.root)
         self.notes: list[str] = []
 
     def load(self) -> Program:
@@ -133,7 +135,7 @@ class _Loader:
             self._check(module)
         except BaseException:
             for name in set(sys.modules) - before:
-                if _is_of_user(sys.modules[name]):
+                if self._is_own(sys.modules[name]):
                     del sys.modules[name]
             raise
         return Program(self.path, module, list(self.finder.packages), self.notes)
@@ -141,15 +143,14 @@ class _Loader:
     @contextlib.contextmanager
     def _paths(self) -> Iterator[None]:
         """The file's own folder and that of its package are searched first, from now on."""
-        folders = package_folders(self.path)
-        root = folders[0].parent if folders else self.path.resolve().parent
-        sys.path[:0] = [str(self.path.resolve().parent), str(root)]
+        own = self.path.resolve().parent
+        sys.path[:0] = [str(own), str(self.folders[0].parent if self.folders else own)]
         with self.finder.installed():
             yield
 
     def _import(self) -> ModuleType:
         package = ""
-        for folder in package_folders(self.path):
+        for folder in self.folders:
             package = self._package(folder, package)
         name = _free_name(package, self.path.stem)
         if name in sys.modules:  # its package imports it
@@ -205,7 +206,7 @@ class _Loader:
         failed = ""
         for frame, _ in traceback.walk_tb(error.__traceback__):
             code = frame.f_code
-            if code.co_name == "<module>" and is_users(code.co_filename):
+            if code.co_name == "<module>" and is_users(code.co_filename, self.root):
                 is_this = Path(code.co_filename).resolve() == self.path.resolve()
                 failed = "" if is_this else frame.f_globals["__name__"]
         if failed and failed not in self.finder.broken:
@@ -235,6 +236,13 @@ class _Loader:
             f"{self.path} has no @triton.jit function {self.function}; it has {kernels or 'none'}"
         )
 
+    def _is_own(self, module: Any) -> bool:
+        if isinstance(module, StandIn):
+            return True
+        file = getattr(module, "__file__", None)
+        # A folder without __init__.py has a path alone.
+        return is_users(file, self.root) if file else hasattr(module, "__path__")
+
     def _told(self, error: BaseException) -> str:
         """FILE:LINE: what, in a line."""
         what = " ".join(str(error).split()) or "no message"
@@ -243,7 +251,7 @@ class _Loader:
             where, what = f"{error.filename}:{error.lineno}", error.msg
         else:
             for frame in traceback.extract_tb(error.__traceback__):
-                if is_users(frame.filename):
+                if is_users(frame.filename, self.root):
                     where = f"{frame.filename}:{frame.lineno}"
         return f"{where}: {type(error).__name__}: {what[:500]}"
 
@@ -283,13 +291,6 @@ def _free_name(package: str, stem: str) -> str:
         return f"{package}.{stem}"
     taken = stem in sys.stdlib_module_names or stem in sys.modules
     return f"{stem}_" if taken else stem
-
-
-def _is_of_user(module: Any) -> bool:
-    if isinstance(module, StandIn):
-        return True
-    file = getattr(module, "__file__", None)
-    return is_users(file) if file else hasattr(module, "__path__")  # a folder without __init__.py
 
 
 @contextlib.contextmanager

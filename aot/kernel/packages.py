@@ -9,6 +9,8 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
+import os
+import site
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -20,13 +22,17 @@ from aot.kernel.stand_ins import NEWEST, StandIn
 
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {site.getusersitepackages()}
 )
 _IMPORTERS = ("importlib", "_frozen_importlib", "_frozen_importlib_external", "aot")
 _CATCH_IMPORTS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
-def is_users(filename: str) -> bool:
-    """Whether code is of the user's files: neither of Python nor of an installed package."""
+def is_users(filename: str, root: str) -> bool:
+    """Whether code is of the user's files: of the kernel's package, `root`, wherever that is, or
+    neither of Python nor of another installed package."""
+    if os.path.realpath(filename).startswith(root):
+        return True
     return not filename.startswith(("<", *_INSTALLED)) and not _is_ours(filename)
 
 
@@ -38,8 +44,11 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Goes last on sys.meta_path: only what no other finder has comes here. `broken`: modules that
     get a stand-in though they are here, as they fail."""
 
-    def __init__(self, answers: dict[str, Any], also_guarded: bool, broken: set[str]) -> None:
+    def __init__(
+        self, answers: dict[str, Any], also_guarded: bool, broken: set[str], root: str
+    ) -> None:
         self.answers = answers
+        self.root = root
         self.also_guarded = also_guarded
         self.broken = broken
         self.packages: dict[str, None] = {}  # what was stood in for, in order
@@ -83,7 +92,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _is_wanted(self) -> bool:
         frame, only_asks = _importing_frame()
-        if frame is None or not is_users(frame.f_code.co_filename):
+        if frame is None or not is_users(frame.f_code.co_filename, self.root):
             return False
         filename, line = frame.f_code.co_filename, frame.f_lineno
         return self.also_guarded or not (only_asks or _is_guarded(filename, line))
