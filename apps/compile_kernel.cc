@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "apps/checks.h"
 #include "apps/commands.h"
 #include "base/error.h"
 #include "kernel/compile_client.h"

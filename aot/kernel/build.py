@@ -17,7 +17,7 @@ from aot.kernel import c_names, header, refusal
 from aot.kernel.constants import text_of
 from aot.kernel.layout import Layout, layout
 from aot.kernel.signature import Constant, Kind, Plain, leaves, triton_type
-from aot.targets import cpu, gpu
+from aot.targets import cpu, gpu, triton_ir
 from aot.targets.common import CompileError, triton_scratch
 
 SCHEMA = 1
@@ -107,8 +107,7 @@ def _cpu_toolchain(isa: str | None, ttir: str | None) -> cpu.Toolchain:
 def _compile_cpu(job: Job) -> tuple[dict[str, Any], dict[str, bytes]]:
     """(what the manifest says, files by extension)."""
     toolchain = _cpu_toolchain(job.isa, job.ttir)
-    module = _lowered(job, lambda: cpu.source_module(_source(job), debug=job.debug))
-    text = module.str_nodebug()
+    text = _lowered(job, lambda: triton_ir.source_text(_source(job), debug=job.debug))
     files = {"ttir": text.encode()}
     kept = job.out / f"{job.name}.ttir"
     write_atomically(kept, files["ttir"])  # stays where the next step refuses
@@ -116,7 +115,7 @@ def _compile_cpu(job: Job) -> tuple[dict[str, Any], dict[str, bytes]]:
         try:
             files[kind], meta = cpu.compile_text(job.name, text, toolchain, job.out, kind)
         except CompileError as error:
-            raise refusal.of_ttir(error, job.name, module.str(), kept) from error
+            raise refusal.of_ttir(error, job.name, job.fn.file_name, kept) from error
     files["cc"] = (job.out / f"{job.name}.cc").read_bytes()
     facts = {
         "isa": toolchain.isa,

@@ -8,10 +8,6 @@ from typing import Any
 from aot.kernel.stand_ins import StandIn
 from aot.targets.common import CompileError
 
-_LOCATION = re.compile(r"^(#loc\w*) = loc\((.*)\)$", re.MULTILINE)
-_PLACE = re.compile(r'"([^"]+)":(\d+)')
-_REFERENCE = re.compile(r"loc\((#loc\w*)\)")
-
 
 def of_triton(error: Exception, kernel: str) -> CompileError:
     """Of Triton's front end, which counts from the `def` of the function in which it stopped."""
@@ -40,37 +36,25 @@ def of_triton(error: Exception, kernel: str) -> CompileError:
     return CompileError(f"{where}: {_one_line(reason)}{code}")
 
 
-def of_ttir(error: CompileError, name: str, located: str, kept: Path) -> CompileError:
-    """Of nereid-ttir, which names a line of the IR. `located`: the same lines with locations."""
+def of_ttir(error: CompileError, name: str, file: str, kept: Path) -> CompileError:
+    """Of nereid-ttir, which names a line of the IR and, at the end, those of the Python files it
+    comes from, without their folders. `file`: that of the kernel."""
     text = str(error)
-    found = re.search(rf"{re.escape(name)}\.ttir:(\d+): (.*)", text, re.DOTALL)
+    found = re.search(
+        rf"{re.escape(name)}\.ttir:(?: kernel [^:]*:)?(\d+): (.*?)(?: \(at ([^()]*)\))?\s*$",
+        text,
+        re.DOTALL,
+    )
     if found is None:
         return CompileError(f"{text}\n  its Triton IR: {kept}")
-    where = python_line(located, int(found[1])) or name
-    return CompileError(f"{where}: {found[2]}\n  its Triton IR: {kept}:{found[1]}")
-
-
-def python_line(located: str, number: int) -> str | None:
-    """FILE:LINE of a line of the IR, `number` counted without the lines that define locations."""
-    places = dict(_LOCATION.findall(located))
-    lines = [line for line in located.split("\n") if not line.startswith("#loc")]
-    for line in lines[number - 1 :]:  # an operation with a body has its location at the end
-        references = _REFERENCE.findall(line)
-        if references:
-            return _resolved(references[-1], places)
-    return None
-
-
-def _resolved(reference: str, places: dict[str, str]) -> str | None:
-    text = places.get(reference, "")
-    found = _PLACE.search(text)
-    if found:
-        return f"{found[1]}:{found[2]}"
-    for inner in re.findall(r"#loc\w*", text):  # the place in the callee comes first
-        place = _resolved(inner, places)
-        if place:
-            return place
-    return None
+    number, reason, places = found.groups()
+    where = [
+        place.replace(Path(file).name, file, 1) if place.partition(":")[0] == Path(file).name
+        else place
+        for place in (places or file).split(" from ")
+    ]  # fmt: skip
+    called = f", called from {', '.join(where[1:])}" if where[1:] else ""
+    return CompileError(f"{where[0]}: {reason}{called}\n  its Triton IR: {kept}:{number}")
 
 
 def _function(error: Exception) -> Any:

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import unittest
 
 from compile_kernel.harness import FOLDER, Case
@@ -30,6 +31,19 @@ class Cpu(Case):
         for link in ("add_kernel.o", "add_kernel.so"):
             self.assertEqual(self.c_program(MAIN, link), "ok\n")
         self.header_is_clean("add_kernel")
+
+    def test_a_launch_that_forgets_the_arguments(self):
+        self.compiles(f"{FOLDER}/add.py:fill", "*fp32,constexpr=16")
+        call = """
+import ctypes, sys
+program = [ctypes.c_uint32(n) for n in (0, 0, 0, 1, 1, 1)]
+for arguments in (None, (ctypes.c_void_p * 0)()):
+    ctypes.CDLL(sys.argv[1]).fill(arguments, None, *program)
+"""
+        command = [sys.executable, "-c", call, str(self.out / "fill.so")]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        told = "fill: launched without its arguments; nothing was run\n"
+        self.assertEqual((ran.returncode, ran.stderr), (0, 2 * told))
 
     def test_another_kind_of_processor(self):
         tools = [shutil.which(t) for t in ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++",

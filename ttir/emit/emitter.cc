@@ -30,6 +30,8 @@ Emitted Emitter::run() {
   out_.open(
       "    std::uint32_t y, std::uint32_t z, std::uint32_t nx, std::uint32_t ny, std::uint32_t nz) "
       "{");
+  if (!function_.body->args.empty())
+    out_.line(cat("if (rt::lacks_arguments(args, \"", symbol, "\")) return;"));
   std::size_t i = 0;
   for (const auto& arg : function_.body->args) {
     const std::string type = cat(memory_type(arg->type.scalar), "* const");
