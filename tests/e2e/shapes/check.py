@@ -109,6 +109,8 @@ class Checker:
             raise Wrong("crashed", f"no end within {error.timeout} s") from error
         if done.returncode != 0:
             kind = "refused" if done.returncode == 1 else "crashed"
+            if "not finite" in done.stderr:
+                kind = "nan"
             raise Wrong(kind, f"exit {done.returncode}: {done.stderr.strip()[-1500:]}")
         return json.loads(done.stdout)
 

@@ -236,9 +236,11 @@ def draw_parts(rng, config):
 
 
 def draw_scales(rng, config):
+    """Of several sizes, and so that what any layer adds shows in the logits."""
+    share = config.get("residual_multiplier", 1.0) / config.get("embedding_multiplier", 1.0)
     return Scales(
-        embedding=pick(rng, (0.02, 0.3, 1.0, 4.0)),
-        matrix=pick(rng, (0.3, 1.0, 1.0, 1.6)),
+        embedding=pick(rng, (0.02, 0.3, 1.0, 2.0)) * share,
+        matrix=pick(rng, (0.6, 1.0, 1.0, 1.6)),
         head=pick(rng, (0.5, 1.0, 3.0)) * config.get("logits_scaling", 1.0),
         norm_spread=pick(rng, (0.0, 0.2, 0.5)),
         bias=pick(rng, (0.05, 0.3, 1.0)),
