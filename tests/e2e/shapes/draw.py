@@ -101,7 +101,7 @@ class Case:
 
 
 def rng_of(seed, *what):
-    """A generator of its own for each thing drawn, so that dropping one leaves the others."""
+    """Random numbers of its own for each thing drawn, so that dropping one leaves the others."""
     return np.random.default_rng([seed, *(b for text in what for b in str(text).encode())])
 
 
@@ -120,6 +120,10 @@ def chance(rng, probability):
 def pick(rng, values):
     """One of the values, as the Python object that it is."""
     return values[int(rng.integers(len(values)))]
+
+
+def head_dim_of(config):
+    return config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
 
 
 def draw_case(seed, pool=WIDE):
@@ -149,7 +153,8 @@ def draw_config(rng, pool, turn):
     hidden_limit = min(640, MAX_PROJECTION // q_size, MAX_EMBEDDING // vocab_size)
     hidden_size = draw_size(rng, pool.hidden, hidden_limit, pool.free_share)
     config = {"architectures": [family], "num_attention_heads": n_heads}
-    if n_kv_heads != n_heads or family[:5] in ("Mistr", "Qwen2", "Qwen3") or chance(rng, 0.5):
+    may_omit_kv_heads = family in ("LlamaForCausalLM", "GraniteForCausalLM")
+    if n_kv_heads != n_heads or not may_omit_kv_heads or chance(rng, 0.5):
         config["num_key_value_heads"] = n_kv_heads
     if family != "Qwen3ForCausalLM" and q_size <= hidden_limit and chance(rng, pool.free_share):
         hidden_size = q_size
@@ -227,11 +232,12 @@ def draw_parts(rng, config):
     if family in ("LlamaForCausalLM", "GraniteForCausalLM"):
         fields["mlp_bias"] = chance(rng, 0.4)
     if family == "GraniteForCausalLM":
-        head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
         fields["embedding_multiplier"] = round(log_uniform(rng, 0.3, 15), 3)
         fields["residual_multiplier"] = round(log_uniform(rng, 0.1, 1.2), 3)
         fields["logits_scaling"] = pick(rng, (0.5, 1.0, 3.0, 8.0, 16.0))
-        fields["attention_multiplier"] = round(log_uniform(rng, 0.3, 2) * head_dim**-0.5, 5)
+        fields["attention_multiplier"] = round(
+            log_uniform(rng, 0.3, 2) * head_dim_of(config) ** -0.5, 5
+        )
     return fields
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nereid_cli as cli
 
 from shapes.check import Checker, Failure, Tally
-from shapes.draw import Case
+from shapes.draw import Case, head_dim_of
 from shapes.shrink import shrink
 from shapes.weights import write_config
 
@@ -33,11 +33,10 @@ class Outcome:
     def line(self):
         """For people: one line a case."""
         config, tally = self.case.config, self.tally
-        head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
         sizes = (
             f"{config['architectures'][0][:-11]} E {config['hidden_size']} "
             f"H {config['num_attention_heads']}/{config.get('num_key_value_heads', '=')} "
-            f"Dh {head_dim} V {config['vocab_size']} L {config['num_hidden_layers']}"
+            f"Dh {head_dim_of(config)} V {config['vocab_size']} L {config['num_hidden_layers']}"
         )
         kinds = ", ".join(sorted({failure.kind for failure in self.failures})) or "right"
         return (

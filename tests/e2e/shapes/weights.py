@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from shapes.draw import rng_of
+from shapes.draw import head_dim_of, rng_of
 from shapes.forward import bf16_bits
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
@@ -18,8 +18,7 @@ def dtype_of(config):
 def shapes_of(config):
     """{name: shape} of every tensor that the model has."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    n_heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim", hidden // n_heads)
+    n_heads, head_dim = config["num_attention_heads"], head_dim_of(config)
     q_size, kv_size = (n * head_dim for n in (n_heads, config.get("num_key_value_heads", n_heads)))
     family = config["architectures"][0]
     has_bias = {
