@@ -15,6 +15,8 @@ from shapes.draw import Case, head_dim_of
 from shapes.shrink import shrink
 from shapes.weights import write_config
 
+COMPILE_TIMEOUT_S = 3600
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -79,6 +81,7 @@ def compile_case(case: Case, target: str, bundle: Path):
     """Adds to a bundle the kernels of a case in every mode."""
     with tempfile.TemporaryDirectory(prefix="nereid-shapes-") as folder:
         write_config(case, Path(folder))
-        done = cli.run("compile", folder, "--target", target, "--out", bundle)
+        arguments = ("compile", folder, "--target", target, "--out", bundle)
+        done = cli.run(*arguments, timeout=COMPILE_TIMEOUT_S)
         if done.returncode != 0:
             raise RuntimeError(f"seed {case.seed}: {done.stderr.strip()}")
