@@ -13,7 +13,7 @@ import nereid_cli as cli
 from shapes.check import Checker, Failure, Tally
 from shapes.draw import Case, head_dim_of
 from shapes.shrink import shrink
-from shapes.weights import write_config
+from shapes.weights import dtype_of, write_config
 
 COMPILE_TIMEOUT_S = 3600
 
@@ -38,7 +38,8 @@ class Outcome:
         sizes = (
             f"{config['architectures'][0][:-11]} E {config['hidden_size']} "
             f"H {config['num_attention_heads']}/{config.get('num_key_value_heads', '=')} "
-            f"Dh {head_dim_of(config)} V {config['vocab_size']} L {config['num_hidden_layers']}"
+            f"Dh {head_dim_of(config)} V {config['vocab_size']} L {config['num_hidden_layers']} "
+            f"{dtype_of(config)}"
         )
         kinds = ", ".join(sorted({failure.kind for failure in self.failures})) or "right"
         return (
