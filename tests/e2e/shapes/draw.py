@@ -179,7 +179,7 @@ def draw_config(rng, pool, turn):
 
 def draw_rope(rng):
     theta = pick(rng, (10_000.0, 500_000.0, 1_000_000.0, round(log_uniform(rng, 100, 1e7), 3)))
-    kind = pick(rng, ("default", "linear", "llama3"))
+    kind = pick(rng, ("default", "linear", "llama3", "yarn", "dynamic"))
     rope = {"rope_type": kind}
     if kind != "default":
         rope["factor"] = pick(rng, (1.0, 2.0, 2.5, 8.0, 32.0))
@@ -187,6 +187,10 @@ def draw_rope(rng):
         rope["low_freq_factor"] = pick(rng, (1.0, 2.0))
         rope["high_freq_factor"] = pick(rng, (4.0, 5.5))
         rope["original_max_position_embeddings"] = pick(rng, (16, 64, 300, 8192))
+    if kind == "yarn":
+        rope["original_max_position_embeddings"] = pick(rng, (16, 64, 300))
+        rope |= pick(rng, ({}, {"beta_fast": 8, "beta_slow": 2}, {"truncate": False}))
+        rope |= pick(rng, ({}, {"attention_factor": 1.3}, {"mscale": 0.7, "mscale_all_dim": 1.2}))
     form = pick(rng, ("new", "old", "oldest"))
     if form == "new":
         return {"rope_parameters": rope | {"rope_theta": theta}}

@@ -57,9 +57,50 @@ def inverse_frequencies(config, head_dim):
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
         return kept * frequencies + (1.0 - kept) * frequencies / rope["factor"]
-    if kind != "default":
+    if kind == "yarn":
+        return yarn_frequencies(rope, frequencies, theta, config["max_position_embeddings"])
+    # "dynamic" stretches only what goes past the model's context.
+    if kind not in ("default", "dynamic"):
         raise ValueError(f"rope type {kind}")
     return frequencies
+
+
+def yarn_frequencies(rope, frequencies, theta, max_position):
+    """YaRN (Peng et al. 2023, as transformers computes it): pairs that turn more than beta_fast
+    times within the first context are kept, those that turn less than beta_slow times stretched."""
+    head_dim = 2 * len(frequencies)
+    first_context = first_of(rope.get("original_max_position_embeddings"), max_position)
+    factor = first_of(rope.get("factor"), max_position / first_context)
+
+    def pair_that_turns(n_times):
+        return head_dim * np.log(first_context / (n_times * 2 * np.pi)) / (2 * np.log(theta))
+
+    low, high = (pair_that_turns(rope.get(*each)) for each in (("beta_fast", 32), ("beta_slow", 1)))
+    if rope.get("truncate", True):
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    high = high + 0.001 if low == high else high
+    stretched = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0.0, 1.0)
+    return frequencies * (1.0 - stretched) + frequencies / factor * stretched
+
+
+def rope_scale_of(config):
+    """What turned queries and keys are multiplied by: other than 1 for YaRN only."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if first_of(rope.get("rope_type"), rope.get("type")) != "yarn":
+        return 1.0
+    if "attention_factor" in rope:
+        return rope["attention_factor"]
+    max_position = config["max_position_embeddings"]
+    first_context = first_of(rope.get("original_max_position_embeddings"), max_position)
+    factor = first_of(rope.get("factor"), max_position / first_context)
+
+    def scale(weight):
+        return 0.1 * weight * np.log(factor) + 1.0 if factor > 1 else 1.0
+
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
+    return scale(1.0)
 
 
 def windows_of(config):
@@ -90,6 +131,7 @@ class Model:
         self.n_kv_heads = first_of(config.get("num_key_value_heads"), self.n_heads)
         self.head_dim = first_of(config.get("head_dim"), config["hidden_size"] // self.n_heads)
         self.frequencies = inverse_frequencies(config, self.head_dim)
+        self.rope_scale = rope_scale_of(config)
         self.windows = windows_of(config)
         # Fields of Granite; other families have none of these names.
         self.attention_scale = config.get("attention_multiplier", self.head_dim**-0.5)
@@ -130,7 +172,7 @@ class Model:
 
     def _turned(self, x):
         angle = np.arange(x.shape[1])[:, None] * self.frequencies
-        cos, sin = np.cos(angle), np.sin(angle)
+        cos, sin = self.rope_scale * np.cos(angle), self.rope_scale * np.sin(angle)
         low, high = np.split(x, 2, axis=-1)
         return self.round(np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1))
 
