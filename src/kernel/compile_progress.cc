@@ -28,7 +28,11 @@ std::string CompileProgress::take(std::string_view line, Clock::time_point now) 
   n_total_ = std::max<std::int64_t>(1, json_field<std::int64_t>(json, "total", "progress"));
   n_done_ =
       std::clamp<std::int64_t>(json_field<std::int64_t>(json, "done", "progress"), 0, n_total_);
-  if (!is_terminal_) return is_shown_ ? tick(now) : log_line(now);
+  if (!is_terminal_) {
+    // Where all was compiled before, a log has nothing to learn.
+    if (!is_shown_ && n_done_ < n_total_) return log_line(now);
+    return tick(now);
+  }
   is_shown_ = true;
   return bar(json_field_or<std::string>(json, "kernel", "", "progress"));
 }

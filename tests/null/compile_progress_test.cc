@@ -33,6 +33,13 @@ TEST_F(CompileProgressTest, ALogGetsALineAtOnceThenEveryFewSecondsAndOneAtTheEnd
   EXPECT_THAT(progress.finish(at(10500)), HasSubstr("25 of 25, 10 s\n"));
 }
 
+TEST_F(CompileProgressTest, ALogIsNotToldOfWhatWasCompiledBefore) {
+  CompileProgress progress(false);
+  EXPECT_EQ(progress.take(kAll, at(0)), "");
+  EXPECT_EQ(progress.tick(at(60000)), "");
+  EXPECT_EQ(progress.finish(at(60000)), "");
+}
+
 TEST_F(CompileProgressTest, ATerminalGetsABarThatGoesAway) {
   CompileProgress progress(true);
   const auto bar = progress.take(kThree, at(0));

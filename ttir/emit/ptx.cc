@@ -11,14 +11,14 @@ namespace nereid::ttir {
 
 namespace {
 
-struct Row {
+struct Instruction {
   std::string_view spelling;
   std::string_view registers;
   std::string_view function;
 };
 
-constexpr std::array kRows = {
-#define PTX_OP(spelling, registers, ...) Row{spelling, registers, #__VA_ARGS__},
+constexpr std::array kInstructions = {
+#define PTX_OP(spelling, registers, ...) Instruction{spelling, registers, #__VA_ARGS__},
 #include "ptx.def"
 #undef PTX_OP
 };
@@ -180,11 +180,12 @@ class Reader {
     const std::string_view opcode = word_;
     if (opcode.starts_with("@")) fail_("predicates are not supported");
     next();
-    const auto* row = std::find_if(kRows.begin(), kRows.end(),
-                                   [&](const Row& r) { return r.spelling == opcode; });
-    if (row == kRows.end()) {
+    const auto* row = std::find_if(kInstructions.begin(), kInstructions.end(),
+                                   [&](const Instruction& r) { return r.spelling == opcode; });
+    if (row == kInstructions.end()) {
       std::string known;
-      for (const Row& r : kRows) known += cat(known.empty() ? "" : " ", std::string(r.spelling));
+      for (const Instruction& r : kInstructions)
+        known += cat(known.empty() ? "" : " ", std::string(r.spelling));
       fail_(fmt::format("{}: instruction not supported; there are {}", opcode, known));
     }
     std::vector<std::vector<std::string_view>> operands;  // several: {a, b}
