@@ -8,8 +8,6 @@
 namespace nereid::ttir {
 namespace {
 
-// <cctype> depends on the locale and is undefined for negative chars.
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_word(char c) { return is_letter(c) || is_digit(c) || c == '$' || c == '.'; }
 bool is_suffix(char c) { return is_word(c) || c == '-'; }

@@ -57,6 +57,9 @@ class Lexer {
   int line_ = 1;
 };
 
+// <cctype> depends on the locale and is undefined for negative chars.
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 // The bytes that a string token stands for.
 std::string unescape(std::string_view text);
 

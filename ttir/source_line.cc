@@ -1,14 +1,13 @@
 #include "source_line.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
+
+#include "lexer.h"
 
 namespace nereid::ttir {
 
 namespace {
-
-bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; }
 
 // The number in the first ":NUMBER: ", or 0.
 std::size_t line_of(std::string_view message) {
