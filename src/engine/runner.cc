@@ -300,9 +300,10 @@ class PlanRunner final : public Runner {
   }
 
   void choose_captured(const std::string& asked_mode) {
-    if (options_.mode != "graph" || options_.check_numbers) return;
+    if (options_.mode != "graph") return;
     if (device_.can_capture()) {
-      captured_.emplace(device_, options_.max_sequences);
+      // A replayed step shows nothing between its launches.
+      if (!options_.check_numbers) captured_.emplace(device_, options_.max_sequences);
       return;
     }
     if (asked_mode == "graph")

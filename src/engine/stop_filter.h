@@ -1,7 +1,7 @@
 // Goal: text that ends before a stop string, released as early as is safe: what might be the start
 // of one is held back. Special tokens are no part of the text, but stop strings may name them
-// whole, alone or beside text: they are sought with the tokens in place and without. Non-goal:
-// tokens. Pieces may be cut anywhere: the result is the same as one byte at a time.
+// whole, alone or beside text: they are sought with the tokens in place and without.
+// Non-goal: ids. Pieces may be cut anywhere: the result is the same as one byte at a time.
 #pragma once
 
 #include <memory>
