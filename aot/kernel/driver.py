@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aot.kernel.stand_ins import StandIn
+from aot.targets.common import NoDriver
 
 # Shared memory of a block, multiprocessors of the largest card: for files that size tiles or grids
 # by these while they are imported. Unlisted ones are as those of cuda:90.
@@ -19,11 +20,11 @@ _CARDS = {
 }  # fmt: skip
 
 
-class _Driver:
+class _Driver(NoDriver):
     """One GPU; what is not known of it is a stand-in."""
 
     def __init__(self, target: Any, answers: dict[str, Any]) -> None:
-        self._target = target
+        super().__init__(target)
         self._others = StandIn("triton.runtime.driver.active", answers)
         shared, n_multiprocessors = _CARDS.get(str(target.arch), _CARDS["90"])
         self._properties = {
@@ -41,17 +42,8 @@ class _Driver:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._others, name)
 
-    def get_current_target(self) -> Any:
-        return self._target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int | None = None) -> int:
-        return 0
-
     def get_device_capability(self, device: int | None = None) -> tuple[int, int]:
-        return divmod(self._target.arch, 10) if self._target.backend == "cuda" else (9, 4)
+        return divmod(self.target.arch, 10) if self.target.backend == "cuda" else (9, 4)
 
     def get_active_torch_device(self) -> Any:
         return SimpleNamespace(type="cuda", index=0)

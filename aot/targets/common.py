@@ -108,7 +108,7 @@ def triton_scratch():
                     os.environ[name] = value
 
 
-class _NoDriver:
+class NoDriver:
     """Stands in for a GPU driver. Without it Triton's target checks answer for no GPU at all, and
     kernels that branch on them would compile the wrong branch in silence."""
 
@@ -128,7 +128,7 @@ class _NoDriver:
 def set_target(target: Any) -> None:
     from triton.runtime import driver
 
-    driver.set_active(_NoDriver(target))
+    driver.set_active(NoDriver(target))
 
 
 def check_options(request: Request, allowed: set[str]) -> None:

@@ -1,6 +1,6 @@
 // Goal: to recognise what often lies in a file's place: a pointer of git-lfs, a web server's page,
-// a download that never began. The cure is another download, not a look for damage. Non-goal:
-// checking a file of the right kind: its parser does.
+// a download that never began. The cure is another download, not a look for damage.
+// Non-goal: checking a file of the right kind: its parser does.
 #pragma once
 
 #include <string>

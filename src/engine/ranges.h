@@ -1,6 +1,6 @@
 // Goal: the one table of what numbers may be: the program's options and the API's fields are
-// checked against the same rows. Non-goal: limits that depend on the model or the machine, such as
-// its context or memory.
+// checked against the same rows.
+// Non-goal: limits that depend on the model or the machine, such as its context or memory.
 #pragma once
 
 #include <cstdint>
