@@ -81,7 +81,7 @@ std::string NumberCheck::odd_results(std::size_t index) const {
     const auto& value = graph_.value(id);
     const auto n = graph::value_bytes(value, sizes_) / dtype_size_bytes(value.dtype);
     std::string layer, weights, odd_weights;
-    for (const auto input : node.inputs) {
+    for (const auto input : node.reads()) {
       const auto& operand = graph_.value(input);
       if (layer.empty()) layer = layer_of(operand.name);
       if (operand.kind != graph::ValueKind::weight) continue;
@@ -91,7 +91,7 @@ std::string NumberCheck::odd_results(std::size_t index) const {
     }
     // An operation without weights belongs to the layer of the last one that has some.
     for (std::size_t before = index; weights.empty() && layer.empty() && before-- > 0;)
-      for (const auto input : graph_.nodes[before].inputs)
+      for (const auto input : graph_.nodes[before].reads())
         if (layer.empty()) layer = layer_of(graph_.value(input).name);
     return fmt::format("{}{} %{} {}{}: {} of {} numbers{}",
                        layer.empty() ? "" : "layer " + layer + ", ", graph::op_row(node.op).name,

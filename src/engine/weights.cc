@@ -69,7 +69,7 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph, const InP
     if (graph::op_row(node.op).op_class != graph::OpClass::layout) continue;
     const auto& packed = graph.value(node.outputs[0]);
     auto target = own(size_bytes(packed), packed.name);
-    for (const auto id : node.inputs) {
+    for (const auto id : node.reads()) {
       parts.push_back({&graph.value(id), target});
       target += size_bytes(graph.value(id));
       done.insert(id);
@@ -78,7 +78,7 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph, const InP
   }
   for (const auto& node : graph.nodes) {
     if (graph::op_row(node.op).op_class == graph::OpClass::layout) continue;
-    for (const auto id : node.inputs) {
+    for (const auto id : node.reads()) {
       const auto& value = graph.value(id);
       if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq ||
           !done.insert(id).second)

@@ -41,8 +41,8 @@ Graph with_plain_names(Graph body) {
     value.name = n == 1 ? std::string(what) : fmt::format("{}{}", what, n);
   };
   for (const auto& node : body.nodes) {
-    for (std::size_t i = 0; i < node.inputs.size(); ++i)
-      name(node.inputs[i], op_row(node.op).roles[i]);
+    for (const auto& role : op_row(node.op).operands)
+      if (node.has(role.name)) name(node.operand(role.name), role.name);
     name(node.outputs[0], result_name(node.op));
   }
   return body;

@@ -1,7 +1,7 @@
 #include "graph/ir.h"
 
 #include <algorithm>
-#include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 
@@ -9,64 +9,36 @@ namespace nereid::graph {
 
 namespace {
 
-OpRow make_row(Op op, std::string_view name, OpClass op_class, std::string_view roles,
-               std::size_t n_outputs, std::string_view aliases) {
-  OpRow row{op, name, op_class, {}, 0, n_outputs, {}};
-  while (!roles.empty()) {
-    const auto end = std::min(roles.find(' '), roles.size());
-    auto role = roles.substr(0, end);
-    if (role.ends_with('?')) {
-      role.remove_suffix(1);
-    } else {
-      ++row.n_required;
-    }
-    row.roles.push_back(role);
-    roles.remove_prefix(std::min(end + 1, roles.size()));
-  }
-  for (std::size_t i = 0; i + 2 < aliases.size(); i += 4)
-    row.aliases.emplace_back(aliases[i] - '0', aliases[i + 2] - '0');
-  return row;
+std::size_t operand_index(const Node& node, std::string_view role) {
+  const auto& row = op_row(node.op);
+  const auto index = row.is_variadic() ? std::nullopt : row.find_operand(role);
+  NEREID_CHECK(index.has_value(), "{} has no operand {}", row.name, role);
+  return *index;
 }
 
-const std::vector<OpRow>& op_table() {
-  static const std::vector<OpRow> table{
-#define GRAPH_OP(name, op_class, roles, n_outputs, aliases) \
-  make_row(Op::name, #name, OpClass::op_class, roles, n_outputs, aliases),
-#include "graph/ops.def"
-#undef GRAPH_OP
-  };
-  return table;
+const AttrRow& attr_row(const Node& node, std::string_view name) {
+  const auto* attr = op_row(node.op).find_attr(name);
+  NEREID_CHECK(attr != nullptr, "{} has no attribute {}", op_row(node.op).name, name);
+  return *attr;
+}
+
+const Attr* given_attr(const Node& node, std::string_view name) {
+  const auto it = std::ranges::find(node.attrs, name, &Attrs::value_type::first);
+  return it == node.attrs.end() ? nullptr : &it->second;
 }
 
 template <typename T>
-T attr_or(const Node& node, std::string_view name, T fallback) {
-  for (const auto& [key, value] : node.attrs) {
-    if (key != name) continue;
-    if (const auto* held = std::get_if<T>(&value)) return *held;
-    if constexpr (std::is_same_v<T, double>)
-      if (const auto* integer = std::get_if<std::int64_t>(&value))
-        return static_cast<double>(*integer);
-    constexpr std::string_view expected = std::is_same_v<T, std::int64_t> ? "an integer"
-                                          : std::is_same_v<T, double>     ? "a number"
-                                          : std::is_same_v<T, DType>      ? "an element type"
-                                                                          : "a text in quotes";
-    throw Error("{}: attribute {}: expected {}", op_row(node.op).name, name, expected);
-  }
-  return fallback;
+T attr_as(const Node& node, std::string_view name) {
+  const Attr value = node.attr(name);
+  const auto* held = std::get_if<T>(&value);
+  NEREID_CHECK(held != nullptr, "{}: attribute {} is of another type", op_row(node.op).name, name);
+  return *held;
 }
 
 }  // namespace
 
-const OpRow& op_row(Op op) { return op_table()[static_cast<std::size_t>(op)]; }
-
 ValueKind output_kind(Op op) {
   return op_row(op).op_class == OpClass::layout ? ValueKind::weight : ValueKind::intermediate;
-}
-
-std::optional<Op> op_from_name(std::string_view name) {
-  for (const auto& row : op_table())
-    if (row.name == name) return row.op;
-  return std::nullopt;
 }
 
 std::string dim_text(const Dim& dim) {
@@ -83,18 +55,77 @@ std::string dims_text(const std::vector<Dim>& dims) {
   return text + "]";
 }
 
-std::int64_t Node::int_attr(std::string_view name, std::int64_t fallback) const {
-  return attr_or(*this, name, fallback);
+Node::Node(Op node_op, std::vector<ValueId> operands, std::vector<ValueId> results,
+           const Attrs& attributes)
+    : op(node_op),
+      inputs(std::move(operands)),
+      outputs(std::move(results)),
+      attrs(canonical_attrs(node_op, attributes)) {
+  const auto& row = op_row(op);
+  if (row.is_variadic()) return;
+  if (inputs.size() > row.operands.size())
+    throw Error("{}: expected the operands {}, got {}", row.name, roles_text(row.operands),
+                inputs.size());
+  inputs.resize(row.operands.size(), kNoValue);
 }
 
-double Node::float_attr(std::string_view name, double fallback) const {
-  return attr_or(*this, name, fallback);
+ValueId Node::operand(std::string_view role) const { return inputs[operand_index(*this, role)]; }
+
+ValueId Node::result(std::string_view role) const {
+  const auto index = op_row(op).find_result(role);
+  NEREID_CHECK(index && *index < outputs.size(), "{} has no result {}", op_row(op).name, role);
+  return outputs[*index];
+}
+
+Attr Node::attr(std::string_view name) const {
+  const auto& row = attr_row(*this, name);
+  if (const auto* given = given_attr(*this, name)) return *given;
+  if (!row.default_value) throw Error("{}: attribute {} is missing", op_row(op).name, name);
+  return *row.default_value;
+}
+
+std::int64_t Node::int_attr(std::string_view name) const {
+  return attr_as<std::int64_t>(*this, name);
+}
+
+double Node::float_attr(std::string_view name) const { return attr_as<double>(*this, name); }
+
+std::string Node::text_attr(std::string_view name) const {
+  return attr_as<std::string>(*this, name);
+}
+
+std::optional<DType> Node::dtype_attr(std::string_view name) const {
+  if (!attr_row(*this, name).default_value && given_attr(*this, name) == nullptr)
+    return std::nullopt;
+  return attr_as<DType>(*this, name);
+}
+
+void Node::set_operand(std::string_view role, ValueId id) {
+  inputs[operand_index(*this, role)] = id;
+}
+
+void Node::set_attr(std::string_view name, Attr value) {
+  unset_attr(name);
+  attrs.emplace_back(name, std::move(value));
+  attrs = canonical_attrs(op, attrs);
+}
+
+void Node::unset_attr(std::string_view name) {
+  std::erase_if(attrs, [&](const auto& entry) { return entry.first == name; });
+}
+
+void Node::adopt(const Node& other) {
+  const auto& theirs = op_row(other.op);
+  for (const auto& role : op_row(op).operands)
+    if (theirs.find_operand(role.name)) set_operand(role.name, other.operand(role.name));
+  for (const auto& attr : op_row(op).attrs)
+    if (const auto* given = given_attr(other, attr.name)) set_attr(attr.name, *given);
 }
 
 ValueId Graph::find(std::string_view wanted) const {
   for (std::size_t i = 0; i < values.size(); ++i)
     if (values[i].name == wanted) return static_cast<ValueId>(i);
-  return -1;
+  return kNoValue;
 }
 
 ValueId Graph::add_value(ValueKind kind, std::string value_name, DType dtype,
@@ -103,36 +134,30 @@ ValueId Graph::add_value(ValueKind kind, std::string value_name, DType dtype,
   return static_cast<ValueId>(values.size() - 1);
 }
 
-std::vector<ValueId> Graph::add_node(Op op, std::vector<ValueId> inputs,
-                                     std::vector<std::pair<std::string, Attr>> attrs,
+std::vector<ValueId> Graph::add_node(Op op, std::vector<ValueId> inputs, const Attrs& attrs,
                                      std::vector<std::string> output_names) {
-  Node node{op, std::move(inputs), {}, std::move(attrs)};
+  return add_node(Node(op, std::move(inputs), {}, attrs), std::move(output_names));
+}
+
+std::vector<ValueId> Graph::add_node(Node node, std::vector<std::string> output_names) {
   const auto types = infer_shapes(*this, node);
+  node.outputs.clear();
   for (std::size_t i = 0; i < types.size(); ++i) {
     auto output_name = i < output_names.size() && !output_names[i].empty()
                            ? output_names[i]
                            : fmt::format("{}", values.size());
     node.outputs.push_back(
-        add_value(output_kind(op), std::move(output_name), types[i].dtype, types[i].shape));
+        add_value(output_kind(node.op), std::move(output_name), types[i].dtype, types[i].shape));
   }
   nodes.push_back(std::move(node));
   return nodes.back().outputs;
 }
 
-ValueId Graph::add(Op op, std::vector<ValueId> inputs,
-                   std::vector<std::pair<std::string, Attr>> attrs, std::string output_name) {
-  const auto outputs_of =
-      add_node(op, std::move(inputs), std::move(attrs), {std::move(output_name)});
+ValueId Graph::add(Op op, std::vector<ValueId> inputs, const Attrs& attrs,
+                   std::string output_name) {
+  const auto outputs_of = add_node(op, std::move(inputs), attrs, {std::move(output_name)});
   NEREID_CHECK(outputs_of.size() == 1, "{} has {} outputs", op_row(op).name, outputs_of.size());
   return outputs_of[0];
-}
-
-DType Node::dtype_attr(std::string_view name, DType fallback) const {
-  return attr_or(*this, name, fallback);
-}
-
-std::string Node::text_attr(std::string_view name) const {
-  return attr_or(*this, name, std::string());
 }
 
 void verify(const Graph& graph) {
@@ -147,7 +172,9 @@ void verify(const Graph& graph) {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
     const auto at = fmt::format("graph {}, node {} ({})", graph.name, i, op_row(node.op).name);
-    for (const auto id : node.inputs) {
+    if (canonical_attrs(node.op, node.attrs) != node.attrs)
+      throw Error("{}: attributes that are not canonical", at);
+    for (const auto id : node.reads()) {
       if (id < 0 || static_cast<std::size_t>(id) >= graph.values.size())
         throw Error("{}: operand {} does not exist", at, id);
       if (!defined[static_cast<std::size_t>(id)])

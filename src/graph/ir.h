@@ -8,12 +8,12 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <variant>
 #include <vector>
 
+#include "graph/ops.h"
 #include "tensor/dtype.h"
 
 namespace nereid::graph {
@@ -43,6 +43,7 @@ std::string dim_text(const Dim& dim);
 std::string dims_text(const std::vector<Dim>& dims);  // "[T, 384]"
 
 using ValueId = std::int32_t;
+inline constexpr ValueId kNoValue = -1;  // an operand that is absent
 
 // Parts that attention may cut a sequence's keys into; bounds the scratch of rope_attention.
 inline constexpr std::int64_t kMaxAttentionSplits = 16;
@@ -61,55 +62,43 @@ struct Value {
   bool operator==(const Value&) const = default;
 };
 
-enum class Op : std::uint8_t {
-#define GRAPH_OP(name, ...) name,
-#include "graph/ops.def"
-#undef GRAPH_OP
-};
-
-enum class OpClass : std::uint8_t {
-  memory,
-  pointwise,
-  reduction,
-  matmul,
-  attention,
-  sampling,
-  view,
-  layout
-};
-
-// Neither is launched: a view renames bytes, a layout is made once, when weights are loaded.
-constexpr bool has_launch(OpClass op_class) {
-  return op_class != OpClass::view && op_class != OpClass::layout;
-}
-
-struct OpRow {
-  Op op;
-  std::string_view name;
-  OpClass op_class;
-  std::vector<std::string_view> roles;  // without the `?`
-  std::size_t n_required;               // operands that must be there
-  std::size_t n_outputs;
-  std::vector<std::pair<std::size_t, std::size_t>> aliases;  // output, operand
-};
-
-const OpRow& op_row(Op op);
 ValueKind output_kind(Op op);  // of what the op computes: weight for layouts, else intermediate
-std::optional<Op> op_from_name(std::string_view name);
 
-using Attr = std::variant<std::int64_t, double, DType, std::string>;
-
+// An operation on values. Operands are one a role, kNoValue where an optional one is absent;
+// attributes are canonical (ops.h): nodes that mean the same are equal.
 struct Node {
   Op op;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
-  std::vector<std::pair<std::string, Attr>> attrs;
+  Attrs attrs;
 
-  // Absent: the fallback. An Error where it is of another type: a graph may be somebody's text.
-  std::int64_t int_attr(std::string_view name, std::int64_t fallback) const;
-  double float_attr(std::string_view name, double fallback) const;
-  DType dtype_attr(std::string_view name, DType fallback) const;
-  std::string text_attr(std::string_view name) const;  // empty where absent
+  // Operands in the order of the row; the last may be left out. An Error where there are too many,
+  // or where an attribute is not of the op.
+  Node(Op node_op, std::vector<ValueId> operands, std::vector<ValueId> results = {},
+       const Attrs& attributes = {});
+
+  // By role or name, which the op must have. An operand that is absent is kNoValue, an attribute
+  // its default.
+  ValueId operand(std::string_view role) const;
+  ValueId result(std::string_view role) const;
+  Attr attr(std::string_view name) const;
+  std::int64_t int_attr(std::string_view name) const;
+  double float_attr(std::string_view name) const;
+  std::string text_attr(std::string_view name) const;
+  std::optional<DType> dtype_attr(std::string_view name) const;
+
+  bool has(std::string_view role) const { return operand(role) != kNoValue; }
+  // The operands that are there.
+  auto reads() const {
+    return inputs | std::views::filter([](ValueId id) { return id != kNoValue; });
+  }
+
+  void set_operand(std::string_view role, ValueId id);
+  void set_attr(std::string_view name, Attr value);
+  void unset_attr(std::string_view name);
+  // The other's operands and attributes of which this op has the name too.
+  void adopt(const Node& other);
+
   bool operator==(const Node&) const = default;
 };
 
@@ -122,16 +111,15 @@ struct Graph {
   bool operator==(const Graph&) const = default;
 
   const Value& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
-  ValueId find(std::string_view name) const;  // -1 where absent
+  ValueId find(std::string_view name) const;  // kNoValue where absent
 
   ValueId add_value(ValueKind kind, std::string name, DType dtype, std::vector<Dim> shape);
   // Appends a node; outputs' types come from the op's shape function. Names: "%<n>" unless given.
-  std::vector<ValueId> add_node(Op op, std::vector<ValueId> inputs,
-                                std::vector<std::pair<std::string, Attr>> attrs = {},
+  std::vector<ValueId> add_node(Op op, std::vector<ValueId> inputs, const Attrs& attrs = {},
                                 std::vector<std::string> output_names = {});
+  std::vector<ValueId> add_node(Node node, std::vector<std::string> output_names = {});
   // The one output of a node that has one.
-  ValueId add(Op op, std::vector<ValueId> inputs,
-              std::vector<std::pair<std::string, Attr>> attrs = {}, std::string name = {});
+  ValueId add(Op op, std::vector<ValueId> inputs, const Attrs& attrs = {}, std::string name = {});
 };
 
 // Result types of an op from its operands' (shape.cc). An Error names op, operand, expected and

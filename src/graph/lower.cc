@@ -43,7 +43,7 @@ KernelCall lower_gather_rows(const View& v) {
   return {"gather_rows",
           {{"out_ptr", v.out()}, {"table_ptr", v.in(0)}, {"ids_ptr", v.in(1)}},
           {{"n_rows", out[0]}, {"n_cols", out[1]}, {"table_stride", out[1]}},
-          {{"scale", v.node.float_attr("scale", 1.0)}},
+          {{"scale", v.node.float_attr("scale")}},
           {}};
 }
 
@@ -57,71 +57,53 @@ KernelCall lower_rms_norm(const View& v) {
            {"group", shape.size() == 3 ? shape[1] : Dim(1)},
            {"out_stride", v.stride(v.out())},
            {"x_stride", v.stride(v.in(0))}},
-          {{"eps", v.node.float_attr("eps", 1e-5)}},
+          {{"eps", v.node.float_attr("eps")}},
           {}};
 }
 
-// What of a linear is fused into it; operand numbers, 0 where there is none.
-struct Fused {
-  std::size_t norm = 0, weight = 1, residual = 0, bias = 2;
-  bool is_swiglu = false;
-};
-
 // Of the operand that a linear reads.
 std::int64_t max_rows(const Graph& graph, const Node& node, const StepClass& steps) {
-  const bool is_logits = graph.value(node.inputs[0]).shape[0].symbol == Symbol::n_logits;
+  const bool is_logits = graph.value(node.operand("x")).shape[0].symbol == Symbol::n_logits;
   return is_logits ? steps.max_logits : steps.max_tokens;
 }
 
-KernelCall lower_linear_of(const View& v, const Fused& fused) {
+KernelCall lower_linear(const View& v) {
+  const auto& node = v.node;
+  if (node.has("scale"))
+    throw Error("linear %{}: no kernel takes the operand scale (%{}); expected a weight without",
+                v.graph.value(v.out()).name, v.graph.value(node.operand("scale")).name);
+  const auto x = node.operand("x");
+  const auto residual = node.operand("residual");
   const auto& out = v.shape(v.out());
-  const auto rows = max_rows(v.graph, v.node, v.steps);
+  const auto rows = max_rows(v.graph, node, v.steps);
   const bool is_gemv = rows <= kGemvRows.back();
   const bool is_skinny = !is_gemv && rows <= kSkinnyRows.back() && v.steps.family != "cpu";
-  const auto operand = [&](std::size_t i) { return i == 0 ? kNoValue : v.in(i); };
-  KernelCall call{
-      is_gemv     ? "linear_gemv"
-      : is_skinny ? "linear_skinny"
-                  : "linear_tiled",
-      {{"y_ptr", v.out()},
-       {"x_ptr", v.in(0)},
-       {"w_ptr", v.in(fused.weight)},
-       {"bias_ptr", v.in(fused.bias)},
-       {"residual_ptr", operand(fused.residual)}},
-      {{"n_rows", out[0]},
-       {"n_out", out[1]},
-       {"n_in", v.shape(v.in(0))[1]},
-       {"y_stride", v.stride(v.out())},
-       {"x_stride", v.stride(v.in(0))},
-       {"residual_stride", fused.residual != 0 ? v.stride(v.in(fused.residual)) : out[1]}},
-      {{"alpha", v.node.float_attr("alpha", 1.0)}},
-      {{"HAS_BIAS", v.in(fused.bias) != kNoValue ? 1 : 0},
-       {"HAS_RESIDUAL", fused.residual != 0 ? 1 : 0},
-       {"SWIGLU", fused.is_swiglu ? 1 : 0}}};
+  KernelCall call{is_gemv     ? "linear_gemv"
+                  : is_skinny ? "linear_skinny"
+                              : "linear_tiled",
+                  {{"y_ptr", v.out()},
+                   {"x_ptr", x},
+                   {"w_ptr", node.operand("weight")},
+                   {"bias_ptr", node.operand("bias")},
+                   {"residual_ptr", residual}},
+                  {{"n_rows", out[0]},
+                   {"n_out", out[1]},
+                   {"n_in", v.shape(x)[1]},
+                   {"y_stride", v.stride(v.out())},
+                   {"x_stride", v.stride(x)},
+                   {"residual_stride", residual == kNoValue ? out[1] : v.stride(residual)}},
+                  {{"alpha", node.float_attr("alpha")}},
+                  {{"HAS_BIAS", node.has("bias") ? 1 : 0},
+                   {"HAS_RESIDUAL", residual == kNoValue ? 0 : 1},
+                   {"SWIGLU", node.text_attr("epilogue") == "swiglu" ? 1 : 0}}};
   if (is_gemv) {
-    call.pointers.emplace_back("norm_ptr", operand(fused.norm));
-    call.scalars.emplace_back("eps", v.node.float_attr("eps", 1e-5));
-    call.constexprs.emplace_back("HAS_NORM", fused.norm != 0 ? 1 : 0);
+    call.pointers.emplace_back("norm_ptr", node.operand("norm"));
+    call.scalars.emplace_back("eps", node.float_attr("eps"));
+    call.constexprs.emplace_back("HAS_NORM", node.has("norm") ? 1 : 0);
     call.constexprs.emplace_back("ROWS", rows);
   }
   if (is_skinny) call.constexprs.emplace_back("TOKENS", rows);
   return call;
-}
-
-KernelCall lower_linear(const View& v) { return lower_linear_of(v, {}); }
-
-KernelCall lower_linear_swiglu(const View& v) { return lower_linear_of(v, {.is_swiglu = true}); }
-
-KernelCall lower_norm_linear(const View& v) {
-  return lower_linear_of(v, {.norm = 1, .weight = 2, .bias = 3});
-}
-
-KernelCall lower_norm_linear_swiglu(const View& v) {
-  return lower_linear_of(v, {.norm = 1, .weight = 2, .bias = 3, .is_swiglu = true});
-}
-
-KernelCall lower_linear_add(const View& v) {
-  return lower_linear_of(v, {.residual = 2, .bias = 3});
 }
 
 KernelCall lower_rope(const View& v) {
@@ -174,13 +156,13 @@ KernelCall lower_attention(const View& v) {
        {"n_heads", q[1]},
        {"n_kv_heads", cache[1]},
        {"max_blocks", tables[1]},
-       {"window", v.node.int_attr("window", 0)},
+       {"window", v.node.int_attr("window")},
        {"out_stride", v.stride(v.out())},
        {"q_stride", v.stride(v.in(0))}},
-      {{"scale", v.node.float_attr("scale", 1.0)}, {"softcap", v.node.float_attr("softcap", 0.0)}},
+      {{"scale", v.node.float_attr("scale")}, {"softcap", v.node.float_attr("softcap")}},
       {{"HEAD_DIM", q[2].offset},
        {"BLOCK_TOKENS", cache[2].offset},
-       {"HAS_SOFTCAP", v.node.float_attr("softcap", 0.0) != 0.0 ? 1 : 0}}};
+       {"HAS_SOFTCAP", v.node.float_attr("softcap") != 0.0 ? 1 : 0}}};
   if (!v.steps.is_decode) {
     call.pointers.emplace_back("cu_seqlens_ptr", v.in(4));
     call.sizes.emplace_back("max_q_len", Symbol::max_query_tokens);
@@ -207,7 +189,7 @@ KernelCall lower_rope_kv_write(const View& v) {
            {"n_kv_heads", cache[1]},
            {"q_stride", v.stride(v.out())},
            {"qkv_stride", v.stride(v.in(0))}},
-          {{"qk_eps", v.node.float_attr("eps", 1e-5)}},
+          {{"qk_eps", v.node.float_attr("eps")}},
           {{"HEAD_DIM", q[2].offset},
            {"BLOCK_TOKENS", cache[2].offset},
            {"HAS_QK_NORM", has_norm ? 1 : 0}}};
@@ -218,7 +200,7 @@ KernelCall lower_rope_attention(const View& v) {
   const auto& out = v.shape(v.out());     // [T, H, Dh]
   const auto& cache = v.shape(v.in(4));   // [blocks, G, block tokens, Dh]
   const auto& tables = v.shape(v.in(6));  // [S, B]
-  const double softcap = v.node.float_attr("softcap", 0.0);
+  const double softcap = v.node.float_attr("softcap");
   return {"attention_decode_fused",
           {{"out_ptr", v.out()},
            {"k_cache_ptr", v.in(4)},
@@ -237,12 +219,12 @@ KernelCall lower_rope_attention(const View& v) {
            {"n_heads", out[1]},
            {"n_kv_heads", cache[1]},
            {"max_blocks", tables[1]},
-           {"window", v.node.int_attr("window", 0)},
+           {"window", v.node.int_attr("window")},
            {"out_stride", v.stride(v.out())},
            {"qkv_stride", v.stride(v.in(0))}},
-          {{"scale", v.node.float_attr("scale", 1.0)},
+          {{"scale", v.node.float_attr("scale")},
            {"softcap", softcap},
-           {"qk_eps", v.node.float_attr("eps", 1e-5)}},
+           {"qk_eps", v.node.float_attr("eps")}},
           {{"HEAD_DIM", out[2].offset},
            {"BLOCK_TOKENS", cache[2].offset},
            {"HAS_SOFTCAP", softcap != 0.0 ? 1 : 0},
@@ -266,7 +248,7 @@ KernelCall lower_add(const View& v) {
   return {"add",
           {{"out_ptr", v.out()}, {"x_ptr", v.in(0)}, {"y_ptr", v.in(1)}},
           {{"n_elements", product(shape[0], shape[1])}},
-          {{"alpha", v.node.float_attr("alpha", 1.0)}},
+          {{"alpha", v.node.float_attr("alpha")}},
           {}};
 }
 
@@ -275,7 +257,7 @@ KernelCall lower_scale(const View& v) {
   return {"scale",
           {{"out_ptr", v.out()}, {"x_ptr", v.in(0)}},
           {{"n_elements", product(shape[0], shape[1])}},
-          {{"alpha", v.node.float_attr("alpha", 1.0)}},
+          {{"alpha", v.node.float_attr("alpha")}},
           {}};
 }
 
@@ -369,9 +351,8 @@ KernelCall lower_pack(const View& v) { lower_nothing(v); }
 bool has_kernel(const Graph& graph, const Node& node, const StepClass& steps) {
   switch (node.op) {
     // A product of many rows would normalise each row again in every tile.
-    case Op::norm_linear:
-    case Op::norm_linear_swiglu:
-      return max_rows(graph, node, steps) <= kGemvRows.back();
+    case Op::linear:
+      return !node.has("norm") || max_rows(graph, node, steps) <= kGemvRows.back();
     case Op::rope_attention:
       return steps.is_decode;
     case Op::cluster:

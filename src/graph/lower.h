@@ -35,8 +35,7 @@ struct StepClass {
   std::string_view family = "cpu";  // of targets: cpu, cuda, hip
 };
 
-inline constexpr ValueId kNoValue = -1;  // a null address: an operand the variant does not read
-
+// A pointer that is kNoValue is a null address: an operand the variant does not read.
 struct KernelCall {
   std::string kernel;
   std::vector<std::pair<std::string, ValueId>> pointers;

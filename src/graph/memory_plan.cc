@@ -34,7 +34,7 @@ std::vector<std::size_t> slice_offsets(const Graph& graph) {
   for (const auto& node : graph.nodes)
     if (node.op == Op::slice)
       offsets[static_cast<std::size_t>(node.outputs[0])] =
-          static_cast<std::size_t>(node.int_attr("begin", 0)) *
+          static_cast<std::size_t>(node.int_attr("begin")) *
           dtype_size_bytes(graph.value(node.outputs[0]).dtype);
   return offsets;
 }
@@ -79,7 +79,7 @@ MemoryPlan plan_memory(const Graph& graph, const SymbolValues& largest) {
       first[root] = std::min(first[root], i);
       last[root] = std::max(last[root], i);
     };
-    for (const auto id : graph.nodes[i].inputs) touch(id);
+    for (const auto id : graph.nodes[i].reads()) touch(id);
     for (const auto id : graph.nodes[i].outputs) touch(id);
   }
   // What the graph returns is read after its last node.

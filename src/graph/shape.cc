@@ -17,21 +17,22 @@ class Operands {
  public:
   Operands(const Graph& graph, const Node& node)
       : graph_(graph), node_(node), row_(op_row(node.op)) {
-    if (node.inputs.size() < row_.n_required || node.inputs.size() > row_.roles.size())
-      throw Error("{}: expected {} operands, got {}", row_.name,
-                  row_.n_required == row_.roles.size()
-                      ? fmt::format("{}", row_.n_required)
-                      : fmt::format("{} to {}", row_.n_required, row_.roles.size()),
-                  node.inputs.size());
+    if (row_.is_variadic() && node.inputs.empty())
+      throw Error("{}: expected the operands {}, got none", row_.name, roles_text(row_.operands));
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+      if (node.inputs[i] == kNoValue && !role(i).is_optional)
+        throw Error("{}: operand {} is missing; expected the operands {}", row_.name, role(i).name,
+                    roles_text(row_.operands));
   }
 
   const Value& operator[](std::size_t i) const { return graph_.value(node_.inputs[i]); }
-  bool has(std::size_t i) const { return i < node_.inputs.size(); }
+  std::size_t index(std::string_view role) const { return row_.find_operand(role).value(); }
+  bool has(std::size_t i) const { return node_.inputs[i] != kNoValue; }
   const Node& node() const { return node_; }
   const Graph& graph() const { return graph_; }
 
   [[noreturn]] void fail(std::size_t i, const std::string& expected) const {
-    throw Error("{}: operand {} (%{}): expected {}, got {}{}", row_.name, row_.roles[i],
+    throw Error("{}: operand {} (%{}): expected {}, got {}{}", row_.name, role(i).name,
                 (*this)[i].name, expected, dtype_name((*this)[i].dtype),
                 dims_text((*this)[i].shape));
   }
@@ -49,6 +50,8 @@ class Operands {
   }
 
  private:
+  const Role& role(std::size_t i) const { return row_.operands[row_.is_variadic() ? 0 : i]; }
+
   const Graph& graph_;
   const Node& node_;
   const OpRow& row_;
@@ -61,7 +64,7 @@ Types infer_gather_rows(const Operands& in) {
   in.floats(0);
   in.rank(1, 1);
   in.dtype(1, DType::i32);
-  const auto out = in.node().dtype_attr("dtype", in[0].dtype);
+  const auto out = in.node().dtype_attr("dtype").value_or(in[0].dtype);
   return {{out, {in[1].shape[0], in[0].shape[1]}}};
 }
 
@@ -73,23 +76,37 @@ Types infer_rms_norm(const Operands& in) {
   return {{in[0].dtype, in[0].shape}};
 }
 
-// What the linear ops share. `weight`, `bias`: operand numbers. Swiglu halves the rows of weight.
-Types infer_linear_of(const Operands& in, std::size_t weight, std::size_t bias, bool is_swiglu) {
+// Swiglu halves the rows of weight.
+Types infer_linear(const Operands& in) {
+  const auto weight = in.index("weight");
   in.rank(0, 2);
   in.floats(0);
   in.rank(weight, 2);
   in.floats(weight);
   const auto& rows = in[weight].shape[0];
-  if (in[weight].shape[1] != in[0].shape[1])
-    in.fail(weight, fmt::format("shape [N, {}]", dim_text(in[0].shape[1])));
+  const auto& cols = in[0].shape[1];
+  if (in[weight].shape[1] != cols) in.fail(weight, fmt::format("shape [N, {}]", dim_text(cols)));
+  const bool is_swiglu = in.node().text_attr("epilogue") == "swiglu";
   if (is_swiglu && (!rows.is_constant() || rows.offset % 2 != 0))
     in.fail(weight, "an even number of rows");
-  if (in.has(bias)) in.shape(bias, {rows});
-  const auto out = in.node().dtype_attr("dtype", in[0].dtype);
-  return {{out, {in[0].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows}}};
+  if (const auto norm = in.index("norm"); in.has(norm)) {
+    in.floats(norm);
+    in.shape(norm, {cols});
+  }
+  if (const auto bias = in.index("bias"); in.has(bias)) in.shape(bias, {rows});
+  if (const auto scale = in.index("scale"); in.has(scale)) {
+    in.dtype(scale, DType::fp32);
+    in.shape(scale, {rows});
+  }
+  const TypedShape out{in.node().dtype_attr("dtype").value_or(in[0].dtype),
+                       {in[0].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows}};
+  if (const auto residual = in.index("residual"); in.has(residual)) {
+    if (is_swiglu) in.fail(residual, "none beside epilogue = swiglu");
+    in.dtype(residual, out.dtype);
+    in.shape(residual, out.shape);
+  }
+  return {out};
 }
-
-Types infer_linear(const Operands& in) { return infer_linear_of(in, 1, 2, false); }
 
 Types infer_rope(const Operands& in) {
   in.rank(0, 3);
@@ -153,7 +170,7 @@ Types infer_scale(const Operands& in) {
 
 // [T, H*D] -> [T, H, D] with the attribute "heads"; without it [T, H, D] -> [T, H*D].
 Types infer_reshape(const Operands& in) {
-  const auto heads = in.node().int_attr("heads", 0);
+  const auto heads = in.node().int_attr("heads");
   const auto& shape = in[0].shape;
   if (heads > 0) {
     in.rank(0, 2);
@@ -227,38 +244,13 @@ Types infer_pack(const Operands& in) {
 // [T, N] -> columns begin .. begin + size.
 Types infer_slice(const Operands& in) {
   in.rank(0, 2);
-  const auto begin = in.node().int_attr("begin", 0);
-  const auto size = in.node().int_attr("size", 0);
+  const auto begin = in.node().int_attr("begin");
+  const auto size = in.node().int_attr("size");
   const auto& n_cols = in[0].shape[1];
   if (begin < 0 || size < 1 || !n_cols.is_constant() || size > n_cols.offset ||
       begin > n_cols.offset - size)
     in.fail(0, fmt::format("columns {} to {}", begin, begin + size));
   return {{in[0].dtype, {in[0].shape[0], size}}};
-}
-
-void check_norm(const Operands& in) {
-  in.floats(1);
-  if (in[0].shape.empty()) in.fail(0, "at least one dimension");
-  in.shape(1, {in[0].shape.back()});
-}
-
-Types infer_norm_linear(const Operands& in) {
-  check_norm(in);
-  return infer_linear_of(in, 2, 3, false);
-}
-
-Types infer_linear_swiglu(const Operands& in) { return infer_linear_of(in, 1, 2, true); }
-
-Types infer_norm_linear_swiglu(const Operands& in) {
-  check_norm(in);
-  return infer_linear_of(in, 2, 3, true);
-}
-
-Types infer_linear_add(const Operands& in) {
-  auto types = infer_linear_of(in, 1, 3, false);
-  in.shape(2, types[0].shape);
-  in.dtype(2, types[0].dtype);
-  return types;
 }
 
 // What rope_kv_write and rope_attention share: qkv [T, (H + 2 G) Dh] and what is done to it.
@@ -272,7 +264,7 @@ std::vector<Dim> rope_queries(const Operands& in, std::size_t q_norm) {
   }
   in.rank(4, 4);  // [n_blocks, n_kv_heads, block_tokens, head_dim]
   in.shape(5, in[4].shape);
-  const auto heads = in.node().int_attr("heads", 0);
+  const auto heads = in.node().int_attr("heads");
   const auto kv_heads = in[4].shape[1].offset;
   const auto head_dim = in[4].shape[3].offset;
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0)

@@ -2,14 +2,17 @@
 //   graph llama {
 //     input %ids: i32[T]
 //     %2: fp32[T, 384] = gather_rows %embed, %ids {scale = 12.0, dtype = fp32}
-//     return %2
+//     %3: fp32[T, 512] = linear %2, %w, norm = %g {epilogue = swiglu}
+//     return %3
 //   }
+// Operands that must be there come in the order of the op's row, the others by name.
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cmath>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -31,30 +34,30 @@ std::string typed_name(const Value& value) {
   return fmt::format("%{}: {}{}", value.name, dtype_name(value.dtype), dims_text(value.shape));
 }
 
-std::string attr_text(const Attr& attr) {
-  if (const auto* integer = std::get_if<std::int64_t>(&attr)) return fmt::format("{}", *integer);
-  if (const auto* dtype = std::get_if<DType>(&attr)) return std::string(dtype_name(*dtype));
-  if (const auto* text = std::get_if<std::string>(&attr)) return fmt::format("\"{}\"", *text);
-  auto text = fmt::format("{}", std::get<double>(attr));
-  if (text.find_first_of(".en") == std::string::npos) text += ".0";
-  return text;
-}
-
-std::string attrs_text(const Node& node) {
-  std::string out;
+// `sigil` stands before each value's name.
+std::string node_text(const Graph& graph, const Node& node, std::string_view sigil) {
+  const auto& row = op_row(node.op);
+  std::string operands;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.inputs[i] == kNoValue) continue;
+    const auto& role = row.operands[row.is_variadic() ? 0 : i];
+    operands += operands.empty() ? " " : ", ";
+    if (role.is_optional) operands += fmt::format("{} = ", role.name);
+    operands += fmt::format("{}{}", sigil, graph.value(node.inputs[i]).name);
+  }
+  std::string attrs;
   for (const auto& [name, value] : node.attrs)
-    out += fmt::format("{}{} = {}", out.empty() ? " {" : ", ", name, attr_text(value));
-  return out.empty() ? out : out + "}";
+    attrs += fmt::format("{}{} = {}", attrs.empty() ? " {" : ", ", name,
+                         row.find_attr(name)->type == AttrType::word ? std::get<std::string>(value)
+                                                                     : attr_text(value));
+  return fmt::format("{}{}{}{}", row.name, operands, attrs, attrs.empty() ? "" : "}");
 }
 
 void print_node(const Graph& graph, const Node& node, std::string& out) {
   out += "  ";
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     out += (i > 0 ? ", " : "") + typed_name(graph.value(node.outputs[i]));
-  out += fmt::format(" = {}", op_row(node.op).name);
-  for (std::size_t i = 0; i < node.inputs.size(); ++i)
-    out += fmt::format("{} %{}", i > 0 ? "," : "", graph.value(node.inputs[i]).name);
-  out += attrs_text(node) + "\n";
+  out += " = " + node_text(graph, node, "%") + "\n";
 }
 
 class Parser {
@@ -76,14 +79,15 @@ class Parser {
   // first read.
   Graph parse_body(const std::vector<Value>& operands) {
     graph_.name = "body";
+    body_operands_ = operands.size();
     for (const auto& operand : operands)
       graph_.add_value(ValueKind::input, "", operand.dtype, operand.shape);
     auto name = word();
     for (; name != "return"; name = word()) {
-      statement(std::move(name), operands.size());
+      statement(std::move(name));
       expect(";");
     }
-    do graph_.outputs.push_back(result_of_body(operands.size()));
+    do graph_.outputs.push_back(result_of_body());
     while (accept(","));
     skip_space();
     if (position_ != text_.size()) fail("text after the results");
@@ -93,6 +97,8 @@ class Parser {
   }
 
  private:
+  bool is_body() const { return body_operands_.has_value(); }
+
   [[noreturn]] void fail(const std::string& what) const {
     throw Error("{}:{}: {}", where_, line_, what);
   }
@@ -202,14 +208,74 @@ class Parser {
     return it->second;
   }
 
-  void attrs(Node& node) {
-    if (!accept("{")) return;
+  // OP %x, role = %y, ... {name = value, ...}; in a body values have no sigil. With the types of
+  // its results.
+  std::pair<Node, std::vector<TypedShape>> operation() {
+    const int at_line = line_;
+    const auto op_name = word();
+    const auto op = op_from_name(op_name);
+    if (is_body() && !(op && is_row_op(*op)))
+      fail(fmt::format("a cluster holds no \"{}\"", op_name));
+    if (!op) fail(fmt::format("there is no op \"{}\"", op_name));
+    auto inputs = operands(op_row(*op));
+    const auto given = attrs();
+    // Looking for attributes may have gone on to the next line.
+    const int next_line = std::exchange(line_, at_line);
+    try {
+      Node node(*op, std::move(inputs), {}, given);
+      auto types = infer_shapes(graph_, node);
+      line_ = next_line;
+      return {std::move(node), std::move(types)};
+    } catch (const Error& error) {
+      fail(error.what());
+    }
+  }
+
+  std::vector<ValueId> operands(const OpRow& row) {
+    std::vector<ValueId> inputs(row.is_variadic() ? 0 : row.operands.size(), kNoValue);
+    std::size_t next = 0;  // to be given by position
+    do {
+      const auto name = role();
+      if (row.is_variadic() && name.empty()) {
+        inputs.push_back(value());
+        continue;
+      }
+      while (next < row.operands.size() && row.operands[next].is_optional) ++next;
+      const auto i = name.empty() ? next++ : row.find_operand(name).value_or(row.operands.size());
+      if (i >= row.operands.size() || row.is_variadic())
+        fail(fmt::format("{}: {}; expected the operands {}", row.name,
+                         name.empty() ? "one operand without a name too many"
+                                      : fmt::format("there is no operand {}", name),
+                         roles_text(row.operands)));
+      if (inputs[i] != kNoValue)
+        fail(fmt::format("{}: operand {} is given twice", row.name, row.operands[i].name));
+      inputs[i] = value();
+    } while (accept(","));
+    return inputs;
+  }
+
+  // "role =" before an operand; empty where it has none.
+  std::string role() {
+    if (at("%")) return {};
+    const auto [position, at_line] = std::pair(position_, line_);
+    auto name = word();
+    if (accept("=")) return name;
+    std::tie(position_, line_) = std::pair(position, at_line);
+    return {};
+  }
+
+  ValueId value() { return is_body() ? operand_of_body(word()) : use(); }
+
+  Attrs attrs() {
+    Attrs given;
+    if (!accept("{")) return given;
     do {
       auto key = word();
       expect("=");
-      node.attrs.emplace_back(std::move(key), attr());
+      given.emplace_back(std::move(key), attr());
     } while (accept(","));
     expect("}");
+    return given;
   }
 
   Attr attr() {
@@ -234,7 +300,9 @@ class Parser {
       return value;
     if (double value = 0; !token.empty() && std::from_chars(token.data(), end, value).ptr == end)
       return value;
-    fail(fmt::format("expected a number or a type, got \"{}\"", token.substr(0, 20)));
+    if (!token.empty() && std::isalpha(static_cast<unsigned char>(token[0])) != 0)
+      return std::string(token);  // one of an enumeration's
+    fail(fmt::format("expected a number, a type or a word, got \"{}\"", token.substr(0, 20)));
   }
 
   void line() {
@@ -259,23 +327,9 @@ class Parser {
     do results.push_back(typed());
     while (accept(","));
     expect("=");
-    const auto op_name = word();
-    const auto op = op_from_name(op_name);
-    if (!op) fail(fmt::format("there is no op \"{}\"", op_name));
-    Node result{*op, {}, {}, {}};
-    if (at("%")) {
-      do result.inputs.push_back(use());
-      while (accept(","));
-    }
-    attrs(result);
-    // Looking for attributes may have gone on to the next line.
+    auto [node, types] = operation();
     const int next_line = std::exchange(line_, at_line);
-    std::vector<TypedShape> types;
-    try {
-      types = infer_shapes(graph_, result);
-    } catch (const Error& error) {
-      fail(error.what());
-    }
+    const auto op_name = op_row(node.op).name;
     if (types.size() != results.size())
       fail(fmt::format("{}: expected {} results, got {}", op_name, types.size(), results.size()));
     for (std::size_t i = 0; i < types.size(); ++i) {
@@ -283,47 +337,35 @@ class Parser {
         fail(fmt::format("{}: %{} is declared {}{}, the operands make it {}{}", op_name,
                          results[i].name, dtype_name(results[i].dtype), dims_text(results[i].shape),
                          dtype_name(types[i].dtype), dims_text(types[i].shape)));
-      result.outputs.push_back(declare(std::move(results[i]), output_kind(*op)));
+      node.outputs.push_back(declare(std::move(results[i]), output_kind(node.op)));
     }
-    graph_.nodes.push_back(std::move(result));
+    graph_.nodes.push_back(std::move(node));
     line_ = next_line;
   }
 
   // NAME = OP NAME, ... {...}
-  void statement(std::string name, std::size_t n_operands) {
+  void statement(std::string name) {
     expect("=");
-    const auto op_name = word();
-    const auto op = op_from_name(op_name);
-    if (!op || !is_row_op(*op)) fail(fmt::format("a cluster holds no \"{}\"", op_name));
-    Node node{*op, {}, {}, {}};
-    do node.inputs.push_back(operand_of_body(word(), n_operands));
-    while (accept(","));
-    attrs(node);
-    std::vector<TypedShape> types;
-    try {
-      types = infer_shapes(graph_, node);
-    } catch (const Error& error) {
-      fail(error.what());
-    }
+    auto [node, types] = operation();
     node.outputs.push_back(declare(
         {ValueKind::intermediate, std::move(name), types[0].dtype, std::move(types[0].shape)},
         ValueKind::intermediate));
     graph_.nodes.push_back(std::move(node));
   }
 
-  ValueId operand_of_body(const std::string& name, std::size_t n_operands) {
+  ValueId operand_of_body(const std::string& name) {
     if (const auto it = ids_.find(name); it != ids_.end()) return it->second;
-    if (n_read_ == n_operands)
-      fail(fmt::format("{} is no operand: there are {}", name, n_operands));
+    if (n_read_ == *body_operands_)
+      fail(fmt::format("{} is no operand: there are {}", name, *body_operands_));
     const auto id = static_cast<ValueId>(n_read_++);
     graph_.values[static_cast<std::size_t>(id)].name = name;
     return ids_[name] = id;
   }
 
-  ValueId result_of_body(std::size_t n_operands) {
+  ValueId result_of_body() {
     const auto name = word();
     const auto it = ids_.find(name);
-    if (it == ids_.end() || static_cast<std::size_t>(it->second) < n_operands)
+    if (it == ids_.end() || static_cast<std::size_t>(it->second) < *body_operands_)
       fail(fmt::format("{} is not computed", name));
     if (std::ranges::find(graph_.outputs, it->second) != graph_.outputs.end())
       fail(fmt::format("{} is returned twice", name));
@@ -336,7 +378,8 @@ class Parser {
   int line_ = 1;
   Graph graph_;
   std::unordered_map<std::string, ValueId> ids_;
-  std::size_t n_read_ = 0;  // operands of a body that were read
+  std::optional<std::size_t> body_operands_;  // how many a body has; nothing in a graph
+  std::size_t n_read_ = 0;                    // of them
 };
 
 }  // namespace
@@ -373,23 +416,18 @@ Graph parse(std::string_view text, const std::string& where) { return Parser(tex
 
 std::string body_text(const Graph& body) {
   std::string out;
-  const auto name = [&](ValueId id) { return body.value(id).name; };
-  for (const auto& node : body.nodes) {
-    out += fmt::format("{} = {}", name(node.outputs[0]), op_row(node.op).name);
-    for (std::size_t i = 0; i < node.inputs.size(); ++i)
-      out += fmt::format("{} {}", i > 0 ? "," : "", name(node.inputs[i]));
-    out += attrs_text(node) + "; ";
-  }
+  for (const auto& node : body.nodes)
+    out += fmt::format("{} = {}; ", body.value(node.outputs[0]).name, node_text(body, node, ""));
   out += "return";
   for (std::size_t i = 0; i < body.outputs.size(); ++i)
-    out += fmt::format("{} {}", i > 0 ? "," : "", name(body.outputs[i]));
+    out += fmt::format("{} {}", i > 0 ? "," : "", body.value(body.outputs[i]).name);
   return out;
 }
 
 Graph cluster_body(const Graph& graph, const Node& cluster) {
   static const std::string where = "cluster, body";
   std::vector<Value> operands;
-  for (const auto id : cluster.inputs) operands.push_back(graph.value(id));
+  for (const auto id : cluster.reads()) operands.push_back(graph.value(id));
   const auto text = cluster.text_attr(kBody);
   return Parser(text, where).parse_body(operands);
 }

@@ -1,7 +1,6 @@
 #include "graph/triton_source.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,7 +41,7 @@ std::vector<bool> turned_values(const Graph& body) {
   for (auto node = body.nodes.rbegin(); node != body.nodes.rend(); ++node) {
     if (node->op == Op::rope) is_turned[static_cast<std::size_t>(node->inputs[0])] = true;
     if (!is_turned[static_cast<std::size_t>(node->outputs[0])]) continue;
-    for (const auto id : node->inputs) is_turned[static_cast<std::size_t>(id)] = true;
+    for (const auto id : node->reads()) is_turned[static_cast<std::size_t>(id)] = true;
   }
   return is_turned;
 }
@@ -52,6 +51,7 @@ std::optional<std::vector<Kind>> kinds_of(const Graph& body) {
   std::vector<std::optional<Kind>> kinds(body.values.size());
   for (const auto& node : body.nodes) {
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.inputs[i] == kNoValue) continue;
       auto& kind = kinds[static_cast<std::size_t>(node.inputs[i])];
       if (kind.value_or(kind_of(node.op, i)) != kind_of(node.op, i)) return std::nullopt;
       kind = kind_of(node.op, i);
@@ -123,24 +123,24 @@ class Writer {
   std::string formula(const Node& node) const {
     const auto in = [&](std::size_t i) { return name(node.inputs[i]); };
     const auto row = [&](std::size_t i) { return in(i) + "[r, :]"; };
-    const auto alpha = factor(node.float_attr("alpha", 1.0));
+    const auto alpha = [&] { return factor(node.float_attr("alpha")); };
     switch (node.op) {
       case Op::gather_rows:
-        return fmt::format("{}{}[{}[r], :]", factor(node.float_attr("scale", 1.0)), in(0), in(1));
+        return fmt::format("{}{}[{}[r], :]", factor(node.float_attr("scale")), in(0), in(1));
       case Op::rms_norm:
         return fmt::format("{} / sqrt(mean({}^2) + {}) * {}", row(0), row(0), eps(node), in(1));
       case Op::silu_mul:
         return fmt::format("silu({}) * {}", row(0), row(1));
       case Op::add:
-        return fmt::format("{} + {}{}", row(0), alpha, row(1));
+        return fmt::format("{} + {}{}", row(0), alpha(), row(1));
       case Op::rope:
         return fmt::format("{} turned by {}[token of r] * {}", row(0), in(1), in(2));
       default:
-        return alpha + row(0);
+        return alpha() + row(0);
     }
   }
 
-  static std::string eps(const Node& node) { return number(node.float_attr("eps", 1e-5)); }
+  static std::string eps(const Node& node) { return number(node.float_attr("eps")); }
 
   // Which columns of a row are computed: those of the program, or for RoPE those that they turn
   // with.
@@ -156,7 +156,7 @@ class Writer {
     };
     const auto result = name(node.outputs[0]);
     const auto out = fmt::format("{}{}", result, columns.suffix);
-    const auto alpha = factor(node.float_attr("alpha", 1.0));
+    const auto alpha = [&] { return factor(node.float_attr("alpha")); };
     std::string before;
     std::string value;
     switch (node.op) {
@@ -165,7 +165,7 @@ class Writer {
         before +=
             fmt::format("    {} = {}\n", out,
                         load(node.inputs[0], fmt::format("{}_row * {}_stride + cols", out, in(0))));
-        value = factor(node.float_attr("scale", 1.0)) + out;
+        value = factor(node.float_attr("scale")) + out;
         break;
       case Op::rms_norm:
         if (columns.name == kOwn.name)
@@ -178,7 +178,7 @@ class Writer {
         value = fmt::format("{0} / (1.0 + tl.exp(-{0})) * {1}", in(0), in(1));
         break;
       case Op::add:
-        value = fmt::format("{} + {}{}", in(0), alpha, in(1));
+        value = fmt::format("{} + {}{}", in(0), alpha(), in(1));
         break;
       case Op::rope:
         before = fmt::format(
@@ -188,7 +188,7 @@ class Writer {
         value = fmt::format("{0} * tl.cos({1}_angle) + {0}_turned * {1}_sin", in(0), out);
         break;
       default:
-        value = alpha + in(0);
+        value = alpha() + in(0);
     }
     auto text = before;
     if (value != out) text += fmt::format("    {} = {}\n", out, value);
@@ -217,13 +217,13 @@ class Writer {
 
   std::string numpy(const Node& node) const {
     std::string arguments;
-    for (const auto id : node.inputs) arguments += name(id) + ", ";
+    for (const auto id : node.reads()) arguments += name(id) + ", ";
     if (node.op == Op::rms_norm)
       arguments += "eps=" + eps(node);
     else if (node.op == Op::gather_rows)
-      arguments += "scale=" + number(node.float_attr("scale", 1.0));
+      arguments += "scale=" + number(node.float_attr("scale"));
     else if (node.op == Op::add || node.op == Op::scale)
-      arguments += "alpha=" + number(node.float_attr("alpha", 1.0));
+      arguments += "alpha=" + number(node.float_attr("alpha"));
     else
       arguments.resize(arguments.size() - 2);
     return fmt::format("rounded(row_ops.{}({}), \"{}\")", op_row(node.op).name, arguments,
@@ -510,18 +510,13 @@ bool can_generate(const Graph& body) {
     if (node.op == Op::rope &&
         (is_turned[static_cast<std::size_t>(node.outputs[0])] || shape.back().offset % 2 != 0))
       return false;
-    for (const auto& [name, value] : node.attrs)
-      if (const auto* real = std::get_if<double>(&value); real != nullptr && !std::isfinite(*real))
-        return false;
   }
-  std::size_t n_operands = 0;
   std::size_t n_arguments = body.outputs.size() + shape.size();  // n_rows, n_cols, group
   for (std::size_t i = 0; i < body.values.size(); ++i) {
     if (body.values[i].kind != ValueKind::input) continue;
-    ++n_operands;
     n_arguments += is_matrix((*kinds)[i]) ? 2 : 1;
   }
-  return n_operands <= op_row(Op::cluster).roles.size() && n_arguments <= kMaxArguments;
+  return n_arguments <= kMaxArguments;
 }
 
 std::shared_ptr<const kernel::GeneratedKernel> generate_kernel(const Graph& body) {

@@ -108,8 +108,8 @@ void BenchMemory::set_step(const StepShape& step) {
 
 std::size_t BenchMemory::pooled_bytes(const graph::Node& node) const {
   std::size_t bytes = 0;
-  for (const auto id : node.inputs)
-    if (id >= 0 && is_pooled(graph_.value(id))) bytes += aligned(value_bytes(graph_.value(id)));
+  for (const auto id : node.reads())
+    if (is_pooled(graph_.value(id))) bytes += aligned(value_bytes(graph_.value(id)));
   return bytes;
 }
 

@@ -13,8 +13,7 @@ std::int64_t streamed_weight_bytes(const model::ModelConfig& config) {
   std::vector<bool> is_read(graph.values.size());
   for (const auto& node : graph.nodes) {
     if (node.op == graph::Op::gather_rows) continue;
-    for (const auto id : node.inputs)
-      if (id >= 0) is_read[static_cast<std::size_t>(id)] = true;
+    for (const auto id : node.reads()) is_read[static_cast<std::size_t>(id)] = true;
   }
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < graph.values.size(); ++i) {

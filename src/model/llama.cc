@@ -61,9 +61,9 @@ class LlamaBuilder {
   // [T, n_in] -> [T, n_out]
   ValueId linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
                  bool has_bias) {
-    std::vector<ValueId> operands{x, weight(name + ".weight", {n_out, n_in})};
-    if (has_bias) operands.push_back(weight(name + ".bias", {n_out}));
-    return graph_.add(Op::linear, std::move(operands));
+    graph::Node node(Op::linear, {x, weight(name + ".weight", {n_out, n_in})});
+    if (has_bias) node.set_operand("bias", weight(name + ".bias", {n_out}));
+    return graph_.add_node(std::move(node))[0];
   }
 
   ValueId residual(ValueId x, ValueId y) {

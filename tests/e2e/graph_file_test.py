@@ -7,7 +7,7 @@ GRAPH = """graph mlp {
   weight %model.norm.weight: fp16[128]
   weight %gate: fp16[256, 128]
   weight %up: fp16[256, 128]
-  %4: fp32[T, 128] = rms_norm %x, %model.norm.weight {eps = 1e-05}
+  %4: fp32[T, 128] = rms_norm %x, %model.norm.weight {eps = 1e-06}
   %5: fp32[T, 256] = linear %4, %gate
   %6: fp32[T, 256] = linear %4, %up
   %7: fp32[T, 256] = silu_mul %5, %6
@@ -26,11 +26,14 @@ class GraphFile(cli.TestCase):
         result = self.inspect(GRAPH)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertTrue(result.stdout.startswith(GRAPH), result.stdout)
-        self.assertIn("= norm_linear_swiglu %x, %model.norm.weight, %packed.gate", result.stdout)
+        self.assertIn(
+            "= linear %x, %packed.gate, norm = %model.norm.weight {eps = 1e-06, epilogue = swiglu}",
+            result.stdout,
+        )
         shown = self.inspect(GRAPH, "--passes", "--skip-pass", "fuse_norm")
         self.assertEqual(shown.returncode, 0, shown.stderr)
         self.assertIn("# after pack_weights", shown.stdout)
-        self.assertNotIn("norm_linear", shown.stdout)
+        self.assertNotIn("norm = ", shown.stdout)
 
     def test_faults_are_named_with_their_line(self):
         for old, new, line, cause in (

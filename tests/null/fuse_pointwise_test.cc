@@ -66,11 +66,11 @@ TEST(FusePointwise, WhatLiesSideBySideBecomesOne) {
   input %x: fp16[T, 128]
   input %y: fp16[T, 128]
   weight %g0: fp16[128]
-  %3: fp16[T, 128], %4: fp16[T, 128] = cluster %x, %y, %g0 {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  %3: fp16[T, 128], %4: fp16[T, 128] = cluster %x, %y, %g0 {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight; return added, normed"}
   weight %w0: fp16[128, 128]
   %6: fp16[T, 128] = linear %4, %w0
   weight %g1: fp16[128]
-  %8: fp16[T, 128], %9: fp16[T, 128] = cluster %6, %4, %3, %g1 {body = "gated = silu_mul gate, up; added = add x, gated {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  %8: fp16[T, 128], %9: fp16[T, 128] = cluster %6, %4, %3, %g1 {body = "gated = silu_mul gate, up; added = add x, gated {alpha = 0.22}; normed = rms_norm added, weight; return added, normed"}
   return %8, %9
 }
 )");

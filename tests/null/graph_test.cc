@@ -22,8 +22,8 @@ constexpr const char* kSmall = R"(graph small {
   weight %b: fp16[256]
   %5: fp32[T, 128] = gather_rows %embed, %ids {scale = 12.0, dtype = fp32}
   weight %norm: fp16[128]
-  %7: fp32[T, 128] = rms_norm %5, %norm {eps = 1e-05}
-  %8: fp32[T, 256] = linear %7, %w, %b
+  %7: fp32[T, 128] = rms_norm %5, %norm {eps = 1e-06}
+  %8: fp32[T, 256] = linear %7, %w, bias = %b
   %9: fp32[T, 4, 64] = reshape %8 {heads = 4}
   %10: fp32[T, 256] = reshape %9
   %11: fp32[T, 256] = silu_mul %10, %8
@@ -59,7 +59,7 @@ TEST(GraphText, ErrorsNameTheLineAndTheCause) {
   using testing::HasSubstr;
   EXPECT_THAT(error_of(replaced(kSmall, "rms_norm", "rms_nrm")),
               HasSubstr("g:9: there is no op \"rms_nrm\""));
-  EXPECT_THAT(error_of(replaced(kSmall, "linear %7, %w, %b", "linear %7, %b, %w")),
+  EXPECT_THAT(error_of(replaced(kSmall, "linear %7, %w, bias = %b", "linear %7, %b, bias = %w")),
               HasSubstr("g:10: linear: operand weight (%b): expected 2 dimensions, got fp16[256]"));
   EXPECT_THAT(error_of(replaced(kSmall, "reshape %9", "reshape %99")),
               HasSubstr("g:12: %99 is used before it is declared"));
@@ -72,7 +72,7 @@ TEST(GraphText, ErrorsNameTheLineAndTheCause) {
   EXPECT_THAT(error_of(replaced(kSmall, "weight %b", "weight %w")),
               HasSubstr("%w is declared twice"));
   EXPECT_THAT(error_of(replaced(kSmall, "silu_mul %10, %8", "silu_mul %10")),
-              HasSubstr("silu_mul: expected 2 operands, got 1"));
+              HasSubstr("g:13: silu_mul: operand up is missing; expected the operands gate, up"));
   EXPECT_THAT(error_of(replaced(kSmall, "heads = 4", "heads = 3")),
               HasSubstr("columns that are a multiple of 3"));
   EXPECT_THAT(error_of(std::string(kSmall).substr(0, 200)), testing::StartsWith("g:"));
@@ -84,7 +84,7 @@ constexpr const char* kClusters = R"(graph clusters {
   input %y: fp32[T, 64]
   weight %g: fp16[64]
   weight %w: fp16[64, 64]
-  %4: fp32[T, 64], %5: fp32[T, 64] = cluster %x, %y, %g {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight {eps = 1e-05}; return added, normed"}
+  %4: fp32[T, 64], %5: fp32[T, 64] = cluster %x, %y, %g {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight; return added, normed"}
   %6: fp32[T, 64] = linear %5, %w
   %7: fp32[T, 64] = silu_mul %6, %4
   %8: fp32[T, 64] = scale %7 {alpha = 2.0}

@@ -10,7 +10,7 @@ namespace nereid::graph::passes {
 
 // Ops that write in place are never the same twice: what they write may have changed in between.
 Graph common_subexpressions(const Graph& graph) {
-  using Key = std::tuple<Op, std::vector<ValueId>, std::vector<std::pair<std::string, Attr>>>;
+  using Key = std::tuple<Op, std::vector<ValueId>, Attrs>;
   std::map<Key, const Node*> seen;
   std::map<ValueId, ValueId> same;
   Graph renamed = graph;

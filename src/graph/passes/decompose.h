@@ -11,7 +11,7 @@
 namespace nereid::graph::passes {
 
 // One level down; nothing for an op that is not fused.
-std::optional<std::vector<NewNode>> decomposition(const Graph& graph, const Node& node,
-                                                  Rewrite& rewrite);
+std::optional<std::vector<Node>> decomposition(const Graph& graph, const Node& node,
+                                               Rewrite& rewrite);
 
 }  // namespace nereid::graph::passes

@@ -27,7 +27,7 @@ class Clusters {
     }
     for (std::size_t i = 0; i < graph.nodes.size(); ++i)
       if (may_join(i))
-        for (const auto id : graph.nodes[i].inputs) join(i, computed_by(id));
+        for (const auto id : graph.nodes[i].reads()) join(i, computed_by(id));
   }
 
   // The cluster that is computed in the place of this node; its nodes in order, one where there is
@@ -36,25 +36,25 @@ class Clusters {
   bool is_moved(std::size_t node) const { return at_[node] != node; }
 
   struct Made {
-    NewNode node;
+    Node node;
     Graph body;
   };
   Made make(const std::vector<std::size_t>& nodes) const {
     std::map<ValueId, ValueId> ids;  // in the graph, in the body
-    Made made{{Op::cluster, {}, {}, {}}, {}};
+    Made made{{Op::cluster, {}}, {}};
     for (const auto i : nodes)
-      for (const auto id : graph_.nodes[i].inputs) {
+      for (const auto id : graph_.nodes[i].reads()) {
         if (ids.contains(id) || std::ranges::binary_search(nodes, computed_by(id))) continue;
         const auto& value = graph_.value(id);
         made.node.inputs.push_back(id);
         ids[id] = made.body.add_value(ValueKind::input, "", value.dtype, value.shape);
       }
     for (const auto i : nodes) {
-      const auto& node = graph_.nodes[i];
-      std::vector<ValueId> inputs;
-      for (const auto id : node.inputs) inputs.push_back(ids.at(id));
+      Node node = graph_.nodes[i];
       const auto id = node.outputs[0];
-      ids[id] = made.body.add(node.op, std::move(inputs), node.attrs);
+      for (auto& input : node.inputs)
+        if (input != kNoValue) input = ids.at(input);
+      ids[id] = made.body.add_node(std::move(node))[0];
       const auto& readers = uses_.readers(id);
       const bool is_read_outside =
           readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
@@ -65,7 +65,7 @@ class Clusters {
       made.body.outputs.push_back(ids[id]);
     }
     made.body = with_plain_names(std::move(made.body));
-    made.node.attrs.emplace_back(kBody, body_text(made.body));
+    made.node.set_attr(kBody, body_text(made.body));
     return made;
   }
 
@@ -74,8 +74,8 @@ class Clusters {
 
   // States are written in place: what reads one stays where it is.
   bool may_join(std::size_t node) const {
-    const auto& [op, inputs, outputs, attrs] = graph_.nodes[node];
-    return is_row_op(op) && std::ranges::none_of(inputs, [&](ValueId id) {
+    return is_row_op(graph_.nodes[node].op) &&
+           std::ranges::none_of(graph_.nodes[node].reads(), [&](ValueId id) {
              return graph_.value(id).kind == ValueKind::state;
            });
   }
@@ -96,7 +96,7 @@ class Clusters {
     std::size_t begin = 0;  // the first place after all that is read
     std::size_t end = kNone;
     for (const auto i : nodes) {
-      for (const auto id : graph_.nodes[i].inputs)
+      for (const auto id : graph_.nodes[i].reads())
         if (const auto producer = computed_by(id);
             producer != kNone && !std::ranges::binary_search(nodes, producer))
           begin = std::max(begin, at_[producer] + 1);

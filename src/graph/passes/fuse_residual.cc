@@ -1,5 +1,5 @@
 //   %p = linear %x, %w
-//   %y = add %r, %p {alpha = 0.5}   =>   %y = linear_add %x, %w, %r {alpha = 0.5}
+//   %y = add %r, %p {alpha = 0.5}   =>   %y = linear %x, %w, residual = %r {alpha = 0.5}
 #include "graph/passes/rewrite.h"
 
 namespace nereid::graph::passes {
@@ -9,13 +9,16 @@ Graph fuse_residual(const Graph& graph) {
   Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
     if (node.op != Op::add) continue;
-    const auto* linear = uses.producer(node.inputs[1], Op::linear);
-    if (linear == nullptr || uses.n_readers(linear->outputs[0]) != 1 || !linear->attrs.empty())
+    const auto* linear = uses.producer(node.operand("y"), Op::linear);
+    if (linear == nullptr || !is_plain_linear(*linear) || !linear->attrs.empty() ||
+        uses.n_readers(linear->result("y")) != 1)
       continue;
-    std::vector<ValueId> operands{linear->inputs[0], linear->inputs[1], node.inputs[0]};
-    if (linear->inputs.size() > 2) operands.push_back(linear->inputs[2]);
+    Node fused = *linear;
+    fused.set_operand("residual", node.operand("x"));
+    fused.set_attr("alpha", node.attr("alpha"));
+    fused.outputs = node.outputs;
     rewrite.remove(*linear);
-    rewrite.replace(node, {{Op::linear_add, std::move(operands), node.attrs, node.outputs}});
+    rewrite.replace(node, {std::move(fused)});
   }
   return rewrite.apply();
 }

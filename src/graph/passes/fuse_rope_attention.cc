@@ -11,26 +11,22 @@ Graph fuse_rope_attention(const Graph& graph) {
   Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
     if (node.op != Op::attention) continue;
-    const auto* write = uses.producer(node.inputs[0], Op::rope_kv_write);
-    const bool is_only_reader = write != nullptr && uses.n_readers(write->outputs[0]) == 1 &&
-                                node.inputs[1] == write->outputs[1] &&
-                                node.inputs[2] == write->outputs[2];
+    const auto* write = uses.producer(node.operand("q"), Op::rope_kv_write);
+    const bool is_only_reader = write != nullptr && uses.n_readers(write->result("q")) == 1 &&
+                                node.operand("k_cache") == write->result("k_cache") &&
+                                node.operand("v_cache") == write->result("v_cache");
     if (!is_only_reader) continue;
-    const auto n_heads = graph.value(write->outputs[0]).shape[1];
+    const auto n_heads = graph.value(write->result("q")).shape[1];
     const auto arrivals = rewrite.declare(
         {ValueKind::state, std::string(kArrivals), DType::i32, {Symbol::n_sequences, n_heads}});
-    std::vector<ValueId> operands(write->inputs.begin(), write->inputs.begin() + 6);
-    operands.insert(operands.end(), node.inputs.begin() + 3, node.inputs.end());
-    operands.push_back(arrivals);
-    operands.insert(operands.end(), write->inputs.begin() + 6, write->inputs.end());
-    auto attrs = write->attrs;
-    attrs.insert(attrs.end(), node.attrs.begin(), node.attrs.end());
+    Node fused(
+        Op::rope_attention, {},
+        {node.result("out"), write->result("k_cache"), write->result("v_cache"), rewrite.fresh()});
+    fused.adopt(node);
+    fused.adopt(*write);
+    fused.set_operand("arrivals", arrivals);
     rewrite.remove(*write);
-    rewrite.replace(node,
-                    {{Op::rope_attention,
-                      std::move(operands),
-                      std::move(attrs),
-                      {node.outputs[0], write->outputs[1], write->outputs[2], rewrite.fresh()}}});
+    rewrite.replace(node, {std::move(fused)});
   }
   return rewrite.apply();
 }

@@ -33,7 +33,7 @@ std::optional<Branch> branch_of(const Uses& uses, ValueId id, bool has_rope) {
     const auto* found = uses.producer(id, op);
     if (found == nullptr || uses.n_readers(id) != 1) return false;
     node = found;
-    id = found->inputs[0];
+    id = found->operand("x");
     return true;
   };
   if (has_rope && !up(Op::rope, branch.rope)) return std::nullopt;
@@ -49,11 +49,11 @@ struct Match {
 
 bool is_packed_qkv(const Graph& graph, const Uses& uses, const Match& match) {
   const auto n_cols = [&](const Branch& branch) {
-    return graph.value(branch.slice->outputs[0]).shape[1].offset;
+    return graph.value(branch.slice->result("out")).shape[1].offset;
   };
-  const auto begin = [](const Branch& branch) { return branch.slice->int_attr("begin", 0); };
-  const auto packed = match.q.slice->inputs[0];
-  return match.k.slice->inputs[0] == packed && match.v.slice->inputs[0] == packed &&
+  const auto begin = [](const Branch& branch) { return branch.slice->int_attr("begin"); };
+  const auto packed = match.q.slice->operand("x");
+  return match.k.slice->operand("x") == packed && match.v.slice->operand("x") == packed &&
          uses.n_readers(packed) == 3 && begin(match.q) == 0 && begin(match.k) == n_cols(match.q) &&
          begin(match.v) == n_cols(match.q) + n_cols(match.k) &&
          graph.value(packed).shape[1] == Dim(begin(match.v) + n_cols(match.v));
@@ -63,17 +63,19 @@ bool is_packed_qkv(const Graph& graph, const Uses& uses, const Match& match) {
 bool agree(const Match& match) {
   const auto& q = match.q;
   const auto& k = match.k;
-  return q.rope->inputs[1] == k.rope->inputs[1] && q.rope->inputs[2] == k.rope->inputs[2] &&
+  return q.rope->operand("positions") == k.rope->operand("positions") &&
+         q.rope->operand("inv_freq") == k.rope->operand("inv_freq") &&
          (q.norm == nullptr) == (k.norm == nullptr) &&
          (q.norm == nullptr || q.norm->attrs == k.norm->attrs);
 }
 
 std::optional<Match> match_of(const Graph& graph, const Uses& uses, const Node& attention) {
-  const auto* write = uses.producer(attention.inputs[1], Op::kv_write);
-  if (write == nullptr || attention.inputs[2] != write->outputs[1]) return std::nullopt;
-  const auto q = branch_of(uses, attention.inputs[0], true);
-  const auto k = branch_of(uses, write->inputs[0], true);
-  const auto v = branch_of(uses, write->inputs[1], false);
+  const auto* write = uses.producer(attention.operand("k_cache"), Op::kv_write);
+  if (write == nullptr || attention.operand("v_cache") != write->result("v_cache"))
+    return std::nullopt;
+  const auto q = branch_of(uses, attention.operand("q"), true);
+  const auto k = branch_of(uses, write->operand("k"), true);
+  const auto v = branch_of(uses, write->operand("v"), false);
   if (!q || !k || !v) return std::nullopt;
   const Match match{*q, *k, *v, write};
   if (!is_packed_qkv(graph, uses, match) || !agree(match)) return std::nullopt;
@@ -90,22 +92,21 @@ Graph fuse_rope_kv_write(const Graph& graph) {
     const auto match = match_of(graph, uses, node);
     if (!match) continue;
     const auto& [q, k, v, write] = *match;
-    std::vector<std::pair<std::string, Attr>> attrs{
-        {"heads", graph.value(node.inputs[0]).shape[1].offset}};
-    std::vector<ValueId> operands{q.slice->inputs[0], q.rope->inputs[1], q.rope->inputs[2],
-                                  write->inputs[2],   write->inputs[3],  write->inputs[4]};
+    Node fused(Op::rope_kv_write, {},
+               {node.operand("q"), write->result("k_cache"), write->result("v_cache")});
+    fused.adopt(*q.rope);
+    fused.adopt(*write);
+    fused.set_operand("qkv", q.slice->operand("x"));
+    fused.set_attr("heads", graph.value(node.operand("q")).shape[1].offset);
     if (q.norm != nullptr) {
-      operands.insert(operands.end(), {q.norm->inputs[1], k.norm->inputs[1]});
-      attrs.insert(attrs.end(), q.norm->attrs.begin(), q.norm->attrs.end());
+      fused.set_operand("q_norm", q.norm->operand("weight"));
+      fused.set_operand("k_norm", k.norm->operand("weight"));
+      fused.set_attr("eps", q.norm->attr("eps"));
     }
     for (const auto* branch : {&q, &k, &v})
       for (const auto* step : branch->nodes()) rewrite.remove(*step);
     rewrite.remove(*write);
-    rewrite.replace(node, {{Op::rope_kv_write,
-                            std::move(operands),
-                            std::move(attrs),
-                            {node.inputs[0], write->outputs[0], write->outputs[1]}},
-                           {node.op, node.inputs, node.attrs, node.outputs}});
+    rewrite.replace(node, {std::move(fused), node});
   }
   return rewrite.apply();
 }

@@ -9,12 +9,12 @@ namespace nereid::graph::passes {
 
 namespace {
 
-constexpr std::size_t kMaxParts = 3;  // what `pack` takes
 // Slices begin where kernels were promised that addresses do: every 16 bytes, for any element type.
 constexpr std::int64_t kRowMultiple = 16;
 
 bool can_pack(const Graph& graph, const Node& node) {
-  const auto& weight = graph.value(node.inputs[1]);
+  if (!is_plain_linear(node)) return false;
+  const auto& weight = graph.value(node.operand("weight"));
   return weight.kind == ValueKind::weight && weight.shape[0].offset % kRowMultiple == 0;
 }
 
@@ -30,9 +30,9 @@ std::vector<Group> groups_of(const Graph& graph) {
   std::map<Key, std::size_t> index;
   std::vector<Group> groups;
   for (const auto& node : graph.nodes) {
-    if (node.op != Op::linear || !can_pack(graph, node)) continue;
-    const Key key{node.inputs[0], graph.value(node.inputs[1]).dtype,
-                  graph.value(node.outputs[0]).dtype, node.inputs.size() > 2};
+    if (!can_pack(graph, node)) continue;
+    const Key key{node.operand("x"), graph.value(node.operand("weight")).dtype,
+                  graph.value(node.result("y")).dtype, node.has("bias")};
     const auto [it, is_new] = index.try_emplace(key, groups.size());
     if (is_new) groups.emplace_back();
     groups[it->second].push_back(&node);
@@ -40,12 +40,12 @@ std::vector<Group> groups_of(const Graph& graph) {
   return groups;
 }
 
-ValueId pack(Rewrite& rewrite, const Graph& graph, const Group& group, std::size_t operand,
-             std::vector<NewNode>& nodes) {
-  const ValueId packed = rewrite.fresh();
-  NewNode node{Op::pack, {}, {}, {packed}, "packed." + graph.value(group[0]->inputs[operand]).name};
-  for (const auto* linear : group) node.inputs.push_back(linear->inputs[operand]);
-  nodes.push_back(std::move(node));
+ValueId pack(Rewrite& rewrite, const Graph& graph, const Group& group, std::string_view role,
+             std::vector<Node>& nodes) {
+  std::vector<ValueId> parts;
+  for (const auto* linear : group) parts.push_back(linear->operand(role));
+  const ValueId packed = rewrite.fresh("packed." + graph.value(parts[0]).name);
+  nodes.push_back({Op::pack, std::move(parts), {packed}});
   return packed;
 }
 
@@ -54,17 +54,19 @@ ValueId pack(Rewrite& rewrite, const Graph& graph, const Group& group, std::size
 Graph pack_weights(const Graph& graph) {
   Rewrite rewrite(graph);
   for (const auto& group : groups_of(graph)) {
-    if (group.size() < 2 || group.size() > kMaxParts) continue;
-    std::vector<NewNode> nodes;
-    std::vector<ValueId> operands{group[0]->inputs[0], pack(rewrite, graph, group, 1, nodes)};
-    if (group[0]->inputs.size() > 2) operands.push_back(pack(rewrite, graph, group, 2, nodes));
-    const ValueId product = rewrite.fresh();
-    nodes.push_back({Op::linear, operands, group[0]->attrs, {product}});
+    if (group.size() < 2) continue;
+    std::vector<Node> nodes;
+    Node product = *group[0];
+    product.set_operand("weight", pack(rewrite, graph, group, "weight", nodes));
+    if (product.has("bias"))
+      product.set_operand("bias", pack(rewrite, graph, group, "bias", nodes));
+    product.outputs = {rewrite.fresh()};
+    nodes.push_back(product);
     std::int64_t begin = 0;
     for (const auto* linear : group) {
-      const auto n_cols = graph.value(linear->outputs[0]).shape[1].offset;
+      const auto n_cols = graph.value(linear->result("y")).shape[1].offset;
       nodes.push_back(
-          {Op::slice, {product}, {{"begin", begin}, {"size", n_cols}}, linear->outputs});
+          {Op::slice, product.outputs, linear->outputs, {{"begin", begin}, {"size", n_cols}}});
       begin += n_cols;
       if (linear != group[0]) rewrite.remove(*linear);
     }

@@ -10,8 +10,8 @@ namespace nereid::graph::passes {
 
 namespace {
 
-// Stand-ins count down from here; kNoValue (-1) is not among them.
-constexpr ValueId kFirstFresh = -2;
+// Stand-ins count down from here.
+constexpr ValueId kFirstFresh = kNoValue - 1;
 
 bool is_number(const std::string& name) {
   return !name.empty() && std::all_of(name.begin(), name.end(),
@@ -33,7 +33,8 @@ Uses::Uses(const Graph& graph)
     : graph_(graph), producer_(graph.values.size(), kNone), readers_(graph.values.size()) {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     for (const auto id : graph.nodes[i].outputs) producer_[static_cast<std::size_t>(id)] = i;
-    for (const auto id : graph.nodes[i].inputs) readers_[static_cast<std::size_t>(id)].push_back(i);
+    for (const auto id : graph.nodes[i].reads())
+      readers_[static_cast<std::size_t>(id)].push_back(i);
   }
   for (const auto id : graph.outputs) readers_[static_cast<std::size_t>(id)].push_back(kNone);
 }
@@ -53,18 +54,21 @@ std::size_t Uses::index(const Node& node) const {
   return static_cast<std::size_t>(&node - graph_.nodes.data());
 }
 
-ValueId Rewrite::fresh() { return kFirstFresh - n_fresh_++; }
+ValueId Rewrite::fresh(std::string name) {
+  fresh_names_.push_back(std::move(name));
+  return kFirstFresh - static_cast<ValueId>(fresh_names_.size() - 1);
+}
 
 ValueId Rewrite::declare(Value value) {
   const auto first = static_cast<ValueId>(graph_.values.size());
-  if (const auto id = graph_.find(value.name); id >= 0) return id;
+  if (const auto id = graph_.find(value.name); id != kNoValue) return id;
   for (std::size_t i = 0; i < declared_.size(); ++i)
     if (declared_[i].name == value.name) return first + static_cast<ValueId>(i);
   declared_.push_back(std::move(value));
   return first + static_cast<ValueId>(declared_.size() - 1);
 }
 
-void Rewrite::replace(const Node& node, std::vector<NewNode> nodes) {
+void Rewrite::replace(const Node& node, std::vector<Node> nodes) {
   const auto index = static_cast<std::size_t>(&node - graph_.nodes.data());
   NEREID_CHECK(index < graph_.nodes.size(), "a node of another graph");
   const bool is_new = replaced_.emplace(index, std::move(nodes)).second;
@@ -82,8 +86,7 @@ class Writer {
     for (std::size_t i = 0; i < old_.nodes.size(); ++i) {
       const auto it = rewrite_.replaced_.find(i);
       if (it == rewrite_.replaced_.end()) {
-        const auto& node = old_.nodes[i];
-        write({node.op, node.inputs, node.attrs, node.outputs});
+        write(old_.nodes[i]);
         continue;
       }
       for (const auto& node : it->second) write(node);
@@ -93,18 +96,24 @@ class Writer {
   }
 
  private:
-  void write(const NewNode& node) {
-    std::vector<ValueId> inputs;
-    for (const auto id : node.inputs) inputs.push_back(map(id));
+  void write(Node node) {
+    for (auto& id : node.inputs) id = map(id);
     std::vector<std::string> output_names;
-    for (const auto id : node.outputs)
-      output_names.push_back(id >= 0 && !is_number(old_.value(id).name) ? old_.value(id).name : "");
-    if (!node.name.empty()) output_names[0] = node.name;
-    const auto results = new_.add_node(node.op, std::move(inputs), node.attrs, output_names);
-    for (std::size_t i = 0; i < node.outputs.size(); ++i) ids_[node.outputs[i]] = results[i];
+    for (const auto id : node.outputs) output_names.push_back(name_of(id));
+    const auto old_results = node.outputs;
+    const auto results = new_.add_node(std::move(node), std::move(output_names));
+    for (std::size_t i = 0; i < old_results.size(); ++i) ids_[old_results[i]] = results[i];
+  }
+
+  // Empty where the value is to be numbered.
+  std::string name_of(ValueId id) const {
+    if (id < 0) return rewrite_.fresh_names_[static_cast<std::size_t>(kFirstFresh - id)];
+    const auto& name = old_.value(id).name;
+    return is_number(name) ? "" : name;
   }
 
   ValueId map(ValueId id) {
+    if (id == kNoValue) return id;
     if (const auto it = ids_.find(id); it != ids_.end()) return it->second;
     NEREID_CHECK(id >= 0, "a new node reads what no new node computes");
     const auto n_old = old_.values.size();
@@ -124,6 +133,11 @@ class Writer {
 
 Graph Rewrite::apply() const { return is_empty() ? graph_ : Writer(*this).write_all(); }
 
+bool is_plain_linear(const Node& node) {
+  return node.op == Op::linear && !node.has("norm") && !node.has("scale") &&
+         !node.has("residual") && node.text_attr("epilogue") == "none";
+}
+
 Graph canonical(const Graph& graph) {
   std::vector<bool> is_read(graph.values.size(), false);
   for (const auto id : graph.outputs) is_read[static_cast<std::size_t>(id)] = true;
@@ -137,7 +151,7 @@ Graph canonical(const Graph& graph) {
       rewrite.remove(*node);
       continue;
     }
-    for (const auto id : node->inputs) is_read[static_cast<std::size_t>(id)] = true;
+    for (const auto id : node->reads()) is_read[static_cast<std::size_t>(id)] = true;
   }
   // Written anew even where nothing is left out: for the order.
   return Writer(rewrite).write_all();

@@ -39,26 +39,18 @@ class Uses {
   std::vector<std::vector<std::size_t>> readers_;  // by value; the returned graph reads as kNone
 };
 
-// A node to be written, in terms of the old graph's values.
-struct NewNode {
-  Op op;
-  std::vector<ValueId> inputs;
-  std::vector<std::pair<std::string, Attr>> attrs;
-  std::vector<ValueId> outputs;  // the old values, or stand-ins (Rewrite::fresh), that it computes
-  std::string name = {};         // of the first result; empty: the old value's, or a number
-};
-
 // Collected while reading a graph; apply() writes the other.
 class Rewrite {
  public:
   explicit Rewrite(const Graph& graph) : graph_(graph) {}
 
-  // A stand-in for a value that new nodes compute and read.
-  ValueId fresh();
+  // A stand-in for a value that new nodes compute and read. Without a name it gets a number.
+  ValueId fresh(std::string name = {});
   // A value of the new graph that no node computes. One of the same name is the same.
   ValueId declare(Value value);
-  // In place of a node (its results must be given by `nodes`, or read by no one afterwards).
-  void replace(const Node& node, std::vector<NewNode> nodes);
+  // In place of a node: others, in terms of the old graph's values and of stand-ins. The node's
+  // results must be computed by them, or read by no one afterwards.
+  void replace(const Node& node, std::vector<Node> nodes);
   void remove(const Node& node) { replace(node, {}); }
   bool is_empty() const { return replaced_.empty(); }
 
@@ -67,10 +59,13 @@ class Rewrite {
  private:
   friend class Writer;
   const Graph& graph_;
-  ValueId n_fresh_ = 0;
+  std::vector<std::string> fresh_names_;
   std::vector<Value> declared_;  // ids follow the graph's
-  std::map<std::size_t, std::vector<NewNode>> replaced_;
+  std::map<std::size_t, std::vector<Node>> replaced_;
 };
+
+// A linear that nothing is fused into: x, weight and perhaps a bias.
+bool is_plain_linear(const Node& node);
 
 // The same graph, written in one way: values in the order of their first use, unread nodes left
 // out, results numbered. Graphs that mean the same node by node are then the same text.

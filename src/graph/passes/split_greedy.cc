@@ -9,12 +9,12 @@ Graph split_greedy(const Graph& graph) {
   Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
     if (node.op != Op::greedy) continue;
-    const auto& rows = graph.value(node.outputs[0]).shape[0];
+    const auto& rows = graph.value(node.result("out")).shape[0];
     const auto arrivals =
         rewrite.declare({ValueKind::state, std::string(kGreedyArrivals), DType::i32, {rows}});
-    rewrite.replace(
-        node,
-        {{Op::greedy_split, {node.inputs[0], arrivals}, {}, {node.outputs[0], rewrite.fresh()}}});
+    rewrite.replace(node, {{Op::greedy_split,
+                            {node.operand("logits"), arrivals},
+                            {node.result("out"), rewrite.fresh()}}});
   }
   return rewrite.apply();
 }

@@ -1,0 +1,164 @@
+// Operands by role and attributes by name, through the API and as text: what is unknown, missing,
+// given twice or of another type is an Error that says what was expected, in a text with its line.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "graph/ir.h"
+#include "graph/lower.h"
+
+namespace nereid::graph {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+std::string error_of(const std::function<void()>& act) {
+  try {
+    act();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string error_of_node(Op op, const Attrs& attrs) {
+  return error_of([&] { static_cast<void>(Node(op, {}, {}, attrs)); });
+}
+
+constexpr const char* kDeclarations = R"(graph g {
+  input %x: fp32[T, 64]
+  input %r: fp32[T, 32]
+  weight %w: fp16[32, 64]
+  weight %b: fp16[32]
+  weight %g: fp16[64]
+  weight %s: fp32[32]
+)";
+constexpr int kFirstNodeLine = 8;
+
+std::string text_of(const std::string& node, const std::string& result = "%y") {
+  return kDeclarations + ("  " + node) + "\n  return " + result + "\n}\n";
+}
+
+// Of a graph whose one node this is; without the file and line, which every message must have.
+std::string error_of_text(const std::string& node) {
+  const auto said = error_of([&] { verify(parse(text_of(node), "g")); });
+  const auto where = fmt::format("g:{}: ", kFirstNodeLine);
+  EXPECT_THAT(said, StartsWith(where));
+  return said.substr(std::min(where.size(), said.size()));
+}
+
+TEST(Attributes, WhatIsNotGivenIsTheDefaultOfTheTable) {
+  const Node linear(Op::linear, {});
+  EXPECT_EQ(linear.float_attr("eps"), 1e-5);
+  EXPECT_EQ(linear.text_attr("epilogue"), "none");
+  EXPECT_EQ(linear.dtype_attr("dtype"), std::nullopt);
+  EXPECT_EQ(linear.attr("alpha"), Attr(1.0));
+  EXPECT_EQ(Node(Op::slice, {}).int_attr("begin"), 0);
+}
+
+TEST(Attributes, NodesThatMeanTheSameAreEqual) {
+  const Attrs given{{"alpha", std::int64_t{2}}, {"eps", 1e-5}, {"dtype", DType::fp16}};
+  const Attrs other{{"dtype", DType::fp16}, {"epilogue", "none"}, {"alpha", 2.0}};
+  EXPECT_EQ(Node(Op::linear, {}, {}, given), Node(Op::linear, {}, {}, other));
+  Node node(Op::linear, {}, {}, given);
+  EXPECT_THAT(node.attrs, testing::ElementsAre(testing::Pair("dtype", Attr(DType::fp16)),
+                                               testing::Pair("alpha", Attr(2.0))));
+  node.set_attr("alpha", 1.0);
+  node.unset_attr("dtype");
+  EXPECT_TRUE(node.attrs.empty());
+}
+
+TEST(Attributes, OneThatTheOpHasNotIsAnError) {
+  const std::string said =
+      "linear: there is no attribute epsilon; expected dtype, eps, alpha, epilogue";
+  EXPECT_EQ(error_of_node(Op::linear, {{"epsilon", 1.0}}), said);
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {epsilon = 1.0}"), said);
+  EXPECT_EQ(error_of_node(Op::rope, {{"theta", 1.0}}),
+            "rope: there is no attribute theta; expected none");
+}
+
+TEST(Attributes, ValuesHaveTheTypeOfTheTable) {
+  EXPECT_EQ(error_of_node(Op::linear, {{"eps", "small"}}),
+            "linear: attribute eps: expected a finite number, got \"small\"");
+  EXPECT_EQ(error_of_node(Op::add, {{"alpha", std::numeric_limits<double>::quiet_NaN()}}),
+            "add: attribute alpha: expected a finite number, got nan");
+  EXPECT_EQ(error_of_node(Op::reshape, {{"heads", 8.0}}),
+            "reshape: attribute heads: expected an integer, got 8.0");
+  EXPECT_EQ(error_of_node(Op::linear, {{"dtype", std::int64_t{16}}}),
+            "linear: attribute dtype: expected an element type, got 16");
+  EXPECT_EQ(error_of_node(Op::linear, {{"epilogue", "gelu"}}),
+            "linear: attribute epilogue: expected none or swiglu, got \"gelu\"");
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {epilogue = gelu}"),
+            "linear: attribute epilogue: expected none or swiglu, got \"gelu\"");
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {alpha = inf}"),
+            "linear: attribute alpha: expected a finite number, got inf");
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {alpha = 2, alpha = 3}"),
+            "linear: attribute alpha is given twice");
+  EXPECT_THAT(error_of_text("%y: fp32[T, 64] = cluster %x"),
+              HasSubstr("cluster: attribute body is missing"));
+}
+
+TEST(Roles, OperandsComeByNameInAnyOrder) {
+  const Graph graph = parse(
+      text_of("%y: fp32[T, 32] = linear %x, residual = %r, %w, bias = %b, norm = %g {alpha = 2}"),
+      "g");
+  const auto& node = graph.nodes[0];
+  EXPECT_EQ(node.operand("x"), graph.find("x"));
+  EXPECT_EQ(node.operand("weight"), graph.find("w"));
+  EXPECT_EQ(node.operand("norm"), graph.find("g"));
+  EXPECT_EQ(node.operand("scale"), kNoValue);
+  EXPECT_EQ(node.result("y"), graph.find("y"));
+  EXPECT_EQ(node.inputs.size(), op_row(Op::linear).operands.size());
+  const auto text = print(graph);
+  EXPECT_THAT(text,
+              HasSubstr("= linear %x, %w, norm = %g, bias = %b, residual = %r {alpha = 2.0}"));
+  EXPECT_EQ(parse(text, "again"), graph);
+}
+
+TEST(Roles, WhatIsMissingOrTooMuchIsAnError) {
+  const std::string all = "expected the operands x, weight, norm?, bias?, scale?, residual?";
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, bias = %b"),
+            "linear: operand weight is missing; " + all);
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w, %b"),
+            "linear: one operand without a name too many; " + all);
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w, biass = %b"),
+            "linear: there is no operand biass; " + all);
+  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w, bias = %b, bias = %b"),
+            "linear: operand bias is given twice");
+  EXPECT_EQ(error_of([] {
+              static_cast<void>(Node(Op::add, {0, 1, 2}));
+            }),
+            "add: expected the operands x, y, got 3");
+  EXPECT_EQ(error_of_text("%y: fp16[64, 64] = pack part = %w"),
+            "pack: there is no operand part; expected the operands parts...");
+}
+
+TEST(Linear, ShapesOfWhatIsFused) {
+  const auto error = [](const std::string& rest, const std::string& shape = "T, 32") {
+    return error_of_text("%y: fp32[" + shape + "] = linear %x, %w, " + rest);
+  };
+  EXPECT_EQ(error("norm = %b"), "linear: operand norm (%b): expected shape [64], got fp16[32]");
+  EXPECT_EQ(error("bias = %g"), "linear: operand bias (%g): expected shape [32], got fp16[64]");
+  EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected fp32, got fp16[32]");
+  EXPECT_EQ(error("residual = %x"),
+            "linear: operand residual (%x): expected shape [T, 32], got fp32[T, 64]");
+  EXPECT_THAT(error("residual = %r {epilogue = swiglu}", "T, 16"),
+              HasSubstr("operand residual (%r): expected none beside epilogue = swiglu"));
+}
+
+TEST(Linear, AScaleHasAShapeButNoKernelYet) {
+  const Graph graph = parse(text_of("%y: fp32[T, 32] = linear %x, %w, scale = %s"), "g");
+  verify(graph);
+  EXPECT_EQ(error_of([&] { static_cast<void>(lower(graph, graph.nodes[0], {})); }),
+            "linear %y: no kernel takes the operand scale (%s); expected a weight without");
+}
+
+}  // namespace
+}  // namespace nereid::graph
