@@ -1,6 +1,7 @@
 #include "graph/ops.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <ranges>
@@ -23,25 +24,56 @@ std::vector<std::string_view> parts_of(std::string_view text, char separator) {
   return parts;
 }
 
+template <typename Number>
+Number number_of(std::string_view text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  NEREID_CHECK(error == std::errc{} && end == text.data() + text.size(), "ops.def: \"{}\"", text);
+  return number;
+}
+
+DimPattern dim_pattern_of(std::string_view text) {
+  const auto name = text.substr(0, text.find_first_of("/+"));
+  if (std::isdigit(static_cast<unsigned char>(name[0])) != 0)
+    return {.name = {}, .offset = number_of<std::int64_t>(text)};
+  if (const auto plus = text.find('+'); plus != std::string_view::npos)
+    return {.name = name, .offset = number_of<std::int64_t>(text.substr(plus + 1))};
+  return {.name = name, .is_half = text.ends_with("/2")};
+}
+
+TypePattern type_pattern_of(std::string_view text) {
+  TypePattern type{.text = text};
+  const auto bracket = std::min(text.find('['), text.size());
+  const auto element = text.substr(0, bracket);
+  if (element.starts_with('='))
+    type.like = element.substr(1);
+  else
+    type.dtype = dtype_from_name(element);
+  type.is_float = element == "float";
+  NEREID_CHECK(
+      type.dtype || type.is_float || !type.like.empty() || element.empty() || element == "any",
+      "ops.def: \"{}\"", text);
+  if (bracket == text.size()) return type;
+  type.dims.emplace();
+  for (const auto dim : parts_of(text.substr(bracket + 1, text.size() - bracket - 2), ','))
+    type.dims->push_back(dim_pattern_of(dim));
+  return type;
+}
+
 std::vector<Role> roles_of(std::string_view text) {
   std::vector<Role> roles;
-  for (auto name : parts_of(text, ' ')) {
+  for (const auto part : parts_of(text, ' ')) {
+    const auto colon = std::min(part.find(':'), part.size());
+    auto name = part.substr(0, colon);
     Role role;
     role.is_optional = name.ends_with('?');
     role.is_variadic = name.ends_with("...");
     name.remove_suffix(role.is_optional ? 1 : role.is_variadic ? 3 : 0);
     role.name = name;
+    role.type = type_pattern_of(part.substr(std::min(colon + 1, part.size())));
     roles.push_back(role);
   }
   return roles;
-}
-
-template <typename Number>
-Attr number_of(std::string_view text) {
-  Number number{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  NEREID_CHECK(error == std::errc{} && end == text.data() + text.size(), "ops.def: \"{}\"", text);
-  return number;
 }
 
 AttrRow attr_row_of(std::string_view text) {

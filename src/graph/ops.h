@@ -1,6 +1,6 @@
-// Goal: what an op is: its operands and results by role, its attributes with their types and
-// defaults. All of it is the op's row in ops.def.
-// Non-goal: what it computes: shapes (shape.cc), kernels.
+// Goal: what an op is: its operands and results by role and type, its attributes with their types
+// and defaults. All of it is the op's row in ops.def.
+// Non-goal: whether a node fits (shape.cc), what it computes.
 // Rejected: attributes as they come. A misspelt one would be a default that nobody asked for.
 #pragma once
 
@@ -41,10 +41,27 @@ constexpr bool has_launch(OpClass op_class) {
 using Attr = std::variant<std::int64_t, double, DType, std::string>;
 using Attrs = std::vector<std::pair<std::string, Attr>>;
 
+// "D/2", "S+1", "heads", "4" or "...": a letter, an attribute or nothing, halved or added to.
+struct DimPattern {
+  std::string_view name;
+  bool is_half = false;
+  std::int64_t offset = 0;
+};
+
+// "float[N,C]", "=x[N,C]", ...: what the row says of a value's type.
+struct TypePattern {
+  std::string_view text;
+  std::optional<DType> dtype = {};  // none: any, or
+  bool is_float = false;            // any floating-point type, or
+  std::string_view like = {};       // that of this operand
+  std::optional<std::vector<DimPattern>> dims = {};
+};
+
 struct Role {
   std::string_view name;
   bool is_optional = false;
   bool is_variadic = false;  // any number of values; then it is the only role
+  TypePattern type = {};
 };
 
 enum class AttrType : std::uint8_t { integer, real, dtype, text, word };

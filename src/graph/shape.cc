@@ -1,7 +1,11 @@
-// Shape functions: result types from operand types, no data. One function an op, found by its row.
+// Types of results from types of operands, no data: what the op's row says (ops.def) for all, and
+// a function for each op of which a row cannot say everything.
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -12,317 +16,287 @@ namespace nereid::graph {
 
 namespace {
 
-// The operands of one node, with messages that name op and role.
-class Operands {
+using Types = std::vector<TypedShape>;
+
+std::string type_text(DType dtype, const std::vector<Dim>& shape) {
+  return fmt::format("{}{}", dtype_name(dtype), dims_text(shape));
+}
+
+std::optional<Dim> step_size(std::string_view name) {
+  for (std::size_t i = 1; i < kNSymbols; ++i)
+    if (kSymbolNames[i] == name) return Dim(static_cast<Symbol>(i));
+  return std::nullopt;
+}
+
+bool is_letter(const DimPattern& dim) {
+  return dim.name.size() == 1 && dim.name[0] >= 'A' && dim.name[0] <= 'Z';
+}
+
+// A node held against its row. Letters stand for the size that an operand has where the letter is
+// alone, the first in order.
+class Fit {
  public:
-  Operands(const Graph& graph, const Node& node)
-      : graph_(graph), node_(node), row_(op_row(node.op)) {
+  Fit(const Graph& graph, const Node& node) : graph_(graph), node_(node), row_(op_row(node.op)) {
     if (row_.is_variadic() && node.inputs.empty())
       throw Error("{}: expected the operands {}, got none", row_.name, roles_text(row_.operands));
-    for (std::size_t i = 0; i < node.inputs.size(); ++i)
-      if (node.inputs[i] == kNoValue && !role(i).is_optional)
-        throw Error("{}: operand {} is missing; expected the operands {}", row_.name, role(i).name,
-                    roles_text(row_.operands));
+    if (row_.is_variadic()) return;
+    for (std::size_t i = 0; i < row_.operands.size(); ++i)
+      if (node.inputs[i] != kNoValue)
+        bind(row_.operands[i].type, value(i).shape);
+      else if (!row_.operands[i].is_optional)
+        throw Error("{}: operand {} is missing; expected the operands {}", row_.name,
+                    row_.operands[i].name, roles_text(row_.operands));
+    for (std::size_t i = 0; i < row_.operands.size(); ++i)
+      if (node.inputs[i] != kNoValue && !fits(row_.operands[i].type, value(i)))
+        fail(i, expected(row_.operands[i].type));
   }
 
-  const Value& operator[](std::size_t i) const { return graph_.value(node_.inputs[i]); }
-  std::size_t index(std::string_view role) const { return row_.find_operand(role).value(); }
-  bool has(std::size_t i) const { return node_.inputs[i] != kNoValue; }
-  const Node& node() const { return node_; }
   const Graph& graph() const { return graph_; }
+  const Node& node() const { return node_; }
+  const Value& value(std::size_t i) const { return graph_.value(node_.inputs[i]); }
+  const Value& operator[](std::string_view role) const { return graph_.value(node_.operand(role)); }
 
   [[noreturn]] void fail(std::size_t i, const std::string& expected) const {
-    throw Error("{}: operand {} (%{}): expected {}, got {}{}", row_.name, role(i).name,
-                (*this)[i].name, expected, dtype_name((*this)[i].dtype),
-                dims_text((*this)[i].shape));
+    throw Error("{}: operand {} (%{}): expected {}, got {}", row_.name,
+                row_.operands[row_.is_variadic() ? 0 : i].name, value(i).name, expected,
+                type_text(value(i).dtype, value(i).shape));
   }
-  void rank(std::size_t i, std::size_t n) const {
-    if ((*this)[i].shape.size() != n) fail(i, fmt::format("{} dimensions", n));
+  [[noreturn]] void fail(std::string_view role, const std::string& expected) const {
+    fail(row_.find_operand(role).value(), expected);
   }
-  void floats(std::size_t i) const {
-    if (!dtype_row((*this)[i].dtype).is_float) fail(i, "a floating-point type");
-  }
-  void dtype(std::size_t i, DType wanted) const {
-    if ((*this)[i].dtype != wanted) fail(i, std::string(dtype_name(wanted)));
-  }
-  void shape(std::size_t i, const std::vector<Dim>& wanted) const {
-    if ((*this)[i].shape != wanted) fail(i, "shape " + dims_text(wanted));
+
+  // As the row says them; of others the element type of the first operand.
+  Types results() const {
+    Types types;
+    for (const auto& role : row_.results) {
+      const auto& like = role.type.like.empty() ? value(0) : (*this)[role.type.like];
+      TypedShape result{role.type.dtype.value_or(like.dtype), {}};
+      if (role.type.dims)
+        for (const auto& dim : *role.type.dims) result.shape.push_back(size_of(dim).value());
+      else if (!role.type.like.empty())
+        result.shape = like.shape;
+      if (row_.find_attr("dtype") != nullptr)
+        result.dtype = node_.dtype_attr("dtype").value_or(result.dtype);
+      types.push_back(std::move(result));
+    }
+    return types;
   }
 
  private:
-  const Role& role(std::size_t i) const { return row_.operands[row_.is_variadic() ? 0 : i]; }
+  struct Aligned {
+    std::span<const DimPattern> dims;
+    std::span<const Dim> sizes;
+  };
+  // Which size is held against which of the row's dimensions; nothing where there are too few or
+  // too many.
+  static std::optional<Aligned> aligned(const TypePattern& type, const std::vector<Dim>& shape) {
+    std::span<const DimPattern> dims(*type.dims);
+    const bool is_open = dims[0].name == "...";
+    if (is_open) dims = dims.subspan(1);
+    if (shape.size() < dims.size() || (!is_open && shape.size() > dims.size())) return std::nullopt;
+    return Aligned{dims, std::span(shape).last(dims.size())};
+  }
+
+  void bind(const TypePattern& type, const std::vector<Dim>& shape) {
+    const auto pairs = type.dims ? aligned(type, shape) : std::nullopt;
+    for (std::size_t i = 0; pairs && i < pairs->dims.size(); ++i) {
+      const auto& dim = pairs->dims[i];
+      if (!is_letter(dim) || dim.is_half || dim.offset != 0 || step_size(dim.name)) continue;
+      auto& size = letters_[static_cast<std::size_t>(dim.name[0] - 'A')];
+      if (!size) size = pairs->sizes[i];
+    }
+  }
+
+  // Nothing for a letter that no operand says.
+  std::optional<Dim> size_of(const DimPattern& dim) const {
+    std::optional<Dim> size;
+    if (dim.name.empty())
+      size = Dim(0);
+    else if (const auto symbol = step_size(dim.name))
+      size = symbol;
+    else if (is_letter(dim))
+      size = letters_[static_cast<std::size_t>(dim.name[0] - 'A')];
+    else if (dim.name != "...")
+      size = Dim(node_.int_attr(dim.name));
+    if (!size || (dim.is_half && !size->is_constant())) return std::nullopt;
+    if (dim.is_half) size->offset /= 2;
+    size->offset += dim.offset;
+    return size;
+  }
+
+  bool fits(const TypePattern& type, const Value& value) const {
+    const Value* like = type.like.empty() ? nullptr : &(*this)[type.like];
+    if (type.dtype && value.dtype != *type.dtype) return false;
+    if (type.is_float && !dtype_row(value.dtype).is_float) return false;
+    if (like != nullptr && value.dtype != like->dtype) return false;
+    if (!type.dims) return like == nullptr || value.shape == like->shape;
+    const auto pairs = aligned(type, value.shape);
+    if (!pairs) return false;
+    for (std::size_t i = 0; i < pairs->dims.size(); ++i)
+      if (size_of(pairs->dims[i]) != pairs->sizes[i]) return false;
+    return true;
+  }
+
+  // The row's words, with sizes where operands say them.
+  std::string expected(const TypePattern& type) const {
+    if (!type.like.empty() && !type.dims)
+      return type_text((*this)[type.like].dtype, (*this)[type.like].shape);
+    std::string text(type.text.substr(0, type.text.find('[')));
+    if (!type.dims) return text;
+    std::string dims;
+    for (const auto& dim : *type.dims) {
+      const auto size = size_of(dim);
+      dims += fmt::format("{}{}", dims.empty() ? "" : ", ", size ? dim_text(*size) : dim.name);
+    }
+    return fmt::format("{}[{}]", text, dims);
+  }
 
   const Graph& graph_;
   const Node& node_;
   const OpRow& row_;
+  std::array<std::optional<Dim>, 26> letters_;
 };
 
-using Types = std::vector<TypedShape>;
-
-Types infer_gather_rows(const Operands& in) {
-  in.rank(0, 2);
-  in.floats(0);
-  in.rank(1, 1);
-  in.dtype(1, DType::i32);
-  const auto out = in.node().dtype_attr("dtype").value_or(in[0].dtype);
-  return {{out, {in[1].shape[0], in[0].shape[1]}}};
-}
-
-Types infer_rms_norm(const Operands& in) {
-  in.floats(0);
-  if (in[0].shape.empty()) in.fail(0, "at least one dimension");
-  in.shape(1, {in[0].shape.back()});
-  in.floats(1);
-  return {{in[0].dtype, in[0].shape}};
-}
+// ---- what rows cannot say. Each gets the results as its row says them.
 
 // Swiglu halves the rows of weight.
-Types infer_linear(const Operands& in) {
-  const auto weight = in.index("weight");
-  in.rank(0, 2);
-  in.floats(0);
-  in.rank(weight, 2);
-  in.floats(weight);
-  const auto& rows = in[weight].shape[0];
-  const auto& cols = in[0].shape[1];
-  if (in[weight].shape[1] != cols) in.fail(weight, fmt::format("shape [N, {}]", dim_text(cols)));
-  const bool is_swiglu = in.node().text_attr("epilogue") == "swiglu";
+void infer_linear(const Fit& fit, Types& results) {
+  const auto& rows = fit["weight"].shape[0];
+  const bool is_swiglu = fit.node().text_attr("epilogue") == "swiglu";
   if (is_swiglu && (!rows.is_constant() || rows.offset % 2 != 0))
-    in.fail(weight, "an even number of rows");
-  if (const auto norm = in.index("norm"); in.has(norm)) {
-    in.floats(norm);
-    in.shape(norm, {cols});
-  }
-  if (const auto bias = in.index("bias"); in.has(bias)) in.shape(bias, {rows});
-  if (const auto scale = in.index("scale"); in.has(scale)) {
-    in.dtype(scale, DType::fp32);
-    in.shape(scale, {rows});
-  }
-  const TypedShape out{in.node().dtype_attr("dtype").value_or(in[0].dtype),
-                       {in[0].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows}};
-  if (const auto residual = in.index("residual"); in.has(residual)) {
-    if (is_swiglu) in.fail(residual, "none beside epilogue = swiglu");
-    in.dtype(residual, out.dtype);
-    in.shape(residual, out.shape);
-  }
-  return {out};
+    fit.fail("weight", "an even number of rows");
+  results[0].shape = {fit["x"].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows};
+  if (!fit.node().has("residual")) return;
+  if (is_swiglu) fit.fail("residual", "none beside epilogue = swiglu");
+  if (fit["residual"].dtype != results[0].dtype || fit["residual"].shape != results[0].shape)
+    fit.fail("residual", type_text(results[0].dtype, results[0].shape));
 }
 
-Types infer_rope(const Operands& in) {
-  in.rank(0, 3);
-  in.floats(0);
-  in.dtype(1, DType::i32);
-  in.shape(1, {in[0].shape[0]});
-  in.dtype(2, DType::fp32);
-  in.shape(2, {Dim(in[0].shape[2].offset / 2)});
-  return {{in[0].dtype, in[0].shape}};
-}
-
-Types infer_kv_write(const Operands& in) {
-  in.rank(0, 3);
-  in.shape(1, in[0].shape);
-  in.dtype(2, DType::i32);
-  in.shape(2, {in[0].shape[0]});
-  in.rank(3, 4);  // [n_blocks, n_kv_heads, block_tokens, head_dim]
-  if (in[3].shape[1] != in[0].shape[1] || in[3].shape[3] != in[0].shape[2])
-    in.fail(3, fmt::format("shape [blocks, {}, tokens, {}]", dim_text(in[0].shape[1]),
-                           dim_text(in[0].shape[2])));
-  in.shape(4, in[3].shape);
-  return {{in[3].dtype, in[3].shape}, {in[4].dtype, in[4].shape}};
-}
-
-Types infer_attention(const Operands& in) {
-  in.rank(0, 3);
-  in.floats(0);
-  in.rank(1, 4);
-  in.shape(2, in[1].shape);
-  const auto& heads = in[0].shape[1];
-  const auto& kv_heads = in[1].shape[1];
-  if (!heads.is_constant() || !kv_heads.is_constant() || kv_heads.offset <= 0 ||
+// Query heads share those of keys and values.
+void check_heads(const Fit& fit, const Dim& heads) {
+  const auto& kv_heads = fit["k_cache"].shape[1];
+  if (!heads.is_constant() || !kv_heads.is_constant() || heads.offset < 1 || kv_heads.offset < 1 ||
       heads.offset % kv_heads.offset != 0)
-    in.fail(1, fmt::format("a number of heads that divides {}", dim_text(heads)));
-  if (in[1].shape[3] != in[0].shape[2])
-    in.fail(1, fmt::format("head dimension {}", dim_text(in[0].shape[2])));
-  in.rank(3, 2);
-  in.dtype(3, DType::i32);
-  in.shape(4, {Dim(Symbol::n_sequences, 1, 1)});
-  in.dtype(4, DType::i32);
-  in.shape(5, {Symbol::n_sequences});
-  in.dtype(5, DType::i32);
-  return {{in[0].dtype, in[0].shape}};
-}
-
-Types infer_silu_mul(const Operands& in) {
-  in.rank(0, 2);
-  in.floats(0);
-  in.shape(1, in[0].shape);
-  in.dtype(1, in[0].dtype);
-  return {{in[0].dtype, in[0].shape}};
-}
-
-Types infer_add(const Operands& in) { return infer_silu_mul(in); }
-
-Types infer_scale(const Operands& in) {
-  in.rank(0, 2);
-  in.floats(0);
-  return {{in[0].dtype, in[0].shape}};
+    fit.fail("k_cache", fmt::format("a number of heads that divides {}", dim_text(heads)));
 }
 
 // [T, H*D] -> [T, H, D] with the attribute "heads"; without it [T, H, D] -> [T, H*D].
-Types infer_reshape(const Operands& in) {
-  const auto heads = in.node().int_attr("heads");
-  const auto& shape = in[0].shape;
+void infer_reshape(const Fit& fit, Types& results) {
+  const auto heads = fit.node().int_attr("heads");
+  const auto& shape = fit["x"].shape;
   if (heads > 0) {
-    in.rank(0, 2);
-    if (!shape[1].is_constant() || shape[1].offset % heads != 0)
-      in.fail(0, fmt::format("columns that are a multiple of {}", heads));
-    return {{in[0].dtype, {shape[0], heads, shape[1].offset / heads}}};
+    if (shape.size() != 2 || !shape[1].is_constant() || shape[1].offset % heads != 0)
+      fit.fail("x", fmt::format("2 dimensions, columns that are a multiple of {}", heads));
+    results[0].shape = {shape[0], heads, shape[1].offset / heads};
+    return;
   }
-  in.rank(0, 3);
   std::int64_t n_cols = 0;
-  if (!shape[1].is_constant() || !shape[2].is_constant() ||
+  if (shape.size() != 3 || !shape[1].is_constant() || !shape[2].is_constant() ||
       __builtin_mul_overflow(shape[1].offset, shape[2].offset, &n_cols))
-    in.fail(0, "constant heads");
-  return {{in[0].dtype, {shape[0], n_cols}}};
-}
-
-Types infer_mark_seen(const Operands& in) {
-  in.rank(0, 1);
-  in.dtype(0, DType::i32);
-  in.shape(1, in[0].shape);
-  in.dtype(1, DType::i32);
-  in.rank(2, 2);
-  in.dtype(2, DType::u8);
-  return {{in[2].dtype, in[2].shape}};
-}
-
-Types infer_greedy(const Operands& in) {
-  in.rank(0, 2);
-  in.floats(0);
-  return {{DType::i32, {in[0].shape[0]}}};
-}
-
-// The last result is scratch: the best of each part, as value and index.
-Types infer_greedy_split(const Operands& in) {
-  auto types = infer_greedy(in);
-  in.dtype(1, DType::i32);
-  in.shape(1, {in[0].shape[0]});
-  types.push_back({DType::fp32, {in[0].shape[0], 2, kMaxGreedyParts}});
-  return types;
-}
-
-Types infer_sample(const Operands& in) {
-  for (std::size_t i = 1; i <= 8; ++i) in.shape(i, {in[0].shape[0]});
-  return infer_greedy(in);
-}
-
-Types infer_token_logprob(const Operands& in) {
-  in.rank(0, 2);
-  in.floats(0);
-  in.dtype(1, DType::i32);
-  in.shape(1, {in[0].shape[0]});
-  return {{DType::fp32, {in[0].shape[0]}}};
+    fit.fail("x", "3 dimensions, the last two constant");
+  results[0].shape = {shape[0], n_cols};
 }
 
 // Rows of several matrices, or entries of several vectors, below one another.
-Types infer_pack(const Operands& in) {
-  auto shape = in[0].shape;
-  if (shape.empty() || shape.size() > 2) in.fail(0, "a matrix or a vector");
-  for (std::size_t i = 1; i < in.node().inputs.size(); ++i) {
-    in.dtype(i, in[0].dtype);
-    in.rank(i, shape.size());
-    if (shape.size() == 2 && in[i].shape[1] != shape[1])
-      in.fail(i, fmt::format("{} columns", dim_text(shape[1])));
-    if (!in[i].shape[0].is_constant()) in.fail(i, "constant rows");
-    shape[0].offset += in[i].shape[0].offset;
+void infer_pack(const Fit& fit, Types& results) {
+  auto& packed = results[0].shape;
+  packed = fit.value(0).shape;
+  if (packed.empty() || packed.size() > 2) fit.fail(0, "a matrix or a vector");
+  packed[0] = 0;
+  for (std::size_t i = 0; i < fit.node().inputs.size(); ++i) {
+    const auto& part = fit.value(i);
+    auto wanted = fit.value(0).shape;
+    if (!part.shape.empty()) wanted[0] = part.shape[0];
+    if (part.dtype != results[0].dtype || part.shape != wanted || !wanted[0].is_constant())
+      fit.fail(i, fmt::format("rows as those of %{}", fit.value(0).name));
+    if (part.kind != ValueKind::weight) fit.fail(i, "a weight");
+    packed[0].offset += wanted[0].offset;
   }
-  for (std::size_t i = 0; i < in.node().inputs.size(); ++i)
-    if (in[i].kind != ValueKind::weight) in.fail(i, "a weight");
-  return {{in[0].dtype, shape}};
 }
 
-// [T, N] -> columns begin .. begin + size.
-Types infer_slice(const Operands& in) {
-  in.rank(0, 2);
-  const auto begin = in.node().int_attr("begin");
-  const auto size = in.node().int_attr("size");
-  const auto& n_cols = in[0].shape[1];
+void check_slice(const Fit& fit) {
+  const auto begin = fit.node().int_attr("begin");
+  const auto size = fit.node().int_attr("size");
+  const auto& n_cols = fit["x"].shape[1];
   if (begin < 0 || size < 1 || !n_cols.is_constant() || size > n_cols.offset ||
       begin > n_cols.offset - size)
-    in.fail(0, fmt::format("columns {} to {}", begin, begin + size));
-  return {{in[0].dtype, {in[0].shape[0], size}}};
+    fit.fail("x", fmt::format("{} columns from {}", size, begin));
 }
 
-// What rope_kv_write and rope_attention share: qkv [T, (H + 2 G) Dh] and what is done to it.
-// `q_norm`: the operand's number. Returns [T, H, Dh].
-std::vector<Dim> rope_queries(const Operands& in, std::size_t q_norm) {
-  in.rank(0, 2);
-  in.floats(0);
-  for (const std::size_t i : {1, 3}) {
-    in.dtype(i, DType::i32);
-    in.shape(i, {in[0].shape[0]});
-  }
-  in.rank(4, 4);  // [n_blocks, n_kv_heads, block_tokens, head_dim]
-  in.shape(5, in[4].shape);
-  const auto heads = in.node().int_attr("heads");
-  const auto kv_heads = in[4].shape[1].offset;
-  const auto head_dim = in[4].shape[3].offset;
-  if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0)
-    in.fail(4, fmt::format("a number of heads that divides {}", heads));
-  in.dtype(2, DType::fp32);
-  in.shape(2, {head_dim / 2});
-  if (in[0].shape[1] != Dim((heads + 2 * kv_heads) * head_dim))
-    in.fail(0, fmt::format("{} columns", (heads + 2 * kv_heads) * head_dim));
-  for (const std::size_t i : {q_norm, q_norm + 1})
-    if (in.has(i)) in.shape(i, {head_dim});
-  return {in[0].shape[0], heads, head_dim};
-}
-
-Types infer_rope_kv_write(const Operands& in) {
-  return {
-      {in[0].dtype, rope_queries(in, 6)}, {in[4].dtype, in[4].shape}, {in[5].dtype, in[5].shape}};
+// qkv: rows of all heads of q, of k and of v.
+void check_rope(const Fit& fit) {
+  const auto heads = fit.node().int_attr("heads");
+  check_heads(fit, heads);
+  const auto& given = fit["qkv"].shape[1];
+  const auto& cache = fit["k_cache"].shape;
+  std::int64_t n_cols = 0;
+  if (!given.is_constant() || heads > given.offset ||
+      __builtin_mul_overflow(heads + 2 * cache[1].offset, cache[3].offset, &n_cols) ||
+      given.offset != n_cols)
+    fit.fail("qkv", fmt::format("columns of {} heads and twice {}, of {}", heads,
+                                dim_text(cache[1]), dim_text(cache[3])));
 }
 
 // The last result is scratch: what each part of a sequence's keys gives, until they are combined.
-Types infer_rope_attention(const Operands& in) {
-  const auto queries = rope_queries(in, 10);
-  in.rank(6, 2);
-  in.dtype(6, DType::i32);
-  in.shape(7, {Dim(Symbol::n_sequences, 1, 1)});
-  in.dtype(7, DType::i32);
-  in.shape(8, {Symbol::n_sequences});
-  in.dtype(8, DType::i32);
-  in.dtype(9, DType::i32);
-  in.shape(9, {Symbol::n_sequences, queries[1]});
+void infer_rope_attention(const Fit& fit, Types& results) {
+  check_rope(fit);
+  const auto& queries = results[0].shape;
   const auto padded =
       std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(queries[2].offset, 16)));
-  return {{in[0].dtype, queries},
-          {in[4].dtype, in[4].shape},
-          {in[5].dtype, in[5].shape},
-          {DType::fp32,
-           {Symbol::n_sequences, queries[1], kMaxAttentionSplits,
-            static_cast<std::int64_t>(padded) + 2}}};
+  results[3] = {DType::fp32,
+                {Symbol::n_sequences, queries[1], kMaxAttentionSplits,
+                 static_cast<std::int64_t>(padded) + 2}};
 }
 
-Types infer_cluster(const Operands& in) {
-  const Graph body = cluster_body(in.graph(), in.node());
-  Types types;
-  for (const auto id : body.outputs) types.push_back({body.value(id).dtype, body.value(id).shape});
-  return types;
+// The last result is scratch: the best of each part, as value and index.
+void infer_greedy_split(const Fit& fit, Types& results) {
+  results[1] = {DType::fp32, {fit["logits"].shape[0], 2, kMaxGreedyParts}};
+}
+
+void infer_cluster(const Fit& fit, Types& results) {
+  const Graph body = cluster_body(fit.graph(), fit.node());
+  results.clear();
+  for (const auto id : body.outputs)
+    results.push_back({body.value(id).dtype, body.value(id).shape});
 }
 
 }  // namespace
 
 std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
-  const Operands operands(graph, node);
+  const Fit fit(graph, node);
+  auto results = fit.results();
   switch (node.op) {
-#define GRAPH_OP(name, ...) \
-  case Op::name:            \
-    return infer_##name(operands);
-#include "graph/ops.def"
-#undef GRAPH_OP
+    case Op::linear:
+      infer_linear(fit, results);
+      break;
+    case Op::attention:
+      check_heads(fit, fit["q"].shape[1]);
+      break;
+    case Op::reshape:
+      infer_reshape(fit, results);
+      break;
+    case Op::pack:
+      infer_pack(fit, results);
+      break;
+    case Op::slice:
+      check_slice(fit);
+      break;
+    case Op::rope_kv_write:
+      check_rope(fit);
+      break;
+    case Op::rope_attention:
+      infer_rope_attention(fit, results);
+      break;
+    case Op::greedy_split:
+      infer_greedy_split(fit, results);
+      break;
+    case Op::cluster:
+      infer_cluster(fit, results);
+      break;
+    default:
+      break;
   }
-  NEREID_UNREACHABLE("op {}", static_cast<int>(node.op));
+  return results;
 }
 
 }  // namespace nereid::graph

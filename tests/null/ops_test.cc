@@ -144,11 +144,11 @@ TEST(Linear, ShapesOfWhatIsFused) {
   const auto error = [](const std::string& rest, const std::string& shape = "T, 32") {
     return error_of_text("%y: fp32[" + shape + "] = linear %x, %w, " + rest);
   };
-  EXPECT_EQ(error("norm = %b"), "linear: operand norm (%b): expected shape [64], got fp16[32]");
-  EXPECT_EQ(error("bias = %g"), "linear: operand bias (%g): expected shape [32], got fp16[64]");
-  EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected fp32, got fp16[32]");
+  EXPECT_EQ(error("norm = %b"), "linear: operand norm (%b): expected float[64], got fp16[32]");
+  EXPECT_EQ(error("bias = %g"), "linear: operand bias (%g): expected any[32], got fp16[64]");
+  EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected fp32[32], got fp16[32]");
   EXPECT_EQ(error("residual = %x"),
-            "linear: operand residual (%x): expected shape [T, 32], got fp32[T, 64]");
+            "linear: operand residual (%x): expected fp32[T, 32], got fp32[T, 64]");
   EXPECT_THAT(error("residual = %r {epilogue = swiglu}", "T, 16"),
               HasSubstr("operand residual (%r): expected none beside epilogue = swiglu"));
 }

@@ -22,4 +22,15 @@ Graph fuse_norm(const Graph& graph) {
   return rewrite.apply();
 }
 
+Undone undo_fuse_norm(const Uses&, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::linear || !node.has("norm")) return std::nullopt;
+  Node norm(Op::rms_norm, {node.operand("x"), node.operand("norm")}, {rewrite.fresh()});
+  norm.set_attr("eps", node.attr("eps"));
+  Node linear = node;
+  linear.set_operand("x", norm.result("out"));
+  linear.set_operand("norm", kNoValue);
+  linear.unset_attr("eps");
+  return Nodes{std::move(norm), std::move(linear)};
+}
+
 }  // namespace nereid::graph::passes

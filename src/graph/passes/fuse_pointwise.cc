@@ -131,4 +131,23 @@ Graph fuse_pointwise(const Graph& graph) {
   return rewrite.apply();
 }
 
+Undone undo_fuse_pointwise(const Uses& uses, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::cluster) return std::nullopt;
+  const Graph body = cluster_body(uses.graph(), node);
+  std::vector<ValueId> ids(body.values.size(), kNoValue);
+  std::copy(node.inputs.begin(), node.inputs.end(), ids.begin());
+  for (std::size_t i = 0; i < body.outputs.size(); ++i)
+    ids[static_cast<std::size_t>(body.outputs[i])] = node.outputs[i];
+  Nodes nodes;
+  for (auto part : body.nodes) {
+    auto& result = ids[static_cast<std::size_t>(part.outputs[0])];
+    if (result == kNoValue) result = rewrite.fresh();
+    for (auto& id : part.inputs)
+      if (id != kNoValue) id = ids[static_cast<std::size_t>(id)];
+    part.outputs = {result};
+    nodes.push_back(std::move(part));
+  }
+  return nodes;
+}
+
 }  // namespace nereid::graph::passes

@@ -23,4 +23,15 @@ Graph fuse_residual(const Graph& graph) {
   return rewrite.apply();
 }
 
+Undone undo_fuse_residual(const Uses&, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::linear || !node.has("residual")) return std::nullopt;
+  Node sum(Op::add, {node.operand("residual"), rewrite.fresh()}, node.outputs);
+  sum.set_attr("alpha", node.attr("alpha"));
+  Node linear = node;
+  linear.set_operand("residual", kNoValue);
+  linear.unset_attr("alpha");
+  linear.outputs = {sum.operand("y")};
+  return Nodes{std::move(linear), std::move(sum)};
+}
+
 }  // namespace nereid::graph::passes

@@ -1,7 +1,6 @@
 //   %q1, %kc1, %vc1 = rope_kv_write %p, ...
 //   %y = attention %q1, %kc1, %vc1, ...        =>   %y, %kc1, %vc1, %parts = rope_attention %p, ...
 #include "graph/passes/passes.h"
-#include "graph/passes/rewrite.h"
 
 namespace nereid::graph::passes {
 
@@ -29,6 +28,19 @@ Graph fuse_rope_attention(const Graph& graph) {
     rewrite.replace(node, {std::move(fused)});
   }
   return rewrite.apply();
+}
+
+Undone undo_fuse_rope_attention(const Uses&, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::rope_attention) return std::nullopt;
+  Node write(Op::rope_kv_write, {},
+             {rewrite.fresh(), node.result("k_cache"), node.result("v_cache")});
+  write.adopt(node);
+  Node attention(Op::attention, {}, {node.result("out")});
+  attention.adopt(node);
+  attention.set_operand("q", write.result("q"));
+  attention.set_operand("k_cache", write.result("k_cache"));
+  attention.set_operand("v_cache", write.result("v_cache"));
+  return Nodes{std::move(write), std::move(attention)};
 }
 
 }  // namespace nereid::graph::passes

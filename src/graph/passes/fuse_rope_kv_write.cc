@@ -111,4 +111,44 @@ Graph fuse_rope_kv_write(const Graph& graph) {
   return rewrite.apply();
 }
 
+Undone undo_fuse_rope_kv_write(const Uses& uses, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::rope_kv_write) return std::nullopt;
+  const auto& cache = uses.graph().value(node.operand("k_cache")).shape;
+  const auto head_dim = cache[3].offset;
+  Nodes nodes;
+  std::int64_t begin = 0;
+  const auto heads_of = [&](std::int64_t n_heads) {
+    const ValueId slice = rewrite.fresh();
+    const ValueId rows = rewrite.fresh();
+    const std::int64_t n_cols = n_heads * head_dim;
+    nodes.push_back(
+        {Op::slice, {node.operand("qkv")}, {slice}, {{"begin", begin}, {"size", n_cols}}});
+    nodes.push_back({Op::reshape, {slice}, {rows}, {{"heads", n_heads}}});
+    begin += n_cols;
+    return rows;
+  };
+  const auto turned = [&](ValueId rows, std::string_view norm_role, ValueId result) {
+    if (node.has(norm_role)) {
+      const ValueId normalised = rewrite.fresh();
+      nodes.push_back({Op::rms_norm,
+                       {rows, node.operand(norm_role)},
+                       {normalised},
+                       {{"eps", node.attr("eps")}}});
+      rows = normalised;
+    }
+    nodes.push_back(
+        {Op::rope, {rows, node.operand("positions"), node.operand("inv_freq")}, {result}});
+  };
+  const ValueId q = heads_of(node.int_attr("heads"));
+  const ValueId k = heads_of(cache[1].offset);
+  const ValueId v = heads_of(cache[1].offset);
+  const ValueId turned_k = rewrite.fresh();
+  turned(q, "q_norm", node.result("q"));
+  turned(k, "k_norm", turned_k);
+  Node write(Op::kv_write, {turned_k, v}, {node.result("k_cache"), node.result("v_cache")});
+  write.adopt(node);
+  nodes.push_back(std::move(write));
+  return nodes;
+}
+
 }  // namespace nereid::graph::passes

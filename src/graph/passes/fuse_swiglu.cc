@@ -32,4 +32,19 @@ Graph fuse_swiglu(const Graph& graph) {
   return rewrite.apply();
 }
 
+Undone undo_fuse_swiglu(const Uses& uses, const Node& node, Rewrite& rewrite) {
+  if (node.op != Op::linear || node.text_attr("epilogue") != "swiglu") return std::nullopt;
+  const auto n_cols = uses.graph().value(node.result("y")).shape[1].offset;
+  const ValueId both = rewrite.fresh();
+  const ValueId gate = rewrite.fresh();
+  const ValueId up = rewrite.fresh();
+  Node linear = node;
+  linear.unset_attr("epilogue");
+  linear.outputs = {both};
+  return Nodes{std::move(linear),
+               {Op::slice, {both}, {gate}, {{"begin", std::int64_t{0}}, {"size", n_cols}}},
+               {Op::slice, {both}, {up}, {{"begin", n_cols}, {"size", n_cols}}},
+               {Op::silu_mul, {gate, up}, node.outputs}};
+}
+
 }  // namespace nereid::graph::passes

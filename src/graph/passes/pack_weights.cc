@@ -1,6 +1,7 @@
 //   %q = linear %x, %wq           %w = pack %wq, %wk, %wv          (once, when weights are loaded)
 //   %k = linear %x, %wk     =>    %p = linear %x, %w
 //   %v = linear %x, %wv           %q, %k, %v = slices of %p        (no launch)
+#include <algorithm>
 #include <map>
 
 #include "graph/passes/rewrite.h"
@@ -41,7 +42,7 @@ std::vector<Group> groups_of(const Graph& graph) {
 }
 
 ValueId pack(Rewrite& rewrite, const Graph& graph, const Group& group, std::string_view role,
-             std::vector<Node>& nodes) {
+             Nodes& nodes) {
   std::vector<ValueId> parts;
   for (const auto* linear : group) parts.push_back(linear->operand(role));
   const ValueId packed = rewrite.fresh("packed." + graph.value(parts[0]).name);
@@ -55,7 +56,7 @@ Graph pack_weights(const Graph& graph) {
   Rewrite rewrite(graph);
   for (const auto& group : groups_of(graph)) {
     if (group.size() < 2) continue;
-    std::vector<Node> nodes;
+    Nodes nodes;
     Node product = *group[0];
     product.set_operand("weight", pack(rewrite, graph, group, "weight", nodes));
     if (product.has("bias"))
@@ -73,6 +74,38 @@ Graph pack_weights(const Graph& graph) {
     rewrite.replace(*group[0], std::move(nodes));
   }
   return rewrite.apply();
+}
+
+// A linear of packed weights whose results are just the parts: a linear for each part.
+Undone undo_pack_weights(const Uses& uses, const Node& node, Rewrite& rewrite) {
+  if (!is_plain_linear(node)) return std::nullopt;
+  const auto* weights = uses.producer(node.operand("weight"), Op::pack);
+  if (weights == nullptr) return std::nullopt;
+  const auto* biases = node.has("bias") ? uses.producer(node.operand("bias"), Op::pack) : nullptr;
+  const auto& graph = uses.graph();
+  std::vector<const Node*> slices;
+  for (const auto i : uses.readers(node.result("y"))) {
+    if (i >= graph.nodes.size() || graph.nodes[i].op != Op::slice) return std::nullopt;
+    slices.push_back(&graph.nodes[i]);
+  }
+  Nodes parts;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < weights->inputs.size(); ++i) {
+    const auto n_cols = graph.value(weights->inputs[i]).shape[0].offset;
+    const auto slice = std::ranges::find_if(slices, [&](const Node* candidate) {
+      return candidate->int_attr("begin") == begin && candidate->int_attr("size") == n_cols;
+    });
+    if (slice == slices.end()) return std::nullopt;
+    Node part = node;
+    part.set_operand("weight", weights->inputs[i]);
+    if (biases != nullptr) part.set_operand("bias", biases->inputs[i]);
+    part.outputs = (*slice)->outputs;
+    parts.push_back(std::move(part));
+    begin += n_cols;
+  }
+  if (slices.size() != parts.size()) return std::nullopt;
+  for (const auto* slice : slices) rewrite.remove(*slice);
+  return parts;
 }
 
 }  // namespace nereid::graph::passes

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ranges>
 
 #include "base/error.h"
 
@@ -9,15 +10,47 @@ namespace nereid::graph {
 
 namespace passes {
 #define GRAPH_PASS(name, summary) Graph name(const Graph& graph);
+#define GRAPH_FUSION(name, summary) \
+  GRAPH_PASS(name, summary)         \
+  Undone undo_##name(const Uses& uses, const Node& node, Rewrite& rewrite);
 #include "graph/passes/passes.def"
 #undef GRAPH_PASS
+#undef GRAPH_FUSION
 }  // namespace passes
+
+namespace {
+
+// What was fused last is taken apart first.
+passes::Undone undone(const passes::Uses& uses, const Node& node, passes::Rewrite& rewrite) {
+  for (const auto& row : pass_table() | std::views::reverse)
+    if (row.undo != nullptr)
+      if (auto nodes = row.undo(uses, node, rewrite)) return nodes;
+  return std::nullopt;
+}
+
+// Every node that is one of `which`, one level down; whether there was any.
+template <typename Which>
+bool take_apart(Graph& graph, const Which& which) {
+  const passes::Uses uses(graph);
+  passes::Rewrite rewrite(graph);
+  for (const auto& node : graph.nodes) {
+    if (!which(node)) continue;
+    if (auto nodes = undone(uses, node, rewrite)) rewrite.replace(node, std::move(*nodes));
+  }
+  if (rewrite.is_empty()) return false;
+  graph = rewrite.apply();
+  return true;
+}
+
+}  // namespace
 
 const std::vector<PassRow>& pass_table() {
   static const std::vector<PassRow> table{
-#define GRAPH_PASS(name, summary) {#name, summary, passes::name},
+#define GRAPH_PASS(name, summary) {#name, summary, passes::name, nullptr},
+#define GRAPH_FUSION(name, summary) {#name, summary, passes::name, passes::undo_##name},
 #include "graph/passes/passes.def"
 #undef GRAPH_PASS
+#undef GRAPH_FUSION
   };
   return table;
 }
@@ -45,6 +78,25 @@ Graph run_passes(const Graph& graph, const PassOptions& options) {
     if (options.observe) options.observe(row, result, time.count());
   }
   return result;
+}
+
+Graph decompose(const Graph& graph) {
+  Graph result = graph;
+  while (take_apart(result, [](const Node&) { return true; })) {
+  }
+  return passes::canonical(result);
+}
+
+Graph legalise(const Graph& graph, const StepClass& steps, const std::set<std::string>& skip) {
+  const bool is_clustering = !skip.contains("fuse_pointwise");
+  Graph result = graph;
+  // Clusters too: with what is taken apart beside them they may become larger ones.
+  while (take_apart(result, [&](const Node& node) {
+    return !has_kernel(result, node, steps) || (is_clustering && node.op == Op::cluster);
+  })) {
+  }
+  result = passes::canonical(result);
+  return is_clustering ? passes::fuse_pointwise(result) : result;
 }
 
 }  // namespace nereid::graph

@@ -13,6 +13,7 @@
 
 #include "graph/ir.h"
 #include "graph/lower.h"
+#include "graph/passes/rewrite.h"
 
 namespace nereid::graph {
 
@@ -26,6 +27,8 @@ struct PassRow {
   std::string_view name;
   std::string_view summary;
   Graph (*run)(const Graph&);
+  // What a node that it made means (rewrite.h); null where it makes none.
+  passes::Undone (*undo)(const passes::Uses&, const Node&, passes::Rewrite&);
 };
 
 // In the order in which they run.

@@ -68,7 +68,7 @@ ValueId Rewrite::declare(Value value) {
   return first + static_cast<ValueId>(declared_.size() - 1);
 }
 
-void Rewrite::replace(const Node& node, std::vector<Node> nodes) {
+void Rewrite::replace(const Node& node, Nodes nodes) {
   const auto index = static_cast<std::size_t>(&node - graph_.nodes.data());
   NEREID_CHECK(index < graph_.nodes.size(), "a node of another graph");
   const bool is_new = replaced_.emplace(index, std::move(nodes)).second;

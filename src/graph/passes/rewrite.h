@@ -16,6 +16,10 @@
 
 namespace nereid::graph::passes {
 
+using Nodes = std::vector<Node>;
+// What a fused node means as smaller ones, one level down; nothing for other nodes.
+using Undone = std::optional<Nodes>;
+
 class Uses {
  public:
   explicit Uses(const Graph& graph);
@@ -30,6 +34,7 @@ class Uses {
     return readers_[static_cast<std::size_t>(id)];
   }
   std::size_t index(const Node& node) const;
+  const Graph& graph() const { return graph_; }
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
@@ -50,7 +55,7 @@ class Rewrite {
   ValueId declare(Value value);
   // In place of a node: others, in terms of the old graph's values and of stand-ins. The node's
   // results must be computed by them, or read by no one afterwards.
-  void replace(const Node& node, std::vector<Node> nodes);
+  void replace(const Node& node, Nodes nodes);
   void remove(const Node& node) { replace(node, {}); }
   bool is_empty() const { return replaced_.empty(); }
 
@@ -61,7 +66,7 @@ class Rewrite {
   const Graph& graph_;
   std::vector<std::string> fresh_names_;
   std::vector<Value> declared_;  // ids follow the graph's
-  std::map<std::size_t, std::vector<Node>> replaced_;
+  std::map<std::size_t, Nodes> replaced_;
 };
 
 // A linear that nothing is fused into: x, weight and perhaps a bias.

@@ -1,6 +1,5 @@
 //   %ids = greedy %logits     =>   %ids, %parts = greedy_split %logits, %arrivals
 #include "graph/passes/passes.h"
-#include "graph/passes/rewrite.h"
 
 namespace nereid::graph::passes {
 
@@ -17,6 +16,11 @@ Graph split_greedy(const Graph& graph) {
                             {node.result("out"), rewrite.fresh()}}});
   }
   return rewrite.apply();
+}
+
+Undone undo_split_greedy(const Uses&, const Node& node, Rewrite&) {
+  if (node.op != Op::greedy_split) return std::nullopt;
+  return Nodes{{Op::greedy, {node.operand("logits")}, {node.result("out")}}};
 }
 
 }  // namespace nereid::graph::passes
