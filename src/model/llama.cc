@@ -45,8 +45,8 @@ class LlamaBuilder {
   }
 
  private:
-  ValueId input(const char* name, DType dtype, std::vector<graph::Dim> shape) {
-    return graph_.add_value(ValueKind::input, name, dtype, std::move(shape));
+  ValueId input(std::string name, DType dtype, std::vector<graph::Dim> shape) {
+    return graph_.add_value(ValueKind::input, std::move(name), dtype, std::move(shape));
   }
 
   ValueId weight(const std::string& name, std::vector<graph::Dim> shape) {
@@ -147,27 +147,19 @@ class LlamaBuilder {
       return graph_.add(Op::token_logprob,
                         {y, input(names::kTargets, DType::i32, {Symbol::n_logits})}, {},
                         "logprobs");
-    const auto row = [&](const char* name, DType dtype) {
-      return input(name, dtype, {Symbol::n_logits});
-    };
-    std::vector<ValueId> operands{
-        y,
-        row(names::kTemperature, DType::fp32),
-        row(names::kTopK, DType::i32),
-        row(names::kTopP, DType::fp32),
-        row(names::kMinP, DType::fp32),
-        row(names::kPenalty, DType::fp32),
-        row(names::kSeed, DType::i64),
-        row(names::kStep, DType::i32),
-        row(names::kRowSlots, DType::i32),
-    };
+    // A row's parameters are inputs named as the op calls them.
+    graph::Node sample(Op::sample, {y});
+    for (const auto& role : graph::op_row(Op::sample).operands)
+      if (!role.is_optional && !sample.has(role.name))
+        sample.set_operand(
+            role.name, input(std::string(role.name), role.type.dtype.value(), {Symbol::n_logits}));
     if (options_.tail == Tail::sample_penalty) {
       const ValueId token_slots = input(names::kTokenSlots, DType::i32, {Symbol::n_tokens});
       const ValueId seen = graph_.add_value(ValueKind::state, names::kSeen, DType::u8,
                                             {options_.n_slots, config_.vocab_size});
-      operands.push_back(graph_.add(Op::mark_seen, {token_ids_, token_slots, seen}));
+      sample.set_operand("seen", graph_.add(Op::mark_seen, {token_ids_, token_slots, seen}));
     }
-    return graph_.add(Op::sample, std::move(operands), {}, "ids");
+    return graph_.add_node(std::move(sample), {"ids"})[0];
   }
 
   const ModelConfig& config_;

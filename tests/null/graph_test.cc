@@ -59,8 +59,9 @@ TEST(GraphText, ErrorsNameTheLineAndTheCause) {
   using testing::HasSubstr;
   EXPECT_THAT(error_of(replaced(kSmall, "rms_norm", "rms_nrm")),
               HasSubstr("g:9: there is no op \"rms_nrm\""));
-  EXPECT_THAT(error_of(replaced(kSmall, "linear %7, %w, bias = %b", "linear %7, %b, bias = %w")),
-              HasSubstr("g:10: linear: operand weight (%b): expected float[M, 128], got fp16[256]"));
+  EXPECT_THAT(
+      error_of(replaced(kSmall, "linear %7, %w, bias = %b", "linear %7, %b, bias = %w")),
+      HasSubstr("g:10: linear: operand weight (%b): expected float[M, 128], got fp16[256]"));
   EXPECT_THAT(error_of(replaced(kSmall, "reshape %9", "reshape %99")),
               HasSubstr("g:12: %99 is used before it is declared"));
   EXPECT_THAT(error_of(replaced(kSmall, "gather_rows %embed", "gather_rows %5")),
@@ -85,11 +86,29 @@ constexpr const char* kClusters = R"(graph clusters {
   weight %g: fp16[64]
   weight %w: fp16[64, 64]
   %4: fp32[T, 64], %5: fp32[T, 64] = cluster %x, %y, %g {body = "added = add x, y {alpha = 0.22}; normed = rms_norm added, weight; return added, normed"}
-  %6: fp32[T, 64] = linear %5, %w
+  %6: fp32[T, 64] = linear %5, %w, norm = %g, residual = %x {eps = 0.5, alpha = 0.22}
   %7: fp32[T, 64] = silu_mul %6, %4
   %8: fp32[T, 64] = scale %7 {alpha = 2.0}
   %9: fp32[T, 8, 8] = reshape %8 {heads = 8}
   return %9, %7
+}
+)";
+
+constexpr const char* kAttention = R"(graph attention {
+  input %qkv: fp32[T, 768]
+  input %positions: i32[T]
+  weight %inv_freq: fp32[32]
+  input %slots: i32[T]
+  state %k: fp16[8, 2, 64, 64]
+  state %v: fp16[8, 2, 64, 64]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  weight %g: fp16[64]
+  %10: fp32[T, 8, 64], %11: fp16[8, 2, 64, 64], %12: fp16[8, 2, 64, 64] = rope_kv_write %qkv, %positions, %inv_freq, %slots, %k, %v, q_norm = %g, k_norm = %g {heads = 8}
+  %13: fp32[T, 8, 64] = attention %10, %11, %12, %tables, %starts, %lens {scale = 0.125, window = 7}
+  %14: fp32[T, 512] = reshape %13
+  return %14
 }
 )";
 
@@ -128,10 +147,8 @@ TEST_P(GraphFuzz, AnyTextIsAGraphOrAnError) {
   EXPECT_LT(n_errors, 3990);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sources, GraphFuzz, testing::Values(kSmall, kClusters),
-                         [](const auto& instance) {
-                           return instance.index == 0 ? "small" : "clusters";
-                         });
+INSTANTIATE_TEST_SUITE_P(Sources, GraphFuzz, testing::Values(kSmall, kClusters, kAttention),
+                         [](const auto& instance) { return parse(instance.param, "g").name; });
 
 TEST(GraphVerify, RejectsWhatTheBuilderWouldNotMake) {
   Graph graph = parse(kSmall, "small");

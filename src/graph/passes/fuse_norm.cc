@@ -1,5 +1,5 @@
 //   %n = rms_norm %x, %g
-//   %y = linear %n, %w      =>   %y = linear %x, %w, norm = %g
+//   %y = linear %n, %w      <=>   %y = linear %x, %w, norm = %g
 #include "graph/passes/rewrite.h"
 
 namespace nereid::graph::passes {

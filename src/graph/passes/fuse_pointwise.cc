@@ -1,5 +1,6 @@
-//   %s = add %x, %y          =>   %s, %n = cluster %x, %y, %g {body = "added = add x, y; normed =
-//   ..."} %n = rms_norm %s, %g
+//   %s = add %x, %y         <=>   %s, %n = cluster %x, %y, %g {body =
+//   %n = rms_norm %s, %g            "added = add x, y; normed = rms_norm added, weight; return
+//   ..."}
 #include <algorithm>
 #include <map>
 #include <optional>

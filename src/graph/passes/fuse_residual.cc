@@ -1,5 +1,5 @@
 //   %p = linear %x, %w
-//   %y = add %r, %p {alpha = 0.5}   =>   %y = linear %x, %w, residual = %r {alpha = 0.5}
+//   %y = add %r, %p {alpha = 0.5}   <=>   %y = linear %x, %w, residual = %r {alpha = 0.5}
 #include "graph/passes/rewrite.h"
 
 namespace nereid::graph::passes {

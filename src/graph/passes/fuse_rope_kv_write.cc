@@ -1,6 +1,6 @@
 //   %q, %k, %v = slices of %p, as heads
-//   %q1 = rope (rms_norm %q, %gq)        =>   %q1, %kc1, %vc1 = rope_kv_write %p, ..., %gq, %gk
-//   %k1 = rope (rms_norm %k, %gk)
+//   %q1 = rope (rms_norm %q, %gq)        <=>   %q1, %kc1, %vc1 = rope_kv_write %p, ...,
+//   %k1 = rope (rms_norm %k, %gk)                                q_norm = %gq, k_norm = %gk
 //   %kc1, %vc1 = kv_write %k1, %v, ...
 #include <optional>
 

@@ -1,5 +1,5 @@
 //   %p = linear %x, %w
-//   %gate, %up = halves of %p     =>   %y = linear %x, %w {epilogue = swiglu}
+//   %gate, %up = halves of %p     <=>   %y = linear %x, %w {epilogue = swiglu}
 //   %y = silu_mul %gate, %up
 #include "graph/passes/rewrite.h"
 

@@ -1,5 +1,5 @@
 //   %q = linear %x, %wq           %w = pack %wq, %wk, %wv          (once, when weights are loaded)
-//   %k = linear %x, %wk     =>    %p = linear %x, %w
+//   %k = linear %x, %wk    <=>    %p = linear %x, %w
 //   %v = linear %x, %wv           %q, %k, %v = slices of %p        (no launch)
 #include <algorithm>
 #include <map>
@@ -80,8 +80,8 @@ Graph pack_weights(const Graph& graph) {
 Undone undo_pack_weights(const Uses& uses, const Node& node, Rewrite& rewrite) {
   if (!is_plain_linear(node)) return std::nullopt;
   const auto* weights = uses.producer(node.operand("weight"), Op::pack);
-  if (weights == nullptr) return std::nullopt;
   const auto* biases = node.has("bias") ? uses.producer(node.operand("bias"), Op::pack) : nullptr;
+  if (weights == nullptr || (node.has("bias") && biases == nullptr)) return std::nullopt;
   const auto& graph = uses.graph();
   std::vector<const Node*> slices;
   for (const auto i : uses.readers(node.result("y"))) {

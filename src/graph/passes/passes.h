@@ -1,8 +1,8 @@
 // Goal: a graph becomes one of fewer, larger ops that means the same (docs/compiler.md).
 // Non-goal: what a target or a step can run: legalise() decides that afterwards, and takes apart
 // what has no kernel.
-// Rejected: one pass that does it all. Each is a file, can be left out by name, and is seen by
-// itself (`nereid inspect plan --passes`).
+// Rejected: one pass that does it all. Each is a file with both directions, can be left out by
+// name, and is seen by itself (`nereid inspect plan --passes`).
 #pragma once
 
 #include <functional>

@@ -44,16 +44,6 @@ const Node* Uses::producer(ValueId id, Op op) const {
   return i != kNone && graph_.nodes[i].op == op ? &graph_.nodes[i] : nullptr;
 }
 
-const Node* Uses::only_reader(ValueId id, Op op) const {
-  const auto& all = readers(id);
-  return all.size() == 1 && all[0] != kNone && graph_.nodes[all[0]].op == op ? &graph_.nodes[all[0]]
-                                                                             : nullptr;
-}
-
-std::size_t Uses::index(const Node& node) const {
-  return static_cast<std::size_t>(&node - graph_.nodes.data());
-}
-
 ValueId Rewrite::fresh(std::string name) {
   fresh_names_.push_back(std::move(name));
   return kFirstFresh - static_cast<ValueId>(fresh_names_.size() - 1);

@@ -26,14 +26,11 @@ class Uses {
 
   // The node that computes the value, if it is of this op; else nullptr.
   const Node* producer(ValueId id, Op op) const;
-  // The one node that reads the value, if it is of this op; else nullptr. What the graph returns
-  // has a reader more.
-  const Node* only_reader(ValueId id, Op op) const;
+  // What the graph returns has a reader more.
   std::size_t n_readers(ValueId id) const { return readers_[static_cast<std::size_t>(id)].size(); }
   const std::vector<std::size_t>& readers(ValueId id) const {
     return readers_[static_cast<std::size_t>(id)];
   }
-  std::size_t index(const Node& node) const;
   const Graph& graph() const { return graph_; }
 
  private:

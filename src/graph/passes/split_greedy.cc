@@ -1,4 +1,4 @@
-//   %ids = greedy %logits     =>   %ids, %parts = greedy_split %logits, %arrivals
+//   %ids = greedy %logits     <=>   %ids, %parts = greedy_split %logits, %arrivals
 #include "graph/passes/passes.h"
 
 namespace nereid::graph::passes {
