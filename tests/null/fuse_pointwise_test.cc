@@ -254,9 +254,8 @@ TEST(FusePointwise, ABodyThatMakesNoSenseIsAnErrorWithItsLine) {
                              testing::HasSubstr("a cluster holds no \"linear\"")));
   EXPECT_THAT(body("%x", "s = add a, b; return s"), testing::HasSubstr("b is no operand"));
   EXPECT_THAT(body("%x, %g", "s = scale a; return s"), testing::HasSubstr("reads 1 of 2 operands"));
-  EXPECT_THAT(
-      body("%x, %w", "s = add a, b; return s"),
-      testing::HasSubstr("add: operand y (%b): expected fp32[T, 128], got fp16[128, 128]"));
+  EXPECT_THAT(body("%x, %w", "s = add a, b; return s"),
+              testing::HasSubstr("add: operand y (%b): expected fp32[T, 128], got fp16[128, 128]"));
   EXPECT_THAT(body("%x", "s = scale a; return a"), testing::HasSubstr("a is not computed"));
   EXPECT_THAT(body("%x", "s = scale a; return s, s"), testing::HasSubstr("s is returned twice"));
   EXPECT_THAT(body("%x", "s = scale a; t = scale s; return s, t"),
