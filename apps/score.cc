@@ -57,12 +57,7 @@ int run_score(const ScoreArguments& arguments) {
       logits.insert(logits.end(), rows.begin(), rows.end());
     };
   }
-  const auto& options = session.options();
-  const engine::Score score =
-      engine::score(session.runner(), ids,
-                    {.max_step_tokens = std::min(options.max_sequences, options.max_batch_tokens),
-                     .vocab_size = vocab_size},
-                    sink);
+  const engine::Score score = engine::score(session.runner(), ids, sink);
   if (sink) write_logits(arguments.logits_file, logits, std::int64_t(ids.size()), vocab_size);
   if (arguments.is_json)
     write_json({{"tokens", ids.size()},

@@ -1,27 +1,11 @@
 #include "nereid/engine.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 #include "engine/generator.h"
 #include "engine/plan_catalog.h"
 #include "engine/session.h"
 
 namespace nereid {
-
-namespace {
-
-engine::GeneratorConfig generator_config(const engine::Session& session) {
-  engine::GeneratorConfig config;
-  const Options& options = session.options();
-  config.max_batch_tokens = options.max_batch_tokens;
-  config.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);
-  config.vocab_size = session.config().vocab_size;
-  config.eos_ids = session.eos_ids();
-  return config;
-}
-
-}  // namespace
 
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
@@ -42,7 +26,7 @@ std::string_view finish_reason_name(FinishReason reason) {
 struct Engine::Impl {
   explicit Impl(const Options& options)
       : session(options),
-        generator(session.runner(), session.tokenizer(), generator_config(session), opened) {}
+        generator(session.runner(), session.tokenizer(), session.eos_ids(), opened) {}
 
   const tokenizer::Tokenizer& tokenizer() const {
     if (session.tokenizer() == nullptr)
@@ -97,7 +81,9 @@ std::string Engine::decode(std::span<const TokenId> ids) const {
   return impl_->tokenizer().decode(ids);
 }
 
-std::int64_t Engine::max_context_tokens() const { return impl_->generator.max_context_tokens(); }
+std::int64_t Engine::max_context_tokens() const {
+  return impl_->session.runner().limits().max_sequence_tokens();
+}
 std::string Engine::mode() const {
   return engine::resolve_mode(impl_->session.options().mode, impl_->session.device().info().target);
 }

@@ -17,16 +17,6 @@ namespace {
 // Text of a token, on average, for reserving: more costs one growth of a string.
 constexpr std::int64_t kTextBytesPerToken = 4;
 
-sched::SchedulerConfig scheduler_config(const Runner& runner, const GeneratorConfig& config) {
-  sched::SchedulerConfig result;
-  result.max_batch_tokens = std::int32_t(config.max_batch_tokens);
-  result.max_sequences = std::int32_t(config.max_sequences);
-  result.block_tokens = std::int32_t(runner.block_tokens());
-  result.n_blocks = std::int32_t(runner.n_kv_blocks());
-  result.max_context_tokens = std::int32_t(runner.max_context_tokens());
-  return result;
-}
-
 }  // namespace
 
 struct Generator::Active {
@@ -45,23 +35,20 @@ struct Generator::Active {
 };
 
 Generator::Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer,
-                     const GeneratorConfig& config, Clock::time_point opened)
+                     std::vector<TokenId> eos_ids, Clock::time_point opened)
     : runner_(runner),
       tokenizer_(tokenizer),
-      config_(config),
-      scheduler_(scheduler_config(runner, config)),
+      eos_ids_(std::move(eos_ids)),
+      scheduler_(runner.limits()),
       stats_(opened, runner.weight_bytes()) {
-  for (std::int64_t slot = config.max_sequences - 1; slot >= 0; --slot)
+  const sched::Limits& limits = runner.limits();
+  for (std::int64_t slot = limits.max_sequences - 1; slot >= 0; --slot)
     free_slots_.push_back(std::int32_t(slot));
-  sampling_.reserve(std::size_t(config.max_sequences));
-  token_slots_.reserve(std::size_t(config.max_batch_tokens));
+  sampling_.reserve(std::size_t(limits.max_sequences));
+  token_slots_.reserve(std::size_t(limits.max_batch_tokens));
 }
 
 Generator::~Generator() = default;
-
-std::int64_t Generator::max_context_tokens() const {
-  return std::min(runner_.max_context_tokens(), runner_.n_kv_blocks() * runner_.block_tokens());
-}
 
 RequestId Generator::submit(const Request& request) {
   check_request(request);
@@ -74,16 +61,17 @@ RequestId Generator::submit(const Request& request) {
     prompt_ids = tokenizer_->encode_prompt(request.prompt);
   }
   for (const TokenId id : prompt_ids)
-    if (id < 0 || id >= config_.vocab_size)
+    if (id < 0 || id >= runner_.vocab_size())
       throw UsageError("token id {} in the prompt; expected 0 to {}, the model's vocabulary", id,
-                       config_.vocab_size - 1);
+                       runner_.vocab_size() - 1);
   const auto n_prompt = std::int64_t(prompt_ids.size());
-  if (n_prompt > max_context_tokens())
+  const std::int64_t n_most = runner_.limits().max_sequence_tokens();
+  if (n_prompt > n_most)
     throw Error(
         "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
         "give more context or KV blocks",
-        n_prompt, max_context_tokens());
-  const std::int64_t n_new = std::min(request.max_tokens, max_context_tokens() - n_prompt);
+        n_prompt, n_most);
+  const std::int64_t n_new = std::min(request.max_tokens, n_most - n_prompt);
 
   // Everything that can throw comes before the first change of state.
   const std::uint64_t sequence_id = free_ids_.empty() ? active_.size() : free_ids_.back();
@@ -230,8 +218,7 @@ void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
 
   auto reason = FinishReason::none;
   new_text_.clear();
-  const bool is_eos =
-      !active.ignore_eos && std::ranges::find(config_.eos_ids, id) != config_.eos_ids.end();
+  const bool is_eos = !active.ignore_eos && std::ranges::find(eos_ids_, id) != eos_ids_.end();
   if (is_eos) {
     reason = FinishReason::stop;
     if (active.text) active.text->push_end_token(id, new_text_);

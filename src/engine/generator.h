@@ -19,17 +19,11 @@
 
 namespace nereid::engine {
 
-struct GeneratorConfig {
-  std::int64_t max_batch_tokens = 512;
-  std::int64_t max_sequences = 64;  // also the rows of the Runner's seen-token table
-  std::int64_t vocab_size = 0;      // for the check of prompt ids
-  std::vector<TokenId> eos_ids;     // end a request unless it says ignore_eos
-};
-
 class Generator {
  public:
-  // `tokenizer` may be null: then requests bring ids and completions have no text.
-  Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer, const GeneratorConfig& config,
+  // `tokenizer` may be null: then requests bring ids and completions have no text. `eos_ids` end a
+  // request unless it says ignore_eos.
+  Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer, std::vector<TokenId> eos_ids,
             Clock::time_point opened = Clock::now());
   ~Generator();
 
@@ -40,9 +34,6 @@ class Generator {
   // The request leaves without a report or a result. Not from within a callback.
   void withdraw(RequestId request);
 
-  // Prompt and generated tokens of one request: the Runner's context, or less where the KV cache is
-  // smaller.
-  std::int64_t max_context_tokens() const;
   Stats stats() const;
   const sched::Scheduler& scheduler() const { return scheduler_; }
 
@@ -62,7 +53,7 @@ class Generator {
 
   Runner& runner_;
   const tokenizer::Tokenizer* tokenizer_;
-  GeneratorConfig config_;
+  std::vector<TokenId> eos_ids_;
   sched::Scheduler scheduler_;
   StatsCollector stats_;
 

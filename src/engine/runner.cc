@@ -62,13 +62,18 @@ class PlanRunner final : public Runner {
     load(std::move(checkpoint));
     allocate_arena();
     allocate_states();
+    limits_ = {.max_batch_tokens = options_.max_batch_tokens,
+               .max_sequences = options_.max_sequences,
+               .max_logit_rows = options_.max_logit_rows,
+               .block_tokens = kBlockTokens,
+               .n_kv_blocks = options_.n_kv_blocks,
+               .max_context_tokens = options_.max_context_tokens};
     declare_inputs();
     plans_.resize(kNTails * kNBuckets * kNBuckets * 2);
   }
 
-  std::int64_t block_tokens() const override { return kBlockTokens; }
-  std::int64_t n_kv_blocks() const override { return options_.n_kv_blocks; }
-  std::int64_t max_context_tokens() const override { return options_.max_context_tokens; }
+  const sched::Limits& limits() const override { return limits_; }
+  std::int64_t vocab_size() const override { return config_.vocab_size; }
   std::int64_t weight_bytes() const override { return weights_.bytes(); }
 
   StepResult step(const StepRequest& request) override {
@@ -430,6 +435,7 @@ class PlanRunner final : public Runner {
   device::Device& device_;
   const model::ModelConfig config_;
   RunnerOptions options_;
+  sched::Limits limits_;
   kernel::SpecTable specs_;
   kernel::TuningTable tuning_;
   std::optional<PlanCatalog> catalog_;

@@ -82,9 +82,9 @@ class Runner {
                                         const RunnerOptions& options);
   virtual ~Runner() = default;
 
-  virtual std::int64_t block_tokens() const = 0;
-  virtual std::int64_t n_kv_blocks() const = 0;
-  virtual std::int64_t max_context_tokens() const = 0;
+  // Of its steps and its cache, as options, model and memory made them.
+  virtual const sched::Limits& limits() const = 0;
+  virtual std::int64_t vocab_size() const = 0;
   virtual std::int64_t weight_bytes() const = 0;  // read by a decode step
 
   // The spans stay valid until the next step.

@@ -1,6 +1,5 @@
 #include "engine/scoring.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -11,35 +10,33 @@ namespace nereid::engine {
 
 namespace {
 
-void check_ids(const Runner& runner, std::span<const std::int32_t> ids, std::int64_t vocab_size) {
-  const std::int64_t context_tokens =
-      std::min(runner.max_context_tokens(), runner.n_kv_blocks() * runner.block_tokens());
+void check_ids(const Runner& runner, std::span<const std::int32_t> ids) {
+  const std::int64_t n_most = runner.limits().max_sequence_tokens();
   if (ids.empty()) throw Error("the text has no tokens; expected at least one");
-  if (std::int64_t(ids.size()) > context_tokens)
+  if (std::int64_t(ids.size()) > n_most)
     throw Error(
         "the text has {} tokens; expected at most {}, the context; score a shorter text or "
         "give more context or KV blocks",
-        ids.size(), context_tokens);
+        ids.size(), n_most);
   for (const auto id : ids)
-    if (id < 0 || id >= vocab_size)
-      throw UsageError("token id {}; expected 0 to {}, the model's vocabulary", id, vocab_size - 1);
+    if (id < 0 || id >= runner.vocab_size())
+      throw UsageError("token id {}; expected 0 to {}, the model's vocabulary", id,
+                       runner.vocab_size() - 1);
 }
 
 }  // namespace
 
-Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConfig& config,
-            const LogitsSink& logits) {
-  check_ids(runner, ids, config.vocab_size);
+Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink& logits) {
+  check_ids(runner, ids);
   if (ids.size() < 2 && !logits)
     throw Error(
         "the text is one token: nothing can be scored; expected at least two, each after the "
         "first is scored");
-  sched::Scheduler scheduler({.max_batch_tokens = std::int32_t(config.max_step_tokens),
-                              .max_sequences = 1,
-                              .max_logit_rows = std::int32_t(config.max_step_tokens),
-                              .block_tokens = std::int32_t(runner.block_tokens()),
-                              .n_blocks = std::int32_t(runner.n_kv_blocks()),
-                              .max_context_tokens = std::int32_t(runner.max_context_tokens())});
+  // Every token of a step has a row of logits.
+  sched::Limits limits = runner.limits();
+  limits.max_sequences = 1;
+  limits.max_batch_tokens = limits.max_logit_rows;
+  sched::Scheduler scheduler(limits);
   sched::Sequence sequence(0, {ids.begin(), ids.end()}, 0, /*want_all_logits=*/true);
   scheduler.add(sequence);
 
@@ -65,7 +62,7 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConf
       if (std::isnan(step.logprobs[i]))
         throw Error("after token {}: {}", first + std::int64_t(i), not_finite_text(step.first_odd));
     if (logits) {
-      rows.resize(targets.size() * std::size_t(config.vocab_size));
+      rows.resize(targets.size() * std::size_t(runner.vocab_size()));
       runner.read_logits(rows);
       logits(first, rows);
     }

@@ -21,15 +21,8 @@ struct Score {
 // Rows of logits in the order of the tokens: `first_row` and [n, V] values.
 using LogitsSink = std::function<void(std::int64_t first_row, std::span<const float> logits)>;
 
-struct ScoringConfig {
-  std::int64_t max_step_tokens =
-      64;  // every token of a step has a row of logits: at most the Runner's max_sequences
-  std::int64_t vocab_size = 0;
-};
-
 // An Error says that there are no tokens, only one (unless its logits are wanted), too many for the
 // context, or one outside the vocabulary.
-Score score(Runner& runner, std::span<const std::int32_t> ids, const ScoringConfig& config,
-            const LogitsSink& logits = {});
+Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink& logits = {});
 
 }  // namespace nereid::engine

@@ -1,9 +1,9 @@
 #include "engine/stats.h"
 
-#include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <string>
+
+#include "base/quantile.h"
 
 namespace nereid::engine {
 
@@ -20,14 +20,12 @@ double per_second(double amount, Clock::duration time) {
   return seconds > 0 ? amount / seconds : 0;
 }
 
-}  // namespace
-
-double quantile(std::vector<float> samples, double q) {
-  if (samples.empty()) return 0;
-  const auto at = std::size_t(std::lround(q * double(samples.size() - 1)));
-  std::nth_element(samples.begin(), samples.begin() + std::ptrdiff_t(at), samples.end());
-  return samples[at];
+// 0 where nothing was timed yet.
+double quantile_or_zero(const std::vector<double>& samples, double q) {
+  return samples.empty() ? 0 : quantile(samples, q);
 }
+
+}  // namespace
 
 std::int64_t peak_memory_bytes() {
   // Not getrusage: its maximum survives exec, and would be that of the program that started this
@@ -49,9 +47,9 @@ StatsCollector::StatsCollector(Clock::time_point opened, std::int64_t weight_byt
   host_ms_.reserve(kMaxSamples);
 }
 
-void StatsCollector::add_sample(std::vector<float>& samples, std::size_t& next,
+void StatsCollector::add_sample(std::vector<double>& samples, std::size_t& next,
                                 Clock::duration time) {
-  const auto ms = float(to_ms(time));
+  const double ms = to_ms(time);
   if (samples.size() < kMaxSamples) {
     samples.push_back(ms);
     return;
@@ -88,12 +86,12 @@ void StatsCollector::record_host(Clock::duration time) { add_sample(host_ms_, ne
 
 Stats StatsCollector::summary() const {
   Stats stats;
-  stats.ttft_ms = quantile(ttft_ms_, 0.5);
+  stats.ttft_ms = quantile_or_zero(ttft_ms_, 0.5);
   stats.open_to_first_token_ms = to_ms(open_to_first_token_);
-  stats.itl_ms_median = quantile(itl_ms_, 0.5);
-  stats.itl_ms_p99 = quantile(itl_ms_, 0.99);
+  stats.itl_ms_median = quantile_or_zero(itl_ms_, 0.5);
+  stats.itl_ms_p99 = quantile_or_zero(itl_ms_, 0.99);
   constexpr double kUsPerMs = 1e3;
-  stats.host_us_median = kUsPerMs * quantile(host_ms_, 0.5);
+  stats.host_us_median = kUsPerMs * quantile_or_zero(host_ms_, 0.5);
   stats.prefill_tokens_per_s = per_second(double(n_prompt_tokens_), prefill_time_);
   stats.decode_tokens_per_s = per_second(double(n_decode_step_tokens_), decode_time_);
   stats.weight_gb_per_s =

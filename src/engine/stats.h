@@ -31,14 +31,14 @@ class StatsCollector {
   Stats summary() const;
 
  private:
-  static void add_sample(std::vector<float>& samples, std::size_t& next, Clock::duration time);
+  static void add_sample(std::vector<double>& samples, std::size_t& next, Clock::duration time);
 
   Clock::time_point opened_;
   std::int64_t weight_bytes_;
-  std::vector<float> ttft_ms_;
-  std::vector<float> itl_ms_;
+  std::vector<double> ttft_ms_;
+  std::vector<double> itl_ms_;
   std::size_t next_ttft_ = 0;  // where the next sample goes once a vector is full
-  std::vector<float> host_ms_;
+  std::vector<double> host_ms_;
   std::size_t next_itl_ = 0;
   std::size_t next_host_ = 0;
   Clock::duration open_to_first_token_{};
@@ -51,8 +51,6 @@ class StatsCollector {
   std::int64_t n_steps_ = 0;
 };
 
-// Sorted position round(q * (n - 1)); 0 for no samples.
-double quantile(std::vector<float> samples, double q);
 // The largest resident set this process has had.
 std::int64_t peak_memory_bytes();
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/quantile.h"
 #include "device/registry.h"
 #include "engine/plan_catalog.h"
 #include "kernel/bundle_source.h"

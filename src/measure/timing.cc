@@ -101,14 +101,4 @@ std::vector<std::vector<double>> time_in_turns(device::Device& device,
   return samples;
 }
 
-double median(std::vector<double> samples) { return quantile_of(std::move(samples), 0.5); }
-
-double quantile_of(std::vector<double> samples, double q) {
-  NEREID_CHECK(!samples.empty(), "no samples");
-  const auto at =
-      static_cast<std::ptrdiff_t>(std::llround(q * static_cast<double>(samples.size() - 1)));
-  std::nth_element(samples.begin(), samples.begin() + at, samples.end());
-  return samples[static_cast<std::size_t>(at)];
-}
-
 }  // namespace nereid::measure

@@ -38,8 +38,4 @@ std::vector<std::vector<double>> time_in_turns(device::Device& device,
                                                const TurnOptions& options,
                                                const std::function<bool()>& go_on);
 
-double median(std::vector<double> samples);
-// Sorted position round(q * (n - 1)).
-double quantile_of(std::vector<double> samples, double q);
-
 }  // namespace nereid::measure

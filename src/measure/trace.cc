@@ -50,7 +50,7 @@ Trace record_trace(const TraceOptions& options) {
   const auto runner = engine::Runner::create(device, config, engine::runner_options(engine));
   const auto requests = make_requests(workload, config.vocab_size);
   const auto run = [&](const auto& after_step) {
-    engine::Generator generator(*runner, nullptr, generator_config(workload, config));
+    engine::Generator generator(*runner, nullptr, /*eos_ids=*/{});
     for (const auto& request : requests) static_cast<void>(generator.submit(request));
     for (bool is_going = true; is_going; after_step()) is_going = generator.step({});
   };

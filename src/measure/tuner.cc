@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/mapped_file.h"
+#include "base/quantile.h"
 #include "device/registry.h"
 #include "kernel/builtin.h"
 #include "kernel/bundle_source.h"

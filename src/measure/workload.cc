@@ -17,14 +17,6 @@ Options engine_options(const Options& options, const Workload& workload) {
   return result;
 }
 
-engine::GeneratorConfig generator_config(const Workload& workload,
-                                         const model::ModelConfig& config) {
-  return {.max_batch_tokens = workload.n_batch * workload.n_prompt_tokens,
-          .max_sequences = workload.n_batch,
-          .vocab_size = config.vocab_size,
-          .eos_ids = {}};
-}
-
 std::vector<Request> make_requests(const Workload& workload, std::int64_t vocab_size) {
   std::mt19937_64 random(workload.seed);
   std::vector<Request> requests(static_cast<std::size_t>(workload.n_batch));

@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/generator.h"
-#include "model/config.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
 
@@ -21,8 +19,6 @@ struct Workload {
 
 // All prompts in one step; a cache for all sequences.
 Options engine_options(const Options& options, const Workload& workload);
-engine::GeneratorConfig generator_config(const Workload& workload,
-                                         const model::ModelConfig& config);
 // Greedy, and on past the end of text.
 std::vector<Request> make_requests(const Workload& workload, std::int64_t vocab_size);
 

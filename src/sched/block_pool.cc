@@ -6,8 +6,8 @@
 
 namespace nereid::sched {
 
-BlockPool::BlockPool(std::int32_t n_blocks, std::int32_t block_tokens)
-    : block_tokens_(block_tokens) {
+BlockPool::BlockPool(std::int64_t n_blocks, std::int64_t block_tokens)
+    : block_tokens_(std::int32_t(block_tokens)) {
   if (n_blocks < 1 || block_tokens < 1)
     throw Error("a KV cache of {} blocks of {} tokens; expected at least one of each", n_blocks,
                 block_tokens);
@@ -17,7 +17,7 @@ BlockPool::BlockPool(std::int32_t n_blocks, std::int32_t block_tokens)
                 n_blocks, block_tokens);
   is_used_.assign(std::size_t(n_blocks), 0);
   free_.reserve(std::size_t(n_blocks));
-  for (std::int32_t block = n_blocks - 1; block >= 0; --block) free_.push_back(block);
+  for (auto block = std::int32_t(n_blocks - 1); block >= 0; --block) free_.push_back(block);
 }
 
 std::int32_t BlockPool::blocks_for(std::int32_t n_tokens) const {

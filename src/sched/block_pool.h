@@ -10,7 +10,7 @@ namespace nereid::sched {
 
 class BlockPool {
  public:
-  BlockPool(std::int32_t n_blocks, std::int32_t block_tokens);
+  BlockPool(std::int64_t n_blocks, std::int64_t block_tokens);
 
   std::int32_t n_blocks() const { return std::int32_t(is_used_.size()); }
   std::int32_t block_tokens() const { return block_tokens_; }

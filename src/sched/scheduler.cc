@@ -1,6 +1,7 @@
 #include "sched/scheduler.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 
@@ -8,17 +9,19 @@ namespace nereid::sched {
 
 namespace {
 
-SchedulerConfig checked(SchedulerConfig config) {
-  if (config.max_logit_rows == 0) config.max_logit_rows = config.max_batch_tokens;
-  if (config.max_sequences < 1 || config.max_batch_tokens < config.max_sequences)
+constexpr std::int64_t kMaxContextTokens = std::numeric_limits<std::int32_t>::max();
+
+const Limits& checked(const Limits& limits) {
+  if (limits.max_sequences < 1 || limits.max_batch_tokens < limits.max_sequences)
     throw Error("a step of {} tokens for {} sequences; expected at least one token a sequence",
-                config.max_batch_tokens, config.max_sequences);
-  if (config.max_logit_rows < config.max_sequences)
+                limits.max_batch_tokens, limits.max_sequences);
+  if (limits.max_logit_rows < limits.max_sequences)
     throw Error("a step of {} rows of logits for {} sequences; expected at least one a sequence",
-                config.max_logit_rows, config.max_sequences);
-  if (config.max_context_tokens < 1)
-    throw Error("a context of {} tokens; expected at least 1", config.max_context_tokens);
-  return config;
+                limits.max_logit_rows, limits.max_sequences);
+  if (limits.max_context_tokens < 1 || limits.max_context_tokens > kMaxContextTokens)
+    throw Error("a context of {} tokens; expected 1 to {}", limits.max_context_tokens,
+                kMaxContextTokens);
+  return limits;
 }
 
 }  // namespace
@@ -27,12 +30,12 @@ bool Scheduler::is_scheduled(const Sequence& sequence) {
   return sequence.n_scheduled_tokens_ > sequence.n_cached_tokens_;
 }
 
-Scheduler::Scheduler(const SchedulerConfig& config)
-    : config_(checked(config)), pool_(config.n_blocks, config.block_tokens) {
-  batch_.block_table_stride = pool_.blocks_for(config_.max_context_tokens);
-  const auto n_tokens = std::size_t(config_.max_batch_tokens);
-  const auto n_sequences = std::size_t(config_.max_sequences);
-  const auto n_rows = std::size_t(config_.max_logit_rows);
+Scheduler::Scheduler(const Limits& limits)
+    : limits_(checked(limits)), pool_(limits.n_kv_blocks, limits.block_tokens) {
+  batch_.block_table_stride = std::int32_t(limits_.max_blocks_per_sequence());
+  const auto n_tokens = std::size_t(limits_.max_batch_tokens);
+  const auto n_sequences = std::size_t(limits_.max_sequences);
+  const auto n_rows = std::size_t(limits_.max_logit_rows);
   batch_.token_ids.reserve(n_tokens);
   batch_.positions.reserve(n_tokens);
   batch_.slot_mapping.reserve(n_tokens);
@@ -51,17 +54,17 @@ Scheduler::Scheduler(const SchedulerConfig& config)
 void Scheduler::add(Sequence& sequence) {
   NEREID_CHECK(sequence.state_ == SequenceState::created, "sequence {} was added before",
                sequence.id());
-  if (sequence.n_prompt_tokens() > config_.max_context_tokens)
+  if (sequence.n_prompt_tokens() > limits_.max_context_tokens)
     throw Error(
         "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
         "raise the context",
-        sequence.n_prompt_tokens(), config_.max_context_tokens);
-  if (sequence.n_max_tokens() > config_.max_context_tokens)
+        sequence.n_prompt_tokens(), limits_.max_context_tokens);
+  if (sequence.n_max_tokens() > limits_.max_context_tokens)
     throw Error(
         "the prompt has {} tokens and may grow by {}; expected at most {} together, the "
         "context; ask for fewer new tokens or raise the context",
         sequence.n_prompt_tokens(), sequence.n_max_tokens() - sequence.n_prompt_tokens(),
-        config_.max_context_tokens);
+        limits_.max_context_tokens);
   const std::int32_t n_needed = pool_.blocks_for(sequence.n_max_cached_tokens());
   if (n_needed > pool_.n_blocks())
     throw Error(
@@ -138,16 +141,16 @@ void Scheduler::schedule_decodes() {
 
 void Scheduler::schedule_prompts() {
   std::size_t i = 0;
-  while (batch_.n_tokens < config_.max_batch_tokens &&
-         batch_.n_logit_rows < config_.max_logit_rows) {
+  while (batch_.n_tokens < limits_.max_batch_tokens &&
+         batch_.n_logit_rows < limits_.max_logit_rows) {
     while (i < running_.size() && is_scheduled(*running_[i])) ++i;
     if (i == running_.size() && !admit_next()) return;
     Sequence& sequence = *running_[i];
     const std::int32_t n_left = sequence.n_tokens() - sequence.n_cached_tokens_;
-    std::int32_t n_new = std::min(n_left, config_.max_batch_tokens - batch_.n_tokens);
+    auto n_new = std::min<std::int64_t>(n_left, limits_.max_batch_tokens - batch_.n_tokens);
     if (sequence.want_all_logits())
-      n_new = std::min(n_new, config_.max_logit_rows - batch_.n_logit_rows);
-    append_to_batch(sequence, n_new);
+      n_new = std::min(n_new, limits_.max_logit_rows - batch_.n_logit_rows);
+    append_to_batch(sequence, std::int32_t(n_new));
     // Strictly in order: nothing overtakes a prompt that was cut.
     if (n_new < n_left) return;
   }
@@ -156,7 +159,7 @@ void Scheduler::schedule_prompts() {
 // Moves the oldest waiting sequence to running, with blocks for all its known tokens: a prompt
 // under way never stops for want of blocks.
 bool Scheduler::admit_next() {
-  if (waiting_.empty() || n_running() == config_.max_sequences) return false;
+  if (waiting_.empty() || n_running() == limits_.max_sequences) return false;
   Sequence& sequence = *waiting_.front();
   // One more block for each that may still grow: else the newcomer would be preempted a few steps
   // later.
@@ -300,9 +303,9 @@ void Scheduler::check_integrity() const {
     }
   }
   for (const Sequence* sequence : waiting_) check_order(*sequence, SequenceState::waiting);
-  NEREID_CHECK(n_owned == pool_.n_used_blocks() && n_running() <= config_.max_sequences,
+  NEREID_CHECK(n_owned == pool_.n_used_blocks() && n_running() <= limits_.max_sequences,
                "{} blocks in sequences, {} in use; {} sequences of at most {} run", n_owned,
-               pool_.n_used_blocks(), n_running(), config_.max_sequences);
+               pool_.n_used_blocks(), n_running(), limits_.max_sequences);
 }
 
 }  // namespace nereid::sched

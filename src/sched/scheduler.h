@@ -12,23 +12,15 @@
 #include <vector>
 
 #include "sched/block_pool.h"
+#include "sched/limits.h"
 #include "sched/sequence.h"
 #include "sched/step_batch.h"
 
 namespace nereid::sched {
 
-struct SchedulerConfig {
-  std::int32_t max_batch_tokens = 512;  // T of a step; prompts are cut into chunks that fit
-  std::int32_t max_sequences = 64;      // running at the same time; at most max_batch_tokens
-  std::int32_t max_logit_rows = 0;      // L of a step, at least max_sequences; 0: max_batch_tokens
-  std::int32_t block_tokens = 64;
-  std::int32_t n_blocks = 0;
-  std::int32_t max_context_tokens = 0;  // prompt and generated
-};
-
 class Scheduler {
  public:
-  explicit Scheduler(const SchedulerConfig& config);
+  explicit Scheduler(const Limits& limits);
 
   // The caller owns the sequence and keeps it, at its address, until finish(). An Error says why it
   // could never run: longer than the context, or more blocks than there are.
@@ -49,8 +41,6 @@ class Scheduler {
   std::int32_t n_waiting() const { return std::int32_t(waiting_.size()); }
   std::int64_t n_preemptions() const { return n_preemptions_; }
   const BlockPool& pool() const { return pool_; }
-  const SchedulerConfig& config() const { return config_; }
-  std::int32_t max_blocks_per_sequence() const { return batch_.block_table_stride; }
 
   // Every invariant above, over all sequences; for tests and idle moments.
   void check_integrity() const;
@@ -67,7 +57,7 @@ class Scheduler {
   void release_blocks(Sequence& sequence);
   void append_to_batch(Sequence& sequence, std::int32_t n_new_tokens);
 
-  SchedulerConfig config_;
+  const Limits limits_;
   BlockPool pool_;
   std::vector<Sequence*> running_;  // oldest first
   std::deque<Sequence*> waiting_;   // oldest first, each later than all of running_

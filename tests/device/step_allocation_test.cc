@@ -43,13 +43,7 @@ TEST(Step, AllocatesNothing) {
   options.max_sequences = 2;
   const auto runner = Runner::create(device, model::ModelConfig::load(dir), options);
 
-  sched::SchedulerConfig config;
-  config.max_batch_tokens = static_cast<std::int32_t>(options.max_batch_tokens);
-  config.max_sequences = 2;
-  config.max_logit_rows = 2;
-  config.n_blocks = static_cast<std::int32_t>(runner->n_kv_blocks());
-  config.max_context_tokens = static_cast<std::int32_t>(runner->max_context_tokens());
-  sched::Scheduler scheduler(config);
+  sched::Scheduler scheduler(runner->limits());
   std::vector<sched::Sequence> sequences;
   sequences.reserve(2);
   for (int i = 0; i < 2; ++i) {

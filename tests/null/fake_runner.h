@@ -18,10 +18,16 @@ namespace nereid::engine {
 
 class FakeRunner : public Runner {
  public:
-  FakeRunner(std::int64_t n_kv_blocks, std::int64_t n_slots)
-      : cache_(std::size_t(n_kv_blocks * kBlockTokens), -1),
-        seen_(std::size_t(n_slots)),
-        n_blocks_(n_kv_blocks) {}
+  explicit FakeRunner(std::int64_t n_kv_blocks, std::int64_t max_batch_tokens = 16,
+                      std::int64_t max_sequences = 4)
+      : limits_{.max_batch_tokens = max_batch_tokens,
+                .max_sequences = max_sequences,
+                .max_logit_rows = max_sequences,
+                .block_tokens = kBlockTokens,
+                .n_kv_blocks = n_kv_blocks,
+                .max_context_tokens = kContext},
+        cache_(std::size_t(n_kv_blocks * kBlockTokens), -1),
+        seen_(std::size_t(max_sequences)) {}
 
   static constexpr std::int64_t kBlockTokens = 4;
   static constexpr std::int64_t kVocab = 97;
@@ -42,9 +48,8 @@ class FakeRunner : public Runner {
     return std::int32_t((hash >> 20) % kVocab);
   }
 
-  std::int64_t block_tokens() const override { return kBlockTokens; }
-  std::int64_t n_kv_blocks() const override { return n_blocks_; }
-  std::int64_t max_context_tokens() const override { return kContext; }
+  const sched::Limits& limits() const override { return limits_; }
+  std::int64_t vocab_size() const override { return kVocab; }
   std::int64_t weight_bytes() const override { return 1000; }
 
   StepResult step(const StepRequest& request) override {
@@ -120,9 +125,9 @@ class FakeRunner : public Runner {
                              " has seen other tokens than its context");
   }
 
+  const sched::Limits limits_;
   std::vector<std::int32_t> cache_;  // a position's K and V: its token
   std::vector<std::set<std::int32_t>> seen_;
-  std::int64_t n_blocks_;
   std::vector<std::int32_t> ids_;
   std::vector<float> logprobs_;
   std::vector<float> logits_;

@@ -17,13 +17,6 @@ namespace {
 
 constexpr TokenId kEos = 11;
 
-GeneratorConfig small_config(std::int64_t max_batch_tokens = 16, std::int64_t max_sequences = 4) {
-  return {.max_batch_tokens = max_batch_tokens,
-          .max_sequences = max_sequences,
-          .vocab_size = FakeRunner::kVocab,
-          .eos_ids = {kEos}};
-}
-
 // The reference: one sequence, the whole context each time.
 std::vector<TokenId> expected_ids(const Request& request, std::uint64_t seed,
                                   FinishReason& reason) {
@@ -64,10 +57,8 @@ std::vector<Request> mixed_requests(int n_requests, unsigned seed) {
   return requests;
 }
 
-void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config,
-                         bool expect_preemption) {
-  FakeRunner runner(n_blocks, config.max_sequences);
-  Generator generator(runner, nullptr, config);
+void expect_all_as_alone(FakeRunner runner, bool expect_preemption) {
+  Generator generator(runner, nullptr, {kEos});
   const auto requests = mixed_requests(40, 5);
   std::map<RequestId, std::vector<TokenId>> streamed;
   std::map<RequestId, FinishReason> ended;
@@ -101,18 +92,16 @@ void expect_all_as_alone(std::int64_t n_blocks, const GeneratorConfig& config,
   EXPECT_EQ(generator.stats().n_preemptions > 0, expect_preemption);
 }
 
-TEST(Generator, BatchedIsAsAlone) { expect_all_as_alone(256, small_config(), false); }
-TEST(Generator, OneSequenceAtATimeIsAsAlone) {
-  expect_all_as_alone(256, small_config(16, 1), false);
-}
-TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone(256, small_config(4, 4), false); }
-TEST(Generator, PreemptedIsAsAlone) { expect_all_as_alone(20, small_config(16, 8), true); }
+TEST(Generator, BatchedIsAsAlone) { expect_all_as_alone(FakeRunner(256), false); }
+TEST(Generator, OneSequenceAtATimeIsAsAlone) { expect_all_as_alone(FakeRunner(256, 16, 1), false); }
+TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone(FakeRunner(256, 4, 4), false); }
+TEST(Generator, PreemptedIsAsAlone) { expect_all_as_alone(FakeRunner(20, 16, 8), true); }
 
 // A token that makes a sequence's logits NaN, in some prompts and in some answers.
 TEST(Generator, LogitsThatAreNotFiniteEndTheirRequestAlone) {
-  FakeRunner runner(256, 8);
+  FakeRunner runner(256, 16, 8);
   runner.odd_id = 17;
-  Generator generator(runner, nullptr, small_config(16, 8));
+  Generator generator(runner, nullptr, {kEos});
   const auto requests = mixed_requests(40, 7);
   std::vector<RequestId> ids;
   for (const auto& request : requests) ids.push_back(generator.submit(request));
@@ -149,9 +138,9 @@ TEST(Generator, LogitsThatAreNotFiniteEndTheirRequestAlone) {
 }
 
 TEST(Generator, ContextEndsAtTheCacheWhereThatIsSmaller) {
-  FakeRunner runner(5, 4);
-  Generator generator(runner, nullptr, small_config());
-  EXPECT_EQ(generator.max_context_tokens(), 5 * FakeRunner::kBlockTokens);
+  FakeRunner runner(5);
+  Generator generator(runner, nullptr, {kEos});
+  EXPECT_EQ(runner.limits().max_sequence_tokens(), 5 * FakeRunner::kBlockTokens);
   const auto id =
       generator.submit({.prompt_ids = {1, 2, 3}, .max_tokens = 1000, .ignore_eos = true});
   while (generator.step({})) {
@@ -162,8 +151,8 @@ TEST(Generator, ContextEndsAtTheCacheWhereThatIsSmaller) {
 }
 
 TEST(Generator, NoTokensWantedOrNoRoomEndsAtOnce) {
-  FakeRunner runner(64, 4);
-  Generator generator(runner, nullptr, small_config());
+  FakeRunner runner(64);
+  Generator generator(runner, nullptr, {kEos});
   const auto none = generator.submit({.prompt_ids = {1}, .max_tokens = 0});
   const auto full = generator.submit({.prompt_ids = std::vector<TokenId>(FakeRunner::kContext, 1)});
   int n_ends = 0;
@@ -187,8 +176,8 @@ std::string error_of(Generator& generator, const Request& request) {
 }
 
 TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
-  FakeRunner runner(64, 4);
-  Generator generator(runner, nullptr, small_config());
+  FakeRunner runner(64);
+  Generator generator(runner, nullptr, {kEos});
   const auto mentions = [&](const Request& request, const std::string& text) {
     const std::string error = error_of(generator, request);
     EXPECT_NE(error.find(text), std::string::npos) << error;
@@ -214,8 +203,8 @@ TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
 }
 
 TEST(Generator, CancelEndsOneAndFreesItsBlocks) {
-  FakeRunner runner(64, 4);
-  Generator generator(runner, nullptr, small_config());
+  FakeRunner runner(64);
+  Generator generator(runner, nullptr, {kEos});
   const Request request{.prompt_ids = {5, 6}, .max_tokens = 20, .ignore_eos = true};
   const auto cancelled = generator.submit(request);
   const auto other = generator.submit(request);
@@ -240,9 +229,9 @@ TEST(Generator, CancelEndsOneAndFreesItsBlocks) {
 }
 
 TEST(Generator, SeedsRepeatAndDiffer) {
-  FakeRunner runner(64, 4);
+  FakeRunner runner(64);
   const auto run = [&](std::optional<std::uint64_t> seed) {
-    Generator generator(runner, nullptr, small_config());
+    Generator generator(runner, nullptr, {kEos});
     std::vector<RequestId> ids;
     for (int i = 0; i < 2; ++i)
       ids.push_back(generator.submit({.prompt_ids = {1, 2},
@@ -263,9 +252,9 @@ TEST(Generator, SeedsRepeatAndDiffer) {
 }
 
 TEST(Generator, AFailedStepIsReported) {
-  FakeRunner runner(64, 4);
+  FakeRunner runner(64);
   runner.fail_at_step = 2;
-  Generator generator(runner, nullptr, small_config());
+  Generator generator(runner, nullptr, {kEos});
   generator.submit({.prompt_ids = {1}, .max_tokens = 20, .ignore_eos = true});
   EXPECT_TRUE(generator.step({}));
   EXPECT_TRUE(generator.step({}));
@@ -276,7 +265,8 @@ TEST(Generator, AFailedStepIsReported) {
 class ScriptedRunner : public FakeRunner {
  public:
   explicit ScriptedRunner(std::vector<TokenId> script)
-      : FakeRunner(64, 4), script_(std::move(script)) {}
+      : FakeRunner(64), script_(std::move(script)) {}
+  std::int64_t vocab_size() const override { return 8192; }
   StepResult step(const StepRequest& request) override {
     ids_.clear();
     for (const auto& row : request.sampling)
@@ -308,10 +298,7 @@ class GeneratorText : public testing::Test {
                   bool ignore_eos = false) {
     const auto n_tokens = std::int64_t(script.size());
     ScriptedRunner runner(std::move(script));
-    GeneratorConfig config = small_config();
-    config.vocab_size = 8192;
-    config.eos_ids = {kDemoEos};
-    Generator generator(runner, tokenizer_.get(), config);
+    Generator generator(runner, tokenizer_.get(), {kDemoEos});
     const auto id = generator.submit(
         {.prompt = "x", .max_tokens = n_tokens, .stop = stop, .ignore_eos = ignore_eos});
     Said said;

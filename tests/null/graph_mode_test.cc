@@ -269,11 +269,7 @@ class GraphModeTest : public testing::Test {
     auto run_options = options(mode);
     run_options.bundle_dir = bundle_.dir();
     const auto runner = Runner::create(device, config, run_options);
-    Generator generator(*runner, nullptr,
-                        {.max_batch_tokens = run_options.max_batch_tokens,
-                         .max_sequences = kMaxSequences,
-                         .vocab_size = config.vocab_size,
-                         .eos_ids = {}});
+    Generator generator(*runner, nullptr, /*eos_ids=*/{});
     std::vector<RequestId> ids;
     for (const auto& request : requests) ids.push_back(generator.submit(request));
     while (generator.step({})) {

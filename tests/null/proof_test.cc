@@ -186,12 +186,6 @@ TEST_F(ProofTest, RecordingDeviceCountsMemoryAndLaunches) {
   EXPECT_EQ(device.n_launches(), 2U);
 }
 
-TEST(Timing, Quantiles) {
-  EXPECT_EQ(median({3, 1, 2}), 2);
-  EXPECT_EQ(quantile_of({5, 1, 4, 2, 3}, 0.99), 5);
-  EXPECT_EQ(quantile_of({5, 1, 4, 2, 3}, 0), 1);
-}
-
 TEST(Timing, TakesAsManySamplesAsAsked) {
   device::NullDevice device;
   int n_queued = 0;

@@ -36,8 +36,8 @@ std::vector<std::int32_t> generate_alone(std::vector<std::int32_t> ids, std::siz
 
 class CacheModel {
  public:
-  explicit CacheModel(const SchedulerConfig& config)
-      : config_(config), slots_(std::size_t(config.n_blocks * config.block_tokens)) {}
+  explicit CacheModel(const Limits& limits)
+      : limits_(limits), slots_(std::size_t(limits.n_kv_blocks * limits.block_tokens)) {}
 
   // Writes the batch's tokens, then reads every context back. Returns the sampled ids.
   std::vector<std::int32_t> run(const StepBatch& batch) {
@@ -52,9 +52,9 @@ class CacheModel {
       const std::int32_t context_len = batch.context_lens[std::size_t(s)];
       for (std::int32_t position = 0; position < context_len; ++position) {
         const std::int32_t block = batch.block_tables[std::size_t(s * batch.block_table_stride +
-                                                                  position / config_.block_tokens)];
+                                                                  position / limits_.block_tokens)];
         const Slot& slot =
-            slots_[std::size_t(block * config_.block_tokens + position % config_.block_tokens)];
+            slots_[std::size_t(block * limits_.block_tokens + position % limits_.block_tokens)];
         EXPECT_EQ(slot.position, position);
         EXPECT_EQ(slot.id, sequence.ids()[std::size_t(position)]);
         context.push_back(slot.id);
@@ -83,8 +83,8 @@ class CacheModel {
   void check_form(const StepBatch& batch) const {
     const auto n_tokens = std::size_t(batch.n_tokens);
     const auto n_sequences = std::size_t(batch.n_sequences);
-    ASSERT_LE(batch.n_tokens, config_.max_batch_tokens);
-    ASSERT_LE(batch.n_sequences, config_.max_sequences);
+    ASSERT_LE(batch.n_tokens, limits_.max_batch_tokens);
+    ASSERT_LE(batch.n_sequences, limits_.max_sequences);
     ASSERT_EQ(batch.token_ids.size(), n_tokens);
     ASSERT_EQ(batch.positions.size(), n_tokens);
     ASSERT_EQ(batch.slot_mapping.size(), n_tokens);
@@ -116,15 +116,16 @@ class CacheModel {
     ASSERT_EQ(batch.max_q_len, max_q_len);
   }
 
-  SchedulerConfig config_;
+  Limits limits_;
   std::vector<Slot> slots_;
 };
 
-SchedulerConfig small_config() {
+Limits small_limits() {
   return {.max_batch_tokens = 32,
           .max_sequences = 4,
+          .max_logit_rows = 32,
           .block_tokens = 8,
-          .n_blocks = 64,
+          .n_kv_blocks = 64,
           .max_context_tokens = 128};
 }
 
@@ -141,9 +142,9 @@ std::vector<std::uint64_t> batch_ids(const StepBatch& batch) {
 }
 
 TEST(Scheduler, SeveralPromptsShareOneStepInOrder) {
-  const auto config = small_config();
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  const auto limits = small_limits();
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   Sequence a(1, prompt(10), 4), b(2, prompt(5, 50), 4), c(3, prompt(40, 90), 4);
   for (Sequence* sequence : {&a, &b, &c}) scheduler.add(*sequence);
 
@@ -170,9 +171,9 @@ TEST(Scheduler, SeveralPromptsShareOneStepInOrder) {
 }
 
 TEST(Scheduler, DecodesRunInEveryStepOfALongPrompt) {
-  const auto config = small_config();
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  const auto limits = small_limits();
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   Sequence a(1, prompt(4), 20), b(2, prompt(100, 200), 4);
   scheduler.add(a);
   scheduler.complete(model.run(scheduler.schedule()));
@@ -188,9 +189,9 @@ TEST(Scheduler, DecodesRunInEveryStepOfALongPrompt) {
 }
 
 TEST(Scheduler, RefusesWhatCouldNeverRun) {
-  auto config = small_config();
-  config.n_blocks = 4;  // 32 tokens
-  Scheduler scheduler(config);
+  auto limits = small_limits();
+  limits.n_kv_blocks = 4;  // 32 tokens
+  Scheduler scheduler(limits);
   Sequence too_large(1, prompt(30), 4);  // 33 cached positions
   try {
     scheduler.add(too_large);
@@ -214,26 +215,26 @@ TEST(Scheduler, RefusesWhatCouldNeverRun) {
   EXPECT_EQ(scheduler.n_waiting(), 1);
 }
 
-TEST(Scheduler, RefusesImpossibleConfigs) {
-  auto config = small_config();
-  config.max_batch_tokens = 3;
-  EXPECT_THROW(Scheduler{config}, Error);
-  config = small_config();
-  config.n_blocks = 0;
-  EXPECT_THROW(Scheduler{config}, Error);
-  config = small_config();
-  config.max_context_tokens = 0;
-  EXPECT_THROW(Scheduler{config}, Error);
-  config = small_config();
-  config.max_logit_rows = 3;
-  EXPECT_THROW(Scheduler{config}, Error);
+TEST(Scheduler, RefusesImpossibleLimits) {
+  auto limits = small_limits();
+  limits.max_batch_tokens = 3;
+  EXPECT_THROW(Scheduler{limits}, Error);
+  limits = small_limits();
+  limits.n_kv_blocks = 0;
+  EXPECT_THROW(Scheduler{limits}, Error);
+  limits = small_limits();
+  limits.max_context_tokens = 0;
+  EXPECT_THROW(Scheduler{limits}, Error);
+  limits = small_limits();
+  limits.max_logit_rows = 3;
+  EXPECT_THROW(Scheduler{limits}, Error);
 }
 
 TEST(Scheduler, PreemptsTheNewestAndComputesItAgain) {
-  auto config = small_config();
-  config.n_blocks = 4;
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  auto limits = small_limits();
+  limits.n_kv_blocks = 4;
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   // b is admitted beside a (2 blocks, 1 for a's growth, 1 for b), and both grow until the pool is
   // empty.
   Sequence a(1, prompt(9), 20), b(2, prompt(4, 70), 20);
@@ -257,10 +258,10 @@ TEST(Scheduler, PreemptsTheNewestAndComputesItAgain) {
 }
 
 TEST(Scheduler, ScoresEveryPositionOnce) {
-  auto config = small_config();
-  config.max_logit_rows = 7;
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  auto limits = small_limits();
+  limits.max_logit_rows = 7;
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   Sequence scored(1, prompt(20), 0, true), generated(2, prompt(3, 80), 2);
   scheduler.add(scored);
   scheduler.add(generated);
@@ -284,8 +285,8 @@ TEST(Scheduler, ScoresEveryPositionOnce) {
 }
 
 TEST(Scheduler, ScoredPromptMayGenerateToo) {
-  const auto config = small_config();
-  Scheduler scheduler(config);
+  const auto limits = small_limits();
+  Scheduler scheduler(limits);
   Sequence sequence(1, prompt(5), 1, true);
   scheduler.add(sequence);
   const StepBatch& batch = scheduler.schedule();
@@ -294,10 +295,10 @@ TEST(Scheduler, ScoredPromptMayGenerateToo) {
 }
 
 TEST(Scheduler, FinishTakesASequenceOutWhereverItIs) {
-  auto config = small_config();
-  config.max_sequences = 1;
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  auto limits = small_limits();
+  limits.max_sequences = 1;
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   Sequence a(1, prompt(9), 20), b(2, prompt(4), 20), c(3, prompt(4), 1);
   for (Sequence* sequence : {&a, &b, &c}) scheduler.add(*sequence);
   scheduler.complete(model.run(scheduler.schedule()));
@@ -308,14 +309,14 @@ TEST(Scheduler, FinishTakesASequenceOutWhereverItIs) {
 }
 
 TEST(Scheduler, IdleStepIsEmpty) {
-  Scheduler scheduler(small_config());
+  Scheduler scheduler(small_limits());
   EXPECT_FALSE(scheduler.has_work());
   EXPECT_EQ(scheduler.schedule().n_tokens, 0);
   EXPECT_EQ(scheduler.schedule().n_tokens, 0);
 }
 
 TEST(SchedulerDeathTest, AbortsOnMisuse) {
-  Scheduler scheduler(small_config());
+  Scheduler scheduler(small_limits());
   Sequence sequence(1, prompt(3), 1);
   scheduler.add(sequence);
   EXPECT_DEATH(scheduler.add(sequence), "added before");
@@ -328,10 +329,10 @@ TEST(SchedulerDeathTest, AbortsOnMisuse) {
 }
 
 TEST(Scheduler, SteadyStateDoesNotMoveItsArrays) {
-  auto config = small_config();
-  config.max_sequences = 8;
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  auto limits = small_limits();
+  limits.max_sequences = 8;
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
   std::deque<Sequence> sequences;
   for (std::uint64_t i = 0; i < 8; ++i)
     scheduler.add(sequences.emplace_back(i, prompt(20 + i), 20));
@@ -356,16 +357,16 @@ void simulate(std::uint32_t seed, std::int64_t& n_preemptions) {
   const auto pick = [&](std::int32_t low, std::int32_t high) {
     return low + std::int32_t(random() % std::uint32_t(high - low + 1));
   };
-  SchedulerConfig config;
-  config.block_tokens = pick(1, 16);
-  config.max_sequences = pick(1, 9);
-  config.max_batch_tokens = config.max_sequences + pick(0, 40);
-  config.max_logit_rows = pick(0, 1) ? 0 : config.max_sequences + pick(0, 8);
-  config.max_context_tokens = 90;
-  const std::int32_t n_all_fit = (90 + config.block_tokens - 1) / config.block_tokens;
-  config.n_blocks = n_all_fit + pick(0, n_all_fit);
-  Scheduler scheduler(config);
-  CacheModel model(config);
+  Limits limits;
+  limits.block_tokens = pick(1, 16);
+  limits.max_sequences = pick(1, 9);
+  limits.max_batch_tokens = limits.max_sequences + pick(0, 40);
+  limits.max_logit_rows = pick(0, 1) ? limits.max_batch_tokens : limits.max_sequences + pick(0, 8);
+  limits.max_context_tokens = 90;
+  const std::int32_t n_all_fit = (90 + limits.block_tokens - 1) / limits.block_tokens;
+  limits.n_kv_blocks = n_all_fit + pick(0, n_all_fit);
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
 
   struct Client {
     std::unique_ptr<Sequence> sequence;

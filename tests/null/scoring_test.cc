@@ -27,9 +27,8 @@ TEST(Score, IsTheSameForAnyChunk) {
     sum -= double(expected.back());
   }
   for (const std::int64_t max_step_tokens : {1, 7, 49, 50, 64}) {
-    FakeRunner runner(16, 1);
-    const Score result =
-        score(runner, ids, {.max_step_tokens = max_step_tokens, .vocab_size = FakeRunner::kVocab});
+    FakeRunner runner(16, max_step_tokens, max_step_tokens);
+    const Score result = score(runner, ids);
     EXPECT_EQ(result.logprobs, expected);
     EXPECT_DOUBLE_EQ(result.nll, sum / 49);
     EXPECT_DOUBLE_EQ(result.perplexity, std::exp(sum / 49));
@@ -38,29 +37,27 @@ TEST(Score, IsTheSameForAnyChunk) {
 }
 
 TEST(Score, HandsOutLogitsInOrder) {
-  FakeRunner runner(16, 1);
+  FakeRunner runner(16, 8, 8);
   const auto ids = some_ids(20);
   std::vector<float> logits;
-  score(runner, ids, {.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab},
-        [&](std::int64_t first_row, std::span<const float> rows) {
-          EXPECT_EQ(first_row * FakeRunner::kVocab, std::int64_t(logits.size()));
-          logits.insert(logits.end(), rows.begin(), rows.end());
-        });
+  score(runner, ids, [&](std::int64_t first_row, std::span<const float> rows) {
+    EXPECT_EQ(first_row * FakeRunner::kVocab, std::int64_t(logits.size()));
+    logits.insert(logits.end(), rows.begin(), rows.end());
+  });
   ASSERT_EQ(logits.size(), 20U * FakeRunner::kVocab);
   for (std::size_t t = 0; t < 20; ++t)
     EXPECT_EQ(logits[t * FakeRunner::kVocab + 3], float((t + 1) * 1000 + 3));
 }
 
 TEST(Score, OneTokenHasNothingToScore) {
-  FakeRunner runner(16, 1);
-  const ScoringConfig config{.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab};
-  EXPECT_THROW(score(runner, some_ids(1), config), Error);
+  FakeRunner runner(16, 8, 8);
+  EXPECT_THROW(score(runner, some_ids(1)), Error);
   EXPECT_EQ(runner.n_steps, 0);
   // Its logits can be had.
   std::size_t n_logits = 0;
-  const Score result =
-      score(runner, some_ids(1), config,
-            [&](std::int64_t, std::span<const float> rows) { n_logits += rows.size(); });
+  const Score result = score(runner, some_ids(1), [&](std::int64_t, std::span<const float> rows) {
+    n_logits += rows.size();
+  });
   EXPECT_EQ(n_logits, std::size_t(FakeRunner::kVocab));
   EXPECT_TRUE(result.logprobs.empty());
   EXPECT_TRUE(std::isnan(result.nll));
@@ -68,12 +65,11 @@ TEST(Score, OneTokenHasNothingToScore) {
 }
 
 TEST(Score, BadIdsAreErrors) {
-  FakeRunner runner(4, 1);
-  const ScoringConfig config{.max_step_tokens = 8, .vocab_size = FakeRunner::kVocab};
-  EXPECT_THROW(score(runner, {}, config), Error);
-  EXPECT_THROW(score(runner, some_ids(17), config), Error);  // 4 blocks of 4
-  EXPECT_THROW(score(runner, std::vector<std::int32_t>{97}, config), Error);
-  EXPECT_THROW(score(runner, std::vector<std::int32_t>{-1}, config), Error);
+  FakeRunner runner(4);
+  EXPECT_THROW(score(runner, {}), Error);
+  EXPECT_THROW(score(runner, some_ids(17)), Error);  // 4 blocks of 4
+  EXPECT_THROW(score(runner, std::vector<std::int32_t>{97}), Error);
+  EXPECT_THROW(score(runner, std::vector<std::int32_t>{-1}), Error);
   EXPECT_EQ(runner.n_steps, 0);
 }
 

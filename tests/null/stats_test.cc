@@ -8,15 +8,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-TEST(Quantile, TakesTheNearestRank) {
-  EXPECT_EQ(quantile({}, 0.5), 0);
-  EXPECT_EQ(quantile({3}, 0.99), 3);
-  EXPECT_EQ(quantile({5, 1, 3}, 0.5), 3);
-  std::vector<float> samples;
-  for (int i = 100; i >= 0; --i) samples.push_back(float(i));
-  EXPECT_EQ(quantile(samples, 0.99), 99);
-}
-
 TEST(Stats, SeparatesPrefillFromDecode) {
   const auto opened = Clock::time_point(milliseconds(1000));
   StatsCollector stats(opened, 3'000'000);

@@ -1,0 +1,28 @@
+// Goal: the numbers that bound a step and the key-value cache, said once by whoever owns the memory
+// and read by all who plan steps.
+// Non-goal: how they are chosen from options, a model and a machine (the engine's).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace nereid::sched {
+
+struct Limits {
+  std::int64_t max_batch_tokens = 0;    // T of a step; prompts are cut into chunks that fit
+  std::int64_t max_sequences = 0;       // S of a step; at most max_batch_tokens
+  std::int64_t max_logit_rows = 0;      // L of a step; at least max_sequences
+  std::int64_t block_tokens = 0;        // positions of a block of the cache
+  std::int64_t n_kv_blocks = 0;         // blocks of the cache, shared by all sequences
+  std::int64_t max_context_tokens = 0;  // prompt and generated tokens of one sequence
+
+  // The context, or less where the whole cache is smaller.
+  std::int64_t max_sequence_tokens() const {
+    return std::min(max_context_tokens, n_kv_blocks * block_tokens);
+  }
+  std::int64_t max_blocks_per_sequence() const {
+    return (max_context_tokens + block_tokens - 1) / block_tokens;
+  }
+};
+
+}  // namespace nereid::sched
