@@ -1,19 +1,12 @@
 // nereid bench: how fast a model or its kernels are here, and what the device would allow.
-#include <fmt/format.h>
-#include <sys/utsname.h>
-
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "apps/bench_text.h"
 #include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
-#include "base/error.h"
-#include "device/cpu/host.h"
-#include "measure/end_to_end.h"
-#include "measure/kernel_bench.h"
 
 namespace nereid::apps {
 
@@ -31,45 +24,13 @@ struct KernelArguments {
   bool is_json = false;
 };
 
-nlohmann::ordered_json machine_json() {
-  utsname system{};
-  uname(&system);
-  return {{"cpu", device::host_cpu_model()},
-          {"n_cpus", device::host_cpus().n_usable},
-          {"memory_bytes", device::host_memory().total_bytes},
-          {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)}};
-}
-
-nlohmann::ordered_json device_json(const device::DeviceInfo& info) {
-  return {{"name", info.name},
-          {"target", info.target},
-          {"description", info.description},
-          {"memory_bytes", info.memory_bytes},
-          {"units", info.n_units}};
-}
-
-// What every bench prints with --json.
-nlohmann::ordered_json document(const device::DeviceInfo& info, const measure::Limits& limits,
-                                nlohmann::ordered_json rows) {
-  return {{"machine", machine_json()},
-          {"device", device_json(info)},
-          {"limits", measure::limits_json(limits)},
-          {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
-          {"version", NEREID_VERSION},
-          {"rows", std::move(rows)}};
-}
-
 int run_end_to_end(EndToEndArguments arguments) {
   arguments.bench.engine = resolve(arguments.model);
   const auto result = measure::run_end_to_end(arguments.bench);
-  if (!arguments.is_json) {
-    write_out(measure::table_text(result, arguments.bench));
-    return 0;
-  }
-  auto json = document(result.device, result.limits,
-                       measure::rows_json(result, arguments.bench, arguments.model.model));
-  if (result.proof) json["proof"] = measure::proof_json(*result.proof);
-  write_json(json);
+  if (arguments.is_json)
+    write_json(bench_json(result, arguments.bench, arguments.model.model));
+  else
+    write_out(table_text(result, arguments.bench));
   return 0;
 }
 
@@ -77,10 +38,9 @@ int run_kernels(KernelArguments arguments) {
   arguments.bench.engine = resolve(arguments.model);
   const auto result = measure::run_kernel_bench(arguments.bench);
   if (arguments.is_json)
-    write_json(
-        document(result.device, result.limits, measure::rows_json(result, arguments.model.model)));
+    write_json(bench_json(result, arguments.model.model));
   else
-    write_out(measure::table_text(result));
+    write_out(table_text(result));
   return 0;
 }
 

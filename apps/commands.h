@@ -23,6 +23,7 @@ void add_compile(CLI::App& app, Command& chosen);
 void add_compile_kernel(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 // Subcommands of inspect.
+void add_inspect_plan(CLI::App& inspect, Command& chosen);
 void add_inspect_graph(CLI::App& inspect, Command& chosen);
 void add_inspect_trace(CLI::App& inspect, Command& chosen);
 void add_tune(CLI::App& app, Command& chosen);

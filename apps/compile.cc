@@ -9,10 +9,9 @@
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "base/error.h"
-#include "engine/planning.h"
-#include "engine/session.h"
 #include "kernel/bundle_source.h"
 #include "measure/limits.h"
+#include "program/planner.h"
 
 namespace nereid::apps {
 
@@ -30,8 +29,9 @@ int run_compile(const CompileArguments& arguments) {
     throw Error("--isa is of target cpu; {} has one level", arguments.target);
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  auto requests =
-      engine::requests_for_all_modes(config, arguments.target, engine::runner_options(options));
+  const auto tables = program::KernelTables::builtin();
+  auto requests = program::requests_for_all_modes(
+      config, program::resolve(config, options, arguments.target), tables);
   // `nereid bench` then runs from the same bundle.
   for (auto& request : measure::limit_requests(config, arguments.target))
     requests.push_back(std::move(request));

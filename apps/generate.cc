@@ -1,6 +1,7 @@
 // nereid generate: text from prompts, streamed as it is produced.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "apps/prompts.h"
 #include "base/error.h"
 #include "base/usage_error.h"
+#include "engine/sampling_params.h"
 #include "nereid/engine.h"
 
 namespace nereid::apps {
@@ -149,7 +151,10 @@ std::string ids_line(const Completion& completion) {
 int run_generate(const GenerateArguments& arguments, const Environment& environment) {
   const std::vector<Request> requests = make_requests(arguments);
   const auto before_open = std::chrono::steady_clock::now();
-  Engine engine(resolve(arguments.model));
+  Options options = resolve(arguments.model);
+  // Room, and kernels made ready, for no more than there are.
+  options.max_sequences = std::min(options.max_sequences, std::int64_t(requests.size()));
+  Engine engine(options);
   const std::vector<RequestId> ids = submit_all(engine, requests);
   note_written_starts(engine, requests);
 
@@ -197,40 +202,22 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
 void add_sampling(CLI::App& command, GenerateArguments& arguments) {
   const std::string group = "Answer";
   Request& request = arguments.request;
-  SamplingParams& sampling = request.sampling;
   command.add_option("-n,--max-tokens", request.max_tokens, "Longest answer, in tokens")
       ->check(in_range(engine::ranges::kMaxTokens))
       ->capture_default_str()
       ->group(group);
-  command
-      .add_option("--temperature", sampling.temperature,
-                  "0: always the likeliest token; 1: as the model learnt; larger is more random")
-      ->check(in_range(engine::ranges::kTemperature))
-      ->capture_default_str()
-      ->group(group);
-  command
-      .add_option("--top-k", sampling.top_k, "Choose among the K likeliest tokens; 0 or -1: all")
-      ->check(in_range(engine::ranges::kTopK))
-      ->capture_default_str()
-      ->group(group);
-  command
-      .add_option("--top-p", sampling.top_p,
-                  "Choose among the likeliest tokens that together have this probability; 1: all")
-      ->check(in_range(engine::ranges::kTopP))
-      ->capture_default_str()
-      ->group(group);
-  command
-      .add_option("--min-p", sampling.min_p,
-                  "Choose among tokens at least this fraction as likely as the best; 0: all")
-      ->check(in_range(engine::ranges::kMinP))
-      ->capture_default_str()
-      ->group(group);
-  command
-      .add_option("--repetition-penalty", sampling.repetition_penalty,
-                  "Above 1: what was said before becomes less likely")
-      ->check(in_range(engine::ranges::kRepetitionPenalty))
-      ->capture_default_str()
-      ->group(group);
+  for (const engine::SamplingParam& param : engine::kSamplingParams) {
+    std::string flag = "--" + std::string(param.name);
+    std::ranges::replace(flag, '_', '-');
+    std::visit(
+        [&](const auto& field) {
+          command.add_option(flag, request.sampling.*field.member, param.help)
+              ->check(in_range(field.range))
+              ->capture_default_str()
+              ->group(group);
+        },
+        param.field);
+  }
   command
       .add_option("--seed", arguments.seed,
                   "Of the first prompt; the second has the next, and so on")

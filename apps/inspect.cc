@@ -12,11 +12,11 @@
 #include "apps/model_options.h"
 #include "apps/output.h"
 #include "device/registry.h"
-#include "engine/planning.h"
 #include "engine/session.h"
 #include "kernel/bundle_source.h"
 #include "model/architecture.h"
 #include "model/checkpoint.h"
+#include "program/planner.h"
 
 namespace nereid::apps {
 
@@ -27,7 +27,6 @@ namespace fs = std::filesystem;
 struct InspectArguments {
   ModelArguments model;
   std::string target = "cpu";
-  bool with_passes = false;
 };
 
 constexpr std::size_t kShortHash =
@@ -156,28 +155,18 @@ int run_model(const InspectArguments& arguments) {
   return 0;
 }
 
-int run_plan(const InspectArguments& arguments) {
-  const Options options = resolve(arguments.model);
-  const auto config = model::ModelConfig::load(options.model_dir);
-  if (arguments.with_passes) {
-    write_out(engine::describe_passes(config, arguments.target, engine::runner_options(options)));
-    return 0;
-  }
-  write_out(engine::describe_plans(config, arguments.target, engine::runner_options(options)));
-  return 0;
-}
-
 kernel::Bundle bundle_of(const InspectArguments& arguments) {
   if (fs::exists(fs::path(arguments.model.model) / "manifest.json"))
     return kernel::Bundle::open(arguments.model.model);
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
+  const auto tables = program::KernelTables::builtin();
   const auto requests =
-      engine::requests_for(config, arguments.target, engine::runner_options(options));
+      program::requests_for(config, program::resolve(config, options, arguments.target), tables);
   std::string isa;
   if (arguments.target == "cpu")
     isa = device::open_device({.name = "cpu", .n_threads = 1})->info().isa;
-  return kernel::find_bundle(kernel::SpecTable::builtin(), arguments.target, isa, requests,
+  return kernel::find_bundle(tables.specs, arguments.target, isa, requests,
                              {.model_dir = options.model_dir,
                               .bundle_dir = {},
                               .model_name = arguments.model.model,
@@ -258,20 +247,7 @@ void add_inspect(CLI::App& app, Command& chosen) {
     chosen = [model_arguments](const Environment&) { return run_model(*model_arguments); };
   });
 
-  auto plan_arguments = std::make_shared<InspectArguments>();
-  CLI::App& plan = *command.add_subcommand(
-      "plan",
-      "What was chosen and why: each kernel launch of a step with variant, grid, bytes and flops");
-  add_plan_options(plan, plan_arguments->model);
-  plan.add_option("--target", plan_arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
-      ->type_name("NAME")
-      ->capture_default_str();
-  plan.add_flag("--passes", plan_arguments->with_passes,
-                "Instead: the graph before the passes and after each, one layer of each kind");
-  plan.callback([plan_arguments, &chosen] {
-    chosen = [plan_arguments](const Environment&) { return run_plan(*plan_arguments); };
-  });
-
+  add_inspect_plan(command, chosen);
   add_inspect_graph(command, chosen);
   add_inspect_trace(command, chosen);
 

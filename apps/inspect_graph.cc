@@ -5,9 +5,9 @@
 #include <string>
 
 #include "apps/commands.h"
+#include "apps/graph_file.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
-#include "engine/graph_file.h"
 
 namespace nereid::apps {
 
@@ -22,12 +22,12 @@ struct GraphArguments {
 };
 
 int run_graph(const GraphArguments& arguments) {
-  engine::GraphFileOptions options;
+  GraphFileOptions options;
   if (!arguments.model.empty()) options.model_dir = model_directory(arguments.model);
   options.with_passes = arguments.with_passes;
   options.with_generated = arguments.with_generated;
   options.skip = arguments.skipped_passes;
-  write_out(engine::describe_graph_file(arguments.file, options));
+  write_out(describe_graph_file(arguments.file, options));
   return 0;
 }
 

@@ -1,16 +1,13 @@
 // nereid inspect trace: every kernel launch of a few steps, with its object and time.
-#include <fmt/format.h>
-
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
+#include "apps/trace_text.h"
 #include "base/mapped_file.h"
-#include "measure/trace.h"
 
 namespace nereid::apps {
 
@@ -25,9 +22,8 @@ struct TraceArguments {
 int run_trace(TraceArguments arguments) {
   arguments.trace.engine = resolve(arguments.model);
   const auto trace = measure::record_trace(arguments.trace);
-  if (!arguments.out.empty())
-    write_text_file(arguments.out, measure::chrome_json(trace).dump() + "\n");
-  write_out(measure::table_text(trace));
+  if (!arguments.out.empty()) write_text_file(arguments.out, chrome_json(trace).dump() + "\n");
+  write_out(table_text(trace));
   return 0;
 }
 

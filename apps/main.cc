@@ -28,7 +28,8 @@ Examples:
   nereid bench e2e demo                                   how fast is it here?
 
 MODEL is a Hugging Face snapshot directory (config.json, *.safetensors, tokenizer.json),
-or the word demo for the model that comes with this program.
+the word demo for the model that comes with this program, or NAME-shape for the config.json of
+a well-known one, without weights, such as llama3-8b-shape.
 `nereid COMMAND --help` explains each command.)";
 
 // When the process began. What the loader used before main() is processor time spent by now.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <iterator>
+#include <optional>
 
 #include "apps/checks.h"
 #include "base/error.h"
@@ -19,21 +20,41 @@ namespace fs = std::filesystem;
 
 constexpr const char* kMachineGroup = "Machine";
 
-// Where the bundled model may be, best first.
-std::vector<fs::path> demo_directories() {
-  const fs::path inside = fs::path("models") / "demo";
+// Of a model's configuration alone.
+constexpr std::string_view kShape = "-shape";
+
+// Where what comes with the program may be, best first.
+std::vector<fs::path> share_directories() {
   if (const char* share = std::getenv("NEREID_SHARE"); share != nullptr && *share != '\0')
-    return {fs::path(share) / inside};
+    return {share};
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  return {fs::path(NEREID_SOURCE_ROOT) / inside,
-          program.parent_path().parent_path() / "share" / "nereid" / inside};
+  return {NEREID_SOURCE_ROOT, program.parent_path().parent_path() / "share" / "nereid"};
+}
+
+// "llama3-8b-shape, ..."
+std::string shape_names() {
+  std::set<std::string> names;
+  std::error_code ignored;
+  for (const auto& share : share_directories())
+    for (fs::directory_iterator it(share / "configs", ignored), end; !ignored && it != end;
+         it.increment(ignored))
+      if (fs::exists(it->path() / "config.json", ignored))
+        names.insert(it->path().filename().string() + std::string(kShape));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+// Nothing for what is no name of ours.
+std::optional<fs::path> inside_share(const std::string& model) {
+  if (model == "demo") return fs::path("models") / model;
+  if (!model.ends_with(kShape) || model.find('/') != std::string::npos) return std::nullopt;
+  return fs::path("configs") / model.substr(0, model.size() - kShape.size());
 }
 
 }  // namespace
 
 void add_model(CLI::App& command, std::string& model) {
-  command.add_option("MODEL", model, "A Hugging Face snapshot directory, or demo")
+  command.add_option("MODEL", model, "A Hugging Face snapshot directory, demo, or NAME-shape")
       ->required()
       ->type_name("");
 }
@@ -134,19 +155,22 @@ fs::path model_directory(const std::string& model) {
                  fs::absolute(model, ignored).string());
     return model;
   }
-  if (model != "demo")
+  const auto inside = inside_share(model);
+  if (!inside)
     throw Error(
         "model {} is {}; expected a Hugging Face snapshot directory "
         "(config.json, *.safetensors, tokenizer.json), or demo",
         model, model::no_directory_text(model));
   std::string looked_in;
-  for (const auto& path : demo_directories()) {
+  for (const auto& share : share_directories()) {
+    const auto path = share / *inside;
     if (fs::exists(path / "config.json", ignored)) return path;
     looked_in += (looked_in.empty() ? "" : " and ") + path.string();
   }
-  throw Error(
-      "the demo model is not in {}; set NEREID_SHARE to the directory that holds models/demo",
-      looked_in);
+  if (const auto names = shape_names(); model != "demo" && !names.empty())
+    throw Error("model {}: there is no such configuration; expected one of {}", model, names);
+  throw Error("the model {} is not in {}; set NEREID_SHARE to the directory that holds {}", model,
+              looked_in, inside->string());
 }
 
 model::ModelConfig load_config(const fs::path& directory, bool strict) {

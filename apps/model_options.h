@@ -14,7 +14,7 @@
 namespace nereid::apps {
 
 struct ModelArguments {
-  std::string model;  // as given: a directory, or "demo"
+  std::string model;  // as given: a directory, "demo" or "llama3-8b-shape"
   Options options;    // model_dir is filled by model_directory()
 };
 
@@ -30,8 +30,8 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments);
 void add_model_options(CLI::App& command, ModelArguments& arguments);
 
 // The directory of `model`: `demo` is the bundled model unless there is a directory of that name
-// here, of which a line on stderr tells. An Error says that there is none, and where `demo` was
-// looked for.
+// here, of which a line on stderr tells; NAME-shape is the configuration NAME that comes with the
+// program. An Error says that there is none, and what there is.
 std::filesystem::path model_directory(const std::string& model);
 // The directory's config.json; a line on stderr names the fields that are ignored.
 model::ModelConfig load_config(const std::filesystem::path& directory, bool strict);

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "apps/checks.h"
 #include "apps/commands.h"
@@ -62,6 +64,42 @@ class Progress {
   bool is_terminal_ = ::isatty(STDERR_FILENO) == 1;
   std::string shown_;
 };
+
+// Of the table for people; the first are words, the others numbers, the last is words again.
+constexpr std::size_t kNColumns = 9;
+constexpr std::size_t kNTextColumns = 3;
+
+std::string table_text(const measure::TuneResult& result) {
+  std::vector<std::array<std::string, kNColumns>> lines{
+      {"kernel", "of", "shape", "rows", "choices", "us now", "us best", "gain", "choice"}};
+  for (const auto& launch : result.launches) {
+    std::string changes;
+    for (const auto& [name, value] : launch.changes)
+      changes += fmt::format("{}{}={}", changes.empty() ? "" : " ", name, value);
+    const bool is_measured = launch.before_us > 0;
+    const auto figure = [&](double value) {
+      return is_measured ? fmt::format("{:.2f}", value) : std::string("-");
+    };
+    lines.push_back({launch.kernel, launch.name, launch.shape, std::to_string(launch.n_rows),
+                     std::to_string(launch.n_choices), figure(launch.before_us),
+                     figure(launch.best_us),
+                     is_measured ? fmt::format("{:.1f} %", 100 * launch.gain()) : "-",
+                     !is_measured      ? "-"
+                     : launch.has_gain ? changes
+                                       : "as it is"});
+  }
+  std::array<std::size_t, kNColumns> widths{};
+  for (const auto& line : lines)
+    for (std::size_t i = 0; i < kNColumns; ++i) widths[i] = std::max(widths[i], line[i].size());
+  std::string text;
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i + 1 < kNColumns; ++i)
+      text += i < kNTextColumns ? fmt::format("{:<{}}  ", line[i], widths[i])
+                                : fmt::format("{:>{}}  ", line[i], widths[i]);
+    text += line.back() + "\n";
+  }
+  return text;
+}
 
 int run_tune(TuneArguments arguments) {
   auto& options = arguments.tune;

@@ -67,11 +67,12 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=add,
+    op="add",
     params=(
         out("out_ptr", FLOATS, "n_elements"),
         inp("x_ptr", FLOATS, "n_elements"),
         inp("y_ptr", FLOATS, "n_elements"),
-        step_size("n_elements", "i64"),
+        step_size("n_elements", "i64", of="out.elements"),
         scalar("alpha"),
         tuned("BLOCK"),
     ),

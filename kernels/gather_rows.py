@@ -97,12 +97,13 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=gather_rows,
+    op="gather_rows",
     params=(
         out("out_ptr", FLOATS, "n_rows", "n_cols"),
         inp("table_ptr", FLOATS, "n_rows", "table_stride"),
         inp("ids_ptr", "i32", "n_rows"),
-        step_size("n_rows"),
-        size("n_cols"),
+        step_size("n_rows", of="out[0]"),
+        size("n_cols", of="out[1]"),
         stride("table_stride"),
         scalar("scale"),
         derived("BLOCK", "min(next_pow2(n_cols), 4096)"),

@@ -113,11 +113,13 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=greedy,
+    op="greedy",
+    when="not gpu",
     params=(
         out("out_ptr", "i32", "n_rows"),
         inp("logits_ptr", FLOATS, "n_rows", "logits_stride"),
-        step_size("n_rows"),
-        size("n_vocab"),
+        step_size("n_rows", of="logits[0]"),
+        size("n_vocab", of="logits[1]"),
         stride("logits_stride"),
         tuned("BLOCK"),
     ),

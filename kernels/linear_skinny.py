@@ -145,6 +145,8 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=linear_skinny,
+    op="linear",
+    when="rows > 8 and rows <= 64 and gpu",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -164,6 +166,7 @@ SPEC = Spec(
             FLOATS,
             "n_out * (1 + SWIGLU)",
             "n_in",
+            of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS",
                 shape=("n_out * (1 + SWIGLU)", "n_in"),
@@ -173,17 +176,17 @@ SPEC = Spec(
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
-        step_size("n_rows"),
-        size("n_out"),
-        size("n_in"),
+        step_size("n_rows", of="y[0]"),
+        size("n_out", of="y[1]"),
+        size("n_in", of="x[1]"),
         stride("y_stride"),
         stride("x_stride"),
         stride("residual_stride"),
         scalar("alpha"),
         given("HAS_BIAS"),
         given("HAS_RESIDUAL"),
-        given("SWIGLU"),
-        given("TOKENS"),
+        given("SWIGLU", of="@epilogue == swiglu"),
+        given("TOKENS", of="step.rows"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
         tuned("USE_DESCRIPTORS"),

@@ -210,6 +210,8 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=linear_tiled,
+    op="linear",
+    when="rows > 64 or (rows > 8 and not gpu)",
     params=(
         out(
             "y_ptr",
@@ -240,6 +242,7 @@ SPEC = Spec(
             FLOATS,
             "n_out * (1 + SWIGLU)",
             "n_in",
+            of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS > 0",
                 shape=("n_out * (1 + SWIGLU)", "n_in"),
@@ -249,16 +252,16 @@ SPEC = Spec(
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
-        step_size("n_rows"),
-        size("n_out"),
-        size("n_in"),
+        step_size("n_rows", of="y[0]"),
+        size("n_out", of="y[1]"),
+        size("n_in", of="x[1]"),
         stride("y_stride"),
         stride("x_stride"),
         stride("residual_stride"),
         scalar("alpha"),
         given("HAS_BIAS"),
         given("HAS_RESIDUAL"),
-        given("SWIGLU"),
+        given("SWIGLU", of="@epilogue == swiglu"),
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),

@@ -57,11 +57,12 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=mark_seen,
+    op="mark_seen",
     params=(
         inout("seen_ptr", "u8", "n_tokens", "seen_stride"),
         inp("ids_ptr", "i32", "n_tokens"),
         inp("slots_ptr", "i32", "n_tokens"),
-        step_size("n_tokens"),
+        step_size("n_tokens", of="ids[0]"),
         stride("seen_stride"),
     ),
     grid=("n_tokens", "1", "1"),

@@ -125,13 +125,14 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=rms_norm,
+    op="rms_norm",
     params=(
         out("out_ptr", FLOATS, "cdiv(n_rows, group)", "out_stride"),
         inp("x_ptr", FLOATS, "cdiv(n_rows, group)", "x_stride"),
         inp("weight_ptr", FLOATS, "n_cols"),
-        step_size("n_rows"),
-        size("n_cols"),
-        size("group"),
+        step_size("n_rows", of="x.rows"),
+        size("n_cols", of="x[-1]"),
+        size("group", of="x.group"),
         stride("out_stride"),
         stride("x_stride"),
         scalar("eps"),

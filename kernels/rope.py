@@ -138,14 +138,15 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=rope,
+    op="rope",
     params=(
         out("out_ptr", FLOATS, "n_tokens", "out_stride"),
         inp("x_ptr", FLOATS, "n_tokens", "x_stride"),
         inp("positions_ptr", "i32", "n_tokens"),
         inp("inv_freq_ptr", "fp32", "head_dim // 2"),
-        step_size("n_tokens"),
-        size("n_heads"),
-        size("head_dim"),
+        step_size("n_tokens", of="x[0]"),
+        size("n_heads", of="x[1]"),
+        size("head_dim", of="x[2]"),
         stride("out_stride"),
         stride("x_stride"),
         tuned("HEADS"),

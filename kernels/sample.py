@@ -6,7 +6,7 @@
 
 Order and meaning are those of Hugging Face's processors, but equals at a threshold are all kept.
 A row with a NaN or an infinity among its logits gives -1. A temperature of 0, or of less than 1e-5,
-takes the largest penalised logit, the lowest index among equals. top_k 0,
+takes the largest penalised logit, the lowest index among equals. top_k 0 or less,
 top_p 1, min_p 0, penalty 1 switch their step off. The draw is the Gumbel-max one, argmax p / e with
 e exponential from Philox keyed by (seed, step, token): independent of row, batch and target.
 No sort: thresholds by bisection on the bits of the floats, whose order is that of the values.
@@ -279,7 +279,7 @@ def cases(act):
     off = (0, 1.0, 0.0, 1.0)
     yield case("temperature", [(t, *off, 7, i) for i, t in enumerate((0.3, 0.7, 1, 1.5))], 8192)
     yield case("greedy_rows", [(0.0, 40, 0.5, 0.1, 1.0, 1, 2), (1.0, *off, 1, 2)], 8192)
-    yield case("top_k", [(1.0, k, 1.0, 0.0, 1.0, 3, k) for k in (1, 2, 40, 8192, 9000)], 8192)
+    yield case("top_k", [(1.0, k, 1.0, 0.0, 1.0, 3, k) for k in (-1, 1, 2, 40, 8192, 9000)], 8192)
     yield case("top_p", [(1.0, 0, p, 0.0, 1.0, -3, 5) for p in (0.01, 0.5, 0.9, 0.999)], 8192)
     yield case("min_p", [(0.9, 0, 1.0, p, 1.0, 1 << 40, 5) for p in (0.02, 0.3, 1.0)], 8192)
     yield case(
@@ -306,7 +306,7 @@ def draw(d, act):
 
     def row():
         return (
-            c.of(0.0, 0.01, 0.7, 1.0, 5.0), c.of(0, 1, 2, 40, n_vocab, n_vocab + 7),
+            c.of(0.0, 0.01, 0.7, 1.0, 5.0), c.of(-1, 0, 1, 2, 40, n_vocab, n_vocab + 7),
             c.of(1.0, 0.0, 0.3, 0.95, 0.999), c.of(0.0, 0.0, 0.05, 1.0), c.of(1.0, 1.3, 0.5),
             c.of(-1, c.between(-(2**62), 2**62)), c.of(0, 1, 2**31 - 1),
         )  # fmt: skip
@@ -336,6 +336,7 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=sample,
+    op="sample",
     params=(
         out("out_ptr", "i32", "n_rows"),
         inout("logits_ptr", "fp32", "n_rows", "logits_stride"),
@@ -343,16 +344,16 @@ SPEC = Spec(
         inp("top_k_ptr", "i32", "n_rows"),
         inp("top_p_ptr", "fp32", "n_rows"),
         inp("min_p_ptr", "fp32", "n_rows"),
-        inp("penalty_ptr", "fp32", "n_rows"),
+        inp("penalty_ptr", "fp32", "n_rows", of="repetition_penalty"),
         inp("seed_ptr", "i64", "n_rows"),
-        inp("step_ptr", "i32", "n_rows"),
+        inp("step_ptr", "i32", "n_rows", of="n_generated"),
         inp("seen_ptr", "u8", "n_rows", "seen_stride"),
-        inp("slots_ptr", "i32", "n_rows"),
-        step_size("n_rows"),
-        size("n_vocab"),
+        inp("slots_ptr", "i32", "n_rows", of="row_slots"),
+        step_size("n_rows", of="logits[0]"),
+        size("n_vocab", of="logits[1]"),
         stride("logits_stride"),
         stride("seen_stride"),
-        given("HAS_PENALTY"),
+        given("HAS_PENALTY", of="has(seen)"),
         tuned("BLOCK"),
     ),
     grid=("n_rows", "1", "1"),

@@ -56,10 +56,11 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=scale,
+    op="scale",
     params=(
         out("out_ptr", FLOATS, "n_elements"),
         inp("x_ptr", FLOATS, "n_elements"),
-        step_size("n_elements", "i64"),
+        step_size("n_elements", "i64", of="out.elements"),
         scalar("alpha"),
         tuned("BLOCK"),
     ),

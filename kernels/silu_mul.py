@@ -95,12 +95,13 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=silu_mul,
+    op="silu_mul",
     params=(
         out("out_ptr", FLOATS, "n_rows", "n_cols"),
         inp("gate_ptr", FLOATS, "n_rows", "gate_stride"),
         inp("up_ptr", FLOATS, "n_rows", "up_stride"),
-        step_size("n_rows"),
-        size("n_cols"),
+        step_size("n_rows", of="out[0]"),
+        size("n_cols", of="out[1]"),
         stride("gate_stride"),
         stride("up_stride"),
         tuned("BLOCK"),

@@ -4,6 +4,7 @@
 tests read it and it knows none of them. docs/formats.md, section 1, is the contract.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,19 @@ SIZEOF = {
 }  # fmt: skip
 FAMILIES = ("cpu", "cuda", "hip")
 WHERE = "where"  # of a tuning space: which combinations are allowed
+
+# Where a launch takes an argument from: an operand or result of the op by its role ("x"), its sizes
+# ("y[1]", "x.rows": all but the last, "x.elements", "x.stride": from a row to the next, "x.group":
+# heads that are rows of their own), an attribute, whether an operand is there, the class of steps
+# (the most rows of the op's first operand, the longest query), or memory that only this kernel
+# knows: scratch, and counters that are 0 between launches.
+SOURCE = re.compile(
+    r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0)?|has\(\w+\)"
+    r"|step\.(rows|max_query)"
+)
+# What the `when` of a Spec may read: the most rows of the class of steps, whether it decodes (one
+# token a sequence), whether the target is a GPU.
+WHEN_NAMES = {"rows", "decode", "gpu"}
 
 # How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|),
 # for the 1 a case's unit where it has one.
@@ -57,6 +71,17 @@ class Param:
     value: str | None = None  # constexpr: an expression
     step: bool = False  # size: changes from step to step; not known when planning
     descriptor: Descriptor | None = None  # pointer
+    of: str = ""  # see SOURCE; empty: as the name says
+
+    @property
+    def source(self) -> str:
+        if self.of:
+            return self.of
+        if self.role in POINTER_ROLES:
+            return self.name.removesuffix("_ptr")
+        if self.role == "stride":
+            return self.name.removesuffix("_stride") + ".stride"
+        return "@" + self.name if self.role == "scalar" else ""
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"name": self.name, "role": self.role}
@@ -72,36 +97,62 @@ class Param:
         return row
 
 
+def _has(name: str) -> str:
+    return f"has({name.removeprefix('HAS_').lower()})" if name.startswith("HAS_") else ""
+
+
 def _types(types: str | Iterable[str]) -> tuple[str, ...]:
     return (types,) if isinstance(types, str) else tuple(types)
 
 
 def out(
-    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+    name: str,
+    types: str | Iterable[str],
+    *shape: str,
+    of: str = "",
+    descriptor: Descriptor | None = None,
 ) -> Param:
-    return Param(name, "out", _types(types), shape, descriptor=descriptor)
+    return Param(name, "out", _types(types), shape, descriptor=descriptor, of=of)
 
 
 def inout(
-    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+    name: str,
+    types: str | Iterable[str],
+    *shape: str,
+    of: str = "",
+    descriptor: Descriptor | None = None,
 ) -> Param:
-    return Param(name, "inout", _types(types), shape, descriptor=descriptor)
+    return Param(name, "inout", _types(types), shape, descriptor=descriptor, of=of)
 
 
 def inp(
-    name: str, types: str | Iterable[str], *shape: str, descriptor: Descriptor | None = None
+    name: str,
+    types: str | Iterable[str],
+    *shape: str,
+    of: str = "",
+    descriptor: Descriptor | None = None,
 ) -> Param:
-    return Param(name, "in", _types(types), shape, descriptor=descriptor)
+    return Param(name, "in", _types(types), shape, descriptor=descriptor, of=of)
 
 
-def size(name: str, types: str | Iterable[str] = "i32") -> Param:
+def scratch(name: str, types: str, *shape: str) -> Param:
+    """Memory of one launch, of any content before and after."""
+    return Param(name, "inout", _types(types), shape, of="scratch")
+
+
+def counter(name: str, types: str, *shape: str) -> Param:
+    """Memory that is zero before each launch, and that the launch leaves zero."""
+    return Param(name, "inout", _types(types), shape, of="counter")
+
+
+def size(name: str, types: str | Iterable[str] = "i32", of: str = "") -> Param:
     """A size that is known when planning: a width, a head count, a vocabulary."""
-    return Param(name, "size", _types(types))
+    return Param(name, "size", _types(types), of=of)
 
 
-def step_size(name: str, types: str | Iterable[str] = "i32") -> Param:
+def step_size(name: str, types: str | Iterable[str] = "i32", of: str = "") -> Param:
     """A size that each step sets: how many tokens, sequences, rows."""
-    return Param(name, "size", _types(types), step=True)
+    return Param(name, "size", _types(types), step=True, of=of)
 
 
 def stride(name: str) -> Param:
@@ -109,13 +160,13 @@ def stride(name: str) -> Param:
     return Param(name, "stride", ("i64",))
 
 
-def scalar(name: str, types: str | Iterable[str] = "fp32") -> Param:
-    return Param(name, "scalar", _types(types))
+def scalar(name: str, types: str | Iterable[str] = "fp32", of: str = "") -> Param:
+    return Param(name, "scalar", _types(types), of=of)
 
 
-def given(name: str) -> Param:
-    """A constexpr that the planner gives: part of what the operation means."""
-    return Param(name, "constexpr")
+def given(name: str, of: str = "") -> Param:
+    """A constexpr that the planner gives: part of what the operation means. HAS_X: of has(x)."""
+    return Param(name, "constexpr", of=of or _has(name))
 
 
 def derived(name: str, value: str) -> Param:
@@ -149,6 +200,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Spec:
+    """A kernel by its parameters. It computes `op` (a row of src/graph/ops.def) for steps where
+    `when` holds, if it takes every operand and attribute that a node has; without `op` no plan
+    launches it."""
+
     fn: Any
     params: tuple[Param, ...]
     grid: tuple[str, str, str]
@@ -158,6 +213,8 @@ class Spec:
     cases: Callable[[str], Iterable[Case]]  # by the element type of activations
     draw: Callable[[Any, str], Case]  # a case by chance: of a kernels.lib.draws.Draw and that type
     default: Mapping[str, Mapping[str, str | int]]
+    op: str = ""
+    when: str = "1"
     tuned: tuple[str, ...] = ()
     # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
     # "BLOCK_M <= n_rows"}}; a combination whose `where` is 0 is left out. A constexpr that decides
@@ -192,6 +249,13 @@ class Spec:
             check(is_constexpr == (param.role == "constexpr"), f"{param.name}: constexpr or not?")
             check(set(param.types) <= set(SIZEOF), f"{param.name}: unknown type in {param.types}")
         check(callable(self.draw), "draw is a function of (draw, act) that gives a Case")
+        for param in self.params:
+            if (self.op and param.role in ("size", "stride")) or param.of:
+                check(
+                    SOURCE.fullmatch(param.source) is not None,
+                    f"{param.name} is of {param.source!r}, which is no source",
+                )
+        check(expr.names(self.when)[0] <= WHEN_NAMES, f"`when` reads more than {WHEN_NAMES}")
         check(len(self.grid) == 3, "the grid has three axes")
         check(set(self.default) == set(FAMILIES), f"defaults are for {', '.join(FAMILIES)}")
         for family, choice in self.default.items():
@@ -240,7 +304,11 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "params": [param.to_json() for param in self.params],
+            **({"op": self.op, "when": self.when} if self.op else {}),
+            "params": [
+                {**param.to_json(), **({"of": param.source} if self.op and param.source else {})}
+                for param in self.params
+            ],
             "grid": list(self.grid),
             "bytes": self.bytes,
             "flops": self.flops,

@@ -104,12 +104,13 @@ def draw(d, act):
 
 SPEC = Spec(
     fn=token_logprob,
+    op="token_logprob",
     params=(
         out("out_ptr", "fp32", "n_rows"),
         inp("logits_ptr", FLOATS, "n_rows", "logits_stride"),
         inp("targets_ptr", "i32", "n_rows"),
-        step_size("n_rows"),
-        size("n_vocab"),
+        step_size("n_rows", of="logits[0]"),
+        size("n_vocab", of="logits[1]"),
         stride("logits_stride"),
         tuned("BLOCK"),
     ),

@@ -1,7 +1,7 @@
 // Goal: the two kinds of failure. `Error` is the user's or the machine's: it says what was
 // expected, what was got and the cure. `NEREID_CHECK` is our bug: it prints the values and aborts.
-// Non-goal: error codes for callers to branch on; what a caller can handle is a return value, not
-// an Error.
+// Non-goal: codes for callers to branch on. Who catches an Error adds to it, or does without what
+// failed; wrong usage alone is told apart (usage_error.h).
 // Rejected: one exception type for both, because a bug caught and reported as bad input is never
 // fixed.
 #pragma once
@@ -35,6 +35,6 @@ namespace detail {
       ::nereid::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)
 
-// Ends a function whose every way out is taken above; throws as a failed check does.
+// Ends a function whose every way out is taken above; aborts as a failed check does.
 #define NEREID_UNREACHABLE(...) \
   ::nereid::detail::check_failed(__FILE__, __LINE__, "reached", ::fmt::format(__VA_ARGS__))

@@ -2,7 +2,8 @@
 // loaded kernels.
 // Non-goal: computing. A device copies bytes and launches; every number is made by a kernel.
 // Rejected: streams passed around by the planner. One ordered queue a Device is what a step needs;
-// overlap (copies beside compute) stays inside a backend.
+// overlap (copies beside compute) stays inside a backend. Nor has a Device any default: a device
+// that stands before another would miss a call without a word.
 #pragma once
 
 #include <array>
@@ -201,7 +202,7 @@ class Device {
   virtual Buffer allocate(std::size_t size_bytes, const std::string& what) = 0;
   virtual std::size_t free_bytes() const = 0;
   // That all of a buffer is about to be written, and then read again and again: worth large pages.
-  virtual void prefer_large_pages(const Buffer&) {}
+  virtual void prefer_large_pages(const Buffer& buffer) = 0;
 
   // All of these are ordered after the work already queued. `upload` may return before it is done,
   // but has read `source`; `download` returns when `target` is filled.
@@ -213,36 +214,37 @@ class Device {
 
   // Copies that only queue: `host` lies in a HostBuffer of this device and is left alone until they
   // are done.
-  virtual HostBuffer allocate_host(std::size_t size_bytes, const std::string& what);
-  virtual void queue_upload(Address target, std::span<const std::byte> host);
-  virtual void queue_download(std::span<std::byte> host, Address source);
+  virtual HostBuffer allocate_host(std::size_t size_bytes, const std::string& what) = 0;
+  virtual void queue_upload(Address target, std::span<const std::byte> host) = 0;
+  virtual void queue_download(std::span<std::byte> host, Address source) = 0;
 
-  virtual std::unique_ptr<Event> make_event();
-  virtual void record(Event& event);
-  virtual void wait(const Event& event);  // until all that was queued before record() is done
-  virtual double ms_between(const Event& begin, const Event& end);  // of two that were waited for
+  virtual std::unique_ptr<Event> make_event() = 0;
+  virtual void record(Event& event) = 0;
+  virtual void wait(const Event& event) = 0;  // until all that was queued before record() is done
+  // Of two that were waited for.
+  virtual double ms_between(const Event& begin, const Event& end) = 0;
 
   // What `work` queues is recorded and not done: launches, queued copies, fill_zero; nothing else
   // may be asked of the device meanwhile. Only where can_capture() is true.
-  virtual bool can_capture() const { return false; }
-  virtual std::unique_ptr<CapturedWork> capture(const std::function<void()>& work);
-  virtual void replay(const CapturedWork& work);
+  virtual bool can_capture() const = 0;
+  virtual std::unique_ptr<CapturedWork> capture(const std::function<void()>& work) = 0;
+  virtual void replay(const CapturedWork& work) = 0;
 
-  // True where kernels can read host memory in place: weights are then used where the file is
-  // mapped.
+  // True where kernels can read host memory in place: large weights are then used where the file
+  // is mapped.
   virtual bool reads_host_memory() const = 0;
 
   // An Error names the symbol and why the object does not fit this device.
   virtual const Function* load(const KernelImage& image) = 0;
 
   // An Error where the device has none, or cannot read the matrix in this way.
-  virtual TensorMap tensor_map(const TiledMatrix& matrix) const;
+  virtual TensorMap tensor_map(const TiledMatrix& matrix) const = 0;
 
  protected:
   friend class Buffer;
   friend class HostBuffer;
   virtual void release(Address address, std::size_t size_bytes) noexcept = 0;
-  virtual void release_host(std::span<std::byte> bytes) noexcept;
+  virtual void release_host(std::span<std::byte> bytes) noexcept = 0;
 };
 
 }  // namespace nereid::device

@@ -9,6 +9,7 @@
 
 namespace nereid::device {
 
+// Keeps --threads 1000000 from taking the machine down.
 inline constexpr int kMaxCpuThreads = 1024;
 
 struct DeviceOptions {

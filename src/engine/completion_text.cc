@@ -1,6 +1,5 @@
 #include "engine/completion_text.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "tokenizer/utf8.h"
@@ -20,7 +19,10 @@ std::vector<std::string> whole_characters(std::vector<std::string> stops) {
 CompletionText::CompletionText(const tokenizer::Tokenizer& tokenizer,
                                std::span<const std::int32_t> prompt_ids,
                                std::vector<std::string> stops)
-    : tokenizer_(&tokenizer), decoder_(tokenizer), stops_(whole_characters(std::move(stops))) {
+    : tokenizer_(&tokenizer),
+      decoder_(tokenizer),
+      stops_(whole_characters(std::move(stops))),
+      probe_(stops_) {
   for (const auto id : prompt_ids) decoder_.push(id);
   unsettled_ = decoder_.pending();
 }
@@ -44,28 +46,29 @@ bool CompletionText::finish(std::string& out) {
 // A byte that is a token waits for those after it, which may make it a part of a character; a stop
 // string that it completes must not wait.
 bool CompletionText::pending_has_stop(std::string& out) {
-  std::string pending = decoder_.pending();
-  if (pending.empty()) return false;
+  const std::string_view rest = decoder_.pending();
+  if (rest.empty()) return false;
   // Characters that are not complete are not yet what they will be.
-  pending.resize(std::min(pending.find(tokenizer::kReplacement), pending.size()));
-  pending.insert(0, begun_);
-  if (pending.size() < unsettled_.size() && unsettled_.starts_with(pending)) return false;
-  if (pending.starts_with(unsettled_)) pending.erase(0, unsettled_.size());
-  StopFilter probe = stops_;
-  std::string text;
-  if (!probe.push(pending, text)) return false;
-  out += text;
-  stops_ = std::move(probe);
+  text_ = begun_;
+  text_ += rest.substr(0, rest.find(tokenizer::kReplacement));
+  if (text_.size() < unsettled_.size() && unsettled_.starts_with(text_)) return false;
+  if (text_.starts_with(unsettled_)) text_.erase(0, unsettled_.size());
+  probe_ = stops_;
+  probe_out_.clear();
+  if (!probe_.push(text_, probe_out_)) return false;
+  out += probe_out_;
+  stops_ = probe_;
   return true;
 }
 
-std::string CompletionText::without_prompt(std::string text) {
+std::string_view CompletionText::without_prompt(std::string_view text) {
   if (unsettled_.empty()) return text;
   begun_ += text;
   if (begun_.size() < unsettled_.size() && unsettled_.starts_with(begun_)) return {};
   if (begun_.starts_with(unsettled_)) begun_.erase(0, unsettled_.size());
   unsettled_.clear();
-  return std::exchange(begun_, {});
+  text_ = std::exchange(begun_, {});
+  return text_;
 }
 
 }  // namespace nereid::engine

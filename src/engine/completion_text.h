@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/stop_filter.h"
@@ -31,13 +32,14 @@ class CompletionText {
 
  private:
   bool pending_has_stop(std::string& out);
-  std::string without_prompt(std::string text);
+  std::string_view without_prompt(std::string_view text);
 
   const tokenizer::Tokenizer* tokenizer_;
   tokenizer::StreamDecoder decoder_;
-  StopFilter stops_;
-  std::string unsettled_;  // what the prompt would decode to in addition if it ended the text
-  std::string begun_;      // text that may be just that
+  StopFilter stops_, probe_;  // probe_: to try text that is not settled
+  std::string unsettled_;     // what the prompt would decode to in addition if it ended the text
+  std::string begun_;         // text that may be just that
+  std::string text_, probe_out_;  // kept for their memory: a token then takes none
 };
 
 }  // namespace nereid::engine

@@ -2,8 +2,8 @@
 
 #include "base/error.h"
 #include "engine/generator.h"
-#include "engine/plan_catalog.h"
 #include "engine/session.h"
+#include "program/settings.h"
 
 namespace nereid {
 
@@ -85,7 +85,8 @@ std::int64_t Engine::max_context_tokens() const {
   return impl_->session.runner().limits().max_sequence_tokens();
 }
 std::string Engine::mode() const {
-  return engine::resolve_mode(impl_->session.options().mode, impl_->session.device().info().target);
+  return program::resolve_mode(impl_->session.options().mode,
+                               impl_->session.device().info().target);
 }
 
 std::string Engine::device_name() const { return impl_->session.device().info().name; }

@@ -9,6 +9,7 @@
 #include "base/usage_error.h"
 #include "engine/completion_text.h"
 #include "engine/ranges.h"
+#include "tokenizer/decoder.h"
 
 namespace nereid::engine {
 
@@ -45,6 +46,7 @@ Generator::Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer,
   for (std::int64_t slot = limits.max_sequences - 1; slot >= 0; --slot)
     free_slots_.push_back(std::int32_t(slot));
   sampling_.reserve(std::size_t(limits.max_sequences));
+  new_text_.reserve(tokenizer::kTokenTextBytes);
   token_slots_.reserve(std::size_t(limits.max_batch_tokens));
 }
 
@@ -78,15 +80,9 @@ RequestId Generator::submit(const Request& request) {
   auto active = std::make_unique<Active>(
       n_submitted_, request,
       sched::Sequence(sequence_id, std::move(prompt_ids), std::int32_t(n_new)));
-  const SamplingParams& sampling = request.sampling;
-  active->sampling = {.temperature = sampling.temperature,
-                      .top_p = sampling.top_p,
-                      .min_p = sampling.min_p,
-                      .repetition_penalty = sampling.repetition_penalty,
-                      .top_k = std::max(sampling.top_k, 0),
-                      .slot = -1,
-                      .seed = sampling.seed.value_or(std::uint64_t(n_submitted_)),
-                      .n_generated = 0};
+  active->sampling.params = request.sampling;
+  active->sampling.seed = request.sampling.seed.value_or(std::uint64_t(n_submitted_));
+  const bool has_penalty = active->sampling.has_penalty();
   active->completion.ids.reserve(std::size_t(n_new));
   if (tokenizer_ != nullptr) {
     active->text.emplace(*tokenizer_, active->sequence.prompt_ids(), request.stop);
@@ -101,7 +97,7 @@ RequestId Generator::submit(const Request& request) {
   }
 
   const RequestId id = n_submitted_++;
-  if (sampling.repetition_penalty != 1.0F) ++n_penalised_;
+  if (has_penalty) ++n_penalised_;
   ids_.emplace(id, sequence_id);
   if (free_ids_.empty()) {
     active_.push_back(std::move(active));
@@ -199,7 +195,7 @@ void Generator::release_slots_of_preempted() {
 }
 
 void Generator::assign_slot(Active& active) {
-  if (active.sampling.repetition_penalty == 1.0F || active.sampling.slot >= 0) return;
+  if (!active.sampling.has_penalty() || active.sampling.slot >= 0) return;
   NEREID_CHECK(!free_slots_.empty(), "{} sequences run and no slot is free",
                scheduler_.n_running());
   active.sampling.slot = free_slots_.back();
@@ -261,7 +257,7 @@ void Generator::finish(Active& active, FinishReason reason) {
   // A request for no tokens was never scheduled.
   if (active.sequence.state() != sched::SequenceState::created) scheduler_.finish(active.sequence);
   if (active.sampling.slot >= 0) free_slots_.push_back(active.sampling.slot);
-  if (active.sampling.repetition_penalty != 1.0F) --n_penalised_;
+  if (active.sampling.has_penalty()) --n_penalised_;
   const auto prompt = active.sequence.prompt_ids();
   active.completion.prompt_ids.assign(prompt.begin(), prompt.end());
   active.completion.finish_reason = reason;

@@ -1,6 +1,7 @@
 #include "engine/ranges.h"
 
 #include "base/usage_error.h"
+#include "engine/sampling_params.h"
 
 namespace nereid::engine {
 
@@ -23,12 +24,10 @@ void check_options(const Options& options) {
 }
 
 void check_request(const Request& request) {
-  const SamplingParams& sampling = request.sampling;
-  check("temperature", sampling.temperature, ranges::kTemperature);
-  check("top_k", sampling.top_k, ranges::kTopK);
-  check("top_p", sampling.top_p, ranges::kTopP);
-  check("min_p", sampling.min_p, ranges::kMinP);
-  check("repetition_penalty", sampling.repetition_penalty, ranges::kRepetitionPenalty);
+  for (const SamplingParam& param : kSamplingParams)
+    std::visit(
+        [&](const auto& field) { check(param.name, request.sampling.*field.member, field.range); },
+        param.field);
   check("max_tokens", request.max_tokens, ranges::kMaxTokens);
   for (const auto& stop : request.stop)
     if (stop.empty()) throw UsageError("a stop string is empty; expected at least one character");

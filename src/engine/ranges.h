@@ -34,12 +34,7 @@ namespace ranges {
 inline constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 inline constexpr double kMaxFloat = std::numeric_limits<float>::max();
 
-// Of a request.
-inline constexpr RealRange kTemperature{0, kMaxFloat, "0 (greedy) or more"};
-inline constexpr IntegerRange kTopK{-1, kMaxInt32, "-1 or 0 (off), or 1 to 2147483647"};
-inline constexpr RealRange kTopP{0, 1, "more than 0 and at most 1 (off)", true};
-inline constexpr RealRange kMinP{0, 1, "0 (off) to 1"};
-inline constexpr RealRange kRepetitionPenalty{0, kMaxFloat, "more than 0 (1: off)", true};
+// Of a request, besides its sampling (sampling_params.h).
 inline constexpr SeedRange kSeed{0, std::numeric_limits<std::uint64_t>::max(),
                                  "0 to 18446744073709551615"};
 inline constexpr IntegerRange kMaxTokens{0, std::numeric_limits<std::int64_t>::max(), "0 or more"};

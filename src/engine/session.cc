@@ -19,22 +19,6 @@ std::vector<std::int32_t> end_ids(const model::GenerationSettings& settings,
   return id ? std::vector{*id} : std::vector<std::int32_t>();
 }
 
-RunnerOptions runner_options(const Options& options) {
-  RunnerOptions result;
-  result.model_dir = options.model_dir;
-  result.mode = options.mode;
-  result.skip_passes = options.skip_passes;
-  result.random_weights = options.random_weights;
-  result.max_batch_tokens = options.max_batch_tokens;
-  result.max_sequences = std::min(options.max_sequences, options.max_batch_tokens);
-  result.max_context_tokens = options.max_context_tokens;
-  result.n_kv_blocks = options.n_kv_blocks;
-  result.bundle_dir = options.bundle_dir;
-  result.print_launches = options.print_launches;
-  result.check_numbers = options.check_numbers;
-  return result;
-}
-
 Session::Session(const Options& options) : options_(options) {
   check_options(options);
   auto tokenizer =
@@ -42,7 +26,7 @@ Session::Session(const Options& options) : options_(options) {
   config_ = model::ModelConfig::load(options_.model_dir);
   if (options.strict) config_.refuse_ignored();
   device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
-  runner_ = Runner::create(*device_, config_, runner_options(options_));
+  runner_ = Runner::create(*device_, config_, options_);
   tokenizer_ = tokenizer.get();
   eos_ids_ = end_ids(config_.generation, tokenizer_.get());
 }

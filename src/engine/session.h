@@ -45,6 +45,4 @@ std::unique_ptr<const tokenizer::Tokenizer> load_tokenizer(const std::filesystem
 std::vector<std::int32_t> end_ids(const model::GenerationSettings& settings,
                                   const tokenizer::Tokenizer* tokenizer);
 
-RunnerOptions runner_options(const Options& options);
-
 }  // namespace nereid::engine

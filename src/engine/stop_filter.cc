@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tokenizer/decoder.h"
 
 namespace nereid::engine {
 
@@ -18,7 +19,14 @@ constexpr char kInsideSpecial = 'i';
 
 StopFilter::StopFilter(std::vector<std::string> stops)
     : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))) {
-  for (const auto& stop : *stops_) NEREID_CHECK(!stop.empty(), "an empty stop string");
+  if (stops_->empty()) return;
+  // What is held back, and a token.
+  std::size_t n_bytes = 0;
+  for (const auto& stop : *stops_) {
+    NEREID_CHECK(!stop.empty(), "an empty stop string");
+    n_bytes = std::max(n_bytes, stop.size() + tokenizer::kTokenTextBytes);
+  }
+  for (std::string* text : {&held_, &with_all_, &kinds_}) text->reserve(n_bytes);
 }
 
 bool StopFilter::push(std::string_view piece, std::string& out) {

@@ -45,13 +45,8 @@ std::string dims_text(const std::vector<Dim>& dims);  // "[T, 384]"
 using ValueId = std::int32_t;
 inline constexpr ValueId kNoValue = -1;  // an operand that is absent
 
-// Parts that attention may cut a sequence's keys into; bounds the scratch of rope_attention.
-inline constexpr std::int64_t kMaxAttentionSplits = 16;
-// Parts that the choice among a row's logits may be cut into.
-inline constexpr std::int64_t kMaxGreedyParts = 128;
-
-// input: filled for each step by the runner. weight: constant, from the checkpoint or made of such
-// by a layout op. state: lives between steps.
+// input: filled for each step. weight: constant, from the checkpoint or made of such by a layout
+// op. state: lives between steps.
 enum class ValueKind : std::uint8_t { input, weight, state, intermediate };
 
 struct Value {

@@ -175,7 +175,7 @@ Attr converted(const OpRow& row, const AttrRow& attr, Attr value) {
   return value;
 }
 
-std::optional<std::size_t> index_of(const std::vector<Role>& roles, std::string_view name) {
+std::optional<std::size_t> role_index(const std::vector<Role>& roles, std::string_view name) {
   const auto it = std::ranges::find(roles, name, &Role::name);
   if (it == roles.end()) return std::nullopt;
   return static_cast<std::size_t>(it - roles.begin());
@@ -184,11 +184,11 @@ std::optional<std::size_t> index_of(const std::vector<Role>& roles, std::string_
 }  // namespace
 
 std::optional<std::size_t> OpRow::find_operand(std::string_view role) const {
-  return index_of(operands, role);
+  return role_index(operands, role);
 }
 
 std::optional<std::size_t> OpRow::find_result(std::string_view role) const {
-  return index_of(results, role);
+  return role_index(results, role);
 }
 
 const AttrRow* OpRow::find_attr(std::string_view attr) const {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,9 +36,13 @@ bool is_letter(const DimPattern& dim) {
 class Fit {
  public:
   Fit(const Graph& graph, const Node& node) : graph_(graph), node_(node), row_(op_row(node.op)) {
-    if (row_.is_variadic() && node.inputs.empty())
-      throw Error("{}: expected the operands {}, got none", row_.name, roles_text(row_.operands));
-    if (row_.is_variadic()) return;
+    if (row_.is_variadic()) {
+      if (node.inputs.empty() || std::ranges::count(node.inputs, kNoValue) > 0)
+        throw Error("{}: expected the operands {}", row_.name, roles_text(row_.operands));
+      return;
+    }
+    NEREID_CHECK(node.inputs.size() == row_.operands.size(), "{}: {} operands", row_.name,
+                 node.inputs.size());
     for (std::size_t i = 0; i < row_.operands.size(); ++i)
       if (node.inputs[i] != kNoValue)
         bind(row_.operands[i].type, value(i).shape);
@@ -48,7 +51,7 @@ class Fit {
                     row_.operands[i].name, roles_text(row_.operands));
     for (std::size_t i = 0; i < row_.operands.size(); ++i)
       if (node.inputs[i] != kNoValue && !fits(row_.operands[i].type, value(i)))
-        fail(i, expected(row_.operands[i].type));
+        fail(i, wanted(row_.operands[i].type));
   }
 
   const Graph& graph() const { return graph_; }
@@ -63,6 +66,12 @@ class Fit {
   }
   [[noreturn]] void fail(std::string_view role, const std::string& expected) const {
     fail(row_.find_operand(role).value(), expected);
+  }
+
+  // An attribute that is set says something of an operand, which must then be there.
+  void is_of(std::string_view attr, std::string_view role) const {
+    if (!node_.has(role) && std::ranges::count(node_.attrs, attr, &Attrs::value_type::first) > 0)
+      throw Error("{}: attribute {}: expected none without the operand {}", row_.name, attr, role);
   }
 
   // As the row says them; of others the element type of the first operand.
@@ -138,7 +147,7 @@ class Fit {
   }
 
   // The row's words, with sizes where operands say them.
-  std::string expected(const TypePattern& type) const {
+  std::string wanted(const TypePattern& type) const {
     if (!type.like.empty() && !type.dims)
       return type_text((*this)[type.like].dtype, (*this)[type.like].shape);
     std::string text(type.text.substr(0, type.text.find('[')));
@@ -161,6 +170,8 @@ class Fit {
 
 // Swiglu halves the rows of weight.
 void infer_linear(const Fit& fit, Types& results) {
+  fit.is_of("eps", "norm");
+  fit.is_of("alpha", "residual");
   const auto& rows = fit["weight"].shape[0];
   const bool is_swiglu = fit.node().text_attr("epilogue") == "swiglu";
   if (is_swiglu && (!rows.is_constant() || rows.offset % 2 != 0))
@@ -225,6 +236,7 @@ void check_slice(const Fit& fit) {
 
 // qkv: rows of all heads of q, of k and of v.
 void check_rope(const Fit& fit) {
+  fit.is_of("eps", "q_norm");
   const auto heads = fit.node().int_attr("heads");
   check_heads(fit, heads);
   const auto& given = fit["qkv"].shape[1];
@@ -235,22 +247,6 @@ void check_rope(const Fit& fit) {
       given.offset != n_cols)
     fit.fail("qkv", fmt::format("columns of {} heads and twice {}, of {}", heads,
                                 dim_text(cache[1]), dim_text(cache[3])));
-}
-
-// The last result is scratch: what each part of a sequence's keys gives, until they are combined.
-void infer_rope_attention(const Fit& fit, Types& results) {
-  check_rope(fit);
-  const auto& queries = results[0].shape;
-  const auto padded =
-      std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(queries[2].offset, 16)));
-  results[3] = {DType::fp32,
-                {Symbol::n_sequences, queries[1], kMaxAttentionSplits,
-                 static_cast<std::int64_t>(padded) + 2}};
-}
-
-// The last result is scratch: the best of each part, as value and index.
-void infer_greedy_split(const Fit& fit, Types& results) {
-  results[1] = {DType::fp32, {fit["logits"].shape[0], 2, kMaxGreedyParts}};
 }
 
 void infer_cluster(const Fit& fit, Types& results) {
@@ -282,13 +278,8 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       check_slice(fit);
       break;
     case Op::rope_kv_write:
-      check_rope(fit);
-      break;
     case Op::rope_attention:
-      infer_rope_attention(fit, results);
-      break;
-    case Op::greedy_split:
-      infer_greedy_split(fit, results);
+      check_rope(fit);
       break;
     case Op::cluster:
       infer_cluster(fit, results);

@@ -325,6 +325,18 @@ class Writer {
              {"hip", "1024", "4"}}};
   }
 
+  // Where the planner takes the parameter from: values of the body by their names.
+  std::string source_of(const Row& row) const {
+    const auto stem = [&](std::string_view suffix) {
+      return row.name.substr(0, row.name.size() - suffix.size());
+    };
+    const auto& result = name(body_.outputs[0]);
+    if (row.role == kernel::ParamRole::stride) return stem("_stride") + ".stride";
+    if (row.role != kernel::ParamRole::size) return stem("_ptr");
+    if (row.name == "n_rows") return result + ".rows";
+    return row.name == "n_cols" ? result + "[-1]" : result + ".group";
+  }
+
   kernel::Spec spec(const std::string& kernel_name) const {
     const auto where = "generated kernel " + kernel_name;
     const auto parsed = [&](std::string_view text) {
@@ -339,6 +351,7 @@ class Writer {
       param.is_step = row.maker == "step_size";
       param.is_tuned = row.maker == "tuned";
       if (!row.type.empty()) param.types = {row.type};
+      if (!param.is_constexpr()) param.of = kernel::ArgumentSource::parse(source_of(row), where);
       if (param.is_pointer())
         for (const auto& axis : row.shape) param.shape.push_back(parsed(axis));
       else if (param.is_constexpr() && !row.shape.empty())

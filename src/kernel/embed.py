@@ -4,6 +4,7 @@ python embed.py SPECS_JSON SOURCE_DIR OUT_CC
 """
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -17,8 +18,13 @@ def literal(text: str) -> str:
     return "\n".join(f'R"{DELIMITER}({chunk}){DELIMITER}"' for chunk in chunks)
 
 
+def compact(path: Path) -> str:
+    """Without the blanks, which the program would read each time it starts."""
+    return json.dumps(json.loads(path.read_text()), separators=(",", ":"))
+
+
 # What of src/ decides which kernels a model needs.
-PLANNER = ("kernel", "graph", "model", "engine")
+PLANNER = ("kernel", "graph", "model", "program")
 
 
 def sources_sha256(root: Path, folders: tuple[str, ...], text: str = "") -> str:
@@ -36,10 +42,10 @@ def main() -> None:
     tables = sorted((source_dir / "tuning").glob("*/*.json"))
     names = [path.relative_to(source_dir) for path in tables]
     rows = "\n".join(
-        f'    BuiltinText{{"{name}", {literal(path.read_text())}}},'
+        f'    BuiltinText{{"{name}", {literal(compact(path))}}},'
         for name, path in zip(names, tables, strict=True)
     )
-    planner_sha256 = sources_sha256(source_dir / "src", PLANNER, specs.read_text() + rows)
+    planner_sha256 = sources_sha256(source_dir / "src", PLANNER, compact(specs) + rows)
     text = f"""// Written by src/kernel/embed.py.
 #include "kernel/builtin.h"
 
@@ -48,7 +54,7 @@ def main() -> None:
 namespace nereid::kernel {{
 
 std::string_view builtin_specs() {{
-  return {literal(specs.read_text())};
+  return {literal(compact(specs))};
 }}
 
 std::span<const BuiltinText> builtin_tuning() {{

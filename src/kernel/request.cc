@@ -36,7 +36,7 @@ class Chooser {
     request_.kernel = spec.name;
   }
 
-  ChosenRequest choose(const TuningTable& tuning, std::string_view target,
+  KernelRequest choose(const TuningTable& tuning, std::string_view target,
                        const Choice& overriding) {
     check_problem_names();
     for (const auto& param : spec_.params) {
@@ -61,9 +61,9 @@ class Chooser {
     if (row != nullptr)
       for (const auto& [name, expression] : row->choice) pending_[name] = &expression;
     for (const auto& [name, expression] : overriding) pending_[name] = &expression;
-    std::string why = row == nullptr      ? fmt::format("default of {}", family)
-                      : row->note.empty() ? fmt::format("tuning of {}", target)
-                                          : fmt::format("tuning of {}: {}", target, row->note);
+    request_.why = row == nullptr      ? fmt::format("default of {}", family)
+                   : row->note.empty() ? fmt::format("tuning of {}", target)
+                                       : fmt::format("tuning of {}: {}", target, row->note);
     resolve();
     if (!pending_.empty()) fail_unresolved();
 
@@ -76,7 +76,7 @@ class Chooser {
     request_.num_stages = take_int("num_stages");
     for (const auto& param : spec_.params)
       if (param.is_constexpr()) request_.constexprs[param.name] = values_.at(param.name);
-    return {std::move(request_), std::move(why)};
+    return std::move(request_);
   }
 
  private:
@@ -255,7 +255,7 @@ const Spec& spec_of(const KernelRequest& request, const SpecTable& specs) {
   return request.generated ? request.generated->spec : specs.get(request.kernel);
 }
 
-ChosenRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
+KernelRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
                            const Problem& problem, const Choice& overriding) {
   return Chooser(spec, problem).choose(tuning, target, overriding);
 }

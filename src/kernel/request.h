@@ -27,6 +27,9 @@ struct KernelRequest {
   std::map<std::string, std::int64_t> options;
   // What to compile where that is no file of kernels/; no part of the key, its name says it all.
   std::shared_ptr<const GeneratedKernel> generated = {};
+  // For people, and no part of the key either: why its tile sizes were chosen, "tuning of cpu:
+  // measured on ..." or "default of cpu".
+  std::string why = {};
 
   // The canonical text: JSON, keys sorted, no spaces. Equal requests have equal keys.
   std::string key() const;
@@ -53,15 +56,10 @@ struct Problem {
       constexprs;  // those the planner gives (value null, not tuned)
 };
 
-struct ChosenRequest {
-  KernelRequest request;
-  std::string why;  // "tuning cpu, row 2: measured on ..." or "default of cpu"
-};
-
 // Picks the tuning row or default for `target`, evaluates derived constexprs and divisibility.
 // An Error names the kernel and what is missing, unknown, of a wrong type, or cyclic.
 // What `overriding` names is chosen by it, whatever row or default says.
-ChosenRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
+KernelRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
                            const Problem& problem, const Choice& overriding = {});
 
 }  // namespace nereid::kernel

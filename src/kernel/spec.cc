@@ -87,6 +87,8 @@ Param parse_param(const Json& json, const std::string& where) {
   const std::string here = where + ", " + param.name;
   param.role = parse_role(json_field<std::string>(json, "role", here), here);
   param.is_step = json_field_or<bool>(json, "step", false, here);
+  if (json.contains("of"))
+    param.of = ArgumentSource::parse(json_field<std::string>(json, "of", here), here);
   if (param.is_constexpr()) {
     if (json.contains("value") && !json.at("value").is_null())
       param.value = parse_number_or_expression(json.at("value"), here);
@@ -105,6 +107,9 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   spec.name = json_field<std::string>(json, "name", where);
   if (spec.name != name) throw Error("{}: calls itself \"{}\"", where, spec.name);
   spec.source_sha256 = json_field<std::string>(json, "source_sha256", where);
+  spec.op = json_field_or<std::string>(json, "op", "", where);
+  if (!spec.op.empty())
+    spec.when = Expression::parse(json_field<std::string>(json, "when", where), where + ", when");
   for (const auto& param : json_member(json, "params", where)) {
     spec.params.push_back(parse_param(param, where));
     if (spec.find_param(spec.params.back().name) != &spec.params.back())

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json_fwd.h"
+#include "kernel/argument_source.h"
 #include "kernel/expression.h"
 
 namespace nereid::kernel {
@@ -24,6 +25,7 @@ struct Param {
   std::vector<std::string> types;   // as Triton spells them; empty for constexprs
   std::vector<Expression> shape;    // pointers
   std::optional<Expression> value;  // a constexpr that follows from others
+  ArgumentSource of;                // what the planner gives it
   bool is_tuned = false;            // a constexpr that tuning data chooses
   bool is_step = false;             // a size that each step sets: unknown when planning
 
@@ -46,6 +48,9 @@ struct TuningSpace {
 
 struct Spec {
   std::string name;
+  std::string op;  // that it computes; empty: no plan launches it
+  // For which classes of steps; reads rows, decode and gpu.
+  Expression when = Expression::constant(1);
   std::string source_sha256;
   std::vector<Param> params;
   std::array<Expression, 3> grid;

@@ -59,12 +59,12 @@ bool has_space(const Spec& spec, std::string_view target) {
 
 std::vector<KernelRequest> tuning_candidates(const Spec& spec, const TuningTable& tuning,
                                              std::string_view target, const Problem& problem) {
-  std::vector<KernelRequest> candidates{make_request(spec, tuning, target, problem).request};
+  std::vector<KernelRequest> candidates{make_request(spec, tuning, target, problem)};
   const TuningSpace* space = space_of(spec, target);
   if (space == nullptr) return candidates;
   std::set<std::string> keys{candidates[0].key()};
   for (const auto& choice : combinations(spec, *space)) {
-    auto request = make_request(spec, tuning, target, problem, choice).request;
+    auto request = make_request(spec, tuning, target, problem, choice);
     if (space->where.evaluate(lookup_of(request, problem)) == 0) continue;
     if (keys.insert(request.key()).second) candidates.push_back(std::move(request));
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -11,12 +10,12 @@
 #include "base/quantile.h"
 #include "device/registry.h"
 #include "engine/generator.h"
-#include "engine/plan_catalog.h"
 #include "engine/session.h"
 #include "engine/stats.h"
 #include "measure/model_cost.h"
 #include "measure/timing.h"
 #include "model/config.h"
+#include "program/settings.h"
 
 namespace nereid::measure {
 
@@ -40,7 +39,7 @@ OpenMode open_mode(RecordingDevice& device, const model::ModelConfig& config,
   const auto before = device.allocated_bytes();
   auto engine = engine_options(options.engine, options.workload);
   engine.mode = mode;
-  auto runner = engine::Runner::create(device, config, engine::runner_options(engine));
+  auto runner = engine::Runner::create(device, config, engine);
   return {mode, std::move(runner), device.allocated_bytes() - before};
 }
 
@@ -137,7 +136,7 @@ std::vector<std::string> resolved_modes(const std::vector<std::string>& asked,
                                         const device::Device& device) {
   std::vector<std::string> modes;
   for (const auto& mode : asked) {
-    modes.push_back(engine::resolve_mode(mode, device.info().target));
+    modes.push_back(program::resolve_mode(mode, device.info().target));
     if (modes.back() == "graph" && !device.can_capture())
       throw Error("mode \"graph\": {} cannot capture steps; leave it out", device.info().name);
   }
@@ -186,68 +185,6 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   run_all(first);
   if (options.must_prove) result.proof = prove(device);
   return result;
-}
-
-nlohmann::ordered_json rows_json(const EndToEndResult& result, const EndToEndOptions& options,
-                                 const std::string& model) {
-  auto rows = nlohmann::ordered_json::array();
-  for (const auto& row : result.rows)
-    rows.push_back(
-        {{"bench", "e2e"},
-         {"engine", "nereid"},
-         {"model", model},
-         {"mode", row.mode},
-         {"batch", options.workload.n_batch},
-         {"prompt", options.workload.n_prompt_tokens},
-         {"output", options.workload.n_output_tokens},
-         {"repeats", options.n_repeats},
-         {"tokens_per_s", row.tokens_per_s},
-         {"ttft_ms", row.ttft_ms},
-         {"itl_ms", row.itl_ms},
-         {"itl_ms_median", row.itl_ms_median},
-         {"itl_ms_p99", row.itl_ms_p99},
-         {"weight_bytes", result.streamed_weight_bytes},
-         {"weight_gb_per_s", row.weight_bytes_per_s / 1e9},
-         {"bandwidth_percent", 100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s},
-         {"floor_ms",
-          1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s},
-         {"launches_per_step", row.launches_per_step},
-         {"device_bytes", row.device_bytes},
-         {"host_peak_bytes", row.host_peak_bytes},
-         {"samples_tokens_per_s", row.samples_tokens_per_s}});
-  return rows;
-}
-
-std::string table_text(const EndToEndResult& result, const EndToEndOptions& options) {
-  std::string text = fmt::format(
-      "{}: {}\nbatch {}, prompt {}, output {}; medians of {} repeats after {} warm-up\n"
-      "this device reads {:.1f} GB/s and multiplies {:.2f} TFLOP/s ({}); a decode step reads "
-      "{:.1f} "
-      "MB of weights: {:.3f} ms at least\n\n",
-      result.device.name, result.device.description, options.workload.n_batch,
-      options.workload.n_prompt_tokens, options.workload.n_output_tokens, options.n_repeats,
-      options.n_warmup, result.limits.stream_bytes_per_s / 1e9,
-      result.limits.dot_flops_per_s / 1e12, dtype_name(result.limits.dot_dtype),
-      double(result.streamed_weight_bytes) / 1e6,
-      1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s);
-  text += fmt::format("{:<10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9} {:>10}\n", "mode",
-                      "tokens/s", "first ms", "next ms", "median", "p99", "GB/s", "% peak",
-                      "launches", "memory MB");
-  for (const auto& row : result.rows)
-    text += fmt::format(
-        "{:<10} {:>10.1f} {:>10.2f} {:>9.3f} {:>9.3f} {:>9.3f} {:>8.1f} {:>7.1f} {:>9} {:>10.1f}\n",
-        row.mode, row.tokens_per_s, row.ttft_ms, row.itl_ms, row.itl_ms_median, row.itl_ms_p99,
-        row.weight_bytes_per_s / 1e9,
-        100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s, row.launches_per_step,
-        double(row.device_bytes) / 1e6);
-  if (result.proof)
-    text += fmt::format(
-        "\nproved: all {} launches were of {} functions whose objects' SHA-256 stand in {}; none "
-        "of "
-        "{} mapped files is a vendor's compute library\n",
-        result.proof->n_launches, result.proof->n_functions,
-        fmt::format("{}", fmt::join(result.proof->bundles, ", ")), result.proof->n_mapped_files);
-  return text;
 }
 
 }  // namespace nereid::measure

@@ -52,10 +52,4 @@ struct EndToEndResult {
 // An Error where a mode is refused, memory does not suffice, or the proof fails.
 EndToEndResult run_end_to_end(const EndToEndOptions& options);
 
-// {"bench", "engine", "model", "dtype", ...} a row, as bench/README.md describes it.
-nlohmann::ordered_json rows_json(const EndToEndResult& result, const EndToEndOptions& options,
-                                 const std::string& model);
-// For people.
-std::string table_text(const EndToEndResult& result, const EndToEndOptions& options);
-
 }  // namespace nereid::measure

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json_fwd.h"
 #include "device/device.h"
 #include "measure/limits.h"
 #include "nereid/options.h"
@@ -40,8 +39,5 @@ struct KernelBenchResult {
 };
 
 KernelBenchResult run_kernel_bench(const KernelBenchOptions& options);
-
-nlohmann::ordered_json rows_json(const KernelBenchResult& result, const std::string& model);
-std::string table_text(const KernelBenchResult& result);
 
 }  // namespace nereid::measure

@@ -5,86 +5,186 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+#include "base/quantile.h"
+#include "device/registry.h"
 #include "measure/timing.h"
 
 namespace nereid::measure {
 
 namespace {
 
+namespace names = model::names;
+
 // A pool of small weights would otherwise become a plan of very many launches.
 constexpr std::size_t kMaxCopies = 256;
 constexpr double kMaxRoundMs = 50;
+constexpr std::size_t kAlignmentBytes = 256;
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+}
 
 }  // namespace
 
-LaunchBench::LaunchBench(const StepPlanner& planner, device::Device& device, kernel::Bundle bundle)
+std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_threads) {
+  std::unique_ptr<device::Device> device;
+  try {
+    device = device::open_device(
+        {.name = std::string(kernel::target_family(target)), .n_threads = n_threads});
+  } catch (const Error& error) {
+    throw Error("--target {}: expected a device of this target here: {}", target, error.what());
+  }
+  const auto& info = device->info();
+  if (info.target != target)
+    throw Error("--target {}: expected a device of this target here, got {} ({}) of target {}",
+                target, info.name, info.description, info.target);
+  return device;
+}
+
+LaunchBench::LaunchBench(const StepPlanner& planner, device::Device& device,
+                         std::optional<kernel::Bundle> bundle)
     : planner_(planner),
       device_(device),
-      bundle_(std::move(bundle)),
-      random_(device_, bundle_, planner_.tables()) {
+      program_(device, planner.config(), planner.options(), std::move(bundle)),
+      random_(device_, program_.bundle(), planner_.tables()) {
   std::size_t bytes = kPoolBytes;
-  for (const bool is_decode : {true, false}) {
-    const auto bucket = is_decode ? 0 : engine::kNBuckets - 1;
-    const auto& graph = planner_.catalog().graph({model::Tail::greedy, bucket, bucket, is_decode});
-    bytes = std::max(bytes, 2 * BenchMemory::largest_weight_bytes(graph));
-  }
+  for (const auto& value : planner_.planner().graph(model::Tail::greedy).values)
+    bytes = std::max(bytes, 2 * pooled_bytes(value));
   pool_ = device_.allocate(bytes, "weights and keys that are timed");
   device_.prefer_large_pages(pool_);  // as the engine's weights
-  fill(pool_);
+  fill(pool_.address(), pool_.size_bytes());
 }
 
-const device::Function* LaunchBench::load(const kernel::Variant& variant) {
-  const device::Function*& function = functions_[&variant];
-  if (function == nullptr) function = device_.load(bundle_.image(variant));
-  return function;
-}
-
-void LaunchBench::fill(const device::Buffer& buffer) {
-  const auto n = buffer.size_bytes() / dtype_size_bytes(planner_.config().dtype);
+void LaunchBench::fill(device::Address address, std::size_t size_bytes) {
+  const auto dtype = planner_.config().dtype;
   constexpr double kStd = 0.02;
-  random_(buffer.address(), planner_.config().dtype, static_cast<std::int64_t>(n), 1, kStd);
+  random_(address, dtype, static_cast<std::int64_t>(size_bytes / dtype_size_bytes(dtype)), 1, kStd);
+  device_.synchronize();
+}
+
+// Weights and caches, which lie in the pool; 0 for all else.
+std::size_t LaunchBench::pooled_bytes(const graph::Value& value) const {
+  if (program::is_cache(value))
+    return aligned(program::cache_bytes(value, program_.limits().n_kv_blocks));
+  const bool is_weight = value.kind == graph::ValueKind::weight && value.name != names::kInvFreq;
+  return is_weight ? aligned(graph::value_bytes(value)) : 0;
+}
+
+void LaunchBench::write(const char* input, const std::vector<std::int32_t>& values) {
+  auto& inputs = program_.inputs();
+  std::ranges::copy(values, inputs.elements<std::int32_t>(inputs.handle(input)).begin());
+}
+
+void LaunchBench::set_inputs(const StepShape& shape) {
+  const auto n = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
+  const auto& limits = program_.limits();
+  const auto n_columns = limits.max_blocks_per_sequence();
+  const auto n_blocks = (shape.n_context + limits.block_tokens - 1) / limits.block_tokens;
+  NEREID_CHECK(n_blocks <= n_columns && shape.n_sequences * n_blocks <= limits.n_kv_blocks,
+               "{} blocks a sequence, {} columns, {} blocks", n_blocks, n_columns,
+               limits.n_kv_blocks);
+  std::vector<std::int32_t> starts{0};
+  std::vector<std::int32_t> contexts, tables, positions, slots;
+  for (std::int64_t s = 0; s < shape.n_sequences; ++s) {
+    starts.push_back(n((s + 1) * shape.n_query));
+    contexts.push_back(n(shape.n_context));
+    for (std::int64_t b = 0; b < n_columns; ++b)
+      tables.push_back(b < n_blocks ? n(s * n_blocks + b) : 0);
+    for (std::int64_t q = 0; q < shape.n_query; ++q) {
+      const auto position = shape.n_context - shape.n_query + q;
+      positions.push_back(n(position));
+      slots.push_back(n(s * n_blocks * limits.block_tokens + position));
+    }
+  }
+  write(names::kQueryStarts, starts);
+  write(names::kContextLens, contexts);
+  write(names::kBlockTables, tables);
+  write(names::kPositions, positions);
+  write(names::kSlots, slots);
+  program_.inputs().send(tables.size() * sizeof(std::int32_t));
   device_.synchronize();
 }
 
 LaunchBench::Step LaunchBench::make_step(const StepShape& shape, std::int64_t n_logits) {
-  const auto key = planner_.key_of(shape, n_logits);
-  const auto& graph = planner_.catalog().graph(key);
-  Step step{shape,
-            key,
-            {1, shape.n_tokens(), shape.n_sequences, n_logits, shape.n_query},
-            &graph,
-            BenchMemory(device_, graph, planner_.catalog().largest(),
-                        planner_.runner_options().n_kv_blocks, pool_)};
-  // Where activations are of another type than weights, on the processor, zeros do as well.
-  if (engine::activation_dtype(planner_.target(), planner_.config().dtype) ==
-      planner_.config().dtype)
-    fill(step.memory.arena());
-  step.memory.set_step(shape);
-  return step;
+  auto plan = program_.planner().plan(StepPlanner::class_of(shape, n_logits));
+  auto addresses = program_.addresses_of(plan);
+  // Where activations are of another type than weights, on the processor, what they hold does not
+  // matter.
+  const auto dtype = planner_.config().dtype;
+  if (program::activation_dtype(planner_.target(), dtype) == dtype)
+    fill(addresses.arena, plan.memory.arena_bytes);
+  set_inputs(shape);
+  return {shape, shape.sizes(n_logits), std::move(plan), std::move(addresses)};
 }
 
-LaunchBench::Copies LaunchBench::copies_of(const Step& step, const graph::PlannedLaunch& launch) {
-  const auto bytes =
-      std::max<std::size_t>(step.memory.pooled_bytes(step.graph->nodes[launch.node]), 1);
+// Scratch and counters: another choice may need more than the plan's.
+device::Buffer LaunchBench::own_memory(const Step& step, const program::PlannedLaunch& launch,
+                                       program::Addresses& addresses) {
+  using Kind = kernel::ArgumentSource::Kind;
+  std::size_t counter_bytes = 0;
+  std::size_t n_bytes = 0;
+  addresses.scratch.clear();
+  for (const auto& param : launch.spec->params) {
+    const auto bytes = [&] { return launch.bytes_of(param, step.plan.graph, step.plan.largest); };
+    if (param.of.kind == Kind::counter) counter_bytes = std::max(counter_bytes, aligned(bytes()));
+    if (param.of.kind != Kind::scratch) continue;
+    addresses.scratch.push_back({launch.node, bytes(), n_bytes});
+    n_bytes += aligned(bytes());
+  }
+  n_bytes += counter_bytes;
+  auto own = device_.allocate(std::max(n_bytes, kAlignmentBytes), "scratch");
+  device_.fill_zero(own.address(), own.size_bytes());
+  addresses.counters = own.address() + n_bytes - counter_bytes;
+  addresses.arena = own.address();
+  return own;
+}
+
+LaunchBench::Copies LaunchBench::copies_of(const Step& step, const program::PlannedLaunch& launch) {
+  const auto* variant = program_.bundle().find(launch.choice->key);
+  NEREID_CHECK(variant != nullptr, "the bundle lacks {}", launch.choice->key);
+  const auto* function = program_.load(*variant);
+  auto addresses = step.addresses;
+  const auto own = std::make_shared<device::Buffer>(own_memory(step, launch, addresses));
+  std::vector<std::pair<std::size_t, std::size_t>> pooled;  // id, bytes
+  std::size_t bytes = 1;
+  for (const auto& [param, id] : launch.pointers)
+    if (id != graph::kNoValue)
+      if (const auto n = pooled_bytes(step.plan.graph.value(id)); n > 0) {
+        pooled.emplace_back(static_cast<std::size_t>(id), n);
+        bytes += n;
+      }
   const auto n = std::clamp<std::size_t>(pool_.size_bytes() / bytes, 2, kMaxCopies);
-  const auto plans = std::make_shared<std::vector<graph::Plan>>();
+  const auto launches = std::make_shared<std::vector<program::BoundLaunch>>();
   std::size_t offset = 0;
-  for (std::size_t i = 0; i < n; ++i)
-    plans->emplace_back(
-        std::vector<graph::PlannedLaunch>{launch}, bundle_,
-        [this](const kernel::Variant& variant) { return load(variant); },
-        [&](graph::ValueId id) { return step.memory.address(id, offset); });
-  const auto once = time_launches(device_, [&] { (*plans)[0].run(device_, step.sizes); },
+  for (std::size_t i = 0; i < n; ++i) {
+    for (const auto& [id, n_bytes] : pooled) {
+      if (offset + n_bytes > pool_.size_bytes()) offset = 0;
+      addresses.values[id] = pool_.address() + offset;
+      offset += n_bytes;
+    }
+    launches->push_back(program::bind(launch, *variant, function, addresses));
+  }
+  const auto once = time_launches(device_, [&] { (*launches)[0].run(device_, step.sizes); },
                                   {.n_repeats = 1, .target_ms = 0});
   const auto n_in_round = static_cast<std::size_t>(kMaxRoundMs / 1e3 / once[0]);
   if (n_in_round < n)
-    plans->erase(
-        plans->begin() + std::max<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(n_in_round)),
-        plans->end());
-  return {[this, plans, sizes = step.sizes] {
-            for (auto& plan : *plans) plan.run(device_, sizes);
+    launches->erase(
+        launches->begin() + std::max<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(n_in_round)),
+        launches->end());
+  return {[this, own, launches, sizes = step.sizes] {
+            for (auto& bound : *launches) bound.run(device_, sizes);
           },
-          plans->size()};
+          launches->size()};
+}
+
+double LaunchBench::median_us(const Step& step, const program::PlannedLaunch& launch,
+                              int n_repeats) {
+  const auto copies = copies_of(step, launch);
+  const auto seconds =
+      time_launches(device_, copies.queue, {.n_repeats = n_repeats, .target_ms = kSampleMs});
+  constexpr double kUsPerSecond = 1e6;
+  return median(seconds) / static_cast<double>(copies.n) * kUsPerSecond;
 }
 
 }  // namespace nereid::measure

@@ -1,42 +1,47 @@
 // Goal: planned launches, each ready to run alone: on weights and keys that come from memory and
-// not from a cache, all else as the runner lays it out. Non-goal: what to measure and what it says
+// not from a cache, all else as the program lays it out. Non-goal: meaningful numbers (only what
+// decides how much is computed is real: lengths, block tables), and what to measure
 // (kernel_bench.h, tuner.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
 #include <optional>
 
 #include "device/device.h"
-#include "engine/random_weights.h"
-#include "graph/plan.h"
-#include "kernel/bundle.h"
-#include "measure/bench_memory.h"
 #include "measure/step_planner.h"
+#include "program/program.h"
 
 namespace nereid::measure {
 
+// What is measured elsewhere says nothing of the target: an Error where no device of it is here.
+std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_threads);
+
 class LaunchBench {
  public:
-  // Launches come from the bundle, which has planner.fill_request() too. Planner and device outlive
-  // this.
-  LaunchBench(const StepPlanner& planner, device::Device& device, kernel::Bundle bundle);
+  // Launches come from the bundle, which has planner.fill_request() too; without one from that
+  // which the engine would find. Planner and device outlive this.
+  LaunchBench(const StepPlanner& planner, device::Device& device,
+              std::optional<kernel::Bundle> bundle = {});
 
   // More than any cache between memory and a kernel holds.
   static constexpr std::size_t kPoolBytes = std::size_t{256} << 20;
 
-  device::Device& device() const { return device_; }
-
   struct Step {
     StepShape shape;
-    engine::PlanKey key;
-    graph::SymbolValues sizes;
-    const graph::Graph* graph;
-    BenchMemory memory;
+    graph::Sizes sizes;
+    program::StepPlan plan;
+    program::Addresses addresses;
   };
+  // The inputs of the last step that was made say which keys a launch reads.
   Step make_step(const StepShape& shape, std::int64_t n_logits);
+
+  // What one sample of a timing takes.
+  static constexpr double kSampleMs = 5;
+  // Microseconds of a launch of the step: the median of so many samples.
+  double median_us(const Step& step, const program::PlannedLaunch& launch, int n_repeats);
 
   // A launch as often as it takes to pass the pool once, or some hundred times; what takes long
   // less often: it finds no weights in a cache then either.
@@ -44,18 +49,21 @@ class LaunchBench {
     std::function<void()> queue;
     std::size_t n = 0;
   };
-  // The step must outlive it. An Error where the device cannot load the kernel.
-  Copies copies_of(const Step& step, const graph::PlannedLaunch& launch);
+  // Of a launch of the step, perhaps with another choice. An Error where the device cannot load it.
+  Copies copies_of(const Step& step, const program::PlannedLaunch& launch);
 
  private:
-  const device::Function* load(const kernel::Variant& variant);
-  void fill(const device::Buffer& buffer);
+  std::size_t pooled_bytes(const graph::Value& value) const;
+  void fill(device::Address address, std::size_t size_bytes);
+  void set_inputs(const StepShape& shape);
+  void write(const char* input, const std::vector<std::int32_t>& values);
+  device::Buffer own_memory(const Step& step, const program::PlannedLaunch& launch,
+                            program::Addresses& addresses);
 
   const StepPlanner& planner_;
   device::Device& device_;
-  kernel::Bundle bundle_;
-  engine::RandomWeights random_;
-  std::map<const kernel::Variant*, const device::Function*> functions_;
+  program::Program program_;
+  program::RandomFill random_;
   device::Buffer pool_;
 };
 

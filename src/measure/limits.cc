@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 
 #include "base/error.h"
-#include "engine/plan_catalog.h"
 #include "kernel/bundle_source.h"
-#include "kernel/launch.h"
 #include "measure/timing.h"
+#include "program/launch.h"
+#include "program/lower.h"
+#include "program/settings.h"
 
 namespace nereid::measure {
 
@@ -24,22 +24,22 @@ constexpr int kProgramsPerUnit = 4;  // enough to hide what each waits for
 constexpr int kRepeats = 7;
 constexpr double kLimitRunMs = 20;  // of one timing: long against a clock's and a launch's cost
 
-kernel::KernelRequest stream_request(const std::string& target, const graph::KernelTables& tables) {
+kernel::KernelRequest stream_request(const std::string& target,
+                                     const program::KernelTables& tables) {
   kernel::Problem problem;
   problem.pointers = {{"out_ptr", DType::fp32}, {"x_ptr", DType::fp32}};
-  return kernel::make_request(tables.specs.get("stream_read"), tables.tuning, target, problem)
-      .request;
+  return kernel::make_request(tables.specs.get("stream_read"), tables.tuning, target, problem);
 }
 
 kernel::KernelRequest dot_request(DType dtype, const std::string& target,
-                                  const graph::KernelTables& tables) {
+                                  const program::KernelTables& tables) {
   kernel::Problem problem;
   problem.pointers = {{"out_ptr", DType::fp32}, {"a_ptr", dtype}, {"b_ptr", dtype}};
-  return kernel::make_request(tables.specs.get("dot_peak"), tables.tuning, target, problem).request;
+  return kernel::make_request(tables.specs.get("dot_peak"), tables.tuning, target, problem);
 }
 
-kernel::LaunchTemplate load(device::Device& device, kernel::Bundle& bundle,
-                            const kernel::KernelRequest& request) {
+program::BoundLaunch load(device::Device& device, kernel::Bundle& bundle,
+                          const kernel::KernelRequest& request) {
   const auto* variant = bundle.find(request.key());
   NEREID_CHECK(variant != nullptr, "{} lacks {}", bundle.dir().string(), request.kernel);
   return {*variant, device.load(bundle.image(*variant))};
@@ -65,14 +65,14 @@ std::vector<std::byte> operand_bytes(std::int64_t n_elements, DType dtype) {
 }
 
 // The shortest time of one launch.
-double best_seconds(device::Device& device, kernel::LaunchTemplate& launch) {
-  const auto times = time_launches(device, [&] { device.launch(launch.launch()); },
+double best_seconds(device::Device& device, program::BoundLaunch& launch) {
+  const auto times = time_launches(device, [&] { launch.run(device, {}); },
                                    {.n_repeats = kRepeats, .target_ms = kLimitRunMs});
   return *std::min_element(times.begin(), times.end());
 }
 
 double measure_stream(device::Device& device, kernel::Bundle& bundle,
-                      const graph::KernelTables& tables, std::size_t bytes) {
+                      const program::KernelTables& tables, std::size_t bytes) {
   const auto request = stream_request(device.info().target, tables);
   auto launch = load(device, bundle, request);
   const auto chunk_bytes = static_cast<std::size_t>(request.constexprs.at("CHUNK")) * sizeof(float);
@@ -81,16 +81,15 @@ double measure_stream(device::Device& device, kernel::Bundle& bundle,
   device.prefer_large_pages(x);
   const auto out = device.allocate(n_chunks * sizeof(float), "its sums");
   device.fill_zero(x.address(), x.size_bytes());
-  launch.set_pointer(launch.arg("x_ptr"), x.address());
-  launch.set_pointer(launch.arg("out_ptr"), out.address());
-  launch.set_int(launch.arg("n_chunks"),
-                 kernel::SizeValue::of(static_cast<std::int64_t>(n_chunks)));
+  launch.set_pointer("x_ptr", x.address());
+  launch.set_pointer("out_ptr", out.address());
+  launch.set_int("n_chunks", static_cast<std::int64_t>(n_chunks));
   launch.finish();
   return static_cast<double>(x.size_bytes()) / best_seconds(device, launch);
 }
 
 double measure_dot(device::Device& device, kernel::Bundle& bundle,
-                   const graph::KernelTables& tables, DType dtype) {
+                   const program::KernelTables& tables, DType dtype) {
   const auto request = dot_request(dtype, device.info().target, tables);
   auto launch = load(device, bundle, request);
   const auto m = request.constexprs.at("BLOCK_M");
@@ -105,11 +104,11 @@ double measure_dot(device::Device& device, kernel::Bundle& bundle,
       device.allocate(static_cast<std::size_t>(n_programs * m * n) * sizeof(float), "the products");
   device.upload(a.address(), a_bytes);
   device.upload(b.address(), b_bytes);
-  launch.set_pointer(launch.arg("a_ptr"), a.address());
-  launch.set_pointer(launch.arg("b_ptr"), b.address());
-  launch.set_pointer(launch.arg("out_ptr"), out.address());
-  launch.set_int(launch.arg("n_programs"), kernel::SizeValue::of(n_programs));
-  launch.set_int(launch.arg("n_rounds"), kernel::SizeValue::of(kDotRounds));
+  launch.set_pointer("a_ptr", a.address());
+  launch.set_pointer("b_ptr", b.address());
+  launch.set_pointer("out_ptr", out.address());
+  launch.set_int("n_programs", n_programs);
+  launch.set_int("n_rounds", kDotRounds);
   launch.finish();
   const auto flops = 2.0 * static_cast<double>(n_programs * kDotRounds * m * n * k);
   return flops / best_seconds(device, launch);
@@ -119,21 +118,17 @@ double measure_dot(device::Device& device, kernel::Bundle& bundle,
 
 std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& config,
                                                   const std::string& target) {
-  const auto specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
-  const graph::KernelTables tables{specs, tuning};
+  const auto tables = program::KernelTables::builtin();
   return {stream_request(target, tables),
-          dot_request(engine::activation_dtype(target, config.dtype), target, tables)};
+          dot_request(program::activation_dtype(target, config.dtype), target, tables)};
 }
 
 Limits measure_limits(device::Device& device, const model::ModelConfig& config,
                       const Options& options, std::size_t stream_bytes) {
-  const auto specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
-  const graph::KernelTables tables{specs, tuning};
+  const auto tables = program::KernelTables::builtin();
   const auto& target = device.info().target;
   const auto requests = limit_requests(config, target);
-  auto bundle = kernel::find_bundle(specs, target, device.info().isa, requests,
+  auto bundle = kernel::find_bundle(tables.specs, target, device.info().isa, requests,
                                     {.model_dir = options.model_dir,
                                      .bundle_dir = options.bundle_dir,
                                      .model_name = options.model_dir.string()});
@@ -141,16 +136,9 @@ Limits measure_limits(device::Device& device, const model::ModelConfig& config,
   limits.stream_bytes =
       std::min({std::max(stream_bytes, kMinStreamBytes), kMaxStreamBytes, device.free_bytes() / 4});
   limits.stream_bytes_per_s = measure_stream(device, bundle, tables, limits.stream_bytes);
-  limits.dot_dtype = engine::activation_dtype(target, config.dtype);
+  limits.dot_dtype = program::activation_dtype(target, config.dtype);
   limits.dot_flops_per_s = measure_dot(device, bundle, tables, limits.dot_dtype);
   return limits;
-}
-
-nlohmann::ordered_json limits_json(const Limits& limits) {
-  return {{"stream_gb_per_s", limits.stream_bytes_per_s / 1e9},
-          {"stream_bytes", limits.stream_bytes},
-          {"dot_tflop_per_s", limits.dot_flops_per_s / 1e12},
-          {"dot_dtype", dtype_name(limits.dot_dtype)}};
 }
 
 }  // namespace nereid::measure

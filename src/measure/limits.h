@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json_fwd.h"
 #include "device/device.h"
 #include "kernel/request.h"
 #include "model/config.h"
@@ -32,7 +31,5 @@ std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& conf
 // and 4 GiB are used.
 Limits measure_limits(device::Device& device, const model::ModelConfig& config,
                       const Options& options, std::size_t stream_bytes);
-
-nlohmann::ordered_json limits_json(const Limits& limits);
 
 }  // namespace nereid::measure

@@ -26,4 +26,26 @@ std::int64_t streamed_weight_bytes(const model::ModelConfig& config) {
   return bytes;
 }
 
+LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& graph,
+                       const program::PlannedLaunch& launch, const StepShape& shape,
+                       std::int64_t n_logits) {
+  const auto sizes = shape.sizes(n_logits);
+  const auto& node = graph.nodes[launch.node];
+  if (graph::op_row(node.op).op_class != graph::OpClass::attention)
+    return {static_cast<double>(launch.evaluate(launch.spec->bytes, graph, sizes)),
+            static_cast<double>(launch.evaluate(launch.spec->flops, graph, sizes))};
+  const auto& config = planner.config();
+  const auto n_before = shape.n_context - shape.n_query;
+  const auto n_pairs = shape.n_query * n_before + shape.n_query * (shape.n_query + 1) / 2;
+  const auto activation =
+      dtype_size_bytes(program::activation_dtype(planner.settings().target, config.dtype));
+  return {
+      static_cast<double>(shape.n_sequences * config.head_dim) *
+          (2.0 * static_cast<double>(config.n_kv_heads * shape.n_context) *
+               static_cast<double>(dtype_size_bytes(config.dtype)) +
+           2.0 * static_cast<double>(config.n_heads * shape.n_query) *
+               static_cast<double>(activation)),
+      4.0 * static_cast<double>(shape.n_sequences * config.n_heads * config.head_dim * n_pairs)};
+}
+
 }  // namespace nereid::measure

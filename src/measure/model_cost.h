@@ -3,12 +3,23 @@
 
 #include <cstdint>
 
+#include "measure/step_planner.h"
 #include "model/config.h"
+#include "program/planner.h"
 
 namespace nereid::measure {
 
 // Bytes of the weights that every decode step reads whole: all but tables of which it reads a few
 // rows.
 std::int64_t streamed_weight_bytes(const model::ModelConfig& config);
+
+struct LaunchCost {
+  double bytes = 0, flops = 0;
+};
+// What a launch of a step of this shape moves and computes: as its Spec says; of attention, whose
+// Spec only knows how long a block table is, what the step's keys make it.
+LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& graph,
+                       const program::PlannedLaunch& launch, const StepShape& shape,
+                       std::int64_t n_logits);
 
 }  // namespace nereid::measure

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
@@ -121,13 +120,6 @@ Proof prove(const RecordingDevice& device) {
   std::string text{std::istreambuf_iterator<char>(maps), {}};
   if (text.empty()) throw Error("cannot read /proc/self/maps: the proof needs it");
   return prove(device.objects(), text);
-}
-
-nlohmann::ordered_json proof_json(const Proof& proof) {
-  return {{"functions", proof.n_functions},
-          {"launches", proof.n_launches},
-          {"mapped_files", proof.n_mapped_files},
-          {"bundles", proof.bundles}};
 }
 
 }  // namespace nereid::measure

@@ -8,7 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json_fwd.h"
 #include "measure/recording_device.h"
 
 namespace nereid::measure {
@@ -24,8 +23,6 @@ struct Proof {
 Proof prove(const std::vector<LoadedObject>& objects, std::string_view maps);
 // The same of this process, now.
 Proof prove(const RecordingDevice& device);
-
-nlohmann::ordered_json proof_json(const Proof& proof);
 
 // The files that /proc/self/maps names, each once.
 std::vector<std::string> mapped_files(std::string_view maps);

@@ -57,9 +57,12 @@ device::Buffer RecordingDevice::allocate(std::size_t size_bytes, const std::stri
   const auto address = buffer.address();
   if (size_bytes == 0) return {this, address, 0};
   allocated_bytes_ += size_bytes;
-  peak_bytes_ = std::max(peak_bytes_, allocated_bytes_);
   buffers_[address] = std::move(buffer);
   return {this, address, size_bytes};
+}
+
+void RecordingDevice::prefer_large_pages(const device::Buffer& buffer) {
+  if (buffer.size_bytes() > 0) device_->prefer_large_pages(buffers_.at(buffer.address()));
 }
 
 void RecordingDevice::release(device::Address address, std::size_t size_bytes) noexcept {

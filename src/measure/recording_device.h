@@ -1,6 +1,7 @@
 // Goal: what a device was given to load and to launch, seen from between the engine and the device:
 // the bytes of every object as the driver gets them, and each launch with its time.
-// Non-goal: changing anything: every call goes on to the device behind it.
+// Non-goal: changing anything: every call goes on to the device behind it, so that what is measured
+// is what runs without it.
 // Rejected: hooks in the planner. They would see what was planned, not what was launched, and cost
 // something where nobody looks.
 #pragma once
@@ -40,7 +41,6 @@ class RecordingDevice final : public device::Device {
   const std::vector<LoadedObject>& objects() const { return objects_; }
   std::uint64_t n_launches() const { return n_launches_; }
   std::size_t allocated_bytes() const { return allocated_bytes_; }
-  std::size_t peak_bytes() const { return peak_bytes_; }
 
   // From now on each launch's time is kept, between two events of the device around it: where the
   // host is slower than the device, a part of what a launch costs the host is in it.
@@ -51,6 +51,7 @@ class RecordingDevice final : public device::Device {
   const device::DeviceInfo& info() const override { return device_->info(); }
   device::Buffer allocate(std::size_t size_bytes, const std::string& what) override;
   std::size_t free_bytes() const override { return device_->free_bytes(); }
+  void prefer_large_pages(const device::Buffer& buffer) override;
   void upload(device::Address target, std::span<const std::byte> source) override {
     device_->upload(target, source);
   }
@@ -82,9 +83,14 @@ class RecordingDevice final : public device::Device {
   void replay(const device::CapturedWork& work) override;
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
   const device::Function* load(const device::KernelImage& image) override;
+  device::TensorMap tensor_map(const device::TiledMatrix& matrix) const override {
+    return device_->tensor_map(matrix);
+  }
 
  protected:
   void release(device::Address address, std::size_t size_bytes) noexcept override;
+  // Never called: host buffers are the inner device's own, and go back to it.
+  void release_host(std::span<std::byte>) noexcept override {}
 
  private:
   struct Recorded;
@@ -102,7 +108,6 @@ class RecordingDevice final : public device::Device {
   std::unordered_map<device::Address, device::Buffer> buffers_;
   std::uint64_t n_launches_ = 0;
   std::size_t allocated_bytes_ = 0;
-  std::size_t peak_bytes_ = 0;
   std::vector<std::uint32_t>* capturing_ = nullptr;  // the objects of launches that are recorded
   bool is_tracing_ = false;
   std::unique_ptr<device::Event> trace_begin_;

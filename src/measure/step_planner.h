@@ -4,25 +4,32 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 
-#include "engine/plan_catalog.h"
-#include "graph/plan.h"
-#include "kernel/spec.h"
-#include "kernel/tuning.h"
-#include "measure/bench_memory.h"
 #include "model/config.h"
 #include "nereid/options.h"
+#include "program/planner.h"
+#include "program/random_fill.h"
 
 namespace nereid::measure {
+
+// The sequences of a step, all alike.
+struct StepShape {
+  std::int64_t n_sequences = 1;
+  std::int64_t n_query = 1;    // tokens of each in this step
+  std::int64_t n_context = 1;  // keys of each, those of this step among them
+
+  std::int64_t n_tokens() const { return n_sequences * n_query; }
+  graph::Sizes sizes(std::int64_t n_logits) const {
+    return {n_tokens(), n_sequences, n_logits, n_query};
+  }
+};
 
 class StepPlanner {
  public:
   StepPlanner(const Options& options, const std::string& target, std::span<const StepShape> steps);
-  StepPlanner(const StepPlanner&) = delete;  // the catalog refers to the tables
+  StepPlanner(const StepPlanner&) = delete;  // the planner refers to the tables
   StepPlanner& operator=(const StepPlanner&) = delete;
 
   // A step of so many decoding sequences, or of one prompt.
@@ -36,33 +43,34 @@ class StepPlanner {
   const std::string& target() const { return target_; }
   const model::ModelConfig& whole_config() const { return whole_; }
   const model::ModelConfig& config() const { return config_; }  // one layer of each kind
-  graph::KernelTables tables() const { return {specs_, tuning_}; }
-  const engine::PlanCatalog& catalog() const { return catalog_; }
-  const engine::RunnerOptions& runner_options() const { return runner_options_; }
+  // Of an engine that runs them: with random weights, as large as the steps need.
+  const Options& options() const { return options_; }
+  const program::KernelTables& tables() const { return tables_; }
+  const program::Planner& planner() const { return planner_; }
   // Of the kernel that fills memory: a bundle must have it too.
-  kernel::KernelRequest fill_request() const;
-  engine::PlanKey key_of(const StepShape& shape, std::int64_t n_logits) const;
+  kernel::KernelRequest fill_request() const {
+    return program::fill_request(config_.dtype, target_, tables_);
+  }
+  static program::StepClass class_of(const StepShape& shape, std::int64_t n_logits) {
+    return program::StepClass::of(model::Tail::greedy, shape.sizes(n_logits));
+  }
 
  private:
-  engine::RunnerOptions plan_options(const Options& options,
-                                     std::span<const StepShape> steps) const;
+  Options plan_options(const Options& options, std::span<const StepShape> steps) const;
 
   const std::string target_;
   const model::ModelConfig whole_;
   const model::ModelConfig config_;
-  const kernel::SpecTable specs_ = kernel::SpecTable::builtin();
-  const kernel::TuningTable tuning_;
-  const engine::RunnerOptions runner_options_;
-  const engine::PlanCatalog catalog_;
+  const Options options_;
+  const program::KernelTables tables_ = program::KernelTables::builtin();
+  const program::Planner planner_;
 };
 
-// A size or stride of the call; nothing where the kernel has none of that name.
-std::optional<graph::Dim> size_of(const graph::PlannedLaunch& launch, std::string_view name);
 // Whether it multiplies with a matrix of weights.
-bool is_product(const graph::PlannedLaunch& launch);
+bool is_product(const program::PlannedLaunch& launch);
 // The matrix that a product reads: the largest weight, whatever its layout.
-const graph::Value* matrix_of(const graph::Graph& graph, const graph::PlannedLaunch& launch);
+const graph::Value* matrix_of(const graph::Graph& graph, const program::PlannedLaunch& launch);
 // For people: "self_attn.q_proj", or of what reads no matrix the graph's name of the operation.
-std::string label_of(const graph::Graph& graph, const graph::PlannedLaunch& launch);
+std::string label_of(const graph::Graph& graph, const program::PlannedLaunch& launch);
 
 }  // namespace nereid::measure

@@ -20,9 +20,10 @@ class Repeated {
         n_(n),
         begin_(device.make_event()),
         end_(device.make_event()) {
-    if (device.can_capture()) captured_ = device.capture([this] { queue_all(); });
+    if (device.can_capture()) captured_ = device.capture([&] { queue_all(); });
   }
 
+  // Of one run.
   double seconds() {
     device_.record(*begin_);
     if (captured_)
@@ -33,7 +34,7 @@ class Repeated {
     device_.wait(*begin_);
     device_.wait(*end_);
     constexpr double kMsPerSecond = 1e3;
-    return device_.ms_between(*begin_, *end_) / kMsPerSecond;
+    return device_.ms_between(*begin_, *end_) / kMsPerSecond / static_cast<double>(n_);
   }
 
  private:
@@ -48,23 +49,27 @@ class Repeated {
   std::unique_ptr<device::CapturedWork> captured_;
 };
 
-}  // namespace
-
-std::vector<double> time_launches(device::Device& device, const std::function<void()>& queue,
-                                  const TimingOptions& options) {
+// The work as often as takes `target_ms`, so that clocks and captures cost nothing beside it.
+Repeated calibrated(device::Device& device, const std::function<void()>& queue, double target_ms,
+                    std::int64_t max_queued) {
   queue();  // what is loaded when first used is there then
   device.synchronize();
   constexpr std::int64_t kTrials = 2;
   Repeated trial(device, queue, kTrials);
   trial.seconds();
-  const double once = std::max(trial.seconds() / static_cast<double>(kTrials), 1e-9);
-  const auto n =
-      std::clamp<std::int64_t>(std::llround(options.target_ms / 1e3 / once), 1, options.max_queued);
-  Repeated work(device, queue, n);
+  const double once = std::max(trial.seconds(), 1e-9);
+  return {device, queue,
+          std::clamp<std::int64_t>(std::llround(target_ms / 1e3 / once), 1, max_queued)};
+}
+
+}  // namespace
+
+std::vector<double> time_launches(device::Device& device, const std::function<void()>& queue,
+                                  const TimingOptions& options) {
+  auto work = calibrated(device, queue, options.target_ms, options.max_queued);
   work.seconds();  // brings clocks up
   std::vector<double> samples;
-  for (int i = 0; i < options.n_repeats; ++i)
-    samples.push_back(work.seconds() / static_cast<double>(n));
+  for (int i = 0; i < options.n_repeats; ++i) samples.push_back(work.seconds());
   return samples;
 }
 
@@ -72,16 +77,10 @@ std::vector<std::vector<double>> time_in_turns(device::Device& device,
                                                std::span<const std::function<void()>> works,
                                                const TurnOptions& options,
                                                const std::function<bool()>& go_on) {
-  std::vector<std::unique_ptr<Repeated>> repeated;
-  std::vector<std::int64_t> n_repeats;
+  std::vector<Repeated> repeated;
   for (const auto& work : works) {
     if (!go_on()) return {};
-    work();
-    device.synchronize();
-    const double once = std::max(Repeated(device, work, 1).seconds(), 1e-9);
-    n_repeats.push_back(std::clamp<std::int64_t>(std::llround(options.target_ms / 1e3 / once), 1,
-                                                 options.max_queued));
-    repeated.push_back(std::make_unique<Repeated>(device, work, n_repeats.back()));
+    repeated.push_back(calibrated(device, work, options.target_ms, options.max_queued));
   }
   std::vector<std::vector<double>> samples(works.size());
   std::vector<bool> is_out(works.size());
@@ -89,7 +88,7 @@ std::vector<std::vector<double>> time_in_turns(device::Device& device,
     for (std::size_t i = 0; i < works.size(); ++i) {
       if (is_out[i]) continue;
       if (!go_on()) return {};
-      samples[i].push_back(repeated[i]->seconds() / static_cast<double>(n_repeats[i]));
+      samples[i].push_back(repeated[i].seconds());
     }
     if (round == 0) continue;
     const auto worst = [](const auto& of_one) { return *std::ranges::max_element(of_one); };

@@ -1,5 +1,4 @@
-// Goal: every launch of a few steps, with its kernel, object, grid and time: as a table, and as a
-// file that chrome://tracing and ui.perfetto.dev open.
+// Goal: every launch of a few steps, with its kernel, object, grid and time.
 // Non-goal: how long a step takes: that is end_to_end.h. Nothing is captured while tracing, and
 // where the host is slower than the device, a part of what a launch costs it is in the times.
 #pragma once
@@ -8,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json_fwd.h"
 #include "measure/recording_device.h"
 #include "nereid/options.h"
 
@@ -34,10 +32,5 @@ struct Trace {
 };
 
 Trace record_trace(const TraceOptions& options);
-
-// The Trace Event Format: one event a launch, one a step.
-nlohmann::ordered_json chrome_json(const Trace& trace);
-// One line a kernel and object, those that took longest first.
-std::string table_text(const Trace& trace);
 
 }  // namespace nereid::measure

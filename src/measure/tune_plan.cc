@@ -26,7 +26,7 @@ std::string flag_text(const std::string& name, std::int64_t value) {
 }
 
 // "640 x 384 norm ROWS=2"; of what is no product the sizes by name.
-std::string shape_text(const graph::PlannedLaunch& launch, const kernel::Spec& spec,
+std::string shape_text(const program::PlannedLaunch& launch, const kernel::Spec& spec,
                        const kernel::Problem& problem) {
   std::string text;
   if (is_product(launch)) {
@@ -41,28 +41,26 @@ std::string shape_text(const graph::PlannedLaunch& launch, const kernel::Spec& s
   return text;
 }
 
-bool is_used(const graph::PlannedLaunch& launch, const std::string& pointer) {
-  return std::ranges::any_of(launch.call.pointers, [&](const auto& entry) {
-    return entry.first == pointer && entry.second != graph::kNoValue;
-  });
+bool is_used(const program::PlannedLaunch& launch, const std::string& pointer) {
+  return launch.value_of(pointer) != graph::kNoValue;
 }
 
 std::optional<kernel::TuningRow::Range> row_range(const graph::Dim& dim,
-                                                  const engine::PlanKey& key) {
+                                                  const program::StepClass& steps) {
   std::optional<std::size_t> bucket;
   if (dim.symbol == graph::Symbol::n_tokens ||
-      (dim.symbol == graph::Symbol::max_query_tokens && !key.is_decode))
-    bucket = key.token_bucket;
-  if (dim.symbol == graph::Symbol::n_logits) bucket = key.logit_bucket;
+      (dim.symbol == graph::Symbol::max_query_tokens && !steps.is_decode))
+    bucket = steps.token_bucket;
+  if (dim.symbol == graph::Symbol::n_logits) bucket = steps.logit_bucket;
   if (!bucket) return std::nullopt;
-  const auto [low, high] = engine::PlanCatalog::bucket_range(*bucket);
+  const auto [low, high] = program::bucket_range(*bucket);
   return kernel::TuningRow::Range{low * dim.factor + dim.offset, high * dim.factor + dim.offset};
 }
 
 // What a table's row may ask for: sizes, what the planner gives, element sizes, and of sizes that
 // steps set those that count rows, as the bucket of rows that the plan serves.
-Conditions conditions_of(const graph::PlannedLaunch& launch, const kernel::Spec& spec,
-                         const kernel::Problem& problem, const engine::PlanKey& key) {
+Conditions conditions_of(const program::PlannedLaunch& launch, const kernel::Spec& spec,
+                         const kernel::Problem& problem, const program::StepClass& steps) {
   Conditions when;
   for (const auto& param : spec.params) {
     const auto set = [&](const std::map<std::string, std::int64_t>& known) {
@@ -77,8 +75,8 @@ Conditions conditions_of(const graph::PlannedLaunch& launch, const kernel::Spec&
           static_cast<std::int64_t>(dtype_size_bytes(problem.pointers.at(param.name)));
       when["sizeof(" + param.name + ")"] = {bytes, bytes};
     }
-    if (const auto dim = size_of(launch, param.name); param.is_step && dim)
-      if (const auto range = row_range(*dim, key)) when[param.name] = *range;
+    if (const auto dim = launch.size_of(param.name); param.is_step && dim)
+      if (const auto range = row_range(*dim, steps)) when[param.name] = *range;
   }
   return when;
 }
@@ -94,18 +92,16 @@ void check_kernel_names(const StepPlanner& planner, std::span<const std::string>
                   fmt::join(tunable, ", "));
 }
 
-Contest make_contest(const StepPlanner& planner, const engine::PlanKey& key, const StepShape& step,
-                     std::int64_t n_logits, graph::PlannedLaunch launch) {
-  const auto tables = planner.tables();
-  const auto& graph = planner.catalog().graph(key);
-  const auto& spec = tables.specs.get(launch.call.kernel);
-  const auto problem =
-      graph::problem_of(graph, launch.call, spec, planner.catalog().step_class(key));
+Contest make_contest(const StepPlanner& planner, const program::StepClass& steps,
+                     const StepShape& step, std::int64_t n_logits, const graph::Graph& graph,
+                     const program::PlannedLaunch& launch) {
+  const auto& spec = *launch.spec;
+  const auto problem = program::problem_of(graph, launch, planner.planner().bounds(steps));
   return {step,
           n_logits,
           launch,
-          kernel::tuning_candidates(spec, tables.tuning, planner.target(), problem),
-          conditions_of(launch, spec, problem, key),
+          kernel::tuning_candidates(spec, planner.tables().tuning, planner.target(), problem),
+          conditions_of(launch, spec, problem, steps),
           spec.name,
           label_of(graph, launch),
           shape_text(launch, spec, problem)};
@@ -116,9 +112,9 @@ Contest make_contest(const StepPlanner& planner, const engine::PlanKey& key, con
 std::vector<Contest> plan_contests(const StepPlanner& planner, std::span<const StepShape> steps,
                                    std::span<const std::string> kernels) {
   check_kernel_names(planner, kernels);
-  const auto is_wanted = [&](const graph::PlannedLaunch& launch) {
+  const auto is_wanted = [&](const program::PlannedLaunch& launch) {
     // What the graph compiler wrote has no space.
-    const auto* spec = planner.tables().specs.find(launch.call.kernel);
+    const auto* spec = planner.tables().specs.find(launch.spec->name);
     return spec != nullptr && kernel::has_space(*spec, planner.target()) &&
            (kernels.empty() || std::ranges::find(kernels, spec->name) != kernels.end());
   };
@@ -126,10 +122,11 @@ std::vector<Contest> plan_contests(const StepPlanner& planner, std::span<const S
   std::set<std::string> seen;
   for (const auto& step : steps) {
     const auto n_logits = std::min(step.n_tokens(), StepPlanner::kMaxLogitRows);
-    const auto key = planner.key_of(step, n_logits);
-    for (auto& launch : planner.catalog().launches(key)) {
+    const auto steps_of_class = StepPlanner::class_of(step, n_logits);
+    const auto plan = planner.planner().plan(steps_of_class);
+    for (const auto& launch : plan.launches) {
       if (!is_wanted(launch)) continue;
-      auto contest = make_contest(planner, key, step, n_logits, std::move(launch));
+      auto contest = make_contest(planner, steps_of_class, step, n_logits, plan.graph, launch);
       if (contest.candidates.size() > 1 &&
           seen.insert(contest.kernel + " " + conditions_text(contest.when)).second)
         contests.push_back(std::move(contest));

@@ -8,9 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/plan.h"
 #include "kernel/request.h"
-#include "measure/bench_memory.h"
 #include "measure/step_planner.h"
 #include "measure/tuning_file.h"
 
@@ -20,7 +18,7 @@ namespace nereid::measure {
 struct Contest {
   StepShape step;
   std::int64_t n_logits = 0;
-  graph::PlannedLaunch launch;
+  program::PlannedLaunch launch;
   std::vector<kernel::KernelRequest> candidates;
   Conditions when;
   std::string kernel, name, shape;  // for people

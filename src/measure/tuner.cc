@@ -1,7 +1,6 @@
 #include "measure/tuner.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -13,7 +12,6 @@
 #include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/quantile.h"
-#include "device/registry.h"
 #include "kernel/builtin.h"
 #include "kernel/bundle_source.h"
 #include "measure/launch_bench.h"
@@ -34,33 +32,11 @@ constexpr std::size_t kNFinalists = 3;
 // Times as many rounds as the first race has.
 constexpr int kFinalRounds = 2;
 constexpr double kUsPerSecond = 1e6;
-constexpr double kTargetMs = 5;
 // In the state: the device cannot run it.
 constexpr double kImpossible = -1;
-// Of the table for people; the first are words, the others numbers, the last is words again.
-constexpr std::size_t kNColumns = 9;
-constexpr std::size_t kNTextColumns = 3;
-
 std::string folder_of(std::string target) {
   std::ranges::replace(target, ':', '-');
   return target;
-}
-
-// What is measured elsewhere says nothing of the target.
-std::unique_ptr<device::Device> open_device_of(const TuneOptions& options) {
-  std::unique_ptr<device::Device> device;
-  try {
-    device = device::open_device({.name = std::string(kernel::target_family(options.target)),
-                                  .n_threads = options.engine.n_threads});
-  } catch (const Error& error) {
-    throw Error("--target {}: expected a device of this target here: {}", options.target,
-                error.what());
-  }
-  const auto& info = device->info();
-  if (info.target != options.target)
-    throw Error("--target {}: expected a device of this target here, got {} ({}) of target {}",
-                options.target, info.name, info.description, info.target);
-  return device;
 }
 
 std::vector<StepShape> steps_of(const TuneOptions& options) {
@@ -112,7 +88,7 @@ class Tuner {
       result.n_refused = refused_.size();
       return result;
     }
-    device_ = open_device_of(options_);
+    device_ = open_device_of(options_.target, options_.engine.n_threads);
     result.was_stopped = !measure(result.launches);
     result.n_refused = refused_.size();
     return result;
@@ -261,7 +237,8 @@ class Tuner {
     for (std::size_t i = 0; i < contest.candidates.size(); ++i) {
       if (refused_.contains(contest.candidates[i].key())) continue;
       auto launch = contest.launch;
-      launch.request = contest.candidates[i];
+      launch.choice = std::make_shared<const program::Choice>(contest.candidates[i],
+                                                              contest.candidates[i].key());
       try {
         copies.push_back(bench.copies_of(step, launch));
         runners.push_back(i);
@@ -277,8 +254,8 @@ class Tuner {
     const auto samples_of = [&](const std::vector<std::size_t>& entrants, int n_turns) {
       std::vector<std::function<void()>> works;
       for (const auto entrant : entrants) works.push_back(copies[entrant].queue);
-      auto samples =
-          time_in_turns(*device_, works, {.n_rounds = n_turns, .target_ms = kTargetMs}, [&] {
+      auto samples = time_in_turns(
+          *device_, works, {.n_rounds = n_turns, .target_ms = LaunchBench::kSampleMs}, [&] {
             ++n_samples;
             return tell(text_of(contest), nullptr, runners.size() * n_samples / n_expected);
           });
@@ -398,38 +375,6 @@ std::vector<fs::path> write_tables(const TuneResult& result, const std::string& 
     written.push_back(path);
   }
   return written;
-}
-
-std::string table_text(const TuneResult& result) {
-  std::vector<std::array<std::string, kNColumns>> lines{
-      {"kernel", "of", "shape", "rows", "choices", "us now", "us best", "gain", "choice"}};
-  for (const auto& launch : result.launches) {
-    std::string changes;
-    for (const auto& [name, value] : launch.changes)
-      changes += fmt::format("{}{}={}", changes.empty() ? "" : " ", name, value);
-    const bool is_measured = launch.before_us > 0;
-    const auto figure = [&](double value) {
-      return is_measured ? fmt::format("{:.2f}", value) : std::string("-");
-    };
-    lines.push_back({launch.kernel, launch.name, launch.shape, std::to_string(launch.n_rows),
-                     std::to_string(launch.n_choices), figure(launch.before_us),
-                     figure(launch.best_us),
-                     is_measured ? fmt::format("{:.1f} %", 100 * launch.gain()) : "-",
-                     !is_measured      ? "-"
-                     : launch.has_gain ? changes
-                                       : "as it is"});
-  }
-  std::array<std::size_t, kNColumns> widths{};
-  for (const auto& line : lines)
-    for (std::size_t i = 0; i < kNColumns; ++i) widths[i] = std::max(widths[i], line[i].size());
-  std::string text;
-  for (const auto& line : lines) {
-    for (std::size_t i = 0; i + 1 < kNColumns; ++i)
-      text += i < kNTextColumns ? fmt::format("{:<{}}  ", line[i], widths[i])
-                                : fmt::format("{:>{}}  ", line[i], widths[i]);
-    text += line.back() + "\n";
-  }
-  return text;
 }
 
 }  // namespace nereid::measure

@@ -71,6 +71,4 @@ TuneResult run_tune(const TuneOptions& options, const TuneObserver& observe);
 std::vector<std::filesystem::path> write_tables(const TuneResult& result, const std::string& target,
                                                 const std::filesystem::path& dir);
 
-std::string table_text(const TuneResult& result);
-
 }  // namespace nereid::measure

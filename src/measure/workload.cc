@@ -2,7 +2,7 @@
 
 #include <random>
 
-#include "engine/plan_catalog.h"
+#include "program/settings.h"
 
 namespace nereid::measure {
 
@@ -12,7 +12,7 @@ Options engine_options(const Options& options, const Workload& workload) {
   result.max_batch_tokens = workload.n_batch * workload.n_prompt_tokens;
   result.max_sequences = workload.n_batch;
   const auto blocks_of_one =
-      (result.max_context_tokens + engine::kBlockTokens - 1) / engine::kBlockTokens;
+      (result.max_context_tokens + program::kBlockTokens - 1) / program::kBlockTokens;
   result.n_kv_blocks = workload.n_batch * blocks_of_one;
   return result;
 }

@@ -1,8 +1,8 @@
 // Goal: a config becomes a Graph: the only description of the forward pass, whatever runs it.
 // Non-goal: weights' bytes, kernels, batching.
 // Rejected: a class per family. The families differ in a few yes/no facts, which are fields of
-// ModelConfig; an architecture that differs in more gets a file of its own and a row in
-// registry.cc.
+// ModelConfig, a row each in config.cc; one that differs in more gets a builder of its own, named
+// in its row.
 #pragma once
 
 #include <cstdint>
@@ -33,36 +33,29 @@ struct GraphOptions {
   Tail tail = Tail::greedy;
 };
 
-// Names of the values that a runner fills or owns.
+// Names of the values that a program fills or owns, but for the parameters of sampling: those are
+// named as the roles of the op `sample`.
 namespace names {
-inline constexpr const char* kTokenIds = "token_ids";          // i32[T]
-inline constexpr const char* kPositions = "positions";         // i32[T]
-inline constexpr const char* kSlots = "slot_mapping";          // i32[T]
-inline constexpr const char* kQueryStarts = "query_starts";    // i32[S+1]
-inline constexpr const char* kContextLens = "context_lens";    // i32[S]
-inline constexpr const char* kBlockTables = "block_tables";    // i32[S, B]
-inline constexpr const char* kLogitRows = "logit_rows";        // i32[L]
-inline constexpr const char* kTargets = "target_ids";          // i32[L]
-inline constexpr const char* kTokenSlots = "token_slots";      // i32[T]
-inline constexpr const char* kTemperature = "temperature";     // fp32[L]
-inline constexpr const char* kTopK = "top_k";                  // i32[L]
-inline constexpr const char* kTopP = "top_p";                  // fp32[L]
-inline constexpr const char* kMinP = "min_p";                  // fp32[L]
-inline constexpr const char* kPenalty = "repetition_penalty";  // fp32[L]
-inline constexpr const char* kSeed = "seed";                   // i64[L]
-inline constexpr const char* kStep = "n_generated";            // i32[L]
-inline constexpr const char* kRowSlots = "row_slots";          // i32[L]
-inline constexpr const char* kCachePrefix = "cache.";          // states that hold keys or values
-inline constexpr const char* kSeen = "seen";                   // u8[slots, V]
-inline constexpr const char* kInvFreq = "rope.inv_freq";  // fp32[Dh/2], computed from the config
-inline constexpr const char* kLogits = "logits";          // fp32[L, V]
+inline constexpr const char* kTokenIds = "token_ids";        // i32[T]
+inline constexpr const char* kPositions = "positions";       // i32[T]
+inline constexpr const char* kSlots = "slot_mapping";        // i32[T]
+inline constexpr const char* kQueryStarts = "query_starts";  // i32[S+1]
+inline constexpr const char* kContextLens = "context_lens";  // i32[S]
+inline constexpr const char* kBlockTables = "block_tables";  // i32[S, B]
+inline constexpr const char* kLogitRows = "logit_rows";      // i32[L]
+inline constexpr const char* kTargets = "target_ids";        // i32[L]
+inline constexpr const char* kTokenSlots = "token_slots";    // i32[T]
+inline constexpr const char* kSeed = "seed";                 // i64[L]
+inline constexpr const char* kStep = "n_generated";          // i32[L]
+inline constexpr const char* kRowSlots = "row_slots";        // i32[L]
+inline constexpr const char* kCachePrefix = "cache.";        // states that hold keys or values
+inline constexpr const char* kSeen = "seen";                 // u8[slots, V]
+inline constexpr const char* kInvFreq = "rope.inv_freq";     // fp32[Dh/2], computed from the config
+inline constexpr const char* kLogits = "logits";             // fp32[L, V]
 }  // namespace names
 
 // Outputs: what the tail gives (ids or log-probabilities), then the logits where the tail leaves
 // them intact.
 graph::Graph build_graph(const ModelConfig& config, const GraphOptions& options);
-
-// One architecture's builder; found by registry.cc.
-graph::Graph build_llama(const ModelConfig& config, const GraphOptions& options);
 
 }  // namespace nereid::model

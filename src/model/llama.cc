@@ -171,7 +171,7 @@ class LlamaBuilder {
 
 }  // namespace
 
-Graph build_llama(const ModelConfig& config, const GraphOptions& options) {
+Graph build_graph(const ModelConfig& config, const GraphOptions& options) {
   return LlamaBuilder(config, options).build();
 }
 

@@ -16,22 +16,22 @@ namespace nereid::tokenizer {
 
 namespace {
 
-// copy() of a stage that can be copied member by member.
+// assign() of a stage that can be assigned member by member.
 template <typename Self, typename Base = Stage>
-class Copied : public Base {
+class Assigned : public Base {
  public:
   using Base::Base;
-  std::unique_ptr<Stage> copy(TokenSink& next) const override {
-    auto made = std::make_unique<Self>(static_cast<const Self&>(*this));
-    made->next_ = &next;
-    return made;
+  void assign(const Stage& other) override {
+    TokenSink* const next = this->next_;
+    static_cast<Self&>(*this) = static_cast<const Self&>(other);
+    this->next_ = next;
   }
 };
 
 // A stage that needs the whole token.
 class WholeToken : public Stage {
  public:
-  using Stage::Stage;
+  explicit WholeToken(TokenSink& next) : Stage(next) { held_.reserve(kTokenTextBytes); }
   void text(std::string_view part) override { held_ += part; }
   void end_token() override {
     token(held_);
@@ -51,9 +51,9 @@ class WholeToken : public Stage {
 };
 
 // All tokens become one.
-class FuseStage : public Copied<FuseStage> {
+class FuseStage : public Assigned<FuseStage> {
  public:
-  using Copied::Copied;
+  using Assigned::Assigned;
   void text(std::string_view part) override { next_->text(part); }
   void end_token() override {}
   void finish() override {
@@ -63,9 +63,9 @@ class FuseStage : public Copied<FuseStage> {
 };
 
 // Without a decoder the tokens are joined by spaces, as Hugging Face does.
-class JoinStage : public Copied<JoinStage> {
+class JoinStage : public Assigned<JoinStage> {
  public:
-  using Copied::Copied;
+  using Assigned::Assigned;
   void text(std::string_view part) override {
     if (!std::exchange(in_token_, true) && std::exchange(any_, true)) next_->text(" ");
     next_->text(part);
@@ -83,33 +83,37 @@ class JoinStage : public Copied<JoinStage> {
 };
 
 // The bytes of all tokens are one text, valid or not.
-class ByteLevelStage : public Copied<ByteLevelStage, WholeToken> {
+class ByteLevelStage : public Assigned<ByteLevelStage, WholeToken> {
  public:
-  using Copied::Copied;
+  explicit ByteLevelStage(TokenSink& next) : Assigned(next) {
+    bytes_.reserve(kTokenTextBytes);
+    out_.reserve(kTokenTextBytes);
+  }
   void finish() override {
-    std::string out;
-    assembler_.finish(out);
-    next_->text(out);
+    out_.clear();
+    assembler_.finish(out_);
+    next_->text(out_);
     next_->end_token();
     next_->finish();
   }
 
  private:
   void token(std::string_view whole) override {
-    std::string bytes;
-    append_from_byte_level(bytes, whole);
-    std::string out;
-    assembler_.push(bytes, out);
-    if (!out.empty()) next_->text(out);
+    bytes_.clear();
+    append_from_byte_level(bytes_, whole);
+    out_.clear();
+    assembler_.push(bytes_, out_);
+    if (!out_.empty()) next_->text(out_);
   }
   Utf8Assembler assembler_;
+  std::string bytes_, out_;  // of the token at hand
 };
 
 // "<0xE2>" is a byte. A run of bytes is one text if it is valid as a whole, else one U+FFFD for
 // each byte: so a run waits for its end unless it cannot become valid any more.
-class ByteFallbackStage : public Copied<ByteFallbackStage, WholeToken> {
+class ByteFallbackStage : public Assigned<ByteFallbackStage, WholeToken> {
  public:
-  using Copied::Copied;
+  using Assigned::Assigned;
   void finish() override {
     end_run();
     next_->finish();
@@ -152,15 +156,17 @@ class ByteFallbackStage : public Copied<ByteFallbackStage, WholeToken> {
   std::string run_;
 };
 
-class ReplaceStage : public Copied<ReplaceStage, WholeToken> {
+class ReplaceStage : public Assigned<ReplaceStage, WholeToken> {
  public:
   ReplaceStage(TokenSink& next, const Pattern& pattern, const std::string& content)
-      : Copied(next), pattern_(pattern), content_(content) {}
+      : Assigned(next), pattern_(&pattern), content_(&content) {
+    out_.reserve(kTokenTextBytes);
+  }
   void text(std::string_view part) override {
     // A single character needs no context: after Fuse the one token would else be held to the end.
-    if (pattern_.literal().size() == 1 ||
-        (!pattern_.literal().empty() &&
-         utf8_at(pattern_.literal(), 0).size_bytes == pattern_.literal().size()))
+    if (pattern_->literal().size() == 1 ||
+        (!pattern_->literal().empty() &&
+         utf8_at(pattern_->literal(), 0).size_bytes == pattern_->literal().size()))
       next_->text(replaced(part));
     else
       WholeToken::text(part);
@@ -171,27 +177,31 @@ class ReplaceStage : public Copied<ReplaceStage, WholeToken> {
     if (!whole.empty()) next_->text(replaced(whole));
     next_->end_token();
   }
-  std::string replaced(std::string_view text) const {
-    std::vector<Span> spans;
-    pattern_.spans(text, spans);
-    std::string out;
-    for (const Span& span : spans)
-      out += span.is_match ? std::string_view(content_)
-                           : text.substr(span.begin, span.end - span.begin);
-    return out;
+  std::string_view replaced(std::string_view text) {
+    spans_.clear();
+    pattern_->spans(text, spans_);
+    out_.clear();
+    for (const Span& span : spans_)
+      out_ += span.is_match ? std::string_view(*content_)
+                            : text.substr(span.begin, span.end - span.begin);
+    return out_;
   }
-  const Pattern& pattern_;
-  const std::string& content_;
+  const Pattern* pattern_;
+  const std::string* content_;
+  std::vector<Span> spans_;  // of the text at hand
+  std::string out_;
 };
 
 // Drops up to n_start and n_stop of one character at the ends of each token.
-class StripStage : public Copied<StripStage> {
+class StripStage : public Assigned<StripStage> {
  public:
   StripStage(TokenSink& next, const std::string& content, std::size_t n_start, std::size_t n_stop)
-      : Copied(next), content_(content), n_start_(n_start), n_stop_(n_stop) {}
+      : Assigned(next), content_(&content), n_start_(n_start), n_stop_(n_stop) {
+    held_.reserve(kTokenTextBytes);
+  }
   void text(std::string_view part) override {
-    while (n_dropped_ < n_start_ && part.starts_with(content_)) {
-      part.remove_prefix(content_.size());
+    while (n_dropped_ < n_start_ && part.starts_with(*content_)) {
+      part.remove_prefix(content_->size());
       ++n_dropped_;
     }
     if (part.empty()) return;
@@ -199,8 +209,8 @@ class StripStage : public Copied<StripStage> {
     held_ += part;
     std::size_t kept_bytes = held_.size();
     for (std::size_t i = 0; i < n_stop_; ++i)
-      if (std::string_view(held_).substr(0, kept_bytes).ends_with(content_))
-        kept_bytes -= content_.size();
+      if (std::string_view(held_).substr(0, kept_bytes).ends_with(*content_))
+        kept_bytes -= content_->size();
     next_->text(std::string_view(held_).substr(0, kept_bytes));
     held_.erase(0, kept_bytes);
   }
@@ -212,7 +222,7 @@ class StripStage : public Copied<StripStage> {
   void finish() override { next_->finish(); }
 
  private:
-  const std::string& content_;
+  const std::string* content_;
   std::size_t n_start_;
   std::size_t n_stop_;
   std::size_t n_dropped_ = 0;
@@ -220,23 +230,27 @@ class StripStage : public Copied<StripStage> {
 };
 
 // The replacement character is a space, but dropped from the first token where one was prepended.
-class MetaspaceStage : public Copied<MetaspaceStage> {
+class MetaspaceStage : public Assigned<MetaspaceStage> {
  public:
   MetaspaceStage(TokenSink& next, const MetaspaceOptions& options)
-      : Copied(next), options_(options), drops_(options.prepend_scheme != PrependScheme::kNever) {}
+      : Assigned(next),
+        options_(&options),
+        drops_(options.prepend_scheme != PrependScheme::kNever) {
+    out_.reserve(kTokenTextBytes);
+  }
   void text(std::string_view part) override {
-    std::string out;
+    out_.clear();
     while (!part.empty()) {
-      if (part.starts_with(options_.replacement)) {
-        if (!drops_) out.push_back(' ');
-        part.remove_prefix(options_.replacement.size());
+      if (part.starts_with(options_->replacement)) {
+        if (!drops_) out_.push_back(' ');
+        part.remove_prefix(options_->replacement.size());
       } else {
         const std::size_t size_bytes = utf8_at(part, 0).size_bytes;
-        out += part.substr(0, size_bytes);
+        out_ += part.substr(0, size_bytes);
         part.remove_prefix(size_bytes);
       }
     }
-    next_->text(out);
+    next_->text(out_);
   }
   void end_token() override {
     drops_ = false;
@@ -245,8 +259,9 @@ class MetaspaceStage : public Copied<MetaspaceStage> {
   void finish() override { next_->finish(); }
 
  private:
-  const MetaspaceOptions& options_;
+  const MetaspaceOptions* options_;
   bool drops_;
+  std::string out_;  // of the text at hand
 };
 
 template <typename T>

@@ -4,6 +4,7 @@
 // DecodeStream does): it guesses where the window may begin, and guesses wrong for runs of bytes.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,6 +13,10 @@
 #include "base/json_fwd.h"
 
 namespace nereid::tokenizer {
+
+// More than nearly any token's text has. What holds one reserves it, so that a stream allocates
+// nothing on its way.
+inline constexpr std::size_t kTokenTextBytes = 256;
 
 // Takes tokens in parts. All text is valid UTF-8, cut only between characters.
 class TokenSink {
@@ -26,8 +31,9 @@ class TokenSink {
 class Stage : public TokenSink {
  public:
   explicit Stage(TokenSink& next) : next_(&next) {}
-  // The same state before another `next`: to see what would come if the stream ended here.
-  virtual std::unique_ptr<Stage> copy(TokenSink& next) const = 0;
+  // Takes the state of another stage of the same decoder, and keeps its own `next`: to see what
+  // would come if the stream ended here.
+  virtual void assign(const Stage& other) = 0;
 
  protected:
   TokenSink* next_;

@@ -241,60 +241,85 @@ std::int32_t Tokenizer::vocab_size() const {
   return std::max(parts_->vocab.id_bound(), parts_->added->id_bound());
 }
 
-// The end of the chain: collects what the stages let through.
-class TextSink : public TokenSink {
+namespace {
+
+// The decoders' stages and, at the end of them, the text that they let through.
+class DecoderChain final : private TokenSink {
  public:
+  using Decoders = std::vector<std::unique_ptr<const Decoder>>;
+
+  explicit DecoderChain(const Decoders& decoders) {
+    text_.reserve(kTokenTextBytes);
+    start(decoders);
+  }
+  // The stages know where the next one is.
+  DecoderChain(const DecoderChain&) = delete;
+  DecoderChain& operator=(const DecoderChain&) = delete;
+
+  void start(const Decoders& decoders) {
+    stages_.clear();
+    for (auto decoder = decoders.rbegin(); decoder != decoders.rend(); ++decoder)
+      stages_.push_back((*decoder)->start(first()));
+  }
+  // The state of another of the same decoders.
+  void assign(const DecoderChain& other) {
+    for (std::size_t i = 0; i < stages_.size(); ++i) stages_[i]->assign(*other.stages_[i]);
+  }
+  std::string_view push(std::string_view token) {
+    text_.clear();
+    first().text(token);
+    first().end_token();
+    return text_;
+  }
+  std::string_view finish_stream() {
+    text_.clear();
+    first().finish();
+    return text_;
+  }
+
+ private:
   void text(std::string_view part) override { text_ += part; }
   void end_token() override {}
   void finish() override {}
-  std::string take() { return std::exchange(text_, {}); }
+  TokenSink& first() { return stages_.empty() ? static_cast<TokenSink&>(*this) : *stages_.back(); }
 
- private:
+  std::vector<std::unique_ptr<Stage>> stages_;  // last decoder first; the back takes the tokens
   std::string text_;
 };
 
+}  // namespace
+
 struct StreamDecoder::State {
+  State(const Tokenizer::Parts& of, bool skips_special)
+      : parts(of), skip_special(skips_special), chain(of.decoders), ended(of.decoders) {}
+
   const Tokenizer::Parts& parts;
   bool skip_special;
-  TextSink sink;
-  std::vector<std::unique_ptr<Stage>> stages;  // last decoder first; the back takes the tokens
-
-  void start() {
-    stages.clear();
-    for (auto decoder = parts.decoders.rbegin(); decoder != parts.decoders.rend(); ++decoder)
-      stages.push_back((*decoder)->start(first()));
-  }
-  TokenSink& first() { return stages.empty() ? static_cast<TokenSink&>(sink) : *stages.back(); }
+  DecoderChain chain;
+  DecoderChain ended;  // for pending(): made once, so that no token allocates
 };
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
-    : state_(new State{*tokenizer.parts_, skip_special, {}, {}}) {
-  state_->start();
-}
+    : state_(std::make_unique<State>(*tokenizer.parts_, skip_special)) {}
 StreamDecoder::~StreamDecoder() = default;
 StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
 
-std::string StreamDecoder::push(std::int32_t id) {
+std::string_view StreamDecoder::push(std::int32_t id) {
   const std::string_view token = state_->parts.token_text(id);
   if (token.data() == nullptr) return {};
   if (state_->skip_special && state_->parts.is_special(id)) return {};
-  state_->first().text(token);
-  state_->first().end_token();
-  return state_->sink.take();
+  return state_->chain.push(token);
 }
 
-std::string StreamDecoder::pending() const {
-  State ended{state_->parts, state_->skip_special, {}, {}};
-  for (const auto& stage : state_->stages) ended.stages.push_back(stage->copy(ended.first()));
-  ended.first().finish();
-  return ended.sink.take();
+std::string_view StreamDecoder::pending() {
+  state_->ended.assign(state_->chain);
+  return state_->ended.finish_stream();
 }
 
-std::string StreamDecoder::flush() {
-  state_->first().finish();
-  std::string text = state_->sink.take();
-  state_->start();
+std::string_view StreamDecoder::flush() {
+  const std::string_view text = state_->chain.finish_stream();
+  state_->chain.start(state_->parts.decoders);
   return text;
 }
 

@@ -63,7 +63,7 @@ class Tokenizer {
 };
 
 // Text as tokens arrive. It never ends inside a UTF-8 character, and all of it together is what
-// decode() gives.
+// decode() gives. Views hold until the next call.
 class StreamDecoder {
  public:
   // `tokenizer`, wherever it is moved, must outlive this.
@@ -72,10 +72,10 @@ class StreamDecoder {
   StreamDecoder(StreamDecoder&&) noexcept;
   StreamDecoder& operator=(StreamDecoder&&) noexcept;
 
-  std::string push(
-      std::int32_t id);         // the text that this token settles: often a word, sometimes nothing
-  std::string pending() const;  // what flush() would give now
-  std::string flush();          // the rest; after it a new text may begin
+  // The text that this token settles: often a word, sometimes nothing.
+  std::string_view push(std::int32_t id);
+  std::string_view pending();  // what flush() would give now
+  std::string_view flush();    // the rest; after it a new text may begin
 
  private:
   struct State;

@@ -1,6 +1,10 @@
 // Every kernel over its Spec's cases, written ones and some that it draws, on every backend of this
 // machine, against its numpy reference: the expected outputs come from `python -m aot.cases`, the
-// objects from a bundle, the launch from LaunchTemplate, as in the engine.
+// objects from a bundle, the launch from BoundLaunch, as in the engine.
+//
+// Where a GPU is and no Python with Triton, both are made elsewhere and named:
+//   tools/run_cases.py --target cuda:90 --random 4 --seed 5 --make-only --work DIR
+//   NEREID_KERNEL_CASES=DIR kernel_conformance_test
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
@@ -21,11 +25,12 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "device/cuda/cuda_device.h"
 #include "device/registry.h"
 #include "kernel/bundle_source.h"
 #include "kernel/compile_client.h"
-#include "kernel/launch.h"
 #include "kernel/spec.h"
+#include "program/launch.h"
 #include "tensor/tensor.h"
 
 namespace nereid::kernel {
@@ -33,14 +38,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The backends the suite runs on: those of this list that this machine has.
-constexpr const char* kDevices[] = {"cpu"};
+// A test is skipped, and says so, where the machine lacks its backend.
+constexpr const char* kDevices[] = {"cpu", "cuda"};
+constexpr const char* kGivenCases = "NEREID_KERNEL_CASES";
 // Written around every buffer, and checked: a kernel that strays is caught even where the numbers
 // are right.
 constexpr std::size_t kGuardBytes = 64;
 constexpr std::byte kGuard{0xa5};
 
-// What is drawn beside the written cases; `tools/run_cases.py --random` draws more.
+// What is drawn beside the written cases, as above; `tools/run_cases.py --random` draws more.
 constexpr int kDrawnCases = 4;
 constexpr int kSeed = 5;  // with heads of over 128 elements and windows among its first
 
@@ -62,11 +68,33 @@ class FolderLock {
   int fd_;
 };
 
+std::string folder_name(std::string target) {
+  std::replace(target.begin(), target.end(), ':', '-');
+  return target;
+}
+
+// What tools/run_cases.py made for the target; empty where it was not asked to.
+fs::path given_folder(const std::string& target) {
+  const char* given = std::getenv(kGivenCases);
+  return given == nullptr ? fs::path() : fs::path(given) / folder_name(target);
+}
+
+// Why kernels for the target can neither be found nor made; empty if they can.
+std::string reason_for_none(const std::string& target) {
+  if (!given_folder(target).empty()) return {};
+  try {
+    find_compiler(target);
+    return {};
+  } catch (const Error& error) {
+    return fmt::format("{}; or name kernels made elsewhere with {}", error.what(), kGivenCases);
+  }
+}
+
 // The folder with the kernel's cases, written anew when the kernel's sources have changed.
 fs::path cases_of(const Spec& spec, const std::string& target) {
-  std::string folder = target;
-  std::replace(folder.begin(), folder.end(), ':', '-');
-  const fs::path dir = fs::path(NEREID_BINARY_DIR) / "kernel_cases" / folder / spec.name;
+  if (const auto given = given_folder(target); !given.empty()) return given / "cases";
+  const fs::path dir =
+      fs::path(NEREID_BINARY_DIR) / "kernel_cases" / folder_name(target) / spec.name;
   const FolderLock lock(dir);
   const fs::path stamp = dir / "made_from";
   const CompilerPaths paths = find_compiler(target);
@@ -185,6 +213,24 @@ void compare(const std::string& what, const Argument& arg, const std::vector<std
       element(arg.dtype, arg.expected.data(), worst_index));
 }
 
+// A step whose sizes are those of a case, each by a symbol of its own.
+class StepSizes {
+ public:
+  graph::Dim add(std::int64_t value) {
+    constexpr std::array kSymbols{graph::Symbol::n_tokens, graph::Symbol::n_sequences,
+                                  graph::Symbol::n_logits, graph::Symbol::max_query_tokens};
+    const std::array places{&sizes_.n_tokens, &sizes_.n_sequences, &sizes_.n_logits,
+                            &sizes_.max_query_tokens};
+    *places.at(n_) = value;
+    return kSymbols.at(n_++);
+  }
+  const graph::Sizes& values() const { return sizes_; }
+
+ private:
+  graph::Sizes sizes_;
+  std::size_t n_ = 0;
+};
+
 class Case {
  public:
   Case(fs::path dir, const Spec& spec) : dir_(std::move(dir)), spec_(spec) {
@@ -200,38 +246,33 @@ class Case {
     SCOPED_TRACE(description());
     const Variant* variant = bundle.find(request_.key());
     ASSERT_NE(variant, nullptr) << name;
-    LaunchTemplate launch(*variant, device.load(bundle.image(*variant)));
+    program::BoundLaunch launch(*variant, device.load(bundle.image(*variant)));
     // Sizes that steps set go the way steps set them.
-    std::vector<std::int64_t> symbols;
+    StepSizes sizes;
     std::vector<Argument> pointers;
     for (const auto& row : json_.at("args")) {
-      const int index = launch.arg(row.at("name").get<std::string>());
-      ASSERT_GE(index, 0) << name << ": " << row.dump();
+      const auto arg = row.at("name").get<std::string>();
+      const auto type = std::ranges::find(variant->args, arg, &VariantArg::name);
+      ASSERT_NE(type, variant->args.end()) << name << ": " << row.dump();
       if (row.at("type") == "pointer") {
         pointers.push_back(load_pointer(row, device));
         const device::Address address = pointers.back().buffer.address();
-        launch.set_pointer(index, address == 0 ? 0 : address + kGuardBytes);
-      } else if (launch.arg_type(index) >= device::ArgType::fp16) {
-        launch.set_float(index, number(row.at("value")));
+        launch.set_pointer(arg, address == 0 ? 0 : address + kGuardBytes);
+      } else if (type->type >= device::ArgType::fp16) {
+        launch.set_float(arg, number(row.at("value")));
       } else {
         const auto value = row.at("value").get<std::int64_t>();
-        const Param* param = spec_.find_param(launch.arg_name(index));
+        const Param* param = spec_.find_param(arg);
         ASSERT_NE(param, nullptr) << name;
-        if (param->is_step) {
-          launch.set_int(index, SizeValue::symbol_times(static_cast<int>(symbols.size())));
-          symbols.push_back(value);
-        } else {
-          launch.set_int(index, SizeValue::of(value));
-        }
+        launch.set_int(arg, param->is_step ? sizes.add(value) : graph::Dim(value));
       }
     }
     launch.finish();
-    launch.update(symbols);
+    launch.run(device, sizes.values());
     const auto grid = json_.at("grid").get<std::array<std::uint32_t, 3>>();
     EXPECT_EQ(launch.grid().x, grid[0]) << name;
     EXPECT_EQ(launch.grid().y, grid[1]) << name;
     EXPECT_EQ(launch.grid().z, grid[2]) << name;
-    if (!launch.is_empty()) device.launch(launch.launch());
     device.synchronize();
     for (const auto& arg : pointers) check(name, arg, device);
   }
@@ -298,10 +339,15 @@ TEST_P(KernelConformance, MatchesItsReference) {
 #ifdef NEREID_TTIR
   ::setenv("NEREID_TTIR", NEREID_TTIR, 0);
 #endif
+  if (device_name == "cuda" && !device::CudaDevice::is_present())
+    GTEST_SKIP() << "no NVIDIA GPU on this machine: " << kernel << " was not run on one";
   const SpecTable specs = SpecTable::builtin();
   const Spec& spec = specs.get(kernel);
   const auto device = device::open_device({device_name, 0});
   const std::string& target = device->info().target;
+  // For the processor there always are: without its compiler nothing here was built whole.
+  if (const auto reason = reason_for_none(target); device_name != "cpu" && !reason.empty())
+    GTEST_SKIP() << kernel << " was not run on " << device->info().description << ": " << reason;
 
   std::vector<Case> cases;
   for (const auto& entry : fs::directory_iterator(cases_of(spec, target) / kernel))
@@ -309,7 +355,10 @@ TEST_P(KernelConformance, MatchesItsReference) {
   ASSERT_FALSE(cases.empty());
   std::vector<KernelRequest> requests;
   for (const auto& each : cases) requests.push_back(each.request());
-  Bundle bundle = find_bundle(specs, target, device->info().isa, requests, {});
+  BundleOptions options;
+  if (const auto given = given_folder(target); !given.empty())
+    options.bundle_dir = given / "bundle";
+  Bundle bundle = find_bundle(specs, target, device->info().isa, requests, options);
   for (auto& each : cases) each.run(*device, bundle);
   RecordProperty("cases", static_cast<int>(cases.size()));
 }

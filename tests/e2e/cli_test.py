@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import nereid_cli as cli
 
@@ -221,18 +222,51 @@ class Inspect(cli.TestCase):
             self.assertIn(kernel, result.stdout)
 
     def test_plan_shows_a_layer_and_a_reason_once_and_fits_a_terminal(self):
-        for model in ("demo", cli.ROOT / "configs" / "llama3-8b"):
+        for model in ("demo", "llama3-8b-shape"):
             for target in ("cpu", "cuda:90"):
                 with self.subTest(model=model, target=target):
                     result = cli.run("inspect", "plan", model, "--target", target)
                     self.assertEqual(result.returncode, 0, result.stderr)
                     lines = result.stdout.splitlines()
                     self.assertLessEqual(max(map(len, lines)), 120)
-                    self.assertLess(len(lines), 100)
-                    self.assertRegex(result.stdout, r"(?m)^(8|32) x(,|$)")
+                    self.assertLess(len(lines), 50)
+                    n_layers = 8 if model == "demo" else 32
+                    self.assertIn(f"\n{n_layers} x, 5 launches each: ", result.stdout)
+                    self.assertEqual(result.stdout.count("rope_attention"), 1)
                     reasons = [line for line in lines if line.startswith("[")]
                     self.assertEqual(len(reasons), len(set(reasons)))
                     self.assertGreater(len(reasons), 0)
+
+    def test_plan_with_choices_says_the_reasons_in_full(self):
+        plan = ("inspect", "plan", "llama3-8b-shape", "--target", "cuda:90")
+        short, long = cli.run(*plan), cli.run(*plan, "--choices")
+        self.assertIn("...\n", short.stdout)
+        self.assertIn("--choices", short.stdout)
+        self.assertNotIn("...\n", long.stdout)
+        self.assertRegex(long.stdout, r"BLOCK_N=\d+ .*warps=\d+ stages=\d+")
+        self.assertLessEqual(max(map(len, long.stdout.splitlines())), 120)
+
+    def test_measured_plan_has_a_time_for_each_launch(self):
+        result = cli.run("inspect", "plan", "demo", "--measure")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        times = re.findall(r" \d+x\d+x\d+ +[\d.]+ +(\S+) +(\S+)  \[", result.stdout)
+        self.assertGreater(len(times), 15)
+        for least_us, measured_us in times:
+            self.assertGreater(float(least_us), 0)
+            self.assertGreater(float(measured_us), 0)
+
+    def test_shapes_of_well_known_models(self):
+        paths = list((cli.ROOT / "configs").iterdir())
+        for path in paths:
+            with self.subTest(name=path.name):
+                named = cli.run("inspect", "plan", f"{path.name}-shape", "--target", "cuda:90")
+                self.assertEqual(named.returncode, 0, named.stderr)
+                given = cli.run("inspect", "plan", path, "--target", "cuda:90")
+                self.assertEqual(*(run.stdout.split("\n", 1)[1] for run in (named, given)))
+        names = [f"{path.name}-shape" for path in paths]
+        self.expect_error(cli.run("inspect", "plan", "llama9-shape"), "llama9-shape", *names)
+        no_weights = cli.run("generate", "llama3-8b-shape", "-p", "x", "-n", 1)
+        self.expect_error(no_weights, "model.safetensors")
 
     def test_prompt_that_writes_what_is_put_before_it(self):
         plain = cli.run_json("generate", "demo", "-p", "def f():", "-n", 4)["outputs"][0]

@@ -7,13 +7,33 @@ import sys
 
 import nereid_cli as cli
 
-MAX_RESIDENT_BYTES = 100_000_000
+MAX_RESIDENT_BYTES = 50_000_000
 N_CONTEXT_TOKENS = 512
 FORBIDDEN_LIBRARY = re.compile(
     r"cuda|cublas|cudnn|nvrtc|nccl|libamdhip|rocblas|libtorch|libpython|blas|lapack|mkl|libtriton",
     re.IGNORECASE,
 )
 GENERATE = ("generate", "demo", "-p", "def fibonacci(n):", "-n", 16)
+
+
+def printed_launches(text: str) -> list[tuple[str, str]]:
+    """(kernel, SHA-256 of its object) of each line of --print-launches; any other line fails."""
+    lines = [re.fullmatch(r"(\S+) +grid \d+x\d+x\d+  ([0-9a-f]{64})", x) for x in text.splitlines()]
+    if None in lines:
+        raise AssertionError(f"a line that is no launch in:\n{text}")
+    return [line.groups() for line in lines]
+
+
+def traced_launches(trace: dict) -> list[tuple[str, str]]:
+    """(symbol, SHA-256 of the object's bytes) of each launch of a Chrome trace."""
+    events = [event for event in trace["traceEvents"] if event.get("cat") == "launch"]
+    return [(event["name"], event["args"]["object_sha256"]) for event in events]
+
+
+def foreign(launches: list[tuple[str, str]], variants: list[dict], name: str) -> list:
+    """The launches that no variant of a manifest has, by its `name` and its object."""
+    known = {(variant[name], variant["object_sha256"]) for variant in variants}
+    return [launch for launch in launches if launch not in known]
 
 
 class Process(cli.TestCase):
@@ -82,18 +102,35 @@ class Process(cli.TestCase):
         self.assertLess(peak_bytes, MAX_RESIDENT_BYTES)
 
     def test_every_launch_is_of_a_kernel_in_the_bundle(self):
+        """What --print-launches says was planned, and the bytes that a trace saw the device get."""
         bundle = self.folder / "bundle"
         compiled = cli.run("compile", "demo", "--target", "cpu", "--out", bundle)
         self.assertEqual(compiled.returncode, 0, compiled.stderr)
-        manifest = json.loads((bundle / "manifest.json").read_text())
-        kernels = {variant["kernel"] for variant in manifest["variants"]}
+        variants = json.loads((bundle / "manifest.json").read_text())["variants"]
+
         result = cli.run(*GENERATE, "--bundle", bundle, "--print-launches")
         self.assertEqual(result.returncode, 0, result.stderr)
-        launched = [name for name in kernels if re.search(rf"\b{name}\b", result.stderr)]
-        self.assertGreater(len(launched), 4, result.stderr)
+        planned = printed_launches(result.stderr)
+        self.assertEqual(foreign(planned, variants, "kernel"), [])
+
+        trace = self.folder / "trace.json"
+        steps = ("--prompt", 8, "--steps", 3, "--out", trace)
+        result = cli.run("inspect", "trace", "demo", "--bundle", bundle, *steps)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        launched = traced_launches(json.loads(trace.read_text()))
+        self.assertEqual(foreign(launched, variants, "symbol"), [])
+        # Both saw the prompt's step whole; the trace saw two more.
+        self.assertGreater(len(planned), 8 * 5)
+        self.assertGreater(len(launched), 2 * len(planned))
+
+        # And a launch of anything else is seen: of each object, one bundle lacks it.
+        for name, sha256 in set(launched):
+            others = [row for row in variants if row["object_sha256"] != sha256]
+            self.assertIn((name, sha256), foreign(launched, others, "symbol"))
+
         listing = cli.run("inspect", "bundle", bundle)
         self.assertEqual(listing.returncode, 0, listing.stderr)
-        for variant in manifest["variants"]:
+        for variant in variants:
             self.assertIn(variant["kernel"], listing.stdout)
             self.assertIn(variant["source_sha256"][:8], listing.stdout)
 

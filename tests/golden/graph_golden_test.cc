@@ -12,6 +12,7 @@
 #include "graph/passes/passes.h"
 #include "model/architecture.h"
 #include "model/config.h"
+#include "program/lower.h"
 
 namespace nereid::model {
 namespace {
@@ -48,9 +49,9 @@ TEST_P(GraphGolden, IsTheSameText) {
 TEST_P(GraphGolden, IsFusedToTheSameText) {
   const auto config =
       ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / "tests/fixtures" / GetParam());
-  const graph::StepClass decode{
-      .max_tokens = 2, .max_sequences = 2, .max_logits = 2, .is_decode = true};
-  const auto fused = graph::legalise(graph::run_passes(graph_of(config)), decode);
+  const program::Bounds decode{{.n_tokens = 2, .n_sequences = 2, .n_logits = 2}, true, "cpu"};
+  const auto fused =
+      program::legalise(graph::run_passes(graph_of(config)), decode, kernel::SpecTable::builtin());
   expect_golden(graph::print(fused), GetParam() + std::string(".decode"));
 }
 

@@ -20,7 +20,7 @@ std::string streamed(const Tokenizer& tokenizer, const Ids& ids, bool skip_speci
   StreamDecoder decoder(tokenizer, skip_special);
   std::string text;
   for (const auto id : ids) text += decoder.push(id);
-  return text + decoder.flush();
+  return text + std::string(decoder.flush());
 }
 
 TEST(TokenizerGolden, DemoModel) {

@@ -38,11 +38,11 @@ class FakeRunner : public Runner {
     std::uint64_t hash = 14695981039346656037U;
     const auto mix = [&](std::uint64_t value) { hash = (hash ^ value) * 1099511628211U; };
     for (const auto id : context) mix(std::uint64_t(id));
-    if (row.temperature > 0) {
+    if (row.params.temperature > 0) {
       mix(row.seed);
       mix(std::uint64_t(row.n_generated));
     }
-    if (row.repetition_penalty != 1.0F)
+    if (row.has_penalty())
       for (const auto id : std::set<std::int32_t>(context.begin(), context.end()))
         mix(std::uint64_t(id) + 1000);
     return std::int32_t((hash >> 20) % kVocab);
@@ -72,7 +72,7 @@ class FakeRunner : public Runner {
         continue;
       }
       const SamplingRow& row = request.sampling[std::size_t(l)];
-      if (row.repetition_penalty != 1.0F) check_seen(row, context);
+      if (row.has_penalty()) check_seen(row, context);
       const bool is_odd = std::ranges::find(context, odd_id) != context.end();
       ids_.push_back(is_odd ? kNoChoice : next_id(context, row));
     }

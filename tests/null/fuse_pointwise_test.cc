@@ -11,14 +11,25 @@
 #include "base/error.h"
 #include "graph/cluster.h"
 #include "graph/passes/passes.h"
-#include "graph/plan.h"
 #include "graph/triton_source.h"
+#include "program/lower.h"
 
 namespace nereid::graph {
 namespace {
 
-constexpr StepClass kPrefill{
-    .max_tokens = 512, .max_sequences = 4, .max_logits = 4, .is_decode = false};
+const program::Bounds kPrefill{
+    {.n_tokens = 512, .n_sequences = 4, .n_logits = 4, .max_query_tokens = 512}, false, "cpu"};
+
+const program::KernelTables& tables() {
+  static const auto tables = program::KernelTables::builtin();
+  return tables;
+}
+
+std::vector<program::PlannedLaunch> launches_on(const Graph& graph, const char* target) {
+  auto steps = kPrefill;
+  steps.target = target;
+  return program::lower(graph, steps, tables());
+}
 
 // Two layers of residual, norm and product; what each layer's sum gives is read twice.
 constexpr const char* kLayers = R"(graph layers {
@@ -89,8 +100,10 @@ TEST(FusePointwise, TakenApartAndFusedAgainItIsTheSameText) {
 TEST(FusePointwise, CanBeLeftOut) {
   const Graph graph = fused(kLayers, {"fuse_pointwise"});
   EXPECT_EQ(count(graph, Op::cluster), 0U);
-  EXPECT_EQ(count(legalise(graph, kPrefill, {"fuse_pointwise"}), Op::cluster), 0U);
-  EXPECT_EQ(count(legalise(graph, kPrefill), Op::cluster), 2U);
+  EXPECT_EQ(
+      count(program::legalise(graph, kPrefill, tables().specs, {"fuse_pointwise"}), Op::cluster),
+      0U);
+  EXPECT_EQ(count(program::legalise(graph, kPrefill, tables().specs), Op::cluster), 2U);
 }
 
 TEST(FusePointwise, LayersShareAKernelWhateverTheirWeightsAreCalled) {
@@ -105,18 +118,16 @@ TEST(FusePointwise, LayersShareAKernelWhateverTheirWeightsAreCalled) {
     x = fmt::format("t{}", layer);
   }
   const Graph graph = fused(text + "  return %" + x + "\n}\n", {"fuse_norm", "fuse_residual"});
-  const kernel::SpecTable specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
   for (const char* target : {"cpu", "cuda:90", "hip:gfx942"}) {
     std::set<std::string> keys;
     std::size_t n_launches = 0;
-    for (const auto& launch : plan_launches(graph, kPrefill, target, {specs, tuning})) {
-      if (!launch.request.generated) continue;
+    for (const auto& launch : launches_on(graph, target)) {
+      if (!launch.choice->request.generated) continue;
       ++n_launches;
-      keys.insert(launch.request.key());
-      EXPECT_EQ(launch.request.kernel, launch.request.generated->spec.name);
-      EXPECT_THAT(launch.request.generated->source,
-                  testing::HasSubstr("def " + launch.request.kernel + "("));
+      keys.insert(launch.choice->request.key());
+      EXPECT_EQ(launch.choice->request.kernel, launch.choice->request.generated->spec.name);
+      EXPECT_THAT(launch.choice->request.generated->source,
+                  testing::HasSubstr("def " + launch.choice->request.kernel + "("));
     }
     // The first sum reads the input, those between the layers the last product.
     EXPECT_EQ(n_launches, 8U);
@@ -170,15 +181,11 @@ TEST(FusePointwise, NormAndRopeOfHeadsGoTogether) {
   const Graph graph = fused(text);
   EXPECT_EQ(count(graph, Op::cluster), 2U);
   EXPECT_EQ(print(run_passes(decompose(graph))), print(graph));
-  const kernel::SpecTable specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
-  const auto launches = plan_launches(graph, kPrefill, "cpu", {specs, tuning});
+  const auto launches = launches_on(graph, "cpu");
   ASSERT_EQ(launches.size(), 2U);
-  EXPECT_EQ(launches[0].call.kernel, launches[1].call.kernel);
-  const auto size = [&](std::size_t launch, const std::string& name) {
-    for (const auto& [key, dim] : launches[launch].call.sizes)
-      if (key == name) return dim_text(dim);
-    return std::string();
+  EXPECT_EQ(launches[0].choice->key, launches[1].choice->key);
+  const auto size = [&](std::size_t launch, const char* name) {
+    return dim_text(launches[launch].size_of(name).value());
   };
   EXPECT_EQ(size(0, "n_rows"), "T*8");
   EXPECT_EQ(size(1, "n_rows"), "T*4");
@@ -219,11 +226,10 @@ TEST(FusePointwise, ALaunchTakesOnlySoManyArguments) {
   const Graph graph = fused(inputs + sums + "  return %s29\n}\n");
   EXPECT_GE(count(graph, Op::cluster), 2U);
   EXPECT_LE(graph.nodes.size(), 4U);
-  for (const auto& node : graph.nodes) EXPECT_TRUE(has_kernel(graph, node, kPrefill));
-  const kernel::SpecTable specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
-  for (const auto& launch : plan_launches(graph, kPrefill, "cpu", {specs, tuning}))
-    EXPECT_LE(launch.request.args.size(), 24U);
+  for (const auto& node : graph.nodes)
+    EXPECT_TRUE(program::has_kernel(graph, node, kPrefill, tables().specs));
+  for (const auto& launch : launches_on(graph, "cpu"))
+    EXPECT_LE(launch.choice->request.args.size(), 24U);
 }
 
 TEST(FusePointwise, WhatNoKernelComputesIsTakenApart) {
@@ -237,8 +243,8 @@ TEST(FusePointwise, WhatNoKernelComputesIsTakenApart) {
                                        2 * kMaxReducedCols);
   const Graph graph = parse(text, "g");
   EXPECT_EQ(parse(print(graph), "printed"), graph);
-  EXPECT_FALSE(has_kernel(graph, graph.nodes[0], kPrefill));
-  const Graph legal = legalise(graph, kPrefill);
+  EXPECT_FALSE(program::has_kernel(graph, graph.nodes[0], kPrefill, tables().specs));
+  const Graph legal = program::legalise(graph, kPrefill, tables().specs);
   EXPECT_EQ(count(legal, Op::cluster), 0U);
   EXPECT_EQ(legal.nodes.size(), 2U);
 }

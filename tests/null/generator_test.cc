@@ -26,8 +26,7 @@ std::vector<TokenId> expected_ids(const Request& request, std::uint64_t seed,
   while (std::int64_t(ids.size()) < request.max_tokens &&
          std::int64_t(context.size()) < FakeRunner::kContext) {
     SamplingRow row;
-    row.temperature = request.sampling.temperature;
-    row.repetition_penalty = request.sampling.repetition_penalty;
+    row.params = request.sampling;
     row.seed = request.sampling.seed.value_or(seed);
     row.n_generated = std::int32_t(ids.size());
     ids.push_back(FakeRunner::next_id(context, row));

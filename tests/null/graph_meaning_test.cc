@@ -14,6 +14,7 @@
 
 #include "graph/cluster.h"
 #include "graph/passes/passes.h"
+#include "program/lower.h"
 
 namespace nereid::graph {
 namespace {
@@ -196,7 +197,7 @@ class Drawing {
     Node node(Op::linear, {x, weight({n_out, n_cols(x)})});
     if (chance()) node.set_operand("bias", weight({n_out}));
     if (below(8) == 0) node.set_operand("norm", weight({n_cols(x)}));
-    if (below(8) == 0) node.set_attr("eps", 0.5);
+    if (node.has("norm") && below(8) == 0) node.set_attr("eps", 0.5);
     if (below(8) == 0) node.set_operand("residual", as_wide_as(n_out));
     if (node.has("residual")) node.set_attr("alpha", number());
     return keep(graph_.add_node(std::move(node))[0]);
@@ -279,10 +280,10 @@ void expect_same(const std::vector<Matrix>& wanted, const Graph& graph) {
 }
 
 TEST(GraphMeaning, PassesChangeNone) {
-  constexpr StepClass kDecode{
-      .max_tokens = 2, .max_sequences = 2, .max_logits = 2, .is_decode = true};
-  constexpr StepClass kPrefill{
-      .max_tokens = 512, .max_sequences = 4, .max_logits = 4, .is_decode = false};
+  const program::Bounds kDecode{{.n_tokens = 2, .n_sequences = 2, .n_logits = 2}, true, "cpu"};
+  const program::Bounds kPrefill{
+      {.n_tokens = 512, .n_sequences = 4, .n_logits = 4, .max_query_tokens = 512}, false, "cpu"};
+  const auto tables = program::KernelTables::builtin();
   std::map<std::string, int> n_made;
   for (unsigned seed = 0; seed < kGraphs; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
@@ -305,10 +306,11 @@ TEST(GraphMeaning, PassesChangeNone) {
       for (const auto& node : apart.nodes)
         EXPECT_TRUE(node.op != Op::cluster && !(node.op == Op::linear && node.has("norm")));
       for (const auto& steps : {kDecode, kPrefill}) {
-        const Graph legal = legalise(fused, steps, skip);
+        const Graph legal = program::legalise(fused, steps, tables.specs, skip);
         verify(legal);
         expect_same(wanted, legal);
-        for (const auto& node : legal.nodes) EXPECT_TRUE(has_kernel(legal, node, steps));
+        for (const auto& node : legal.nodes)
+          EXPECT_TRUE(program::has_kernel(legal, node, steps, tables.specs)) << print(legal);
       }
     }
     if (HasFailure()) return;

@@ -23,10 +23,10 @@
 #include "device/cpu/cpu_device.h"
 #include "device/cuda/cuda_device.h"
 #include "engine/generator.h"
-#include "engine/planning.h"
 #include "engine/runner.h"
 #include "kernel/spec.h"
 #include "null/cuda_driver_stand_in.h"
+#include "program/planner.h"
 
 namespace nereid::engine {
 namespace {
@@ -74,16 +74,17 @@ char kind_of(device::ArgType type) {
 // A bundle of every kernel that the fixture may ask for, whose objects the stand-in takes.
 class StandInBundle {
  public:
-  explicit StandInBundle(const RunnerOptions& options)
+  explicit StandInBundle(const Options& options)
       : dir_(fs::path(testing::TempDir()) / fmt::format("nereid-graph-mode-{}", ::getpid())) {
     fs::create_directories(dir_ / "objects");
     Json variants = Json::array();
     const auto config = model::ModelConfig::load(fixture());
-    for (const auto& request : requests_for_all_modes(config, kTarget, options))
+    for (const auto& request : program::requests_for_all_modes(
+             config, program::resolve(config, options, kTarget), tables_))
       variants.push_back(variant(request));
     const Json manifest{{"schema", 2},
                         {"target", kTarget},
-                        {"triton", specs_.triton_version()},
+                        {"triton", tables_.specs.triton_version()},
                         {"variants", variants}};
     std::ofstream(dir_ / "manifest.json") << manifest.dump();
   }
@@ -97,7 +98,7 @@ class StandInBundle {
 
  private:
   Json variant(const kernel::KernelRequest& request) {
-    const auto& spec = kernel::spec_of(request, specs_);
+    const auto& spec = kernel::spec_of(request, tables_.specs);
     Json args = Json::array();
     std::string kinds;
     auto& names = args_[request.kernel];
@@ -134,7 +135,7 @@ class StandInBundle {
             {"global_scratch_bytes", 0}};
   }
 
-  const kernel::SpecTable specs_ = kernel::SpecTable::builtin();
+  const program::KernelTables tables_ = program::KernelTables::builtin();
   fs::path dir_;
   std::map<std::string, std::vector<std::string>> args_;
 };
@@ -251,8 +252,8 @@ class GraphModeTest : public testing::Test {
     ::dlclose(library_);
   }
 
-  static RunnerOptions options(const std::string& mode) {
-    RunnerOptions options;
+  static Options options(const std::string& mode) {
+    Options options;
     options.model_dir = fixture();
     options.mode = mode;
     options.max_sequences = kMaxSequences;
@@ -372,7 +373,7 @@ TEST_F(GraphModeTest, NamesTheKernelsOfAReplayedStepThatFailed) {
 
 TEST(GraphMode, IsAnErrorWhereADeviceCannotCapture) {
   device::CpuDevice device(1);
-  RunnerOptions options;
+  Options options;
   options.model_dir = fixture();
   options.mode = "graph";
   try {

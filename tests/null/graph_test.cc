@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "graph/ir.h"
-#include "graph/memory_plan.h"
 #include "graph/passes/passes.h"
+#include "program/memory.h"
 
 namespace nereid::graph {
 namespace {
@@ -163,12 +163,12 @@ TEST(GraphVerify, RejectsWhatTheBuilderWouldNotMake) {
 }
 
 // Two values that live at the same time never share a byte; the independent check of the planner.
-void expect_no_overlap(const Graph& graph, const SymbolValues& sizes) {
-  const MemoryPlan plan = plan_memory(graph, sizes);
+void expect_no_overlap(const Graph& graph, const Sizes& sizes) {
+  const program::Memory plan = program::plan_memory(graph, sizes);
   std::vector<int> last(graph.values.size(), -1);
   std::vector<int> first(graph.values.size(), 1 << 30);
   const auto touch = [&](ValueId id, int at) {
-    const auto root = static_cast<std::size_t>(storage_of(graph, id));
+    const auto root = static_cast<std::size_t>(program::storage_of(graph, id));
     first[root] = std::min(first[root], at);
     last[root] = std::max(last[root], at);
   };
@@ -179,10 +179,11 @@ void expect_no_overlap(const Graph& graph, const SymbolValues& sizes) {
   for (const auto id : graph.outputs) touch(id, 1 << 20);
   for (std::size_t a = 0; a < graph.values.size(); ++a)
     for (std::size_t b = a + 1; b < graph.values.size(); ++b) {
-      if (plan.offsets[a] == MemoryPlan::kNotInArena || plan.offsets[b] == MemoryPlan::kNotInArena)
+      if (plan.offsets[a] == program::Memory::kNotInArena ||
+          plan.offsets[b] == program::Memory::kNotInArena)
         continue;
-      const auto root_a = storage_of(graph, static_cast<ValueId>(a));
-      const auto root_b = storage_of(graph, static_cast<ValueId>(b));
+      const auto root_a = program::storage_of(graph, static_cast<ValueId>(a));
+      const auto root_b = program::storage_of(graph, static_cast<ValueId>(b));
       if (root_a == root_b) continue;
       const auto ra = static_cast<std::size_t>(root_a), rb = static_cast<std::size_t>(root_b);
       if (last[ra] < first[rb] || last[rb] < first[ra]) continue;
@@ -196,13 +197,14 @@ void expect_no_overlap(const Graph& graph, const SymbolValues& sizes) {
 
 TEST(MemoryPlan, ReusesBytesOnlyOfTheDead) {
   const Graph graph = parse(kSmall, "small");
-  expect_no_overlap(graph, {1, 7, 2, 2, 4});
-  const MemoryPlan plan = plan_memory(graph, {1, 512, 4, 4, 512});
+  expect_no_overlap(graph, {7, 2, 2, 4});
+  const program::Memory plan = program::plan_memory(graph, {512, 4, 4, 512});
   // %5 is dead once %7 is made: the peak is below the sum.
   EXPECT_LT(plan.arena_bytes, plan.unshared_bytes);
   EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("9"))],
             plan.offsets[static_cast<std::size_t>(graph.find("8"))]);
-  EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("embed"))], MemoryPlan::kNotInArena);
+  EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("embed"))],
+            program::Memory::kNotInArena);
 }
 
 TEST(MemoryPlan, RandomChains) {
@@ -220,7 +222,7 @@ TEST(MemoryPlan, RandomChains) {
     }
     graph.outputs = {live.back()};
     verify(graph);
-    expect_no_overlap(graph, {1, static_cast<std::int64_t>(1 + random() % 40), 1, 1, 1});
+    expect_no_overlap(graph, {.n_tokens = static_cast<std::int64_t>(1 + random() % 40)});
   }
 }
 

@@ -67,12 +67,12 @@ TEST(Request, TakesDefaultsAndDerivesTheRest) {
   const auto table = specs();
   const auto chosen = make_request(table.get("mul"), {}, "cpu", problem(384));
   EXPECT_EQ(chosen.why, "default of cpu");
-  EXPECT_EQ(chosen.request.key(),
+  EXPECT_EQ(chosen.key(),
             R"({"args":{"eps":"fp32","n_cols":"i32:16","n_rows":"i32","out_ptr":"*fp32:16",)"
             R"("stride":"i64:16","w_ptr":"*fp16:16"},)"
             R"("constexprs":{"BLOCK":16,"HAS_BIAS":1,"SPLITS":12,"WIDTH":2},"kernel":"mul",)"
             R"("num_stages":1,"num_warps":1,"options":{}})");
-  EXPECT_EQ(KernelRequest::from_key(chosen.request.key(), "test"), chosen.request);
+  EXPECT_EQ(KernelRequest::from_key(chosen.key(), "test"), chosen);
 }
 
 TEST(Request, KeysAreWhatAJsonLibraryWrites) {
@@ -92,7 +92,7 @@ TEST(Request, SaysWhatDivides) {
   Problem asked = problem(1001);
   asked.unaligned = {"w_ptr"};
   asked.types = {{"stride", "i32"}};
-  const auto request = make_request(table.get("mul"), {}, "cpu", asked).request;
+  const auto request = make_request(table.get("mul"), {}, "cpu", asked);
   EXPECT_EQ(request.args.at("n_cols"), "i32");
   EXPECT_EQ(request.args.at("stride"), "i32");
   EXPECT_EQ(request.args.at("w_ptr"), "*fp16");
@@ -106,13 +106,12 @@ TEST(Request, TakesTheFirstTuningRowThatHolds) {
   tuning.add(parse_json(kTuning, "test"), table, "test");
   const auto wide = make_request(table.get("mul"), tuning, "cuda:90", problem(4096));
   EXPECT_EQ(wide.why, "tuning of cuda:90: wide");
-  EXPECT_EQ(wide.request.constexprs.at("BLOCK"), 32);
-  EXPECT_EQ(wide.request.num_warps, 8);
-  EXPECT_EQ(wide.request.num_stages, 3);  // left out by the row
+  EXPECT_EQ(wide.constexprs.at("BLOCK"), 32);
+  EXPECT_EQ(wide.num_warps, 8);
+  EXPECT_EQ(wide.num_stages, 3);  // left out by the row
   auto without_bias = problem(4096);
   without_bias.constexprs["HAS_BIAS"] = 0;
-  EXPECT_EQ(make_request(table.get("mul"), tuning, "cuda:90", without_bias)
-                .request.constexprs.at("BLOCK"),
+  EXPECT_EQ(make_request(table.get("mul"), tuning, "cuda:90", without_bias).constexprs.at("BLOCK"),
             256);
   EXPECT_EQ(make_request(table.get("mul"), tuning, "cuda:90", problem(8193)).why,
             "default of cuda");
@@ -190,8 +189,7 @@ TEST(Tuning, MayAskForTheRowsOfAPlan) {
     auto asked = problem(384);
     if (largest > 0) asked.largest["n_rows"] = largest;
     const auto spec_table = specs();
-    return make_request(spec_table.get("mul"), table, "cuda:90", asked)
-        .request.constexprs.at("BLOCK");
+    return make_request(spec_table.get("mul"), table, "cuda:90", asked).constexprs.at("BLOCK");
   };
   EXPECT_EQ(block_for(64), 16);
   EXPECT_EQ(block_for(65), 32);

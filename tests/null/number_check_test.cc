@@ -1,4 +1,4 @@
-#include "engine/number_check.h"
+#include "program/number_check.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 
 #include "device/registry.h"
 
-namespace nereid::engine {
+namespace nereid::program {
 namespace {
 
 std::span<const std::byte> bytes_of(const auto& values) { return std::as_bytes(std::span(values)); }
@@ -65,10 +65,11 @@ class NumberCheckTest : public ::testing::Test {
   }
 
   std::string after(std::size_t node) {
-    const NumberCheck check(*device_, graph_, {1, 2, 1, 1, 2}, [&](graph::ValueId id) {
-      return reinterpret_cast<device::Address>(memory_[std::size_t(id)].data());
-    });
-    return check.odd_results(node);
+    std::vector<device::Address> addresses;
+    for (auto& value : memory_)
+      addresses.push_back(reinterpret_cast<device::Address>(value.data()));
+    return NumberCheck(*device_, graph_, {.n_tokens = 2, .max_query_tokens = 2}, addresses)
+        .odd_results(node);
   }
   float& element(graph::ValueId id, std::size_t i) { return memory_[std::size_t(id)][i]; }
 
@@ -104,4 +105,4 @@ TEST_F(NumberCheckTest, TheHeadIsInNoLayer) {
 }
 
 }  // namespace
-}  // namespace nereid::engine
+}  // namespace nereid::program

@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "graph/ir.h"
-#include "graph/lower.h"
+#include "program/lower.h"
 
 namespace nereid::graph {
 namespace {
@@ -32,6 +32,12 @@ std::string error_of_node(Op op, const Attrs& attrs) {
   return error_of([&] { static_cast<void>(Node(op, {}, {}, attrs)); });
 }
 
+constexpr Op kOps[] = {
+#define GRAPH_OP(name, ...) Op::name,
+#include "graph/ops.def"
+#undef GRAPH_OP
+};
+
 constexpr const char* kDeclarations = R"(graph g {
   input %x: fp32[T, 64]
   input %r: fp32[T, 32]
@@ -39,8 +45,14 @@ constexpr const char* kDeclarations = R"(graph g {
   weight %b: fp16[32]
   weight %g: fp16[64]
   weight %s: fp32[32]
+  input %q: fp16[T, 4, 8]
+  input %i: i32[T]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  state %k: fp16[9, 2, 16, 8]
+  weight %f: fp32[4]
 )";
-constexpr int kFirstNodeLine = 8;
+constexpr int kFirstNodeLine = 14;
 
 std::string text_of(const std::string& node, const std::string& result = "%y") {
   return kDeclarations + ("  " + node) + "\n  return " + result + "\n}\n";
@@ -105,6 +117,65 @@ TEST(Attributes, ValuesHaveTheTypeOfTheTable) {
               HasSubstr("cluster: attribute body is missing"));
 }
 
+TEST(Attributes, EveryOneIsHeldToItsType) {
+  const Attr values[] = {std::int64_t{1}, 0.5, DType::fp16, "some text"};
+  for (const auto op : kOps)
+    for (const auto& attr : op_row(op).attrs) {
+      const auto name = std::string(attr.name);
+      std::size_t n_right = 0;
+      for (const auto& value : values) {
+        const auto said = error_of_node(op, {{name, value}});
+        n_right += said == "no error" ? 1 : 0;
+        EXPECT_THAT(said,
+                    testing::AnyOf("no error", StartsWith(fmt::format("{}: attribute {}: expected ",
+                                                                      op_row(op).name, name))));
+      }
+      // A number may be whole, and none of these is one of a list of words.
+      EXPECT_EQ(n_right, attr.type == AttrType::real   ? 2
+                         : attr.type == AttrType::word ? 0
+                                                       : 1)
+          << op_row(op).name << " " << name;
+      EXPECT_THAT(error_of_node(op, {{name.substr(1), values[0]}}), HasSubstr("; expected "));
+      if (!attr.default_value) continue;
+      EXPECT_EQ(Node(op, {}).attr(name), *attr.default_value);
+    }
+}
+
+TEST(Roles, RowsReferToWhatTheyHave) {
+  for (const auto op : kOps) {
+    const auto& row = op_row(op);
+    std::vector<Role> roles = row.operands;
+    roles.insert(roles.end(), row.results.begin(), row.results.end());
+    for (const auto& role : roles) {
+      EXPECT_TRUE(role.type.like.empty() || row.find_operand(role.type.like)) << role.type.text;
+      for (const auto& dim : role.type.dims.value_or(std::vector<DimPattern>{})) {
+        if (dim.name.size() <= 1 || dim.name == "...") continue;
+        const auto* attr = row.find_attr(dim.name);
+        EXPECT_TRUE(attr != nullptr && attr->type == AttrType::integer) << role.type.text;
+      }
+    }
+  }
+}
+
+TEST(Types, MessagesSayWhatWouldFit) {
+  const auto error = [](const std::string& node) {
+    return error_of_text("%y: fp16[T, 4, 8] = " + node);
+  };
+  EXPECT_EQ(error("rope %q, %lens, %f"),
+            "rope: operand positions (%lens): expected i32[T], got i32[S]");
+  EXPECT_EQ(error("rope %q, %i, %s"),
+            "rope: operand inv_freq (%s): expected fp32[4], got fp32[32]");
+  EXPECT_EQ(error("rope %x, %i, %f"),
+            "rope: operand x (%x): expected float[T, H, D], got fp32[T, 64]");
+  EXPECT_EQ(error("rms_norm %q, %f {eps = 1}"),
+            "rms_norm: operand weight (%f): expected float[8], got fp32[4]");
+  EXPECT_EQ(error("add %x, %r"), "add: operand y (%r): expected fp32[T, 64], got fp32[T, 32]");
+  EXPECT_EQ(error("attention %q, %k, %k, %i, %starts, %lens"),
+            "attention: operand block_tables (%i): expected i32[S, M], got i32[T]");
+  EXPECT_EQ(error("kv_write %q, %q, %i, %k, %k"),
+            "kv_write: operand k_cache (%k): expected any[9, 4, 16, 8], got fp16[9, 2, 16, 8]");
+}
+
 TEST(Roles, OperandsComeByNameInAnyOrder) {
   const Graph graph = parse(
       text_of("%y: fp32[T, 32] = linear %x, residual = %r, %w, bias = %b, norm = %g {alpha = 2}"),
@@ -156,8 +227,9 @@ TEST(Linear, ShapesOfWhatIsFused) {
 TEST(Linear, AScaleHasAShapeButNoKernelYet) {
   const Graph graph = parse(text_of("%y: fp32[T, 32] = linear %x, %w, scale = %s"), "g");
   verify(graph);
-  EXPECT_EQ(error_of([&] { static_cast<void>(lower(graph, graph.nodes[0], {})); }),
-            "linear %y: no kernel takes the operand scale (%s); expected a weight without");
+  const auto tables = program::KernelTables::builtin();
+  EXPECT_EQ(error_of([&] { static_cast<void>(program::lower(graph, {}, tables)); }),
+            "%y: no kernel computes linear with scale for steps of up to 1 rows on cpu");
 }
 
 }  // namespace

@@ -11,21 +11,30 @@
 #include "base/error.h"
 #include "graph/passes/passes.h"
 #include "graph/passes/rewrite.h"
-#include "graph/plan.h"
 #include "model/architecture.h"
 #include "model/config.h"
+#include "program/lower.h"
 
 namespace nereid::graph {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr StepClass kDecodeOne{
-    .max_tokens = 1, .max_sequences = 4, .max_logits = 1, .is_decode = true};
-constexpr StepClass kPrefill{
-    .max_tokens = 512, .max_sequences = 4, .max_logits = 4, .is_decode = false};
-constexpr StepClass kWideDecode{
-    .max_tokens = 64, .max_sequences = 64, .max_logits = 64, .is_decode = true};
+using program::Bounds;
+
+const Bounds kDecodeOne{{.n_tokens = 1, .n_sequences = 4, .n_logits = 1}, true, "cpu"};
+const Bounds kPrefill{
+    {.n_tokens = 512, .n_sequences = 4, .n_logits = 4, .max_query_tokens = 512}, false, "cpu"};
+const Bounds kWideDecode{{.n_tokens = 64, .n_sequences = 64, .n_logits = 64}, true, "cpu"};
+
+const program::KernelTables& tables() {
+  static const auto tables = program::KernelTables::builtin();
+  return tables;
+}
+
+Graph legalise(const Graph& graph, const Bounds& steps) {
+  return program::legalise(graph, steps, tables().specs);
+}
 
 model::ModelConfig config_of(const fs::path& dir) {
   return model::ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / dir);
@@ -79,33 +88,24 @@ TEST_P(Families, DecodingTakesFiveLaunchesALayer) {
 }
 
 TEST_P(Families, StepsOfEveryClassHaveKernels) {
-  const kernel::SpecTable specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
   const Graph fused = run_passes(built(config_));
-  for (const auto& steps : {kDecodeOne, kPrefill, kWideDecode}) {
-    const Graph legal = legalise(fused, steps);
-    for (const auto& node : legal.nodes) EXPECT_TRUE(has_kernel(legal, node, steps));
+  for (auto steps : {kDecodeOne, kPrefill, kWideDecode})
     for (const char* target : {"cpu", "cuda:80", "cuda:90", "hip:gfx942"}) {
-      const auto launches = plan_launches(legal, steps, target, {specs, tuning});
-      EXPECT_EQ(launches.size(), n_launches(legal));
-      for (const auto& launch : launches) {
-        const auto splits = launch.request.constexprs.find("SPLITS");
-        if (splits == launch.request.constexprs.end()) continue;
-        EXPECT_LE(splits->second, kMaxAttentionSplits) << "the scratch has room for no more";
-      }
+      steps.target = target;
+      const Graph legal = legalise(fused, steps);
+      for (const auto& node : legal.nodes)
+        EXPECT_TRUE(program::has_kernel(legal, node, steps, tables().specs));
+      EXPECT_EQ(program::lower(legal, steps, tables()).size(), n_launches(legal));
     }
-  }
 }
 
 TEST_P(Families, AnyPassCanBeLeftOut) {
-  const kernel::SpecTable specs = kernel::SpecTable::builtin();
-  const auto tuning = kernel::TuningTable::builtin(specs);
   for (const auto& row : pass_table()) {
     const Graph graph =
         run_passes(built(config_), {.skip = {std::string(row.name)}, .observe = {}});
     for (const auto& steps : {kDecodeOne, kPrefill}) {
       const Graph legal = legalise(graph, steps);
-      EXPECT_FALSE(plan_launches(legal, steps, "cpu", {specs, tuning}).empty()) << row.name;
+      EXPECT_FALSE(program::lower(legal, steps, tables()).empty()) << row.name;
     }
   }
 }

@@ -188,13 +188,13 @@ TEST(Streaming, EverySequenceGivesWhatDecodeGives) {
       std::string text;
       Ids seen;
       for (const auto id : ids) {
-        const std::string part = decoder.push(id);
+        const std::string part(decoder.push(id));
         EXPECT_TRUE(is_valid_utf8(part));
         text += part;
         seen.push_back(id);
-        EXPECT_EQ(text + decoder.pending(), tokenizer.decode(seen, false));
+        EXPECT_EQ(text + std::string(decoder.pending()), tokenizer.decode(seen, false));
       }
-      EXPECT_EQ(text + decoder.flush(), tokenizer.decode(ids, false));
+      EXPECT_EQ(text + std::string(decoder.flush()), tokenizer.decode(ids, false));
     }
   }
 }

@@ -125,7 +125,7 @@ TEST(TuningTable, RowsMayAskForElementSizes) {
   add(R"t([{"when": {"sizeof(w_ptr)": 4}, "choice": {"BLOCK": 32}}])t");
   const auto block = [&](DType weight) {
     return kernel::make_request(specs.get("mul"), tuning, "cpu", problem(64, 2, weight))
-        .request.constexprs.at("BLOCK");
+        .constexprs.at("BLOCK");
   };
   EXPECT_EQ(block(DType::fp32), 32);
   EXPECT_EQ(block(DType::fp16), 16);
@@ -194,8 +194,7 @@ TEST(TuningFile, IsWrittenAsPeopleWriteIt) {
   const auto specs = specs_of(kSpecs);
   kernel::TuningTable tuning;
   tuning.add(parse_json(text, "text"), specs, "text");
-  const auto request =
-      kernel::make_request(specs.get("mul"), tuning, "cpu", problem(64, 100)).request;
+  const auto request = kernel::make_request(specs.get("mul"), tuning, "cpu", problem(64, 100));
   EXPECT_EQ(request.constexprs.at("LOOP"), 2);
 }
 

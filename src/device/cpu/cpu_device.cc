@@ -31,6 +31,9 @@ std::size_t round_up(std::size_t size_bytes, std::size_t unit) {
 }
 
 int choose_n_threads(int n_threads, const HostCpus& cpus) {
+  if (n_threads < 0 || n_threads > kMaxCpuThreads)
+    throw Error("number of threads: expected 0 (every cpu) to {}, got {}", kMaxCpuThreads,
+                n_threads);
   return n_threads > 0 ? n_threads : cpus.n_usable;
 }
 
@@ -38,16 +41,6 @@ int choose_n_threads(int n_threads, const HostCpus& cpus) {
 std::vector<int> cpus_to_pin(int n_threads, const HostCpus& cpus) {
   if (n_threads > cpus.n_usable || cpus.n_usable < static_cast<int>(cpus.ids.size())) return {};
   return cpus.ids;
-}
-
-// The largest count a kernel can be started with; also keeps --threads 1000000 from taking the
-// machine down.
-
-int checked_n_threads(int n_threads) {
-  if (n_threads < 0 || n_threads > kMaxCpuThreads)
-    throw Error("number of threads: expected 0 (every cpu) to {}, got {}", kMaxCpuThreads,
-                n_threads);
-  return n_threads;
 }
 
 struct LaunchContext {
@@ -88,9 +81,11 @@ struct CpuDevice::Loaded final : Function {
 
 void CpuDevice::Free::operator()(std::byte* memory) const { std::free(memory); }
 
-CpuDevice::CpuDevice(int n_threads)
-    : pool_(choose_n_threads(checked_n_threads(n_threads), host_cpus()),
-            cpus_to_pin(choose_n_threads(n_threads, host_cpus()), host_cpus())) {
+CpuDevice::CpuDevice(int n_threads) : CpuDevice(n_threads, host_cpus()) {}
+
+CpuDevice::CpuDevice(int n_threads, const HostCpus& cpus)
+    : pool_(choose_n_threads(n_threads, cpus),
+            cpus_to_pin(choose_n_threads(n_threads, cpus), cpus)) {
   info_.name = "cpu";
   info_.target = "cpu";
   info_.isa = host_isa();

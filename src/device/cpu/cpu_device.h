@@ -9,12 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "device/cpu/host.h"
 #include "device/cpu/thread_pool.h"
-#include "device/device.h"
+#include "device/synchronous_device.h"
 
 namespace nereid::device {
 
-class CpuDevice final : public Device {
+class CpuDevice final : public SynchronousDevice {
  public:
   explicit CpuDevice(int n_threads = 0);  // 0: every cpu the process may use
   ~CpuDevice() override;
@@ -27,7 +28,6 @@ class CpuDevice final : public Device {
   void download(std::span<std::byte> target, Address source) override;
   void fill_zero(Address target, std::size_t size_bytes) override;
   void launch(const Launch& launch) override;
-  void synchronize() override {}
   bool reads_host_memory() const override { return true; }
   const Function* load(const KernelImage& image) override;
 
@@ -39,6 +39,8 @@ class CpuDevice final : public Device {
     void operator()(std::byte* memory) const;
   };
   using Arena = std::unique_ptr<std::byte, Free>;
+
+  CpuDevice(int n_threads, const HostCpus& cpus);
 
   void grow_arenas(std::size_t size_bytes);
 

@@ -31,6 +31,7 @@ class CudaDevice final : public Device {
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(std::size_t size_bytes, const std::string& what) override;
   std::size_t free_bytes() const override;
+  void prefer_large_pages(const Buffer&) override {}  // its pages are large
   void upload(Address target, std::span<const std::byte> source) override;
   void download(std::span<std::byte> target, Address source) override;
   void fill_zero(Address target, std::size_t size_bytes) override;

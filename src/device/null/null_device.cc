@@ -69,33 +69,36 @@ Buffer NullDevice::allocate(std::size_t size_bytes, const std::string& what) {
   const Address address = next_address_;
   next_address_ += std::max<std::size_t>(64, (size_bytes + 63) / 64 * 64);
   allocated_bytes_ += size_bytes;
-  log_.push_back({NullOperation::allocate, what, address, size_bytes, {}, {}});
+  log_.push_back({NullOperation::allocate, what, address, size_bytes, {}, {}, {}});
   return Buffer(this, address, size_bytes);
 }
 
 void NullDevice::release(Address address, std::size_t size_bytes) noexcept {
   allocated_bytes_ -= size_bytes;
-  log_.push_back({NullOperation::release, "", address, size_bytes, {}, {}});
+  log_.push_back({NullOperation::release, "", address, size_bytes, {}, {}, {}});
 }
 
 void NullDevice::upload(Address target, std::span<const std::byte> source) {
-  log_.push_back({NullOperation::upload, "", target, source.size(), {}, {}});
+  log_.push_back({NullOperation::upload, "", target, source.size(), {}, {}, {}});
 }
 
 void NullDevice::download(std::span<std::byte> target, Address source) {
   std::fill(target.begin(), target.end(), std::byte{0});
-  log_.push_back({NullOperation::download, "", source, target.size(), {}, {}});
+  log_.push_back({NullOperation::download, "", source, target.size(), {}, {}, {}});
 }
 
 void NullDevice::fill_zero(Address target, std::size_t size_bytes) {
-  log_.push_back({NullOperation::fill_zero, "", target, size_bytes, {}, {}});
+  log_.push_back({NullOperation::fill_zero, "", target, size_bytes, {}, {}, {}});
 }
 
 void NullDevice::launch(const Launch& launch) {
   const auto& function = static_cast<const Loaded&>(*launch.function);
-  NullEvent event{NullOperation::launch, function.symbol, 0, 0, launch.grid, {}};
-  for (std::size_t i = 0; i < function.args.size(); ++i)
+  NullEvent event{NullOperation::launch, function.symbol, 0, 0, launch.grid, {}, {}};
+  for (std::size_t i = 0; i < function.args.size(); ++i) {
     event.args.push_back(argument_value(function.args[i], launch.params[i]));
+    if (function.args[i] == ArgType::tensor_map)
+      event.maps.push_back(*static_cast<const TensorMap*>(launch.params[i]));
+  }
   log_.push_back(std::move(event));
 }
 
@@ -113,7 +116,7 @@ const Function* NullDevice::load(const KernelImage& image) {
   function->args = image.args;
   function->device = this;
   functions_.push_back(std::move(function));
-  log_.push_back({NullOperation::load, image.symbol, 0, image.object.size(), {}, {}});
+  log_.push_back({NullOperation::load, image.symbol, 0, image.object.size(), {}, {}, {}});
   return functions_.back().get();
 }
 

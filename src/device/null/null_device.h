@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "device/device.h"
+#include "device/synchronous_device.h"
 
 namespace nereid::device {
 
@@ -30,9 +30,10 @@ struct NullEvent {
   Grid grid;  // launch
   // launch: argument i as it was, sign-extended; floats as the bits of a double.
   std::vector<std::int64_t> args;
+  std::vector<TensorMap> maps;  // launch: of the arguments that are one, in order
 };
 
-class NullDevice final : public Device {
+class NullDevice final : public SynchronousDevice {
  public:
   // `target` is any target a bundle can be made for; `memory_bytes` is what it pretends to have.
   explicit NullDevice(std::string target = "cpu", std::size_t memory_bytes = std::size_t{1} << 40,
@@ -46,14 +47,12 @@ class NullDevice final : public Device {
   void download(std::span<std::byte> target, Address source) override;
   void fill_zero(Address target, std::size_t size_bytes) override;
   void launch(const Launch& launch) override;
-  void synchronize() override {}
   bool reads_host_memory() const override { return false; }
   const Function* load(const KernelImage& image) override;
   // Begins with the address and the shape, for tests to see.
   TensorMap tensor_map(const TiledMatrix& matrix) const override;
 
   const std::vector<NullEvent>& log() const { return log_; }
-  void clear_log() { log_.clear(); }
 
  protected:
   void release(Address address, std::size_t size_bytes) noexcept override;

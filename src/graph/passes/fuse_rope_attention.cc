@@ -1,10 +1,9 @@
-//   %q, %kc, %vc = rope_kv_write %p, ...   <=>   %y, %kc, %vc, %parts = rope_attention %p, ...
+//   %q, %kc, %vc = rope_kv_write %p, ...   <=>   %y, %kc, %vc = rope_attention %p, ...
 //   %y = attention %q, %kc, %vc, ...
 #include "graph/passes/passes.h"
 
 namespace nereid::graph::passes {
 
-// Parts of one sequence meet at a counter, which the last of them sets back to zero.
 Graph fuse_rope_attention(const Graph& graph) {
   const Uses uses(graph);
   Rewrite rewrite(graph);
@@ -15,15 +14,10 @@ Graph fuse_rope_attention(const Graph& graph) {
                                 node.operand("k_cache") == write->result("k_cache") &&
                                 node.operand("v_cache") == write->result("v_cache");
     if (!is_only_reader) continue;
-    const auto n_heads = graph.value(write->result("q")).shape[1];
-    const auto arrivals = rewrite.declare(
-        {ValueKind::state, std::string(kArrivals), DType::i32, {Symbol::n_sequences, n_heads}});
-    Node fused(
-        Op::rope_attention, {},
-        {node.result("out"), write->result("k_cache"), write->result("v_cache"), rewrite.fresh()});
+    Node fused(Op::rope_attention, {},
+               {node.result("out"), write->result("k_cache"), write->result("v_cache")});
     fused.adopt(node);
     fused.adopt(*write);
-    fused.set_operand("arrivals", arrivals);
     rewrite.remove(*write);
     rewrite.replace(node, {std::move(fused)});
   }

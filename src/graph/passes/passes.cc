@@ -87,12 +87,12 @@ Graph decompose(const Graph& graph) {
   return passes::canonical(result);
 }
 
-Graph legalise(const Graph& graph, const StepClass& steps, const std::set<std::string>& skip) {
+Graph take_apart(const Graph& graph, const IsOne& which, const std::set<std::string>& skip) {
   const bool is_clustering = !skip.contains("fuse_pointwise");
   Graph result = graph;
   // Clusters too: with what is taken apart beside them they may become larger ones.
   while (take_apart(result, [&](const Node& node) {
-    return !has_kernel(result, node, steps) || (is_clustering && node.op == Op::cluster);
+    return which(result, node) || (is_clustering && node.op == Op::cluster);
   })) {
   }
   result = passes::canonical(result);

@@ -12,16 +12,9 @@
 #include <vector>
 
 #include "graph/ir.h"
-#include "graph/lower.h"
 #include "graph/passes/rewrite.h"
 
 namespace nereid::graph {
-
-// The state that fused attention counts in: i32[S, query heads], zero between launches.
-inline constexpr std::string_view kArrivals = "attention.arrivals";
-
-// The same for the choice among a row's logits: i32[L].
-inline constexpr std::string_view kGreedyArrivals = "greedy.arrivals";
 
 struct PassRow {
   std::string_view name;
@@ -50,8 +43,9 @@ Graph run_passes(const Graph& graph, const PassOptions& options = {});
 // canonically.
 Graph decompose(const Graph& graph);
 
-// Ops that no kernel computes for steps of this class are taken apart until each has one; what then
-// lies side by side is clustered, unless `skip` names that pass.
-Graph legalise(const Graph& graph, const StepClass& steps, const std::set<std::string>& skip = {});
+// Nodes that are one of `which` are taken apart until none is; what then lies side by side is
+// clustered, unless `skip` names that pass.
+using IsOne = std::function<bool(const Graph&, const Node&)>;
+Graph take_apart(const Graph& graph, const IsOne& which, const std::set<std::string>& skip = {});
 
 }  // namespace nereid::graph

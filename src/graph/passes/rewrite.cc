@@ -49,15 +49,6 @@ ValueId Rewrite::fresh(std::string name) {
   return kFirstFresh - static_cast<ValueId>(fresh_names_.size() - 1);
 }
 
-ValueId Rewrite::declare(Value value) {
-  const auto first = static_cast<ValueId>(graph_.values.size());
-  if (const auto id = graph_.find(value.name); id != kNoValue) return id;
-  for (std::size_t i = 0; i < declared_.size(); ++i)
-    if (declared_[i].name == value.name) return first + static_cast<ValueId>(i);
-  declared_.push_back(std::move(value));
-  return first + static_cast<ValueId>(declared_.size() - 1);
-}
-
 void Rewrite::replace(const Node& node, Nodes nodes) {
   const auto index = static_cast<std::size_t>(&node - graph_.nodes.data());
   NEREID_CHECK(index < graph_.nodes.size(), "a node of another graph");
@@ -106,10 +97,7 @@ class Writer {
     if (id == kNoValue) return id;
     if (const auto it = ids_.find(id); it != ids_.end()) return it->second;
     NEREID_CHECK(id >= 0, "a new node reads what no new node computes");
-    const auto n_old = old_.values.size();
-    const auto& value = static_cast<std::size_t>(id) < n_old
-                            ? old_.value(id)
-                            : rewrite_.declared_[static_cast<std::size_t>(id) - n_old];
+    const auto& value = old_.value(id);
     NEREID_CHECK(value.kind != ValueKind::intermediate, "%{} is read after it was replaced",
                  value.name);
     return ids_[id] = new_.add_value(value.kind, value.name, value.dtype, value.shape);

@@ -48,8 +48,6 @@ class Rewrite {
 
   // A stand-in for a value that new nodes compute and read. Without a name it gets a number.
   ValueId fresh(std::string name = {});
-  // A value of the new graph that no node computes. One of the same name is the same.
-  ValueId declare(Value value);
   // In place of a node: others, in terms of the old graph's values and of stand-ins. The node's
   // results must be computed by them, or read by no one afterwards.
   void replace(const Node& node, Nodes nodes);
@@ -62,7 +60,6 @@ class Rewrite {
   friend class Writer;
   const Graph& graph_;
   std::vector<std::string> fresh_names_;
-  std::vector<Value> declared_;  // ids follow the graph's
   std::map<std::size_t, Nodes> replaced_;
 };
 

@@ -1,0 +1,190 @@
+#include "apps/bench_text.h"
+
+#include <fmt/ranges.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "apps/output.h"
+#include "device/cpu/host.h"
+
+namespace nereid::apps {
+
+namespace {
+
+nlohmann::ordered_json limits_json(const measure::Limits& limits) {
+  return {{"stream_gb_per_s", limits.stream_bytes_per_s / 1e9},
+          {"stream_bytes", limits.stream_bytes},
+          {"dot_tflop_per_s", limits.dot_flops_per_s / 1e12},
+          {"dot_dtype", dtype_name(limits.dot_dtype)}};
+}
+
+nlohmann::ordered_json proof_json(const measure::Proof& proof) {
+  return {{"functions", proof.n_functions},
+          {"launches", proof.n_launches},
+          {"mapped_files", proof.n_mapped_files},
+          {"bundles", proof.bundles}};
+}
+
+nlohmann::ordered_json machine_json() {
+  utsname system{};
+  uname(&system);
+  return {{"cpu", device::host_cpu_model()},
+          {"n_cpus", device::host_cpus().n_usable},
+          {"memory_bytes", device::host_memory().total_bytes},
+          {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)}};
+}
+
+nlohmann::ordered_json device_json(const device::DeviceInfo& info) {
+  return {{"name", info.name},
+          {"target", info.target},
+          {"description", info.description},
+          {"memory_bytes", info.memory_bytes},
+          {"units", info.n_units}};
+}
+
+// What every bench prints with --json.
+nlohmann::ordered_json document(const device::DeviceInfo& info, const measure::Limits& limits,
+                                nlohmann::ordered_json rows) {
+  return {{"machine", machine_json()},     {"device", device_json(info)},
+          {"limits", limits_json(limits)}, {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
+          {"version", NEREID_VERSION},     {"rows", std::move(rows)}};
+}
+
+nlohmann::ordered_json rows_json(const measure::EndToEndResult& result,
+                                 const measure::EndToEndOptions& options,
+                                 const std::string& model) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& row : result.rows)
+    rows.push_back(
+        {{"bench", "e2e"},
+         {"engine", "nereid"},
+         {"model", model},
+         {"mode", row.mode},
+         {"batch", options.workload.n_batch},
+         {"prompt", options.workload.n_prompt_tokens},
+         {"output", options.workload.n_output_tokens},
+         {"repeats", options.n_repeats},
+         {"tokens_per_s", row.tokens_per_s},
+         {"ttft_ms", row.ttft_ms},
+         {"itl_ms", row.itl_ms},
+         {"itl_ms_median", row.itl_ms_median},
+         {"itl_ms_p99", row.itl_ms_p99},
+         {"weight_bytes", result.streamed_weight_bytes},
+         {"weight_gb_per_s", row.weight_bytes_per_s / 1e9},
+         {"bandwidth_percent", 100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s},
+         {"floor_ms",
+          1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s},
+         {"launches_per_step", row.launches_per_step},
+         {"device_bytes", row.device_bytes},
+         {"host_peak_bytes", row.host_peak_bytes},
+         {"samples_tokens_per_s", row.samples_tokens_per_s}});
+  return rows;
+}
+
+// What a row reached, as a part of the limit that binds it.
+struct Reached {
+  double gb_per_s, tflop_per_s, percent;
+  const char* limit;
+};
+
+Reached reached(const measure::KernelRow& row, const measure::Limits& limits) {
+  const double seconds = row.us * 1e-6;
+  const double stream = row.bytes / seconds / limits.stream_bytes_per_s;
+  const double dot = row.flops / seconds / limits.dot_flops_per_s;
+  return {row.bytes / seconds / 1e9, row.flops / seconds / 1e12, 100 * std::max(stream, dot),
+          stream >= dot ? "stream" : "dot"};
+}
+
+nlohmann::ordered_json rows_json(const measure::KernelBenchResult& result,
+                                 const std::string& model) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& row : result.rows) {
+    const auto figures = reached(row, result.limits);
+    nlohmann::ordered_json json{{"bench", "kernels"}, {"engine", "nereid"}, {"model", model},
+                                {"op", row.op},       {"name", row.name},   {"kernel", row.kernel}};
+    if (row.op == "attention")
+      json.update({{"batch", row.n_batch}, {"query", row.n_query}, {"context", row.n_context}});
+    else
+      json.update({{"rows", row.n_rows}, {"n_out", row.n_out}, {"n_in", row.n_in}});
+    json.update({{"us", row.us},
+                 {"gb_per_s", figures.gb_per_s},
+                 {"tflop_per_s", figures.tflop_per_s},
+                 {"limit", figures.limit},
+                 {"percent", figures.percent},
+                 {"grid", row.grid},
+                 {"choice", row.choice}});
+    rows.push_back(std::move(json));
+  }
+  return rows;
+}
+
+}  // namespace
+
+nlohmann::ordered_json bench_json(const measure::EndToEndResult& result,
+                                  const measure::EndToEndOptions& options,
+                                  const std::string& model) {
+  auto json = document(result.device, result.limits, rows_json(result, options, model));
+  if (result.proof) json["proof"] = proof_json(*result.proof);
+  return json;
+}
+
+nlohmann::ordered_json bench_json(const measure::KernelBenchResult& result,
+                                  const std::string& model) {
+  return document(result.device, result.limits, rows_json(result, model));
+}
+
+std::string table_text(const measure::EndToEndResult& result,
+                       const measure::EndToEndOptions& options) {
+  std::string text = fmt::format(
+      "{}: {}\nbatch {}, prompt {}, output {}; medians of {} repeats after {} warm-up\n"
+      "this device reads {:.1f} GB/s and multiplies {:.2f} TFLOP/s ({}); a decode step reads "
+      "{:.1f} "
+      "MB of weights: {:.3f} ms at least\n\n",
+      result.device.name, result.device.description, options.workload.n_batch,
+      options.workload.n_prompt_tokens, options.workload.n_output_tokens, options.n_repeats,
+      options.n_warmup, result.limits.stream_bytes_per_s / 1e9,
+      result.limits.dot_flops_per_s / 1e12, dtype_name(result.limits.dot_dtype),
+      double(result.streamed_weight_bytes) / 1e6,
+      1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s);
+  text += fmt::format("{:<10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>8} {:>7} {:>9} {:>10}\n", "mode",
+                      "tokens/s", "first ms", "next ms", "median", "p99", "GB/s", "% peak",
+                      "launches", "memory MB");
+  for (const auto& row : result.rows)
+    text += fmt::format(
+        "{:<10} {:>10.1f} {:>10.2f} {:>9.3f} {:>9.3f} {:>9.3f} {:>8.1f} {:>7.1f} {:>9} {:>10.1f}\n",
+        row.mode, row.tokens_per_s, row.ttft_ms, row.itl_ms, row.itl_ms_median, row.itl_ms_p99,
+        row.weight_bytes_per_s / 1e9,
+        100 * row.weight_bytes_per_s / result.limits.stream_bytes_per_s, row.launches_per_step,
+        double(row.device_bytes) / 1e6);
+  if (result.proof)
+    text += fmt::format(
+        "\nproved: all {} launches were of {} functions whose objects' SHA-256 stand in {}; none "
+        "of "
+        "{} mapped files is a vendor's compute library\n",
+        result.proof->n_launches, result.proof->n_functions,
+        fmt::format("{}", fmt::join(result.proof->bundles, ", ")), result.proof->n_mapped_files);
+  return text;
+}
+
+std::string table_text(const measure::KernelBenchResult& result) {
+  std::string text = fmt::format(
+      "{}: {}\nlimits: {:.1f} GB/s, {:.3f} TFLOP/s ({})\n\n{:<10} {:<24} {:<20} {:>22} {:>11} "
+      "{:>9} {:>9} {:>6} {}\n",
+      result.device.name, result.device.description, result.limits.stream_bytes_per_s / 1e9,
+      result.limits.dot_flops_per_s / 1e12, dtype_name(result.limits.dot_dtype), "op", "name",
+      "kernel", "shape", "us", "GB/s", "GFLOP/s", "%", "of");
+  for (const auto& row : result.rows) {
+    const auto figures = reached(row, result.limits);
+    const auto shape = row.op == "attention"
+                           ? fmt::format("B{} Q{} C{}", row.n_batch, row.n_query, row.n_context)
+                           : fmt::format("{} x {} x {}", row.n_rows, row.n_out, row.n_in);
+    text += fmt::format("{:<10} {:<24} {:<20} {:>22} {:>11.2f} {:>9.1f} {:>9.1f} {:>6.1f} {}\n",
+                        row.op, row.name, row.kernel, shape, row.us, figures.gb_per_s,
+                        figures.tflop_per_s * 1e3, figures.percent, figures.limit);
+  }
+  return text;
+}
+
+}  // namespace nereid::apps

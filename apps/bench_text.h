@@ -1,0 +1,24 @@
+// Goal: what was measured, for people and for programs; bench/README.md describes the rows.
+// Non-goal: measuring (src/measure).
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "measure/end_to_end.h"
+#include "measure/kernel_bench.h"
+
+namespace nereid::apps {
+
+// `model`: as the user wrote it.
+nlohmann::ordered_json bench_json(const measure::EndToEndResult& result,
+                                  const measure::EndToEndOptions& options,
+                                  const std::string& model);
+nlohmann::ordered_json bench_json(const measure::KernelBenchResult& result,
+                                  const std::string& model);
+
+std::string table_text(const measure::EndToEndResult& result,
+                       const measure::EndToEndOptions& options);
+std::string table_text(const measure::KernelBenchResult& result);
+
+}  // namespace nereid::apps

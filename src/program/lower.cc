@@ -1,0 +1,346 @@
+#include "program/lower.h"
+
+#include <algorithm>
+#include <map>
+#include <span>
+
+#include "base/error.h"
+#include "graph/cluster.h"
+#include "graph/passes/passes.h"
+#include "graph/triton_source.h"
+#include "program/memory.h"
+
+namespace nereid::program {
+
+namespace {
+
+using graph::Dim;
+using graph::Graph;
+using graph::kNoValue;
+using graph::Node;
+using graph::ValueId;
+using Kind = kernel::ArgumentSource::Kind;
+
+Dim product(const Dim& a, const Dim& b) {
+  if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
+  const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
+  NEREID_CHECK(constant.is_constant() && symbolic.offset == 0, "{} * {}", dim_text(a), dim_text(b));
+  return {symbolic.symbol, symbolic.factor * constant.offset, 0};
+}
+
+Dim product(std::span<const Dim> shape) {
+  Dim elements = 1;
+  for (const auto& dim : shape) elements = product(elements, dim);
+  return elements;
+}
+
+bool is_gpu(const Bounds& bounds) { return kernel::target_family(bounds.target) != "cpu"; }
+
+// Of the operand that the node reads first: most of what decides between kernels.
+std::int64_t most_rows(const Graph& graph, const Node& node, const Bounds& bounds) {
+  const auto& shape = graph.value(node.inputs[0]).shape;
+  const bool is_logits = !shape.empty() && shape[0].symbol == graph::Symbol::n_logits;
+  return is_logits ? bounds.largest.n_logits : bounds.largest.n_tokens;
+}
+
+// Every optional operand that is there and every attribute that is set; types of results show in
+// the results.
+bool takes_all(const kernel::Spec& spec, const Node& node) {
+  const auto takes = [&](std::string_view name, bool (kernel::ArgumentSource::*is_kind)() const) {
+    return std::ranges::any_of(spec.params, [&](const kernel::Param& param) {
+      return (param.of.*is_kind)() && param.of.name == name;
+    });
+  };
+  const auto& roles = graph::op_row(node.op).operands;
+  for (std::size_t i = 0; i < roles.size(); ++i)
+    if (roles[i].is_optional && node.inputs[i] != kNoValue &&
+        !takes(roles[i].name, &kernel::ArgumentSource::is_of_value))
+      return false;
+  return std::ranges::all_of(node.attrs, [&](const auto& attr) {
+    return std::holds_alternative<DType>(attr.second) ||
+           takes(attr.first, &kernel::ArgumentSource::is_of_attribute);
+  });
+}
+
+// One with a condition goes before one that serves all steps.
+const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds& bounds,
+                              const kernel::SpecTable& specs) {
+  const auto& op = graph::op_row(node.op);
+  const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
+    if (name == "rows") return most_rows(graph, node, bounds);
+    if (name == "decode") return bounds.is_decode ? 1 : 0;
+    if (name == "gpu") return is_gpu(bounds) ? 1 : 0;
+    return std::nullopt;
+  };
+  const kernel::Spec* found = nullptr;
+  for (const auto& [name, spec] : specs.specs()) {
+    if (spec.op != op.name || spec.when.evaluate(lookup) == 0 || !takes_all(spec, node)) continue;
+    if (!spec.when.constant_value()) return &spec;
+    if (found == nullptr) found = &spec;
+  }
+  return found;
+}
+
+// One node's arguments, found by the sources that a Spec names.
+class Arguments {
+ public:
+  Arguments(const Graph& graph, const Node& node, const Bounds& bounds)
+      : graph_(graph), node_(node), bounds_(bounds) {
+    const auto& row = graph::op_row(node.op);
+    for (std::size_t i = 0; i < row.operands.size(); ++i)
+      names_.emplace_back(row.operands[i].name, node.inputs[i]);
+    for (std::size_t i = 0; i < row.results.size(); ++i)
+      names_.emplace_back(row.results[i].name, node.outputs[i]);
+  }
+  // A cluster's operands and results are named in its body.
+  Arguments(const Graph& graph, const Node& node, const Bounds& bounds, const Graph& body)
+      : graph_(graph), node_(node), bounds_(bounds) {
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+      names_.emplace_back(body.values[i].name, node.inputs[i]);
+    for (std::size_t i = 0; i < node.outputs.size(); ++i)
+      names_.emplace_back(body.value(body.outputs[i]).name, node.outputs[i]);
+  }
+
+  ValueId value(const kernel::ArgumentSource& of) const {
+    const auto it =
+        std::ranges::find(names_, of.name, &std::pair<std::string_view, ValueId>::first);
+    NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", graph::op_row(node_.op).name,
+                 of.name);
+    return it->second;
+  }
+
+  Dim size(const kernel::ArgumentSource& of) const {
+    if (of.is_of_value()) return size_of_value(of);
+    if (of.kind == Kind::max_query) return graph::Symbol::max_query_tokens;
+    return integer(of);
+  }
+
+  std::int64_t integer(const kernel::ArgumentSource& of) const {
+    switch (of.kind) {
+      case Kind::attribute:
+        return node_.int_attr(of.name);
+      case Kind::is_value:
+        return node_.text_attr(of.name) == of.value ? 1 : 0;
+      case Kind::is_nonzero:
+        return node_.float_attr(of.name) != 0.0 ? 1 : 0;
+      case Kind::presence:
+        return value(of) != kNoValue ? 1 : 0;
+      case Kind::class_rows:
+        return most_rows(graph_, node_, bounds_);
+      default:
+        break;
+    }
+    const Dim dim = size_of_value(of);
+    NEREID_CHECK(dim.is_constant(), "{} of {} is {}", of.name, graph::op_row(node_.op).name,
+                 dim_text(dim));
+    return dim.offset;
+  }
+
+  double number(const kernel::ArgumentSource& of) const { return node_.float_attr(of.name); }
+
+ private:
+  Dim size_of_value(const kernel::ArgumentSource& of) const {
+    const auto id = value(of);
+    if (id == kNoValue) return 0;
+    const std::span shape = graph_.value(id).shape;
+    switch (of.kind) {
+      case Kind::dimension:
+        return of.index < 0 ? shape.back() : shape[static_cast<std::size_t>(of.index)];
+      case Kind::rows:
+        return product(shape.first(shape.size() - 1));
+      case Kind::elements:
+        return product(shape);
+      case Kind::stride:
+        return row_elements(graph_, id);
+      case Kind::group:
+        return shape.size() == 3 ? shape[1] : Dim(1);
+      default:
+        NEREID_UNREACHABLE("{} is no size", of.name);
+    }
+  }
+
+  const Graph& graph_;
+  const Node& node_;
+  const Bounds& bounds_;
+  std::vector<std::pair<std::string_view, ValueId>> names_;
+};
+
+void bind(PlannedLaunch& launch, const Arguments& arguments) {
+  for (const auto& param : launch.spec->params) {
+    if (param.of.kind == Kind::scratch || param.of.kind == Kind::counter) continue;
+    if (param.is_pointer())
+      launch.pointers.emplace_back(&param, arguments.value(param.of));
+    else if (param.role == kernel::ParamRole::scalar)
+      launch.scalars.emplace_back(&param, arguments.number(param.of));
+    else if (!param.is_constexpr())
+      launch.sizes.emplace_back(&param, arguments.size(param.of));
+    else if (param.is_given())
+      launch.constexprs.emplace_back(&param, arguments.integer(param.of));
+  }
+}
+
+// Lowers the nodes of one graph and remembers what it chose.
+class Lowering {
+ public:
+  Lowering(const Graph& graph, const Bounds& bounds, const KernelTables& tables)
+      : graph_(graph), bounds_(bounds), tables_(tables) {}
+
+  PlannedLaunch lower(std::size_t index) {
+    const auto& node = graph_.nodes[index];
+    PlannedLaunch launch;
+    launch.node = index;
+    std::shared_ptr<const kernel::GeneratedKernel> generated;
+    if (node.op == graph::Op::cluster) {
+      const Graph body = graph::with_plain_names(graph::cluster_body(graph_, node));
+      generated = generated_kernel(body);
+      launch.spec = &generated->spec;
+      bind(launch, Arguments(graph_, node, bounds_, body));
+    } else {
+      launch.spec = find_spec(graph_, node, bounds_, tables_.specs);
+      if (launch.spec == nullptr) fail(node);
+      bind(launch, Arguments(graph_, node, bounds_));
+    }
+    choose(launch, std::move(generated));
+    return launch;
+  }
+
+ private:
+  [[noreturn]] void fail(const Node& node) const {
+    std::string with;
+    const auto& roles = graph::op_row(node.op).operands;
+    for (std::size_t i = 0; i < roles.size(); ++i)
+      if (roles[i].is_optional && node.inputs[i] != kNoValue)
+        with += fmt::format("{} {}", with.empty() ? " with" : ",", roles[i].name);
+    throw Error("%{}: no kernel computes {}{} for {} of up to {} rows on {}",
+                graph_.value(node.outputs[0]).name, graph::op_row(node.op).name, with,
+                bounds_.is_decode ? "decoding steps" : "steps", most_rows(graph_, node, bounds_),
+                bounds_.target);
+  }
+
+  std::shared_ptr<const kernel::GeneratedKernel> generated_kernel(const Graph& body) {
+    auto& made = generated_[graph::body_text(body)];
+    if (!made) made = graph::generate_kernel(body);
+    return made;
+  }
+
+  // All that a choice depends on, of one graph.
+  std::string signature(const PlannedLaunch& launch) const {
+    std::string text = launch.spec->name;
+    for (const auto& [param, id] : launch.pointers)
+      text +=
+          id == kNoValue ? '-' : static_cast<char>('a' + static_cast<int>(graph_.value(id).dtype));
+    for (const auto& [param, dim] : launch.sizes) text += " " + graph::dim_text(dim);
+    for (const auto& [param, value] : launch.constexprs) text += fmt::format(" {}", value);
+    return text;
+  }
+
+  void choose(PlannedLaunch& launch, std::shared_ptr<const kernel::GeneratedKernel> generated) {
+    auto& choice = chosen_[signature(launch)];
+    if (!choice) {
+      auto request = kernel::make_request(*launch.spec, tables_.tuning, bounds_.target,
+                                          problem_of(graph_, launch, bounds_));
+      request.generated = std::move(generated);
+      auto key = request.key();
+      choice = std::make_shared<const Choice>(std::move(request), std::move(key));
+    }
+    launch.choice = choice;
+  }
+
+  const Graph& graph_;
+  const Bounds& bounds_;
+  const KernelTables& tables_;
+  std::map<std::string, std::shared_ptr<const Choice>> chosen_;                      // by signature
+  std::map<std::string, std::shared_ptr<const kernel::GeneratedKernel>> generated_;  // by body
+};
+
+}  // namespace
+
+KernelTables KernelTables::builtin() {
+  KernelTables tables;
+  tables.specs = kernel::SpecTable::builtin();
+  tables.tuning = kernel::TuningTable::builtin(tables.specs);
+  return tables;
+}
+
+std::optional<Dim> PlannedLaunch::size_of(std::string_view name) const {
+  for (const auto& [param, dim] : sizes)
+    if (param->name == name) return dim;
+  return std::nullopt;
+}
+
+ValueId PlannedLaunch::value_of(std::string_view name) const {
+  for (const auto& [param, id] : pointers)
+    if (param->name == name) return id;
+  return kNoValue;
+}
+
+std::int64_t PlannedLaunch::evaluate(const kernel::Expression& expression, const Graph& graph,
+                                     const graph::Sizes& step) const {
+  return expression.evaluate([&](std::string_view name) -> std::optional<std::int64_t> {
+    if (const auto dim = size_of(name)) return graph::dim_value(*dim, step);
+    const auto& known = choice->request.constexprs;
+    if (const auto it = known.find(std::string(name)); it != known.end()) return it->second;
+    for (const auto& [param, id] : pointers)
+      if (name == "sizeof(" + param->name + ")")
+        return id == kNoValue ? 0
+                              : static_cast<std::int64_t>(dtype_size_bytes(graph.value(id).dtype));
+    return std::nullopt;
+  });
+}
+
+std::size_t PlannedLaunch::bytes_of(const kernel::Param& param, const Graph& graph,
+                                    const graph::Sizes& step) const {
+  const auto id = value_of(param.name);
+  auto bytes = dtype_size_bytes(id == kNoValue ? dtype_from_name(param.types.front()).value()
+                                               : graph.value(id).dtype);
+  for (const auto& axis : param.shape)
+    bytes *= static_cast<std::size_t>(evaluate(axis, graph, step));
+  return bytes;
+}
+
+bool has_kernel(const Graph& graph, const Node& node, const Bounds& bounds,
+                const kernel::SpecTable& specs) {
+  if (!graph::has_launch(graph::op_row(node.op).op_class)) return true;
+  if (node.op == graph::Op::cluster) return graph::can_generate(graph::cluster_body(graph, node));
+  return find_spec(graph, node, bounds, specs) != nullptr;
+}
+
+Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable& specs,
+               const std::set<std::string>& skip) {
+  return graph::take_apart(
+      graph,
+      [&](const Graph& from, const Node& node) { return !has_kernel(from, node, bounds, specs); },
+      skip);
+}
+
+kernel::Problem problem_of(const Graph& graph, const PlannedLaunch& launch, const Bounds& bounds) {
+  kernel::Problem problem;
+  // An operand that the variant does not read, and memory of the kernel's own, still have a type.
+  for (const auto& param : launch.spec->params)
+    if (param.is_pointer())
+      problem.pointers[param.name] = dtype_from_name(param.types.front()).value();
+  for (const auto& [param, id] : launch.pointers)
+    if (id != kNoValue) problem.pointers[param->name] = graph.value(id).dtype;
+  for (const auto& [param, dim] : launch.sizes) {
+    // A size that the kernel lets each step set must not shape the variant, even where it happens
+    // to be constant.
+    if (param->is_step)
+      problem.largest[param->name] = graph::dim_value(dim, bounds.largest);
+    else if (dim.is_constant())
+      problem.sizes[param->name] = dim.offset;
+  }
+  for (const auto& [param, value] : launch.constexprs) problem.constexprs[param->name] = value;
+  return problem;
+}
+
+std::vector<PlannedLaunch> lower(const Graph& graph, const Bounds& bounds,
+                                 const KernelTables& tables) {
+  Lowering lowering(graph, bounds, tables);
+  std::vector<PlannedLaunch> launches;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i)
+    if (graph::has_launch(graph::op_row(graph.nodes[i].op).op_class))
+      launches.push_back(lowering.lower(i));
+  return launches;
+}
+
+}  // namespace nereid::program

@@ -1,0 +1,169 @@
+#include "program/planner.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "graph/passes/passes.h"
+#include "program/random_fill.h"
+
+namespace nereid::program {
+
+namespace {
+
+// Of a bucket: as many rows as its kernels are made for. One more than the last bucket at least, so
+// that it is never taken for a smaller one.
+std::int64_t bucket_rows(std::size_t bucket, std::int64_t limit) {
+  return bucket < kBucketRows.size() ? kBucketRows[bucket]
+                                     : std::max(limit, kBucketRows.back() + 1);
+}
+
+}  // namespace
+
+Planner::Planner(const model::ModelConfig& config, const Settings& settings,
+                 const KernelTables& tables, const model::Checkpoint* checkpoint)
+    : config_(config), settings_(settings), tables_(tables) {
+  const auto& limits = settings_.limits;
+  graph_options_.activation = activation_dtype(settings_.target, config.dtype);
+  graph_options_.kv_cache = config.dtype;
+  graph_options_.weight_dtype = [checkpoint, dtype = config.dtype](const std::string& name) {
+    return checkpoint == nullptr ? dtype : checkpoint->get(name).dtype;
+  };
+  graph_options_.block_tokens = limits.block_tokens;
+  graph_options_.n_blocks = limits.n_kv_blocks;
+  graph_options_.max_blocks_per_sequence = limits.max_blocks_per_sequence();
+  graph_options_.n_slots = limits.max_sequences;
+}
+
+const graph::Graph& Planner::graph(model::Tail tail) const {
+  auto& graph = graphs_[static_cast<std::size_t>(tail)];
+  if (!graph) {
+    auto options = graph_options_;
+    options.tail = tail;
+    graph = model::build_graph(config_, options);
+    if (settings_.mode != "eager")
+      graph = graph::run_passes(*graph, {.skip = settings_.skip_passes, .observe = {}});
+  }
+  return *graph;
+}
+
+graph::Graph Planner::graph(const StepClass& steps) const {
+  if (settings_.mode == "eager") return graph(steps.tail);
+  return legalise(graph(steps.tail), bounds(steps), tables_.specs, settings_.skip_passes);
+}
+
+StepPlan Planner::plan(const StepClass& steps) const {
+  StepPlan plan{.graph = graph(steps), .launches = {}, .largest = {}, .memory = {}};
+  const auto bounds = this->bounds(steps);
+  plan.launches = lower(plan.graph, bounds, tables_);
+  const auto all = largest();
+  const auto n_tokens = std::min(all.n_tokens, bounds.largest.n_tokens);
+  plan.largest = {.n_tokens = n_tokens,
+                  .n_sequences = std::min(all.n_sequences, n_tokens),
+                  .n_logits = std::min(all.n_logits, bounds.largest.n_logits),
+                  .max_query_tokens = steps.is_decode ? 1 : n_tokens};
+  std::vector<Scratch> scratch;
+  for (const auto& launch : plan.launches)
+    for (const auto& param : launch.spec->params) {
+      if (param.of.kind == kernel::ArgumentSource::Kind::scratch)
+        scratch.push_back({launch.node, launch.bytes_of(param, plan.graph, plan.largest)});
+      if (param.of.kind == kernel::ArgumentSource::Kind::counter)
+        plan.counter_bytes =
+            std::max(plan.counter_bytes, launch.bytes_of(param, plan.graph, plan.largest));
+    }
+  plan.memory = plan_memory(plan.graph, plan.largest, std::move(scratch));
+  return plan;
+}
+
+Bounds Planner::bounds(const StepClass& steps) const {
+  const auto& limits = settings_.limits;
+  const auto n_tokens = bucket_rows(steps.token_bucket, limits.max_batch_tokens);
+  return {{.n_tokens = n_tokens,
+           .n_sequences = limits.max_sequences,
+           .n_logits = bucket_rows(steps.logit_bucket, limits.max_logit_rows),
+           .max_query_tokens = steps.is_decode ? 1 : n_tokens},
+          steps.is_decode,
+          settings_.target};
+}
+
+graph::Sizes Planner::largest() const {
+  const auto& limits = settings_.limits;
+  return {.n_tokens = limits.max_batch_tokens,
+          .n_sequences = limits.max_sequences,
+          .n_logits = limits.max_logit_rows,
+          .max_query_tokens = limits.max_batch_tokens};
+}
+
+// Inputs are the same for any number of layers; states are of each layer, but for the tails' own.
+std::vector<graph::Value> Planner::values(graph::ValueKind kind) const {
+  std::vector<graph::Value> found;
+  const auto collect = [&](const graph::Graph& graph) {
+    for (const auto& value : graph.values)
+      if (value.kind == kind &&
+          std::ranges::find(found, value.name, &graph::Value::name) == found.end())
+        found.push_back(value);
+  };
+  if (kind == graph::ValueKind::state) collect(graph(model::Tail::greedy));
+  auto options = graph_options_;
+  for (const auto tail : kTails) {
+    options.tail = tail;
+    collect(model::build_graph(representative(config_), options));
+  }
+  return found;
+}
+
+std::vector<kernel::KernelRequest> Planner::requests() const {
+  std::map<std::string, kernel::KernelRequest> by_key;
+  const auto collect = [&](const StepClass& steps) {
+    for (const auto& launch : lower(graph(steps), bounds(steps), tables_))
+      by_key.try_emplace(launch.choice->key, launch.choice->request);
+  };
+  // A variant depends on the bucket of its own rows alone, so the diagonal meets every one.
+  for (std::size_t bucket = 0; bucket < kNBuckets; ++bucket)
+    for (const bool is_decode : {true, false})
+      collect({model::Tail::greedy, is_decode, bucket, bucket});
+  for (const auto tail : kTails) collect({tail, true, 0, 0});
+  std::vector<kernel::KernelRequest> requests;
+  for (auto& [text, request] : by_key) requests.push_back(std::move(request));
+  return requests;
+}
+
+model::ModelConfig representative(const model::ModelConfig& config) {
+  model::ModelConfig reduced = config;
+  const std::set<std::int64_t> windows(config.layer_windows.begin(), config.layer_windows.end());
+  reduced.layer_windows.assign(windows.begin(), windows.end());
+  reduced.n_layers = static_cast<std::int64_t>(windows.size());
+  return reduced;
+}
+
+std::pair<std::int64_t, std::int64_t> bucket_range(std::size_t bucket) {
+  return {bucket == 0 ? 1 : kBucketRows[bucket - 1] + 1, bucket_rows(bucket, kMaxBatchTokens)};
+}
+
+std::vector<kernel::KernelRequest> requests_for(const model::ModelConfig& config,
+                                                const Settings& settings,
+                                                const KernelTables& tables) {
+  auto requests = Planner(representative(config), settings, tables).requests();
+  requests.push_back(fill_request(config.dtype, settings.target, tables));
+  return requests;
+}
+
+std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConfig& config,
+                                                          Settings settings,
+                                                          const KernelTables& tables) {
+  std::map<std::string, kernel::KernelRequest> by_key;
+  for (const char* mode : {"eager", "compiled"}) {
+    settings.mode = mode;
+    for (auto& request : requests_for(config, settings, tables)) {
+      auto key = request.key();
+      by_key.try_emplace(std::move(key), std::move(request));
+    }
+  }
+  std::vector<kernel::KernelRequest> requests;
+  for (auto& [key, request] : by_key) requests.push_back(std::move(request));
+  return requests;
+}
+
+}  // namespace nereid::program

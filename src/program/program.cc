@@ -1,0 +1,361 @@
+#include "program/program.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "kernel/bundle_source.h"
+#include "program/number_check.h"
+
+namespace nereid::program {
+
+namespace {
+
+namespace names = model::names;
+using model::Tail;
+
+constexpr std::size_t kResultBytes = 4;  // of a row: an id or a log-probability
+
+bool has_mixed_weights(const graph::Graph& graph, DType dtype) {
+  return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
+    return value.kind == graph::ValueKind::weight && value.name != names::kInvFreq &&
+           value.dtype != dtype;
+  });
+}
+
+// Tokens of a prompt that a first step may have: kernels of fewer are the same, but for very few.
+constexpr std::int64_t kShortPrompt = 64;
+
+// All that decides which kernels a model asks for, besides target and program; empty where the
+// config was not read from a file.
+std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
+  if (config.source_sha256.empty()) return {};
+  const auto& limits = settings.limits;
+  return fmt::format("{} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     fmt::join(settings.skip_passes, ","), limits.max_batch_tokens,
+                     limits.max_sequences, limits.max_context_tokens);
+}
+
+// The largest steps, which decide how much memory activations take.
+constexpr StepClass kLargest{Tail::greedy, false, kNBuckets - 1, kNBuckets - 1};
+
+}  // namespace
+
+// A class of steps, bound to the program's memory.
+struct Program::Ready {
+  std::vector<BoundLaunch> launches;
+  device::Address result = 0;
+  device::Address logits = 0;  // 0: used up
+  // For checking numbers: what the launches compute. Else empty.
+  std::vector<std::size_t> nodes;  // of the launches
+  graph::Graph graph;
+  std::vector<device::Address> values;
+  // Where steps are captured.
+  bool was_run = false;
+  std::unique_ptr<device::CapturedWork> captured;
+};
+
+Program::Program(device::Device& device, const model::ModelConfig& config, const Options& options,
+                 std::optional<kernel::Bundle> bundle)
+    : device_(device),
+      config_(config),
+      settings_(resolve(config, options, device.info().target)),
+      bundle_(std::move(bundle)),
+      weights_(device),
+      inputs_(device),
+      checks_numbers_(options.check_numbers),
+      ready_(StepClass::kNumber) {
+  // Read beside the files of the model.
+  auto tables = std::async(std::launch::async, [] { return KernelTables::builtin(); });
+  choose_captured(options.mode);
+  std::shared_ptr<model::Checkpoint> checkpoint;
+  if (!options.random_weights)
+    checkpoint = std::make_shared<model::Checkpoint>(
+        model::Checkpoint::open(options.model_dir, config_.tie_word_embeddings));
+  planner_.emplace(config_, settings_, tables_, checkpoint.get());
+  load(std::move(checkpoint), std::move(tables), options);
+  at_least(arenas_, planned_.at(kLargest.index()).memory.arena_bytes, "activations");
+  planned_.erase(kLargest.index());
+  results_ = device_.allocate_host(
+      static_cast<std::size_t>(settings_.limits.max_logit_rows) * kResultBytes, "ids");
+  states_.allocate(device_, planner_->values(graph::ValueKind::state), planner_->largest(),
+                   settings_.limits);
+  for (const auto& value : planner_->values(graph::ValueKind::input))
+    inputs_.declare(value, planner_->largest());
+  inputs_.seal(names::kBlockTables);
+  const auto input = [this](const char* name) {
+    return inputs_.elements<std::int32_t>(inputs_.handle(name));
+  };
+  query_starts_ = input(names::kQueryStarts);
+  logit_rows_ = input(names::kLogitRows);
+  padding_ = {{input(names::kTokenIds), 0},    {input(names::kPositions), 0},
+              {input(names::kSlots), -1},      {input(names::kContextLens), 0},
+              {input(names::kTokenSlots), -1}, {input(names::kRowSlots), -1}};
+}
+
+Program::~Program() = default;
+
+void Program::choose_captured(const std::string& asked_mode) {
+  if (settings_.mode != "graph") return;
+  if (device_.can_capture()) {
+    // A replayed step shows nothing between its launches.
+    may_capture_ = !checks_numbers_;
+    return;
+  }
+  if (asked_mode == "graph")
+    throw Error("mode \"graph\": {} cannot capture steps; use --mode compiled",
+                device_.info().name);
+  settings_.mode = "compiled";
+}
+
+// Everything that kernels need is made ready while weights are copied: neither needs the other.
+void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<KernelTables> tables,
+                   const Options& options) {
+  const auto& graph = planner_->graph(Tail::greedy);
+  if (checkpoint == nullptr) {
+    tables_ = tables.get();
+    prepare_kernels(false, options);
+    RandomFill fill(device_, *bundle_, tables_);
+    weights_.randomise(graph, config_, fill);
+    device_.synchronize();
+    return;
+  }
+  const bool is_mixed = has_mixed_weights(graph, config_.dtype);
+  auto kernels = std::async(std::launch::async, [&] {
+    tables_ = tables.get();
+    prepare_kernels(is_mixed, options);
+  });
+  weights_.load(graph, config_, std::move(checkpoint));
+  kernels.get();
+}
+
+// Reads no weight, and asks nothing of a device that copies weights to memory of its own.
+void Program::prepare_kernels(bool has_mixed_weights, const Options& options) {
+  planned_.emplace(kLargest.index(), planner_->plan(kLargest));
+  // A bundle that was brought may hold just what is measured.
+  if (bundle_) return;
+  const auto requests = [&] {
+    return has_mixed_weights ? planner_->requests() : requests_for(config_, settings_, tables_);
+  };
+  bundle_.emplace(kernel::find_planned_bundle(tables_.specs, settings_.target, device_.info().isa,
+                                              has_mixed_weights ? "" : plan_id(config_, settings_),
+                                              requests,
+                                              {.model_dir = options.model_dir,
+                                               .bundle_dir = options.bundle_dir,
+                                               .model_name = options.model_dir.string()}));
+  for (const auto& step : first_steps()) {
+    const auto steps = StepClass::of(step.tail, step.sizes);
+    const auto& plan = planned_.emplace(steps.index(), planner_->plan(steps)).first->second;
+    if (device_.reads_host_memory())
+      for (const auto& launch : plan.launches) load(variant_of(launch));
+  }
+}
+
+const kernel::Variant& Program::variant_of(const PlannedLaunch& launch) const {
+  const auto* variant = bundle_->find(launch.choice->key);
+  NEREID_CHECK(variant != nullptr, "the bundle lacks {}", launch.choice->key);
+  return *variant;
+}
+
+// The first that is large enough; made where none is.
+device::Address Program::at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
+                                  const char* what) {
+  for (const auto& buffer : buffers)
+    if (buffer.size_bytes() >= bytes) return buffer.address();
+  buffers.push_back(device_.allocate(bytes, what));
+  return buffers.back().address();
+}
+
+Addresses Program::addresses_of(const StepPlan& plan) {
+  Addresses all{.values = {},
+                .arena = at_least(arenas_, plan.memory.arena_bytes, "activations"),
+                .scratch = plan.memory.scratch};
+  if (plan.counter_bytes > 0) {
+    const auto n_before = counters_.size();
+    all.counters = at_least(counters_, plan.counter_bytes, "counters");
+    if (counters_.size() > n_before) device_.fill_zero(all.counters, plan.counter_bytes);
+  }
+  all.values.resize(plan.graph.values.size());
+  for (const auto& launch : plan.launches)
+    for (const auto& [param, id] : launch.pointers)
+      if (id != graph::kNoValue)
+        all.values[static_cast<std::size_t>(id)] = address_of(plan, all.arena, id);
+  return all;
+}
+
+device::Address Program::address_of(const StepPlan& plan, device::Address arena,
+                                    graph::ValueId id) const {
+  const auto offset = plan.memory.offsets[static_cast<std::size_t>(id)];
+  if (offset != Memory::kNotInArena) return arena + offset;
+  // In place, on a state or an input: its bytes are that one's.
+  const auto& value = plan.graph.value(storage_of(plan.graph, id));
+  switch (value.kind) {
+    case graph::ValueKind::input:
+      return inputs_.address(value.name);
+    case graph::ValueKind::weight:
+      return weights_.address(value.name);
+    case graph::ValueKind::state:
+      return states_.address(value.name);
+    case graph::ValueKind::intermediate:
+      break;
+  }
+  NEREID_UNREACHABLE("%{} lies nowhere", value.name);
+}
+
+const device::Function* Program::load(const kernel::Variant& variant) {
+  const device::Function*& function = functions_[&variant];
+  if (function == nullptr) function = device_.load(bundle_->image(variant));
+  return function;
+}
+
+Program::Ready& Program::prepare(const StepClass& steps) {
+  auto& ready = ready_[steps.index()];
+  if (ready) return *ready;
+  const auto planned = planned_.extract(steps.index());
+  auto plan = planned ? std::move(planned.mapped()) : planner_->plan(steps);
+  auto addresses = addresses_of(plan);
+  auto made = std::make_unique<Ready>();
+  made->launches.reserve(plan.launches.size());
+  for (const auto& launch : plan.launches) {
+    const auto& variant = variant_of(launch);
+    made->launches.push_back(bind(launch, variant, load(variant), addresses));
+    if (checks_numbers_) made->nodes.push_back(launch.node);
+  }
+  const auto output = [&](std::size_t i) {
+    return i < plan.graph.outputs.size()
+               ? addresses.values[static_cast<std::size_t>(plan.graph.outputs[i])]
+               : 0;
+  };
+  made->result = output(0);
+  made->logits = output(1);
+  if (checks_numbers_) {
+    made->graph = std::move(plan.graph);
+    made->values = std::move(addresses.values);
+  }
+  ready = std::move(made);
+  return *ready;
+}
+
+// One token and one id for each sequence. More rows than the largest bucket keep a device busy for
+// far longer than launching takes.
+bool Program::is_captured(const Step& step) const {
+  const auto& sizes = step.sizes;
+  return may_capture_ && step.tail != Tail::logprob && sizes.max_query_tokens == 1 &&
+         sizes.n_logits == sizes.n_sequences && sizes.n_sequences <= kBucketRows.back();
+}
+
+// Between two buckets rows are padding, which kernels skip: a capture serves all numbers of rows
+// of its class.
+graph::Sizes Program::padded(const Step& step) const {
+  if (!is_captured(step)) return step.sizes;
+  const auto n_rows =
+      std::min(kBucketRows[bucket_of(step.sizes.n_sequences)], settings_.limits.max_sequences);
+  return {.n_tokens = n_rows, .n_sequences = n_rows, .n_logits = n_rows, .max_query_tokens = 1};
+}
+
+// Rows without a sequence: nothing is attended to, written, or marked as seen; the id is that of
+// nobody.
+void Program::pad_inputs(const graph::Sizes& used, const graph::Sizes& padded) {
+  const auto begin = static_cast<std::size_t>(used.n_sequences);
+  const auto n = static_cast<std::size_t>(padded.n_sequences) - begin;
+  for (const auto& [elements, value] : padding_)
+    std::ranges::fill(elements.subspan(begin, n), value);
+  std::ranges::fill(query_starts_.subspan(begin + 1, n), static_cast<std::int32_t>(begin));
+  for (std::size_t i = begin; i < begin + n; ++i) logit_rows_[i] = static_cast<std::int32_t>(i);
+}
+
+void Program::launch(Ready& ready, const graph::Sizes& sizes) {
+  first_odd_.clear();
+  if (!checks_numbers_) {
+    for (auto& launch : ready.launches) launch.run(device_, sizes);
+    return;
+  }
+  const NumberCheck check(device_, ready.graph, sizes, ready.values);
+  for (std::size_t i = 0; i < ready.launches.size(); ++i) {
+    if (!ready.launches[i].run(device_, sizes)) continue;
+    device_.synchronize();
+    if (first_odd_.empty()) first_odd_ = check.odd_results(ready.nodes[i]);
+  }
+}
+
+void Program::queue(const Step& step, Ready& ready, const graph::Sizes& sizes) {
+  if (sizes != step.sizes) pad_inputs(step.sizes, sizes);
+  inputs_.send(
+      static_cast<std::size_t>(sizes.n_sequences * settings_.limits.max_blocks_per_sequence()) *
+      sizeof(std::int32_t));
+  // The first one goes the plain way: drivers load a kernel at its first launch, which they cannot
+  // do while they capture.
+  if (!is_captured(step) || !std::exchange(ready.was_run, true)) {
+    launch(ready, sizes);
+    return;
+  }
+  if (!ready.captured) ready.captured = device_.capture([&] { launch(ready, sizes); });
+  device_.replay(*ready.captured);
+}
+
+std::vector<Step> Program::first_steps() const {
+  const auto n_prompt = std::min(kShortPrompt, settings_.limits.max_batch_tokens);
+  std::vector<Step> steps{{Tail::greedy, {.n_tokens = n_prompt, .max_query_tokens = n_prompt}}};
+  const auto max_rows = std::min(settings_.limits.max_sequences, kBucketRows.back());
+  for (const auto tail : {Tail::greedy, Tail::sample}) {
+    // Where nothing is captured, sampling is one kernel more, loaded when it is first used.
+    if (tail == Tail::sample && !may_capture_) break;
+    for (std::int64_t rows = 1;; rows = std::min(2 * rows, max_rows)) {
+      steps.push_back({tail, {.n_tokens = rows, .n_sequences = rows, .n_logits = rows}});
+      if (rows == max_rows) break;
+    }
+  }
+  return steps;
+}
+
+void Program::warm() {
+  for (const auto& step : first_steps()) {
+    auto& ready = prepare(StepClass::of(step.tail, step.sizes));
+    if (!is_captured(step)) continue;
+    pad_inputs({.n_sequences = 0}, step.sizes);
+    queue(step, ready, step.sizes);
+    ready.captured = device_.capture([&] { launch(ready, step.sizes); });
+  }
+  device_.synchronize();
+}
+StepOutput Program::run(const Step& step) {
+  const auto sizes = padded(step);
+  NEREID_CHECK(sizes.n_tokens > 0 && sizes.n_tokens <= limits().max_batch_tokens, "{} tokens",
+               sizes.n_tokens);
+  NEREID_CHECK(sizes.n_logits <= limits().max_logit_rows, "{} rows", sizes.n_logits);
+  auto& ready = prepare(StepClass::of(step.tail, sizes));
+  queue(step, ready, sizes);
+  last_ = &ready;
+  last_n_logits_ = step.sizes.n_logits;
+  const auto rows =
+      results_.bytes().first(static_cast<std::size_t>(step.sizes.n_logits) * kResultBytes);
+  device_.queue_download(rows, ready.result);
+  const auto queued = std::chrono::steady_clock::now();
+  device_.synchronize();
+  return {rows, queued, first_odd_};
+}
+
+void Program::read_logits(std::span<float> out) {
+  NEREID_CHECK(last_ != nullptr && last_->logits != 0,
+               "the last step's logits were used up by sampling");
+  NEREID_CHECK(out.size() == static_cast<std::size_t>(last_n_logits_ * config_.vocab_size),
+               "{} logits", out.size());
+  device_.download(std::as_writable_bytes(out), last_->logits);
+}
+
+void Program::clear_state(const std::string& name, std::size_t begin_bytes, std::size_t n_bytes) {
+  device_.fill_zero(states_.address(name) + begin_bytes, n_bytes);
+}
+
+std::string Program::trace() const {
+  std::string text;
+  for (const auto& launch : last_->launches)
+    text +=
+        fmt::format("{:<18} grid {}x{}x{}  {}\n", launch.variant().request.kernel, launch.grid().x,
+                    launch.grid().y, launch.grid().z, launch.variant().object_sha256);
+  return text;
+}
+
+}  // namespace nereid::program

@@ -1,0 +1,130 @@
+// Goal: one model on one device, ready to run: it owns all that a step needs (planner, bundle,
+// loaded kernels, weights, states, activations, captured steps) and runs steps of any size.
+// Non-goal: which sequences run and how their ids are chosen (engine).
+// Rejected: interpreting the graph in each step: look-ups by name and allocation in the hottest
+// host loop.
+//
+//   Program program(device, config, options);
+//   program.warm();
+//   auto ids = program.inputs().elements<std::int32_t>(program.inputs().handle("token_ids"));
+//   ...                                              // fill what the step reads
+//   program.run({model::Tail::greedy, {.n_tokens = 2, .n_sequences = 2, .n_logits = 2}});
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "device/device.h"
+#include "kernel/bundle.h"
+#include "model/checkpoint.h"
+#include "nereid/options.h"
+#include "program/bind.h"
+#include "program/planner.h"
+#include "program/states.h"
+#include "program/step_inputs.h"
+#include "program/weights.h"
+
+namespace nereid::program {
+
+struct Step {
+  model::Tail tail = model::Tail::greedy;
+  graph::Sizes sizes;
+};
+
+struct StepOutput {
+  // [n_logits] of four bytes: sampled ids, or log-probabilities. Valid until the next step.
+  std::span<const std::byte> rows;
+  std::chrono::steady_clock::time_point queued;  // when the device had all of the step's work
+  std::string_view first_odd;  // check_numbers: where the first NaN or infinity appeared
+};
+
+class Program {
+ public:
+  // Loads weights, finds or compiles the kernels, and allocates. Errors: whatever a model
+  // directory, a bundle or memory can lack.
+  // `bundle`: in place of what would be found.
+  Program(device::Device& device, const model::ModelConfig& config, const Options& options,
+          std::optional<kernel::Bundle> bundle = {});
+  ~Program();
+
+  const model::ModelConfig& config() const { return config_; }
+  const sched::Limits& limits() const { return settings_.limits; }
+  const Planner& planner() const { return *planner_; }
+  std::int64_t weight_bytes() const { return weights_.bytes(); }
+
+  // Loads what short prompts and decoding steps of up to max_sequences need, and captures the
+  // latter where steps are captured.
+  void warm();
+
+  // What the next step reads, to be filled for its sizes.
+  StepInputs& inputs() { return inputs_; }
+  // Runs the step and waits for it. Its plan is made when the first of its class comes; after that
+  // nothing is allocated.
+  StepOutput run(const Step& step);
+  // The last step's logits, [n_logits, V] row-major. Not after a tail that samples: it uses them
+  // up.
+  void read_logits(std::span<float> out);
+  void clear_state(const std::string& name, std::size_t begin_bytes, std::size_t n_bytes);
+  // The launches of the last step, one a line: kernel, grid, object. For debugging.
+  std::string trace() const;
+
+  // For measuring launches one by one: a function of the bundle, and the program's own memory for a
+  // plan's values.
+  kernel::Bundle& bundle() { return *bundle_; }
+  const device::Function* load(const kernel::Variant& variant);
+  Addresses addresses_of(const StepPlan& plan);
+
+ private:
+  struct Ready;
+
+  void choose_captured(const std::string& asked_mode);
+  void load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<KernelTables> tables,
+            const Options& options);
+  void prepare_kernels(bool has_mixed_weights, const Options& options);
+  std::vector<Step> first_steps() const;
+  bool is_captured(const Step& step) const;
+  graph::Sizes padded(const Step& step) const;
+  void pad_inputs(const graph::Sizes& used, const graph::Sizes& padded);
+  void queue(const Step& step, Ready& ready, const graph::Sizes& sizes);
+  device::Address address_of(const StepPlan& plan, device::Address arena, graph::ValueId id) const;
+  const kernel::Variant& variant_of(const PlannedLaunch& launch) const;
+  Ready& prepare(const StepClass& steps);
+  void launch(Ready& ready, const graph::Sizes& sizes);
+  device::Address at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
+                           const char* what);
+
+  device::Device& device_;
+  const model::ModelConfig config_;
+  Settings settings_;
+  KernelTables tables_;
+  std::optional<Planner> planner_;
+  std::optional<kernel::Bundle> bundle_;
+  std::unordered_map<const kernel::Variant*, const device::Function*> functions_;
+  Weights weights_;
+  States states_;
+  StepInputs inputs_;
+  std::vector<std::pair<std::span<std::int32_t>, std::int32_t>>
+      padding_;  // inputs, what is nothing
+  std::span<std::int32_t> query_starts_, logit_rows_;
+  // Activations live for a step, counters for a launch: all plans use the same bytes, but one that
+  // needs more than those before has its own.
+  std::vector<device::Buffer> arenas_, counters_;
+  device::HostBuffer results_;  // of the last step
+  bool may_capture_ = false;
+  bool checks_numbers_ = false;
+  std::string first_odd_;
+  std::unordered_map<std::size_t, StepPlan> planned_;  // ahead of use, by StepClass::index()
+  std::vector<std::unique_ptr<Ready>> ready_;          // by the same
+  const Ready* last_ = nullptr;
+  std::int64_t last_n_logits_ = 0;
+};
+
+}  // namespace nereid::program

@@ -1,0 +1,36 @@
+// Goal: options resolved once for a model and a target: what stands for "choose" is replaced, what
+// is out of range is an Error.
+// Non-goal: limits that memory sets (Program chooses the number of cache blocks).
+#pragma once
+
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "model/config.h"
+#include "nereid/options.h"
+#include "sched/limits.h"
+#include "tensor/dtype.h"
+
+namespace nereid::program {
+
+inline constexpr std::int64_t kBlockTokens = 64;
+inline constexpr std::int64_t kMaxBatchTokens = 65536;
+
+struct Settings {
+  std::string target;  // "cpu", "cuda:90", "hip:gfx942"
+  std::string mode;    // eager | compiled | graph
+  std::set<std::string> skip_passes;
+  sched::Limits limits;  // n_kv_blocks 0: as many as fit
+};
+
+Settings resolve(const model::ModelConfig& config, const Options& options,
+                 const std::string& target);
+
+// "auto" becomes the fastest mode of the target. An Error where there is no such mode.
+std::string resolve_mode(const std::string& mode, std::string_view target);
+
+// Element type of activations: the processor computes in fp32 whatever the weights are.
+DType activation_dtype(std::string_view target, DType weights);
+
+}  // namespace nereid::program

@@ -1,0 +1,155 @@
+#include "program/weights.h"
+
+#include <set>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "model/architecture.h"
+#include "model/rope.h"
+
+namespace nereid::program {
+
+namespace {
+
+// What kernels were promised about every address.
+constexpr std::uintptr_t kAlignmentBytes = 16;
+// Of a weight in the memory that all share: more than any kernel or tensor map asks for.
+constexpr std::size_t kPoolAlignmentBytes = 256;
+// So few weights are copied even where they could be read in the file: a copy lies in large pages,
+// which are read a sixth faster, and its memory hardly counts.
+constexpr std::size_t kCopiedBytes = std::size_t{256} << 20;
+// The spread of weights that training starts from; keeps activations finite through any number of
+// layers.
+constexpr double kMatrixStd = 0.02;
+constexpr double kVectorStd = 1.0;
+
+bool is_aligned(std::span<const std::byte> bytes) {
+  return reinterpret_cast<std::uintptr_t>(bytes.data()) % kAlignmentBytes == 0;
+}
+
+Shape constant_shape(const graph::Value& value) {
+  Shape shape;
+  for (const auto& dim : value.shape) {
+    NEREID_CHECK(dim.is_constant(), "weight {} has a dimension {}", value.name,
+                 graph::dim_text(dim));
+    shape.push_back(dim.offset);
+  }
+  return shape;
+}
+
+std::size_t size_bytes(const graph::Value& value) {
+  return static_cast<std::size_t>(n_elements(constant_shape(value))) *
+         dtype_size_bytes(value.dtype);
+}
+
+}  // namespace
+
+void Weights::load_inv_freq(const model::ModelConfig& config) {
+  const auto table = model::rope_inv_freq(config.rope, config.head_dim);
+  const auto bytes = std::as_bytes(std::span(table));
+  buffers_.push_back(device_.allocate(bytes.size(), "rotary frequencies"));
+  addresses_[model::names::kInvFreq] = buffers_.back().address();
+  device_.upload(buffers_.back().address(), bytes);
+  device_.synchronize();
+}
+
+std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
+  std::set<graph::ValueId> done;  // parts of packed weights, and these themselves
+  std::vector<Part> parts;        // their targets are offsets until the memory is there
+  std::vector<std::pair<const std::string*, std::size_t>> owned;
+  std::size_t pool_bytes = 0;
+  const auto own = [&](std::size_t bytes, const std::string& name) {
+    const auto offset = pool_bytes;
+    pool_bytes += (bytes + kPoolAlignmentBytes - 1) / kPoolAlignmentBytes * kPoolAlignmentBytes;
+    owned.emplace_back(&name, offset);
+    return static_cast<device::Address>(offset);
+  };
+  for (const auto& node : graph.nodes) {
+    if (graph::op_row(node.op).op_class != graph::OpClass::layout) continue;
+    const auto& packed = graph.value(node.outputs[0]);
+    auto target = own(size_bytes(packed), packed.name);
+    for (const auto id : node.reads()) {
+      parts.push_back({&graph.value(id), target});
+      target += size_bytes(graph.value(id));
+      done.insert(id);
+    }
+    done.insert(node.outputs[0]);
+  }
+  for (const auto& node : graph.nodes) {
+    if (graph::op_row(node.op).op_class == graph::OpClass::layout) continue;
+    for (const auto id : node.reads()) {
+      const auto& value = graph.value(id);
+      if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq ||
+          !done.insert(id).second)
+        continue;
+      if (const auto address = mapped_address(value)) {
+        addresses_[value.name] = *address;
+        bytes_ += static_cast<std::int64_t>(size_bytes(value));
+      } else {
+        parts.push_back({&value, own(size_bytes(value), value.name)});
+      }
+    }
+  }
+  buffers_.push_back(device_.allocate(pool_bytes, "weights"));
+  device_.prefer_large_pages(buffers_.back());
+  const auto pool = buffers_.back().address();
+  for (const auto& [name, offset] : owned) addresses_[*name] = pool + offset;
+  for (auto& part : parts) {
+    part.target += pool;
+    bytes_ += static_cast<std::int64_t>(size_bytes(*part.value));
+  }
+  return parts;
+}
+
+const HostTensor& Weights::tensor_of(const graph::Value& value) const {
+  const auto& tensor = checkpoint_->get(value.name);
+  if (const auto wanted = constant_shape(value); tensor.shape != wanted)
+    throw Error("{}: expected shape {} from config.json, got {}", value.name, shape_text(wanted),
+                shape_text(tensor.shape));
+  NEREID_CHECK(tensor.dtype == value.dtype, "{} is planned as {}", value.name,
+               dtype_name(value.dtype));
+  return tensor;
+}
+
+std::optional<device::Address> Weights::mapped_address(const graph::Value& value) const {
+  if (!may_use_mapped_) return std::nullopt;
+  const auto& tensor = tensor_of(value);
+  if (!is_aligned(tensor.bytes)) return std::nullopt;
+  return reinterpret_cast<device::Address>(tensor.bytes.data());
+}
+
+void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
+                   std::shared_ptr<const model::Checkpoint> checkpoint) {
+  checkpoint_ = std::move(checkpoint);
+  std::size_t all_bytes = 0;
+  for (const auto& value : graph.values)
+    if (value.kind == graph::ValueKind::weight && value.name != model::names::kInvFreq)
+      all_bytes += size_bytes(value);
+  may_use_mapped_ = all_bytes > kCopiedBytes && device_.reads_host_memory();
+  for (const auto& part : lay_out(graph)) {
+    const auto& tensor = tensor_of(*part.value);
+    device_.upload(part.target, tensor.bytes);
+    checkpoint_->release(tensor);
+  }
+  load_inv_freq(config);
+}
+
+void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& config,
+                        RandomFill& fill) {
+  for (const auto& part : lay_out(graph)) {
+    const auto shape = constant_shape(*part.value);
+    // By name: the same weights whatever the graph makes of them.
+    const auto seed = std::stoll(sha256_hex(part.value->name).substr(0, 15), nullptr, 16);
+    fill(part.target, part.value->dtype, n_elements(shape), seed,
+         shape.size() > 1 ? kMatrixStd : kVectorStd);
+  }
+  load_inv_freq(config);
+}
+
+device::Address Weights::address(const std::string& name) const {
+  const auto it = addresses_.find(name);
+  NEREID_CHECK(it != addresses_.end(), "weight {} was not loaded", name);
+  return it->second;
+}
+
+}  // namespace nereid::program

@@ -1,0 +1,58 @@
+// Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
+// it; those that the graph packs, below one another.
+// Non-goal: reading files (model/checkpoint.h), choosing layouts.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "graph/ir.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "program/random_fill.h"
+
+namespace nereid::program {
+
+class Weights {
+ public:
+  explicit Weights(device::Device& device) : device_(device) {}
+
+  // From the checkpoint: uploaded, or used where they are mapped if the device reads host memory
+  // and they are many.
+  // An Error names a tensor that is missing or of another shape than the config makes it.
+  void load(const graph::Graph& graph, const model::ModelConfig& config,
+            std::shared_ptr<const model::Checkpoint> checkpoint);
+
+  // Without a checkpoint: made on the device.
+  void randomise(const graph::Graph& graph, const model::ModelConfig& config, RandomFill& fill);
+
+  device::Address address(const std::string& name) const;
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  // A tensor of the checkpoint, at the beginning of `target` or in memory of its own.
+  struct Part {
+    const graph::Value* value;
+    device::Address target;
+  };
+  // What is to be filled: every weight that a launch reads, packed ones as their parts; less those
+  // that are used where the checkpoint is mapped.
+  std::vector<Part> lay_out(const graph::Graph& graph);
+  std::optional<device::Address> mapped_address(const graph::Value& value) const;
+  const HostTensor& tensor_of(const graph::Value& value) const;
+  void load_inv_freq(const model::ModelConfig& config);
+
+  device::Device& device_;
+  std::shared_ptr<const model::Checkpoint> checkpoint_;  // what is used in place lies there
+  bool may_use_mapped_ = false;
+  std::vector<device::Buffer> buffers_;
+  std::map<std::string, device::Address> addresses_;
+  std::int64_t bytes_ = 0;
+};
+
+}  // namespace nereid::program

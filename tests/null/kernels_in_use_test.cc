@@ -1,0 +1,40 @@
+// No kernel is kept that nothing launches: the plans of the models at hand, in every mode, and the
+// benches together ask for each.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "model/config.h"
+#include "program/planner.h"
+
+namespace nereid::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Launched by `nereid bench kernels` to find the machine's limits, and by no model.
+const std::set<std::string> kOfBenches{"dot_peak", "stream_read"};
+
+TEST(Kernels, EachIsLaunchedBySomething) {
+  const auto tables = KernelTables::builtin();
+  std::set<std::string> in_use = kOfBenches;
+  for (const char* folder : {"configs", "tests/fixtures"})
+    for (const auto& model : fs::directory_iterator(fs::path(NEREID_SOURCE_DIR) / folder)) {
+      if (!fs::exists(model.path() / "config.json")) continue;
+      const auto config = model::ModelConfig::load(model.path());
+      for (const char* target : {"cpu", "cuda:90"})
+        for (const auto& request :
+             requests_for_all_modes(config, resolve(config, {}, target), tables))
+          in_use.insert(request.kernel);
+    }
+  std::set<std::string> idle;
+  for (const auto& [name, spec] : tables.specs.specs())
+    if (!in_use.contains(name)) idle.insert(name);
+  EXPECT_THAT(idle, ::testing::IsEmpty()) << "delete them, or let a plan use them";
+}
+
+}  // namespace
+}  // namespace nereid::program

@@ -1,0 +1,142 @@
+// Plans without a device: what a step launches, and that every variant a step needs is asked for
+// beforehand.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ctime>
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "model/config.h"
+#include "program/planner.h"
+
+namespace nereid::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+model::ModelConfig config_of(const std::string& dir) {
+  return model::ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / dir);
+}
+
+Settings settings_of(const model::ModelConfig& config, const std::string& mode,
+                     const std::string& target) {
+  return resolve(config, {.mode = mode}, target);
+}
+
+class EveryModel : public testing::TestWithParam<const char*> {};
+
+// The requests are found on a model with one layer of each kind, and on the diagonal of the buckets
+// only.
+TEST_P(EveryModel, AsksForEveryVariantBeforehand) {
+  const auto config = config_of(GetParam());
+  const auto tables = KernelTables::builtin();
+  for (const auto& [target, mode] : {std::pair<std::string, std::string>{"cpu", "eager"},
+                                     {"cpu", "compiled"},
+                                     {"cuda:90", "eager"},
+                                     {"cuda:90", "graph"},
+                                     {"hip:gfx942", "compiled"}}) {
+    // Every form of a plan is lowered here; what differs by family shows in one target's plans.
+    if (GetParam() != std::string("models/demo") && target + mode != "cuda:90graph") continue;
+    const auto settings = settings_of(config, mode, target);
+    std::set<std::string> asked;
+    for (const auto& request : requests_for(config, settings, tables)) asked.insert(request.key());
+    const Planner planner(config, settings, tables);
+    for (const auto tail : kTails)
+      for (std::size_t tokens = 0; tokens < kNBuckets; ++tokens)
+        for (std::size_t logits = 0; logits <= tokens; ++logits)
+          for (const bool is_decode : {false, true})
+            for (const auto& launch : planner.plan({tail, is_decode, tokens, logits}).launches)
+              ASSERT_TRUE(asked.contains(launch.choice->key)) << launch.choice->key;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, EveryModel,
+                         testing::Values("models/demo", "tests/fixtures/granite3",
+                                         "tests/fixtures/mistral_swa", "tests/fixtures/qwen3"));
+
+TEST(Planner, OneLaunchANodeButViews) {
+  const auto config = config_of("tests/fixtures/llama3");
+  const auto tables = KernelTables::builtin();
+  const Planner planner(config, settings_of(config, "eager", "cpu"), tables);
+  const auto& graph = planner.graph(model::Tail::greedy);
+  std::size_t n_views = 0;
+  for (const auto& node : graph.nodes)
+    n_views += graph::op_row(node.op).op_class == graph::OpClass::view ? 1 : 0;
+  EXPECT_EQ(planner.plan({}).launches.size(), graph.nodes.size() - n_views);
+}
+
+TEST(Planner, FewRowsReadWeightsOnceAndManyAreTiled) {
+  const auto config = config_of("tests/fixtures/llama3");
+  const auto tables = KernelTables::builtin();
+  const Planner planner(config, settings_of(config, "eager", "cpu"), tables);
+  const auto kernels = [&](std::size_t token_bucket, bool is_decode) {
+    std::set<std::string> names;
+    for (const auto& launch :
+         planner.plan({model::Tail::greedy, is_decode, token_bucket, 0}).launches)
+      names.insert(launch.spec->name);
+    return names;
+  };
+  using testing::Contains;
+  using testing::Not;
+  EXPECT_THAT(kernels(0, true), Contains("attention_decode"));
+  EXPECT_THAT(kernels(0, true), Not(Contains("linear_tiled")));
+  EXPECT_THAT(kernels(bucket_of(9), false), Contains("linear_tiled"));
+  EXPECT_THAT(kernels(bucket_of(9), false), Contains("attention_prefill"));
+}
+
+// What opening a model plans: the requests of every step, and the plans that its first two steps
+// run.
+TEST(Planner, ALargeModelIsPlanned) {
+  const auto config = config_of("configs/llama3-8b");
+  const auto tables = KernelTables::builtin();
+  const auto settings = settings_of(config, "graph", "cuda:90");
+  const auto started = std::clock();
+  EXPECT_GT(requests_for(config, settings, tables).size(), 50U);
+  const Planner planner(config, settings, tables);
+  for (const StepClass& steps : {StepClass{model::Tail::greedy, false, kNBuckets - 1, 0},
+                                 StepClass{model::Tail::greedy, true, 0, 0}}) {
+    const auto plan = planner.plan(steps);
+    EXPECT_GT(plan.launches.size(), 160U);
+    EXPECT_GT(plan.memory.arena_bytes, 0U);
+  }
+  const auto ms = 1e3 * static_cast<double>(std::clock() - started) / CLOCKS_PER_SEC;
+  RecordProperty("ms", std::to_string(ms));  // told, not judged: machines differ
+  fmt::print("planned in {:.1f} ms of processor time\n", ms);
+}
+
+TEST(Planner, BucketsOfRows) {
+  EXPECT_EQ(bucket_of(1), 0U);
+  EXPECT_EQ(bucket_of(3), 2U);
+  EXPECT_EQ(bucket_of(8), 3U);
+  EXPECT_EQ(bucket_of(9), 4U);
+}
+
+TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
+  const auto config = config_of("tests/fixtures/llama3");
+  const auto message = [&](auto change) {
+    Options options;
+    change(options);
+    try {
+      resolve(config, options, "cpu");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(message([](auto& o) { o.max_context_tokens = 1000; }),
+              HasSubstr("a context of 1000 tokens: this model's is 1 to 512"));
+  EXPECT_THAT(message([](auto& o) { o.mode = "fast"; }),
+              HasSubstr("unknown mode \"fast\"; expected auto, eager, compiled or graph"));
+  EXPECT_THAT(message([](auto& o) { o.skip_passes = {"fuse_all"}; }),
+              HasSubstr("there is no pass \"fuse_all\""));
+  EXPECT_THAT(message([](auto& o) { o.max_batch_tokens = 0; }), HasSubstr("0 tokens a step"));
+  EXPECT_THAT(message([](auto& o) { o.max_sequences = -1; }), HasSubstr("-1 sequences a step"));
+}
+
+}  // namespace
+}  // namespace nereid::program

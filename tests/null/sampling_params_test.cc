@@ -1,0 +1,78 @@
+// The table of sampling parameters, against the op that takes them and the inputs that carry them.
+#include "engine/sampling_params.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "device/cpu/cpu_device.h"
+#include "graph/ir.h"
+#include "model/architecture.h"
+
+namespace nereid::engine {
+namespace {
+
+namespace names = model::names;
+
+TEST(SamplingParams, AreTheRolesOfTheOp) {
+  std::vector<std::string_view> expected{"logits"};
+  for (const auto& param : kSamplingParams) expected.push_back(param.name);
+  for (const char* name : {names::kSeed, names::kStep, names::kRowSlots, names::kSeen})
+    expected.emplace_back(name);
+  std::vector<std::string_view> roles;
+  for (const auto& role : graph::op_row(graph::Op::sample).operands) roles.push_back(role.name);
+  EXPECT_THAT(roles, testing::ElementsAreArray(expected));
+}
+
+TEST(SamplingInputs, EachValueGoesToItsInputAndRow) {
+  device::CpuDevice device(1);
+  program::StepInputs inputs(device);
+  const std::vector<std::pair<std::string, DType>> columns{{"temperature", DType::fp32},
+                                                           {"top_k", DType::i32},
+                                                           {"top_p", DType::fp32},
+                                                           {"min_p", DType::fp32},
+                                                           {"repetition_penalty", DType::fp32},
+                                                           {names::kSeed, DType::i64},
+                                                           {names::kStep, DType::i32},
+                                                           {names::kRowSlots, DType::i32}};
+  for (const auto& [name, dtype] : columns)
+    inputs.declare({.kind = graph::ValueKind::input, .name = name, .dtype = dtype, .shape = {3}},
+                   {1, 1, 1, 1});
+  inputs.seal(names::kSeed);
+  const SamplingInputs sampling(inputs);
+  sampling.fill_row(1, {.params = {.temperature = 0.5F,
+                                   .top_k = -1,
+                                   .top_p = 0.25F,
+                                   .min_p = 0.125F,
+                                   .repetition_penalty = 1.5F,
+                                   .seed = {}},
+                        .seed = std::uint64_t{1} << 63,
+                        .n_generated = 7,
+                        .slot = 2});
+  const auto expect = [&]<typename T>(const char* name, T value) {
+    EXPECT_THAT(inputs.elements<T>(inputs.handle(name)), testing::ElementsAre(T{}, value, T{}))
+        << name;
+  };
+  expect("temperature", 0.5F);
+  expect("top_k", std::int32_t{-1});
+  expect("top_p", 0.25F);
+  expect("min_p", 0.125F);
+  expect("repetition_penalty", 1.5F);
+  expect(names::kSeed, std::uint64_t{1} << 63);
+  expect(names::kStep, std::int32_t{7});
+  expect(names::kRowSlots, std::int32_t{2});
+}
+
+TEST(SamplingInputsDeathTest, AnInputThatNoGraphHasIsABug) {
+  device::CpuDevice device(1);
+  program::StepInputs inputs(device);
+  inputs.declare({.kind = graph::ValueKind::input, .name = "x", .dtype = DType::i32, .shape = {1}},
+                 {1, 1, 1, 1});
+  inputs.seal("x");
+  EXPECT_DEATH(SamplingInputs{inputs}, "no graph that samples reads seed");
+}
+
+}  // namespace
+}  // namespace nereid::engine
