@@ -310,16 +310,20 @@ std::vector<Step> Program::first_steps() const {
   return steps;
 }
 
+// Replays are the slower the more captures are alive: by 1.6 % at 16 rows with ten of them in place
+// of one, on an H200. So only full steps are captured now, others when they first come.
 void Program::warm() {
   for (const auto& step : first_steps()) {
     auto& ready = prepare(StepClass::of(step.tail, step.sizes));
     if (!is_captured(step)) continue;
     pad_inputs({.n_sequences = 0}, step.sizes);
     queue(step, ready, step.sizes);
-    ready.captured = device_.capture([&] { launch(ready, step.sizes); });
+    if (step.sizes.n_sequences == settings_.limits.max_sequences)
+      ready.captured = device_.capture([&] { launch(ready, step.sizes); });
   }
   device_.synchronize();
 }
+
 StepOutput Program::run(const Step& step) {
   const auto sizes = padded(step);
   NEREID_CHECK(sizes.n_tokens > 0 && sizes.n_tokens <= limits().max_batch_tokens, "{} tokens",

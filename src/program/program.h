@@ -60,8 +60,8 @@ class Program {
   const Planner& planner() const { return *planner_; }
   std::int64_t weight_bytes() const { return weights_.bytes(); }
 
-  // Loads what short prompts and decoding steps of up to max_sequences need, and captures the
-  // latter where steps are captured.
+  // Loads what short prompts and decoding steps of up to max_sequences need; where steps are
+  // captured, runs the latter once on nothing and captures those of max_sequences.
   void warm();
 
   // What the next step reads, to be filled for its sizes.
