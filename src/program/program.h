@@ -111,8 +111,8 @@ class Program {
   Weights weights_;
   States states_;
   StepInputs inputs_;
-  std::vector<std::pair<std::span<std::int32_t>, std::int32_t>>
-      padding_;  // inputs, what is nothing
+  // Inputs, each with what it holds in a row without a sequence.
+  std::vector<std::pair<std::span<std::int32_t>, std::int32_t>> padding_;
   std::span<std::int32_t> query_starts_, logit_rows_;
   // Activations live for a step, counters for a launch: all plans use the same bytes, but one that
   // needs more than those before has its own.
