@@ -1,7 +1,6 @@
 #include "engine/generator.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <utility>
 

@@ -251,10 +251,6 @@ KernelRequest KernelRequest::from_key(std::string_view key, const std::string& w
   return request;
 }
 
-const Spec& spec_of(const KernelRequest& request, const SpecTable& specs) {
-  return request.generated ? request.generated->spec : specs.get(request.kernel);
-}
-
 KernelRequest make_request(const Spec& spec, const TuningTable& tuning, std::string_view target,
                            const Problem& problem, const Choice& overriding) {
   return Chooser(spec, problem).choose(tuning, target, overriding);

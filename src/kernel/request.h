@@ -40,9 +40,6 @@ struct KernelRequest {
   }
 };
 
-// The spec that the request was made from. An Error where `specs` has no such kernel.
-const Spec& spec_of(const KernelRequest& request, const SpecTable& specs);
-
 // What the planner knows about one use of a kernel.
 struct Problem {
   std::map<std::string, DType> pointers;  // every pointer parameter; unused ones too

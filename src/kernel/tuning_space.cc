@@ -1,6 +1,5 @@
 #include "kernel/tuning_space.h"
 
-#include <map>
 #include <optional>
 #include <set>
 #include <string>

@@ -1,9 +1,7 @@
 #include "measure/limits.h"
 
 #include <algorithm>
-#include <functional>
 #include <random>
-#include <utility>
 
 #include "base/error.h"
 #include "kernel/bundle_source.h"

@@ -3,7 +3,6 @@
 // Non-goal: data sheets.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 

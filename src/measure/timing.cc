@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <utility>
-
-#include "base/error.h"
 
 namespace nereid::measure {
 

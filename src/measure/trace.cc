@@ -1,9 +1,7 @@
 #include "measure/trace.h"
 
-#include <algorithm>
 #include <chrono>
 
-#include "base/error.h"
 #include "device/registry.h"
 #include "engine/generator.h"
 #include "engine/session.h"

@@ -1,7 +1,6 @@
 #include "measure/tuning_file.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "base/error.h"
 

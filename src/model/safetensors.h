@@ -4,7 +4,6 @@
 // Rejected: a JSON tree of the header. It may be 100 MB; events need memory for tensors only.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>

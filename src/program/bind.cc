@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/error.h"
-
 namespace nereid::program {
 
 BoundLaunch bind(const PlannedLaunch& launch, const kernel::Variant& variant,

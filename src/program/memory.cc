@@ -4,8 +4,6 @@
 #include <limits>
 #include <utility>
 
-#include "base/error.h"
-
 namespace nereid::program {
 
 namespace {

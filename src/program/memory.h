@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 #include <vector>
 
 #include "graph/ir.h"
@@ -26,7 +25,7 @@ struct Memory {
       offsets;  // by ValueId; kNotInArena for weights, states, inputs and what aliases them
   std::vector<Scratch> scratch;    // as given
   std::size_t arena_bytes = 0;     // peak
-  std::size_t unshared_bytes = 0;  // what it would be without reuse: for `inspect plan`
+  std::size_t unshared_bytes = 0;  // what it would be without reuse
 };
 
 // The value whose bytes `id` uses: itself, or through views and in-place outputs another.

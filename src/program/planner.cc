@@ -5,7 +5,6 @@
 #include <set>
 #include <string>
 
-#include "base/error.h"
 #include "graph/passes/passes.h"
 #include "program/random_fill.h"
 

@@ -4,7 +4,6 @@
 #include <pcre2.h>
 
 #include <array>
-#include <type_traits>
 
 #include "base/error.h"
 #include "tokenizer/utf8.h"

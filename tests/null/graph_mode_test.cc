@@ -98,7 +98,8 @@ class StandInBundle {
 
  private:
   Json variant(const kernel::KernelRequest& request) {
-    const auto& spec = kernel::spec_of(request, tables_.specs);
+    const auto& spec =
+        request.generated ? request.generated->spec : tables_.specs.get(request.kernel);
     Json args = Json::array();
     std::string kinds;
     auto& names = args_[request.kernel];
