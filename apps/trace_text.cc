@@ -16,7 +16,7 @@ namespace {
 constexpr int kProcess = 1;
 constexpr int kStepsRow = 0;
 constexpr int kLaunchesRow = 1;
-constexpr std::size_t kShortHash = 12;
+constexpr std::size_t kHashCharacters = 12;
 
 // What the launches of one function took, all steps together.
 struct Total {
@@ -103,7 +103,7 @@ std::string table_text(const measure::Trace& trace) {
         "{:<22} {:>8} {:>11.1f} {:>6.1f} {:>10.2f} {:>10.2f}  {:<14} {}\n", object.symbol,
         total.n_launches, total.time_us, 100 * total.time_us / std::max(all_us, 1e-9),
         total.time_us / static_cast<double>(total.n_launches), total.shortest_us,
-        object.sha256.substr(0, kShortHash),
+        object.sha256.substr(0, kHashCharacters),
         n_grids <= 2 ? fmt::format("{}", fmt::join(total.grids, " "))
                      : fmt::format("{} and {} others", *total.grids.begin(), n_grids - 1));
   }

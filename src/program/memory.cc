@@ -13,7 +13,7 @@ using graph::ValueId;
 using graph::ValueKind;
 
 // Vector loads and the divisibility promised to kernels want at least 16; 64 is a cache line.
-constexpr std::size_t kAlignmentBytes = 64;
+constexpr std::size_t kArenaAlignmentBytes = 64;
 
 struct Lifetime {
   std::size_t* place;       // where its offset goes
@@ -84,7 +84,7 @@ Memory plan_memory(const Graph& graph, const graph::Sizes& largest, std::vector<
   plan.offsets.assign(graph.values.size(), Memory::kNotInArena);
   plan.scratch = std::move(scratch);
   const auto add = [&](std::size_t& place, std::size_t begin, std::size_t end, std::size_t bytes) {
-    bytes = (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+    bytes = (bytes + kArenaAlignmentBytes - 1) / kArenaAlignmentBytes * kArenaAlignmentBytes;
     lifetimes.push_back({&place, begin, end, bytes});
     plan.unshared_bytes += bytes;
   };

@@ -14,7 +14,7 @@ namespace {
 constexpr double kKvShareOfFree = 0.8;
 
 // More than any kernel or tensor map asks of an address.
-constexpr std::size_t kAlignmentBytes = 256;
+constexpr std::size_t kCacheAlignmentBytes = 256;
 
 double gib(std::size_t block_bytes, std::int64_t n_blocks) {
   return static_cast<double>(block_bytes) * static_cast<double>(n_blocks) / (1 << 30);
@@ -61,7 +61,7 @@ void States::allocate(device::Device& device, const std::vector<graph::Value>& v
     if (is_cache(value)) {
       addresses_[value.name] = pool_bytes;
       pool_bytes += cache_bytes(value, limits.n_kv_blocks);
-      pool_bytes = (pool_bytes + kAlignmentBytes - 1) & ~(kAlignmentBytes - 1);
+      pool_bytes = (pool_bytes + kCacheAlignmentBytes - 1) & ~(kCacheAlignmentBytes - 1);
       continue;
     }
     const auto size_bytes = graph::value_bytes(value, largest);
