@@ -46,7 +46,7 @@ std::size_t n_periodic(std::size_t begin, std::size_t period, std::size_t n_item
 }
 
 constexpr double kUsPerSecond = 1e6;
-constexpr double kBytesPerMb = 1e6;
+constexpr double kBytesPerMegabyte = 1e6;
 
 // The weights that a product reads, by the last of their names: "gate_proj up_proj" of packed ones.
 std::string weights_text(const graph::Graph& graph, const program::PlannedLaunch& launch) {
@@ -124,7 +124,7 @@ PlanText::Row PlanText::row_of(const measure::StepShape& shape, const program::S
   row.line = fmt::format(
       "{:<{}} {:<22} {:>11} {:>8.2f} {:>8} {:>8}  [{}]", operation_text(plan.graph, launch),
       kOperationColumns, request.generated ? "(generated)" : launch.spec->name,
-      fmt::format("{}x{}x{}", axis(0), axis(1), axis(2)), cost.bytes / kBytesPerMb,
+      fmt::format("{}x{}x{}", axis(0), axis(1), axis(2)), cost.bytes / kBytesPerMegabyte,
       time_text(row.least_us), time_text(row.measured_us), number_of(request.why));
   if (has_choices_) {
     for (const auto& [name, value] : request.constexprs)
@@ -144,7 +144,8 @@ void PlanText::add_step(const measure::StepShape& shape, const program::StepPlan
       fmt::format("{} of {}, {} in the cache: {}, {:.1f} MB of activations, {}",
                   shape.n_query == 1 ? "decode" : "prefill", count_text(shape.n_tokens(), "token"),
                   count_text(shape.n_context, "key"), count_text(std::ssize(rows), "launch"),
-                  static_cast<double>(plan.memory.arena_bytes) / kBytesPerMb, costs_text(rows)),
+                  static_cast<double>(plan.memory.arena_bytes) / kBytesPerMegabyte,
+                  costs_text(rows)),
       "", 0);
   text_ += fmt::format("{:<{}} {:<22} {:>11} {:>8} {:>8} {:>8}  why\n", "computes",
                        kOperationColumns + kIndent, "kernel", "grid", "MB", "least us", "measured");
@@ -158,7 +159,7 @@ std::string PlanText::costs_text(std::span<const Row> rows) const {
     all.least_us += row.least_us;
     all.measured_us += row.measured_us;
   }
-  auto text = fmt::format("{:.1f} MB moved", all.bytes / kBytesPerMb);
+  auto text = fmt::format("{:.1f} MB moved", all.bytes / kBytesPerMegabyte);
   if (speed_) text += fmt::format(", at least {:.0f} us", all.least_us);
   if (all.measured_us > 0) text += fmt::format(", {:.0f} us measured alone", all.measured_us);
   return text;
