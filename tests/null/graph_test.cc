@@ -173,7 +173,7 @@ void expect_no_overlap(const Graph& graph, const Sizes& sizes) {
     last[root] = std::max(last[root], at);
   };
   for (int i = 0; i < static_cast<int>(graph.nodes.size()); ++i) {
-    for (const auto id : graph.nodes[static_cast<std::size_t>(i)].inputs) touch(id, i);
+    for (const auto id : graph.nodes[static_cast<std::size_t>(i)].reads()) touch(id, i);
     for (const auto id : graph.nodes[static_cast<std::size_t>(i)].outputs) touch(id, i);
   }
   for (const auto id : graph.outputs) touch(id, 1 << 20);

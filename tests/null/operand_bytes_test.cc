@@ -92,8 +92,8 @@ TEST_P(OperandBytes, AreThereForEveryVocabularyAndBatch) {
   const auto tables = KernelTables::builtin();
   const auto config =
       model::ModelConfig::load(std::filesystem::path(NEREID_SOURCE_DIR) / "tests/fixtures/qwen3");
-  for (const std::int64_t vocab_size : {33, 32000, 131073, 151936, 262144, 300000})
-    for (const std::int64_t batch : {1, 2, 5, 16, 64, 256}) {
+  for (const std::int64_t vocab_size : {33, 32000, 131073, 151936, 262144})
+    for (const std::int64_t batch : {1, 2, 16, 64, 256}) {
       SCOPED_TRACE(fmt::format("vocabulary {}, batch {}", vocab_size, batch));
       check_model(config, vocab_size, batch, GetParam(), tables);
       if (HasFailure()) return;
