@@ -10,6 +10,7 @@
 #include "device/registry.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
+#include "program/settings.h"
 
 namespace nereid::engine {
 
@@ -41,7 +42,7 @@ inline constexpr IntegerRange kMaxTokens{0, std::numeric_limits<std::int64_t>::m
 
 // Of an engine. The cache's positions are counted in 32 bits.
 inline constexpr IntegerRange kContextTokens{0, kMaxInt32, "0 (the model's) to 2147483647"};
-inline constexpr IntegerRange kBatchTokens{1, 65536, "1 to 65536"};
+inline constexpr IntegerRange kBatchTokens{1, program::kMaxBatchTokens, "1 to 65536"};
 inline constexpr IntegerRange kSequences{1, 65536, "1 to 65536"};
 inline constexpr IntegerRange kKvBlocks{0, 16'777'216, "0 (as many as fit) to 16777216"};
 inline constexpr IntegerRange kThreads{0, device::kMaxCpuThreads, "0 (all) to 1024"};
