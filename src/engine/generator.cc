@@ -76,12 +76,17 @@ RequestId Generator::submit(const Request& request) {
 
   // Everything that can throw comes before the first change of state.
   const std::uint64_t sequence_id = free_ids_.empty() ? active_.size() : free_ids_.back();
-  auto active = std::make_unique<Active>(
-      n_submitted_, request,
-      sched::Sequence(sequence_id, std::move(prompt_ids), std::int32_t(n_new)));
-  active->sampling.params = request.sampling;
-  active->sampling.seed = request.sampling.seed.value_or(std::uint64_t(n_submitted_));
-  const bool has_penalty = active->sampling.has_penalty();
+  SamplingRow sampling;
+  sampling.params = request.sampling;
+  sampling.seed = request.sampling.seed.value_or(std::uint64_t(n_submitted_));
+  const bool has_penalty = sampling.has_penalty();
+  // A penalty is for the tokens that steps bring: those that are found in the cache would miss.
+  auto active = std::make_unique<Active>(n_submitted_, request,
+                                         sched::Sequence({.id = sequence_id,
+                                                          .prompt_ids = std::move(prompt_ids),
+                                                          .max_new_tokens = std::int32_t(n_new),
+                                                          .uses_prefix_cache = !has_penalty}));
+  active->sampling = sampling;
   active->completion.ids.reserve(std::size_t(n_new));
   if (tokenizer_ != nullptr) {
     active->text.emplace(*tokenizer_, active->sequence.prompt_ids(), request.stop);

@@ -36,8 +36,9 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink&
   sched::Limits limits = runner.limits();
   limits.max_sequences = 1;
   limits.max_batch_tokens = limits.max_logit_rows;
+  limits.max_mixed_tokens = 0;
   sched::Scheduler scheduler(limits);
-  sched::Sequence sequence(0, {ids.begin(), ids.end()}, 0, /*want_all_logits=*/true);
+  sched::Sequence sequence({.prompt_ids = {ids.begin(), ids.end()}, .want_all_logits = true});
   scheduler.add(sequence);
 
   Score result;

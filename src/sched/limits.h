@@ -9,12 +9,16 @@
 namespace nereid::sched {
 
 struct Limits {
-  std::int64_t max_batch_tokens = 0;    // T of a step; prompts are cut into chunks that fit
+  std::int64_t max_batch_tokens = 0;  // T of a step; prompts are cut into chunks that fit
+  // T of a step in which sequences generate: prompts are cut to it then, so that nobody waits long
+  // for the next token. At least max_sequences, at most max_batch_tokens; 0: max_batch_tokens.
+  std::int64_t max_mixed_tokens = 0;
   std::int64_t max_sequences = 0;       // S of a step; at most max_batch_tokens
   std::int64_t max_logit_rows = 0;      // L of a step; at least max_sequences
   std::int64_t block_tokens = 0;        // positions of a block of the cache
   std::int64_t n_kv_blocks = 0;         // blocks of the cache, shared by all sequences
   std::int64_t max_context_tokens = 0;  // prompt and generated tokens of one sequence
+  bool prefix_caching = true;           // blocks are kept for prompts that start alike
 
   // The context, or less where the whole cache is smaller.
   std::int64_t max_sequence_tokens() const {

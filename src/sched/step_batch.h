@@ -14,7 +14,9 @@ class Sequence;
 struct StepBatch {
   std::int32_t n_tokens = 0;     // T; 0: nothing to run
   std::int32_t n_sequences = 0;  // S
-  // The first n_decodes of S generate: one token each.
+  // Nothing to run for want of blocks: complete the step in flight, and schedule again.
+  bool is_short_of_blocks = false;
+  // The first n_decodes of S bring one generated token each.
   std::int32_t n_decodes = 0;
   std::int32_t n_logit_rows = 0;  // L
   // The first n_sample_rows of L get a sampled id; the rest are only scored.
@@ -23,7 +25,8 @@ struct StepBatch {
   std::int32_t max_context_len = 0;     // largest of context_lens
   std::int32_t block_table_stride = 0;  // B
 
-  std::vector<std::int32_t> token_ids;     // [T]
+  // [T] -1 - r: what row r of the step before, still in flight, chooses.
+  std::vector<std::int32_t> token_ids;
   std::vector<std::int32_t> positions;     // [T]
   std::vector<std::int32_t> slot_mapping;  // [T] where K and V go: block * block_tokens + offset
   std::vector<std::int32_t> cu_seqlens;    // [S+1] first token of each sequence in T
@@ -31,6 +34,7 @@ struct StepBatch {
   std::vector<std::int32_t> block_tables;  // [S, B] row-major; 0 past a sequence's blocks
   std::vector<std::int32_t> logit_rows;    // [L] index in T
 
+  // Null: finished since the step was made; what the step gives for it is of no use.
   std::vector<Sequence*> sequences;      // [S]
   std::vector<Sequence*> row_sequences;  // [L]
 };
