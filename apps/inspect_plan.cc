@@ -64,6 +64,7 @@ Measured measure_launches(const PlanArguments& arguments, const Options& options
   for (const auto& shape : shapes) {
     const auto step = bench.make_step(shape, shape.n_sequences);
     for (const auto& launch : step.plan.launches) {
+      if (launch.is_empty(step.plan.graph, step.sizes)) continue;
       const auto cost = measure::launch_cost(planner.planner(), step.plan.graph, launch, shape,
                                              shape.n_sequences);
       auto& us = measured.us[PlanText::launch_id(launch, cost)];

@@ -138,7 +138,9 @@ void PlanText::add_step(const measure::StepShape& shape, const program::StepPlan
                         const std::map<std::string, double>& measured_us) {
   std::vector<Row> rows;
   rows.reserve(plan.launches.size());
-  for (const auto& launch : plan.launches) rows.push_back(row_of(shape, plan, launch, measured_us));
+  for (const auto& launch : plan.launches)
+    if (!launch.is_empty(plan.graph, shape.sizes(shape.n_sequences)))
+      rows.push_back(row_of(shape, plan, launch, measured_us));
   text_ += '\n';
   text_ += wrapped(
       fmt::format("{} of {}, {} in the cache: {}, {:.1f} MB of activations, {}",

@@ -1,4 +1,4 @@
-"""Paged causal attention for one query token a sequence.
+"""Paged causal attention for one query token a sequence: those of a step that decode, its first.
 
     out[s, h] = softmax_j(cap(q[s, h] . k[j, h / G] * scale)) v[j, h / G],  j < context_lens[s]
 
@@ -127,6 +127,8 @@ def cases(act):
 
     yield case("demo", [200], 6, 2, 64)
     yield case("batch", [1, 64, 65, 0, 300, 127], 6, 2, 64)
+    yield case("beside_prompts", [70, 5, 200, 33], 6, 2, 64, n_others=2)
+    yield case("no_decodes", [70, 5], 6, 2, 64, n_others=2)
     yield case("window", [10, 100, 250], 4, 2, 64, window=48)
     yield case("window_one", [1, 64, 65, 200], 4, 2, 48, window=1, q_std=30.0)
     yield case("contexts_of_nothing", [0, 0], 4, 2, 64)
@@ -161,7 +163,7 @@ SPEC = Spec(
         inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("context_lens_ptr", "i32", "n_seqs"),
-        step_size("n_seqs", of="context_lens[0]"),
+        step_size("n_seqs", of="step.decodes"),
         size("n_heads", of="q[1]"),
         size("n_kv_heads", of="k_cache[1]"),
         step_size("max_blocks", of="block_tables[1]"),

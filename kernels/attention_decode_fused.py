@@ -1,4 +1,5 @@
-"""One query token a sequence, from packed queries, keys and values to the attention's output.
+"""One query token a sequence, from packed queries, keys and values to the attention's output: of
+those of a step that decode, its first.
 
     q, k = turn(norm_q(x[s, h])), turn(norm_k(x[s, Hq + g])),  v = x[s, Hq + Hkv + g],  x = qkv
     k_cache, v_cache at slots[s] = k, v (a negative slot: not written)
@@ -393,6 +394,8 @@ def cases(act):
     case = partial(fused_case, act=act)
     yield case("demo", [200], 6, 2, 64)
     yield case("batch", [1, 64, 65, 0, 300, 127, 2], 6, 2, 64)
+    yield case("beside_prompts", [70, 5, 200, 33], 6, 2, 64, n_others=2)
+    yield case("no_decodes", [70, 5], 6, 2, 64, n_others=2)
     yield case("no_slot", [70, 5], 6, 2, 64, no_slot=(1,))
     yield case("norm", [100, 33], 16, 8, 128, norm=True)
     yield case("window", [10, 100, 250], 4, 2, 64, window=48)
@@ -436,7 +439,7 @@ def draw(d, act):
         norm=norm, pad=d.gap(width, n_seqs), out_pad=d.gap(n_heads * dim, n_seqs),
         std=1e4 if is_huge else 1.0,
         no_slot=c.of((), (0,), (1, 2)), slot=v.of("i32", "i64"), norm_type=d.types("fp16"),
-        first=0 if is_huge else None, choice=choice,
+        first=0 if is_huge else None, choice=choice, n_others=c.of(0, 0, c.between(0, n_seqs)),
     )  # fmt: skip
 
 
@@ -468,7 +471,7 @@ SPEC = Spec(
         inp("slots_ptr", ("i32", "i64"), "n_seqs"),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("context_lens_ptr", "i32", "n_seqs"),
-        step_size("n_seqs", of="context_lens[0]"),
+        step_size("n_seqs", of="step.decodes"),
         size("n_heads", of="@heads"),
         size("n_kv_heads", of="k_cache[1]"),
         step_size("max_blocks", of="block_tables[1]"),

@@ -5,11 +5,11 @@
 over the keys j <= position(i), and j > position(i) - window where window > 0. A sequence's query
 tokens are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
 context_lens[s]. Its keys lie in the pages block_tables[s], written before. A token that sees no key
-gets zeros.
+gets zeros. Sequences before `first_seq` are another kernel's: their rows of out stay as they are.
 out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
-Grid: (Hq, S, max_q_len / BLOCK_M). A program beyond its sequence's end runs no iteration and stores
-nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh. Products take the element
-type of q; softmax (base 2, running) and sums are fp32. scale > 0.
+Grid: (Hq, S - first_seq, max_q_len / BLOCK_M). A program beyond its sequence's end runs no
+iteration and stores nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh.
+Products take the element type of q; softmax (base 2, running) and sums are fp32. scale > 0.
 """
 
 import triton
@@ -122,6 +122,7 @@ def attention_prefill(
     cu_seqlens_ptr,
     context_lens_ptr,
     n_seqs,
+    first_seq,
     max_q_len,
     n_heads,
     n_kv_heads,
@@ -142,7 +143,7 @@ def attention_prefill(
     # The tiles with the most keys begin first.
     first = (tl.num_programs(2) - 1 - tl.program_id(2)) * BLOCK_M
     head = tl.program_id(0)
-    seq = tl.program_id(1)
+    seq = first_seq + tl.program_id(1)
     kv_head = head // (n_heads // n_kv_heads)
     q_start = tl.load(cu_seqlens_ptr + seq)
     q_len = tl.load(cu_seqlens_ptr + seq + 1) - q_start
@@ -209,6 +210,10 @@ def cases(act):
     yield case("demo_prompt", [(44, 44)], 6, 2, 64)
     yield case("demo_chunk", [(100, 300)], 6, 2, 64)
     yield case("ragged", [(1, 1), (70, 70), (3, 130), (64, 64), (2, 65)], 6, 2, 64)
+    yield case(
+        "behind_decodes", [(1, 70), (1, 5), (1, 64), (66, 130), (1, 1)], 6, 2, 64, n_others=3
+    )
+    yield case("only_decodes", [(1, 9), (1, 30)], 4, 2, 64, n_others=2)
     yield case("empty_among", [(5, 5), (0, 0), (9, 200)], 4, 2, 64)
     # More tokens than context: the first of them are at negative positions and see nothing.
     yield case("rows_that_see_nothing", [(5, 3), (70, 2), (3, 0)], 4, 2, 64)
@@ -247,7 +252,7 @@ _CACHE_ROWS = Descriptor(
 SPEC = Spec(
     fn=attention_prefill,
     op="attention",
-    when="not decode",
+    when="prompt",
     params=(
         out("out_ptr", FLOATS, "max_q_len", "out_stride"),
         inp("q_ptr", FLOATS, "max_q_len", "q_stride"),
@@ -257,6 +262,7 @@ SPEC = Spec(
         inp("cu_seqlens_ptr", "i32", "n_seqs + 1", of="query_starts"),
         inp("context_lens_ptr", "i32", "n_seqs"),
         step_size("n_seqs", of="context_lens[0]"),
+        step_size("first_seq", of="step.decodes"),
         step_size("max_q_len", of="step.max_query"),
         size("n_heads", of="q[1]"),
         size("n_kv_heads", of="k_cache[1]"),
@@ -274,11 +280,12 @@ SPEC = Spec(
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
         tuned("USE_DESCRIPTORS"),
     ),
-    grid=("n_heads", "n_seqs", "cdiv(max_q_len, BLOCK_M)"),
+    grid=("n_heads", "n_seqs - first_seq", "cdiv(max_q_len, BLOCK_M)"),
     # An estimate from what the launch knows: every sequence as long as the longest, no context.
-    bytes="n_seqs * max_q_len * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
+    bytes="(n_seqs - first_seq) * max_q_len * HEAD_DIM"
+    " * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
     " + n_kv_heads * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr)))",
-    flops="2 * n_seqs * n_heads * max_q_len * max_q_len * HEAD_DIM",
+    flops="2 * (n_seqs - first_seq) * n_heads * max_q_len * max_q_len * HEAD_DIM",
     reference=reference,
     cases=cases,
     draw=draw,

@@ -55,7 +55,7 @@ def attention_reference(a):
     token that sees no key."""
     out_ptr = a["out_ptr"].copy()
     n_heads, n_kv_heads, dim = a["n_heads"], a["n_kv_heads"], a["HEAD_DIM"]
-    for s in range(a["n_seqs"]):
+    for s in range(a.get("first_seq", 0), a["n_seqs"]):
         n_kv = int(a["context_lens_ptr"][s])
         if "cu_seqlens_ptr" in a:
             begin, end = (int(a["cu_seqlens_ptr"][s + i]) for i in (0, 1))

@@ -21,6 +21,7 @@ def attention_case(
     *,
     act,
     decode=False,
+    n_others=0,
     cache="fp16",
     window=0,
     softcap=0.0,
@@ -31,7 +32,8 @@ def attention_case(
     v_std=1.0,
 ):
     """`sequences`: (new tokens, context length with them) each; pages are scattered over the cache,
-    and what no sequence owns is NaN."""
+    and what no sequence owns is NaN. The first `n_others` of them are not the kernel's, or of
+    decoding the last: what is theirs is NaN too, and their rows of the output stay as they are."""
     g = rng(name)
     n_tokens = sum(n_q for n_q, _ in sequences)
     pages = [-(-n_kv // block) for _, n_kv in sequences]
@@ -39,10 +41,12 @@ def attention_case(
     order = g.permutation(n_blocks)
     tables = np.full((len(sequences), max([*pages, 1]) + 1), -1, np.int32)
     caches = [np.full((n_blocks, n_kv_heads, block, head_dim), np.nan, np.float32) for _ in "kv"]
+    n_seqs = len(sequences)
+    others = range(n_seqs - n_others, n_seqs) if decode else range(n_others)
     for s, (_, n_kv) in enumerate(sequences):
         mine = order[sum(pages[:s]) : sum(pages[: s + 1])]
         tables[s, : len(mine)] = mine
-        for pos in range(n_kv):
+        for pos in range(n_kv if s not in others else 0):
             for array in caches:
                 array[mine[pos // block], :, pos % block] = normal(g, n_kv_heads, head_dim)
     width = n_heads * head_dim
@@ -54,7 +58,7 @@ def attention_case(
         "v_cache_ptr": caches[1] * np.float32(v_std),
         "block_tables_ptr": tables,
         "context_lens_ptr": np.array([n_kv for _, n_kv in sequences], np.int32),
-        "n_seqs": len(sequences),
+        "n_seqs": n_seqs - n_others if decode else n_seqs,
         "n_heads": n_heads,
         "n_kv_heads": n_kv_heads,
         "max_blocks": tables.shape[1],
@@ -67,7 +71,11 @@ def attention_case(
     if not decode:
         starts = np.cumsum([0] + [n_q for n_q, _ in sequences])
         args["cu_seqlens_ptr"] = starts.astype(np.int32)
-        args["max_q_len"] = max(n_q for n_q, _ in sequences)
+        args["first_seq"] = n_others
+        args["max_q_len"] = max([n_q for n_q, _ in sequences[n_others:]], default=0)
+    for s in others:
+        first = sum(n_q for n_q, _ in sequences[:s])
+        args["q_ptr"][first : first + sequences[s][0]] = np.nan
     dtypes = {
         "out_ptr": act,
         "q_ptr": act,
@@ -97,10 +105,10 @@ def score_error(std):
 def fused_case(
     name, contexts, n_heads, n_kv_heads, dim, *, act, cache="fp16", window=0, softcap=0.0, block=64,
     norm=False, pad=0, out_pad=None, std=1.0, no_slot=(), slot="i32", norm_type="fp16", first=None,
-    choice=None,
+    choice=None, n_others=0,
 ):  # fmt: skip
     """Of attention_decode_fused. `first`: the position of every newest token where that is not the
-    end of its context."""
+    end of its context. The last `n_others` sequences are not the kernel's."""
     g = rng(name)
     n_seqs = len(contexts)
     pages = [-(-n // block) for n in contexts]
@@ -122,6 +130,7 @@ def fused_case(
     out_pad = 2 * pad if out_pad is None else out_pad
     qkv = padded(g, n_seqs, width, pad)
     qkv[:, : n_heads * dim] *= std
+    qkv[n_seqs - n_others : n_seqs] = np.nan
     positions = [max(n - 1, 0) if first is None else first for n in contexts]
     # Keys take the width of activations before that of the cache: as coarse as the coarser.
     coarsest = max(TOLERANCE[act], TOLERANCE[cache])
@@ -141,7 +150,7 @@ def fused_case(
             "slots_ptr": slots,
             "block_tables_ptr": tables,
             "context_lens_ptr": np.array(contexts, np.int32),
-            "n_seqs": n_seqs,
+            "n_seqs": n_seqs - n_others,
             "n_heads": n_heads,
             "n_kv_heads": n_kv_heads,
             "max_blocks": tables.shape[1],
@@ -217,6 +226,7 @@ def draw_attention(d, act, cache, decode):
         return min(n_new, max(1, 6000 // width))
 
     sequences = [(1, n) if decode else (new_tokens(n), n) for n in contexts]
+    n_others = c.of(0, 0, 1, c.between(0, len(contexts)))
     n_tokens = sum(n_new for n_new, _ in sequences)
     case = attention_case(
         d.name,
@@ -226,6 +236,7 @@ def draw_attention(d, act, cache, decode):
         dim,
         act=act,
         decode=decode,
+        n_others=n_others,
         cache=cache,
         window=draw_window(d),
         softcap=c.of(1.0, 5.0, 30.0) if has_softcap else 0.0,

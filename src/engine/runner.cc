@@ -59,6 +59,7 @@ class ProgramRunner final : public Runner {
     const auto output = program_.run({tail,
                                       {.n_tokens = batch.n_tokens,
                                        .n_sequences = batch.n_sequences,
+                                       .n_decodes = batch.n_decodes,
                                        .n_logits = batch.n_logit_rows,
                                        .max_query_tokens = batch.max_q_len}});
     if (print_launches_) {

@@ -18,11 +18,18 @@
 
 namespace nereid::graph {
 
-// The sizes that change from step to step. T tokens, S sequences, L rows that want a logit, Q the
-// longest query.
-enum class Symbol : std::uint8_t { one, n_tokens, n_sequences, n_logits, max_query_tokens };
-inline constexpr std::size_t kNSymbols = 5;
-inline constexpr std::array<std::string_view, kNSymbols> kSymbolNames{"1", "T", "S", "L", "Q"};
+// The sizes that change from step to step (sizes.h). T tokens, S sequences, R those of them that
+// decode, L rows that want a logit, Q the longest query of a prompt.
+enum class Symbol : std::uint8_t {
+  one,
+  n_tokens,
+  n_sequences,
+  n_decodes,
+  n_logits,
+  max_query_tokens
+};
+inline constexpr std::size_t kNSymbols = 6;
+inline constexpr std::array<std::string_view, kNSymbols> kSymbolNames{"1", "T", "S", "R", "L", "Q"};
 
 // symbol * factor + offset: 384, T, T*6, S+1.
 struct Dim {

@@ -191,6 +191,12 @@ void check_heads(const Fit& fit, const Dim& heads) {
     fit.fail("k_cache", fmt::format("a number of heads that divides {}", dim_text(heads)));
 }
 
+// Where all rows are computed, none is left to be what it was.
+void check_rows(const Fit& fit) {
+  if (fit.node().has("into") && fit.node().text_attr("rows") == "all")
+    fit.fail("into", "none beside rows = all");
+}
+
 // [T, H*D] -> [T, H, D] with the attribute "heads"; without it [T, H, D] -> [T, H*D].
 void infer_reshape(const Fit& fit, Types& results) {
   const auto heads = fit.node().int_attr("heads");
@@ -267,6 +273,7 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);
+      check_rows(fit);
       break;
     case Op::reshape:
       infer_reshape(fit, results);
@@ -277,8 +284,10 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
     case Op::slice:
       check_slice(fit);
       break;
-    case Op::rope_kv_write:
     case Op::rope_attention:
+      check_rows(fit);
+      [[fallthrough]];
+    case Op::rope_kv_write:
       check_rope(fit);
       break;
     case Op::cluster:

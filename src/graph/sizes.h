@@ -10,11 +10,14 @@
 
 namespace nereid::graph {
 
+// A step's sequences: first n_decodes that bring one generated token each, in rows [0, n_decodes),
+// then chunks of prompts.
 struct Sizes {
   std::int64_t n_tokens = 1;
   std::int64_t n_sequences = 1;
+  std::int64_t n_decodes = 0;         // of n_sequences
   std::int64_t n_logits = 1;          // rows that want a logit
-  std::int64_t max_query_tokens = 1;  // of the sequence that brings the most
+  std::int64_t max_query_tokens = 1;  // of the prompt that brings the most; unread without prompts
 
   bool operator==(const Sizes&) const = default;
 };
@@ -27,6 +30,8 @@ constexpr std::int64_t dim_value(const Dim& dim, const Sizes& sizes) {
       return sizes.n_tokens * dim.factor + dim.offset;
     case Symbol::n_sequences:
       return sizes.n_sequences * dim.factor + dim.offset;
+    case Symbol::n_decodes:
+      return sizes.n_decodes * dim.factor + dim.offset;
     case Symbol::n_logits:
       return sizes.n_logits * dim.factor + dim.offset;
     case Symbol::max_query_tokens:

@@ -12,9 +12,10 @@ namespace {
 
 using Kind = ArgumentSource::Kind;
 
-constexpr std::array<std::pair<std::string_view, Kind>, 4> kWhole{
+constexpr std::array<std::pair<std::string_view, Kind>, 5> kWhole{
     {{"step.rows", Kind::class_rows},
      {"step.max_query", Kind::max_query},
+     {"step.decodes", Kind::decodes},
      {"scratch", Kind::scratch},
      {"counter", Kind::counter}}};
 

@@ -23,7 +23,8 @@ struct ArgumentSource {
     is_nonzero,  // "@softcap != 0"
     presence,    // "has(bias)"
     class_rows,  // "step.rows": the most rows of the operation's first operand
-    max_query,   // "step.max_query": the longest query of a step
+    max_query,   // "step.max_query": the longest query of a step's prompts
+    decodes,     // "step.decodes": sequences of a step that decode
     scratch,     // memory of one launch
     counter      // memory that is zero before and after each launch
   };

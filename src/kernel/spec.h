@@ -49,7 +49,7 @@ struct TuningSpace {
 struct Spec {
   std::string name;
   std::string op;  // that it computes; empty: no plan launches it
-  // For which classes of steps; reads rows, decode and gpu.
+  // For which classes of steps; reads rows, decode, prompt and gpu.
   Expression when = Expression::constant(1);
   std::string source_sha256;
   std::vector<Param> params;

@@ -67,7 +67,7 @@ class KernelBench {
       const bool is_attending = graph::op_row(node.op).op_class == graph::OpClass::attention;
       const bool is_wanted =
           is_attention ? is_attending : !is_attending && (is_product(launch) || options_.has_all);
-      if (!is_wanted) continue;
+      if (!is_wanted || launch.is_empty(step.plan.graph, step.sizes)) continue;
       auto row = describe(step.plan.graph, launch, shape, step.sizes);
       if (!seen.insert(row.kernel + row.choice + std::to_string(row.n_out) + "/" +
                        std::to_string(row.n_in))

@@ -14,7 +14,7 @@
 
 namespace nereid::measure {
 
-// The sequences of a step, all alike.
+// The sequences of a step, all alike; those that bring one token decode.
 struct StepShape {
   std::int64_t n_sequences = 1;
   std::int64_t n_query = 1;    // tokens of each in this step
@@ -22,7 +22,11 @@ struct StepShape {
 
   std::int64_t n_tokens() const { return n_sequences * n_query; }
   graph::Sizes sizes(std::int64_t n_logits) const {
-    return {n_tokens(), n_sequences, n_logits, n_query};
+    return {.n_tokens = n_tokens(),
+            .n_sequences = n_sequences,
+            .n_decodes = n_query == 1 ? n_sequences : 0,
+            .n_logits = n_logits,
+            .max_query_tokens = n_query};
   }
 };
 

@@ -125,7 +125,7 @@ std::vector<Contest> plan_contests(const StepPlanner& planner, std::span<const S
     const auto steps_of_class = StepPlanner::class_of(step, n_logits);
     const auto plan = planner.planner().plan(steps_of_class);
     for (const auto& launch : plan.launches) {
-      if (!is_wanted(launch)) continue;
+      if (!is_wanted(launch) || launch.is_empty(plan.graph, step.sizes(n_logits))) continue;
       auto contest = make_contest(planner, steps_of_class, step, n_logits, plan.graph, launch);
       if (contest.candidates.size() > 1 &&
           seen.insert(contest.kernel + " " + conditions_text(contest.when)).second)

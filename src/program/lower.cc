@@ -21,6 +21,14 @@ using graph::Node;
 using graph::ValueId;
 using Kind = kernel::ArgumentSource::Kind;
 
+// The attribute of operations that may compute the rows of a part of a step's sequences.
+constexpr const char* kRows = "rows";
+
+// What it says; nothing for operations without it.
+std::string rows_of(const Node& node) {
+  return graph::op_row(node.op).find_attr(kRows) == nullptr ? "" : node.text_attr(kRows);
+}
+
 Dim product(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
   const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
@@ -43,21 +51,27 @@ std::int64_t most_rows(const Graph& graph, const Node& node, const Bounds& bound
   return is_logits ? bounds.largest.n_logits : bounds.largest.n_tokens;
 }
 
-// Every optional operand that is there and every attribute that is set; types of results show in
-// the results.
+bool is_in_place(const graph::OpRow& op, std::size_t operand) {
+  return std::ranges::any_of(op.aliases,
+                             [&](const auto& alias) { return alias.second == operand; });
+}
+
+// Every optional operand that is there and every attribute that is set. Types of results and
+// operands in place show in the results, and for which rows a kernel is its `when` says.
 bool takes_all(const kernel::Spec& spec, const Node& node) {
   const auto takes = [&](std::string_view name, bool (kernel::ArgumentSource::*is_kind)() const) {
     return std::ranges::any_of(spec.params, [&](const kernel::Param& param) {
       return (param.of.*is_kind)() && param.of.name == name;
     });
   };
-  const auto& roles = graph::op_row(node.op).operands;
+  const auto& op = graph::op_row(node.op);
+  const auto& roles = op.operands;
   for (std::size_t i = 0; i < roles.size(); ++i)
-    if (roles[i].is_optional && node.inputs[i] != kNoValue &&
+    if (roles[i].is_optional && node.inputs[i] != kNoValue && !is_in_place(op, i) &&
         !takes(roles[i].name, &kernel::ArgumentSource::is_of_value))
       return false;
   return std::ranges::all_of(node.attrs, [&](const auto& attr) {
-    return std::holds_alternative<DType>(attr.second) ||
+    return std::holds_alternative<DType>(attr.second) || attr.first == kRows ||
            takes(attr.first, &kernel::ArgumentSource::is_of_attribute);
   });
 }
@@ -68,7 +82,8 @@ const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds
   const auto& op = graph::op_row(node.op);
   const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
     if (name == "rows") return most_rows(graph, node, bounds);
-    if (name == "decode") return bounds.is_decode ? 1 : 0;
+    if (name == "decode") return bounds.is_decode || rows_of(node) == "decode" ? 1 : 0;
+    if (name == "prompt") return rows_of(node) == "prompt" ? 1 : 0;
     if (name == "gpu") return is_gpu(bounds) ? 1 : 0;
     return std::nullopt;
   };
@@ -112,6 +127,7 @@ class Arguments {
   Dim size(const kernel::ArgumentSource& of) const {
     if (of.is_of_value()) return size_of_value(of);
     if (of.kind == Kind::max_query) return graph::Symbol::max_query_tokens;
+    if (of.kind == Kind::decodes) return graph::Symbol::n_decodes;
     return integer(of);
   }
 
@@ -288,6 +304,11 @@ std::int64_t PlannedLaunch::evaluate(const kernel::Expression& expression, const
   });
 }
 
+bool PlannedLaunch::is_empty(const Graph& graph, const graph::Sizes& step) const {
+  return std::ranges::any_of(spec->grid,
+                             [&](const auto& axis) { return evaluate(axis, graph, step) == 0; });
+}
+
 std::size_t PlannedLaunch::bytes_of(const kernel::Param& param, const Graph& graph,
                                     const graph::Sizes& step) const {
   const auto id = value_of(param.name);
@@ -307,10 +328,15 @@ bool has_kernel(const Graph& graph, const Node& node, const Bounds& bounds,
 
 Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable& specs,
                const std::set<std::string>& skip) {
-  return graph::take_apart(
-      graph,
-      [&](const Graph& from, const Node& node) { return !has_kernel(from, node, bounds, specs); },
-      skip);
+  const auto has_none = [&](const Graph& from, const Node& node) {
+    // It will be split, and the rows that decode keep its kernel.
+    if (rows_of(node) != "all") return !has_kernel(from, node, bounds, specs);
+    auto decodes = node;
+    decodes.set_attr(kRows, std::string("decode"));
+    return !has_kernel(from, decodes, bounds, specs);
+  };
+  const auto legal = graph::take_apart(graph, has_none, skip);
+  return bounds.is_decode ? legal : graph::split_attention(legal);
 }
 
 kernel::Problem problem_of(const Graph& graph, const PlannedLaunch& launch, const Bounds& bounds) {

@@ -32,7 +32,7 @@ struct KernelTables {
 // The steps that a launch serves: at most so large, on this target.
 struct Bounds {
   graph::Sizes largest;
-  bool is_decode = false;
+  bool is_decode = false;  // all sequences decode
   std::string target = "cpu";
 };
 
@@ -59,6 +59,8 @@ struct PlannedLaunch {
   // An expression of the Spec (grid, bytes, flops, shapes) for a step of these sizes.
   std::int64_t evaluate(const kernel::Expression& expression, const graph::Graph& graph,
                         const graph::Sizes& sizes) const;
+  // Whether such a step has nothing for it: it is not launched.
+  bool is_empty(const graph::Graph& graph, const graph::Sizes& sizes) const;
   // Of a pointer parameter, as its Spec's shape says.
   std::size_t bytes_of(const kernel::Param& param, const graph::Graph& graph,
                        const graph::Sizes& sizes) const;
@@ -70,7 +72,7 @@ bool has_kernel(const graph::Graph& graph, const graph::Node& node, const Bounds
                 const kernel::SpecTable& specs);
 
 // Nodes that no kernel computes for such steps are taken apart until each has one; what then lies
-// side by side is clustered, unless `skip` names that pass.
+// side by side is clustered, unless `skip` names that pass. Attention beside prompts is split.
 graph::Graph legalise(const graph::Graph& graph, const Bounds& bounds,
                       const kernel::SpecTable& specs, const std::set<std::string>& skip = {});
 

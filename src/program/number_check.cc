@@ -65,21 +65,32 @@ bool NumberCheck::is_result(graph::ValueId id) const {
          });
 }
 
-std::size_t NumberCheck::count(graph::ValueId id) const {
+std::size_t NumberCheck::count(graph::ValueId id, std::size_t begin_bytes) const {
   const auto& value = graph_.value(id);
-  std::vector<std::byte> bytes(graph::value_bytes(value, sizes_));
-  device_.download(bytes, addresses_[static_cast<std::size_t>(id)]);
+  std::vector<std::byte> bytes(graph::value_bytes(value, sizes_) - begin_bytes);
+  device_.download(bytes, addresses_[static_cast<std::size_t>(id)] + begin_bytes);
   return count_not_finite(bytes, value.dtype);
+}
+
+// What comes before the rows of prompts, where the node computes only those: the rows of sequences
+// that decode hold nothing yet.
+std::size_t NumberCheck::begin_bytes(const graph::Node& node, graph::ValueId id) const {
+  if (graph::op_row(node.op).find_attr("rows") == nullptr || node.text_attr("rows") != "prompt")
+    return 0;
+  const auto& value = graph_.value(id);
+  return graph::value_bytes(value, sizes_) / static_cast<std::size_t>(sizes_.n_tokens) *
+         static_cast<std::size_t>(sizes_.n_decodes);
 }
 
 std::string NumberCheck::odd_results(std::size_t index) const {
   const auto& node = graph_.nodes[index];
   for (const auto id : node.outputs) {
     if (!is_result(id)) continue;
-    const std::size_t n_odd = count(id);
+    const auto begin = begin_bytes(node, id);
+    const std::size_t n_odd = count(id, begin);
     if (n_odd == 0) continue;
     const auto& value = graph_.value(id);
-    const auto n = graph::value_bytes(value, sizes_) / dtype_size_bytes(value.dtype);
+    const auto n = (graph::value_bytes(value, sizes_) - begin) / dtype_size_bytes(value.dtype);
     std::string layer, weights, odd_weights;
     for (const auto input : node.reads()) {
       const auto& operand = graph_.value(input);

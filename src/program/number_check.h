@@ -30,7 +30,8 @@ class NumberCheck {
 
  private:
   bool is_result(graph::ValueId id) const;
-  std::size_t count(graph::ValueId id) const;
+  std::size_t count(graph::ValueId id, std::size_t begin_bytes = 0) const;
+  std::size_t begin_bytes(const graph::Node& node, graph::ValueId id) const;
 
   device::Device& device_;
   const graph::Graph& graph_;

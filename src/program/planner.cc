@@ -49,7 +49,8 @@ const graph::Graph& Planner::graph(model::Tail tail) const {
 }
 
 graph::Graph Planner::graph(const StepClass& steps) const {
-  if (settings_.mode == "eager") return graph(steps.tail);
+  if (settings_.mode == "eager")
+    return steps.is_decode ? graph(steps.tail) : graph::split_attention(graph(steps.tail));
   return legalise(graph(steps.tail), bounds(steps), tables_.specs, settings_.skip_passes);
 }
 
@@ -59,8 +60,10 @@ StepPlan Planner::plan(const StepClass& steps) const {
   plan.launches = lower(plan.graph, bounds, tables_);
   const auto all = largest();
   const auto n_tokens = std::min(all.n_tokens, bounds.largest.n_tokens);
+  const auto n_sequences = std::min(all.n_sequences, n_tokens);
   plan.largest = {.n_tokens = n_tokens,
-                  .n_sequences = std::min(all.n_sequences, n_tokens),
+                  .n_sequences = n_sequences,
+                  .n_decodes = n_sequences,
                   .n_logits = std::min(all.n_logits, bounds.largest.n_logits),
                   .max_query_tokens = steps.is_decode ? 1 : n_tokens};
   std::vector<Scratch> scratch;
@@ -81,6 +84,7 @@ Bounds Planner::bounds(const StepClass& steps) const {
   const auto n_tokens = bucket_rows(steps.token_bucket, limits.max_batch_tokens);
   return {{.n_tokens = n_tokens,
            .n_sequences = limits.max_sequences,
+           .n_decodes = limits.max_sequences,
            .n_logits = bucket_rows(steps.logit_bucket, limits.max_logit_rows),
            .max_query_tokens = steps.is_decode ? 1 : n_tokens},
           steps.is_decode,
@@ -91,6 +95,7 @@ graph::Sizes Planner::largest() const {
   const auto& limits = settings_.limits;
   return {.n_tokens = limits.max_batch_tokens,
           .n_sequences = limits.max_sequences,
+          .n_decodes = limits.max_sequences,
           .n_logits = limits.max_logit_rows,
           .max_query_tokens = limits.max_batch_tokens};
 }

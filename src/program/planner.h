@@ -43,7 +43,7 @@ class Planner {
 
   // All that the model means, fused unless the mode is eager, for any step: what weights there are.
   const graph::Graph& graph(model::Tail tail) const;
-  // Taken apart again where steps of this class have no kernel.
+  // Taken apart again where steps of this class have no kernel; attention beside prompts split.
   graph::Graph graph(const StepClass& steps) const;
   StepPlan plan(const StepClass& steps) const;
 

@@ -242,7 +242,7 @@ Program::Ready& Program::prepare(const StepClass& steps) {
 // far longer than launching takes.
 bool Program::is_captured(const Step& step) const {
   const auto& sizes = step.sizes;
-  return may_capture_ && step.tail != Tail::logprob && sizes.max_query_tokens == 1 &&
+  return may_capture_ && step.tail != Tail::logprob && sizes.n_decodes == sizes.n_sequences &&
          sizes.n_logits == sizes.n_sequences && sizes.n_sequences <= kBucketRows.back();
 }
 
@@ -252,7 +252,7 @@ graph::Sizes Program::padded(const Step& step) const {
   if (!is_captured(step)) return step.sizes;
   const auto n_rows =
       std::min(kBucketRows[bucket_of(step.sizes.n_sequences)], settings_.limits.max_sequences);
-  return {.n_tokens = n_rows, .n_sequences = n_rows, .n_logits = n_rows, .max_query_tokens = 1};
+  return {.n_tokens = n_rows, .n_sequences = n_rows, .n_decodes = n_rows, .n_logits = n_rows};
 }
 
 // Rows without a sequence: nothing is attended to, written, or marked as seen; the id is that of
@@ -303,7 +303,8 @@ std::vector<Step> Program::first_steps() const {
     // Where nothing is captured, sampling is one kernel more, loaded when it is first used.
     if (tail == Tail::sample && !may_capture_) break;
     for (std::int64_t rows = 1;; rows = std::min(2 * rows, max_rows)) {
-      steps.push_back({tail, {.n_tokens = rows, .n_sequences = rows, .n_logits = rows}});
+      steps.push_back(
+          {tail, {.n_tokens = rows, .n_sequences = rows, .n_decodes = rows, .n_logits = rows}});
       if (rows == max_rows) break;
     }
   }

@@ -8,7 +8,8 @@
 //   program.warm();
 //   auto ids = program.inputs().elements<std::int32_t>(program.inputs().handle("token_ids"));
 //   ...                                              // fill what the step reads
-//   program.run({model::Tail::greedy, {.n_tokens = 2, .n_sequences = 2, .n_logits = 2}});
+//   program.run({model::Tail::greedy,
+//                {.n_tokens = 2, .n_sequences = 2, .n_decodes = 2, .n_logits = 2}});
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// Goal: which steps share a plan: what is done with their logits, whether each sequence brings one
-// token, and how many rows they have at most, by buckets.
+// Goal: which steps share a plan: what is done with their logits, whether all their sequences
+// decode, and how many rows they have at most, by buckets.
 // Non-goal: a step's own sizes (graph/sizes.h).
 // Rejected: a plan for each number of rows. Kernels are compiled for a bucket, and mask the rest.
 #pragma once
@@ -28,12 +28,12 @@ constexpr std::size_t bucket_of(std::int64_t n_rows) {
 
 struct StepClass {
   model::Tail tail = model::Tail::greedy;
-  bool is_decode = false;
+  bool is_decode = false;  // no prompts; others may hold sequences that decode, too
   std::size_t token_bucket = 0;
   std::size_t logit_bucket = 0;
 
   static constexpr StepClass of(model::Tail tail, const graph::Sizes& sizes) {
-    return {tail, sizes.max_query_tokens == 1, bucket_of(sizes.n_tokens),
+    return {tail, sizes.n_decodes == sizes.n_sequences, bucket_of(sizes.n_tokens),
             bucket_of(sizes.n_logits)};
   }
   static constexpr std::size_t kNumber = kTails.size() * kNBuckets * kNBuckets * 2;

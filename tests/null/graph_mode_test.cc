@@ -13,8 +13,10 @@
 #include <fstream>
 #include <map>
 #include <random>
+#include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -164,7 +166,12 @@ class ModelOfTheTest {
       // The first of all looks tokens up; one at another address takes the rows that want logits.
       const auto* ids = ids_at("ids_ptr");
       if (token_ids_ == nullptr) token_ids_ = ids;
-      if (ids != token_ids_) logit_rows_ = ids;
+      if (ids != token_ids_) {
+        logit_rows_ = ids;
+      } else {
+        attended_.clear();
+        query_starts_ = nullptr;
+      }
     }
     // What writes the cache, whatever else it was fused with.
     if (launch.symbol == "kv_write") write(ids_at("slot_mapping_ptr"), value("n_tokens"));
@@ -173,10 +180,13 @@ class ModelOfTheTest {
     if (has("context_lens_ptr")) {
       block_tables_ = ids_at("block_tables_ptr");
       context_lens_ = ids_at("context_lens_ptr");
-      query_starts_ = has("cu_seqlens_ptr") ? ids_at("cu_seqlens_ptr") : nullptr;
-      n_seqs_ = value("n_seqs");
+      const bool is_of_prompts = has("cu_seqlens_ptr");
+      if (is_of_prompts) query_starts_ = ids_at("cu_seqlens_ptr");
       max_blocks_ = value("max_blocks");
-      if (launch.is_replayed) n_replayed_rows.push_back(n_seqs_);
+      n_mixed += !is_of_prompts && query_starts_ != nullptr;
+      for (auto s = is_of_prompts ? value("first_seq") : 0; s < value("n_seqs"); ++s)
+        attended_.insert(s);
+      if (launch.is_replayed) n_replayed_rows.push_back(value("n_seqs"));
     }
     if (is_last(launch)) choose(ids_at("out_ptr"), value("n_rows"));
   }
@@ -194,6 +204,7 @@ class ModelOfTheTest {
 
   std::vector<std::uint64_t> n_replayed_rows;  // of each attention in a replayed step
   std::uint64_t n_padded = 0;
+  std::uint64_t n_mixed = 0;  // attention of decoding rows beside prompts
 
  private:
   void write(const std::int32_t* slots, std::uint64_t n_tokens) {
@@ -212,7 +223,7 @@ class ModelOfTheTest {
   void choose(std::int32_t* out, std::uint64_t n_rows) {
     for (std::uint64_t row = 0; row < n_rows; ++row) {
       const auto s = sequence_of(logit_rows_[row]);
-      NEREID_CHECK(s < n_seqs_, "row {} of {} sequences", s, n_seqs_);
+      NEREID_CHECK(attended_.contains(s), "row {} of sequence {}: no attention", row, s);
       Ids context;
       for (std::int64_t p = 0; p < context_lens_[s]; ++p) {
         const auto block =
@@ -232,7 +243,7 @@ class ModelOfTheTest {
   const std::int32_t* block_tables_ = nullptr;
   const std::int32_t* context_lens_ = nullptr;
   const std::int32_t* query_starts_ = nullptr;
-  std::uint64_t n_seqs_ = 0;
+  std::set<std::uint64_t> attended_;  // sequences of the step
   std::uint64_t max_blocks_ = 0;
 };
 
@@ -315,6 +326,7 @@ TEST_F(GraphModeTest, GivesTheIdsOfEveryOtherMode) {
     SCOPED_TRACE(mode);
     expect_right(requests, generate(mode, requests));
     EXPECT_THAT(model_.n_replayed_rows, IsEmpty());
+    EXPECT_GT(std::exchange(model_.n_mixed, 0U), 10U);
   }
   EXPECT_EQ(model_.n_padded, 0u);
   expect_right(requests, generate("graph", requests));

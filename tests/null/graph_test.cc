@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "graph/ir.h"
 #include "graph/passes/passes.h"
+#include "graph/passes/rewrite.h"
 #include "program/memory.h"
 
 namespace nereid::graph {
@@ -112,6 +113,44 @@ constexpr const char* kAttention = R"(graph attention {
 }
 )";
 
+// As a step of prompts and decoding sequences runs it.
+constexpr const char* kSplit = R"(graph split {
+  input %qkv: fp32[T, 768]
+  input %positions: i32[T]
+  weight %inv_freq: fp32[32]
+  input %slots: i32[T]
+  state %k: fp16[8, 2, 64, 64]
+  state %v: fp16[8, 2, 64, 64]
+  %6: fp32[T, 8, 64], %7: fp16[8, 2, 64, 64], %8: fp16[8, 2, 64, 64] = rope_kv_write %qkv, %positions, %inv_freq, %slots, %k, %v {heads = 8}
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %12: fp32[T, 8, 64] = attention %6, %7, %8, %tables, %starts, %lens {scale = 0.125, rows = prompt}
+  %13: fp32[T, 8, 64], %14: fp16[8, 2, 64, 64], %15: fp16[8, 2, 64, 64] = rope_attention %qkv, %positions, %inv_freq, %slots, %7, %8, %tables, %starts, %lens, into = %12 {heads = 8, scale = 0.125, rows = decode}
+  %16: fp32[T, 8, 64] = attention %6, %14, %15, %tables, %starts, %lens, into = %13 {scale = 0.125, rows = prompt}
+  %17: fp32[T, 512] = reshape %16
+  return %17
+}
+)";
+
+TEST(GraphText, RowsOfSomeSequences) {
+  const Graph graph = parse(kSplit, "split");
+  EXPECT_EQ(print(graph), kSplit);
+  // One place for all that is written in place.
+  for (const char* name : {"13", "16", "17"})
+    EXPECT_EQ(program::storage_of(graph, graph.find(name)), graph.find("12"));
+  EXPECT_EQ(program::storage_of(graph, graph.find("12")), graph.find("12"));
+  // What writes in place is not computed once for two; and what others fill stays.
+  EXPECT_EQ(print(passes::canonical(graph)), kSplit);
+  EXPECT_EQ(print(run_passes(graph)), kSplit);
+  EXPECT_THAT(error_of(replaced(kSplit, ", rows = decode", "")),
+              testing::HasSubstr("rope_attention: operand into (%12): expected none beside rows"));
+  EXPECT_THAT(error_of(replaced(kSplit, "into = %12", "into = %qkv")),
+              testing::HasSubstr("operand into (%qkv): expected =qkv[T, 8, 64], got"));
+  EXPECT_THAT(error_of(replaced(kSplit, "rows = decode", "rows = some")),
+              testing::HasSubstr("expected all, decode or prompt, got \"some\""));
+}
+
 class GraphFuzz : public testing::TestWithParam<const char*> {};
 
 // What `nereid inspect graph` does with it.
@@ -147,7 +186,7 @@ TEST_P(GraphFuzz, AnyTextIsAGraphOrAnError) {
   EXPECT_LT(n_errors, 3990);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sources, GraphFuzz, testing::Values(kSmall, kClusters, kAttention),
+INSTANTIATE_TEST_SUITE_P(Sources, GraphFuzz, testing::Values(kSmall, kClusters, kAttention, kSplit),
                          [](const auto& instance) { return parse(instance.param, "g").name; });
 
 TEST(GraphVerify, RejectsWhatTheBuilderWouldNotMake) {
@@ -197,8 +236,9 @@ void expect_no_overlap(const Graph& graph, const Sizes& sizes) {
 
 TEST(MemoryPlan, ReusesBytesOnlyOfTheDead) {
   const Graph graph = parse(kSmall, "small");
-  expect_no_overlap(graph, {7, 2, 2, 4});
-  const program::Memory plan = program::plan_memory(graph, {512, 4, 4, 512});
+  expect_no_overlap(graph, {.n_tokens = 7, .n_sequences = 2, .n_logits = 2, .max_query_tokens = 4});
+  const program::Memory plan = program::plan_memory(
+      graph, {.n_tokens = 512, .n_sequences = 4, .n_logits = 4, .max_query_tokens = 512});
   // %5 is dead once %7 is made: the peak is below the sum.
   EXPECT_LT(plan.arena_bytes, plan.unshared_bytes);
   EXPECT_EQ(plan.offsets[static_cast<std::size_t>(graph.find("9"))],

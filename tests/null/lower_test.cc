@@ -55,6 +55,48 @@ TEST(Lower, AKernelTakesAllThatANodeSays) {
   EXPECT_EQ(kernel_for(tables, 3, " {alpha = 0.5}"), "scaled");
 }
 
+// A kernel of `attention` that reads nothing but q.
+std::string attention_json(const std::string& name, const std::string& when) {
+  return fmt::format(
+      R"("{0}": {{"name": "{0}", "source_sha256": "00", "op": "attention", "when": "{1}",
+        "params": [
+        {{"name": "out_ptr", "role": "out", "types": ["fp32"], "shape": ["n"], "of": "out"}},
+        {{"name": "q_ptr", "role": "in", "types": ["fp32"], "shape": ["n"], "of": "q"}},
+        {{"name": "n", "role": "size", "types": ["i64"], "step": true, "of": "step.decodes"}}],
+        "grid": ["n", "1", "1"], "bytes": "n", "flops": "n", "tuned": [],
+        "default": {{"cpu": {{"num_warps": 1, "num_stages": 1}}}}}})",
+      name, when);
+}
+
+TEST(Lower, RowsThatDecodeHaveTheKernelOfDecodingSteps) {
+  const auto tables = tables_of(attention_json("of_decodes", "decode") + "," +
+                                attention_json("of_prompts", "prompt"));
+  const std::string text = R"(graph g {
+  input %q: fp32[T, 4, 64]
+  state %k: fp16[8, 2, 64, 64]
+  state %v: fp16[8, 2, 64, 64]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %out: fp32[T, 4, 64] = attention %q, %k, %v, %tables, %starts, %lens
+  return %out
+})";
+  const auto graph = graph::parse(text, "test");
+  const Bounds decode{{.n_sequences = 4, .n_decodes = 4}, true, "cpu"};
+  const Bounds mixed{{.n_tokens = 64, .n_sequences = 4, .n_decodes = 4}, false, "cpu"};
+  const auto alone = lower(legalise(graph, decode, tables.specs), decode, tables);
+  ASSERT_EQ(alone.size(), 1U);
+  const auto split = legalise(graph, mixed, tables.specs);
+  const auto beside = lower(split, mixed, tables);
+  ASSERT_EQ(beside.size(), 2U);
+  EXPECT_EQ(beside[0].spec->name, "of_prompts");
+  EXPECT_EQ(beside[1].spec->name, "of_decodes");
+  EXPECT_EQ(beside[1].choice->key, alone[0].choice->key);
+  EXPECT_FALSE(beside[1].is_empty(split, {.n_tokens = 9, .n_sequences = 3, .n_decodes = 2}));
+  EXPECT_TRUE(beside[1].is_empty(split, {.n_tokens = 9, .n_sequences = 3, .n_decodes = 0}));
+  EXPECT_THROW(lower(graph, mixed, tables), Error) << "no kernel is for all rows";
+}
+
 TEST(Lower, ANodeWithoutAKernelIsNamed) {
   const auto tables = tables_of(kernel_json("few", "rows <= 8", false));
   try {

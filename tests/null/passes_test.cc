@@ -24,7 +24,9 @@ using program::Bounds;
 
 const Bounds kDecodeOne{{.n_tokens = 1, .n_sequences = 4, .n_logits = 1}, true, "cpu"};
 const Bounds kPrefill{
-    {.n_tokens = 512, .n_sequences = 4, .n_logits = 4, .max_query_tokens = 512}, false, "cpu"};
+    {.n_tokens = 512, .n_sequences = 4, .n_decodes = 4, .n_logits = 4, .max_query_tokens = 512},
+    false,
+    "cpu"};
 const Bounds kWideDecode{{.n_tokens = 64, .n_sequences = 64, .n_logits = 64}, true, "cpu"};
 
 const program::KernelTables& tables() {
@@ -97,6 +99,52 @@ TEST_P(Families, StepsOfEveryClassHaveKernels) {
         EXPECT_TRUE(program::has_kernel(legal, node, steps, tables().specs));
       EXPECT_EQ(program::lower(legal, steps, tables()).size(), n_launches(legal));
     }
+}
+
+// Prompts first, then what decodes, into one result that the rest of the layer reads.
+TEST_P(Families, AttentionBesidePromptsIsTwoLaunchesIntoOneResult) {
+  const auto n_layers = static_cast<std::size_t>(config_.n_layers);
+  for (const bool is_fused : {true, false}) {
+    SCOPED_TRACE(is_fused ? "fused" : "as it was built");
+    const Graph split =
+        is_fused ? legalise(run_passes(built(config_)), kPrefill) : split_attention(built(config_));
+    verify(split);
+    EXPECT_EQ(parse(print(split), "printed"), split);
+    EXPECT_EQ(print(split_attention(split)), print(split)) << "split once";
+    EXPECT_EQ(count(split, is_fused ? Op::rope_kv_write : Op::kv_write), n_layers);
+    EXPECT_EQ(count(split, Op::rope_attention), is_fused ? n_layers : 0);
+    const Node* prompts = nullptr;
+    std::size_t n_pairs = 0;
+    for (const auto& node : split.nodes) {
+      if (op_row(node.op).op_class != OpClass::attention) continue;
+      if (prompts == nullptr) {
+        EXPECT_EQ(node.text_attr("rows"), "prompt");
+        EXPECT_FALSE(node.has("into"));
+        prompts = &node;
+        continue;
+      }
+      ++n_pairs;
+      EXPECT_EQ(node.text_attr("rows"), "decode");
+      EXPECT_EQ(node.operand("into"), prompts->result("out"));
+      for (const char* same : {"k_cache", "v_cache", "block_tables", "context_lens"})
+        EXPECT_EQ(node.operand(same), prompts->operand(same)) << same;
+      for (const char* same : {"scale", "softcap", "window"})
+        EXPECT_EQ(node.attr(same), prompts->attr(same)) << same;
+      const passes::Uses uses(split);
+      EXPECT_EQ(uses.n_readers(prompts->result("out")), 1U);
+      EXPECT_EQ(uses.n_readers(node.result("out")), 1U);
+      prompts = nullptr;
+    }
+    EXPECT_EQ(n_pairs, n_layers);
+    // Taken apart, the same two remain.
+    const Graph apart = decompose(split);
+    verify(apart);
+    EXPECT_EQ(count(apart, Op::attention), 2 * n_layers);
+    EXPECT_EQ(std::ranges::count_if(
+                  apart.nodes,
+                  [](const Node& node) { return node.op == Op::attention && node.has("into"); }),
+              config_.n_layers);
+  }
 }
 
 TEST_P(Families, AnyPassCanBeLeftOut) {

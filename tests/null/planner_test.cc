@@ -6,6 +6,7 @@
 
 #include <ctime>
 #include <filesystem>
+#include <random>
 #include <set>
 #include <string>
 
@@ -58,11 +59,88 @@ INSTANTIATE_TEST_SUITE_P(Families, EveryModel,
                          testing::Values("models/demo", "tests/fixtures/granite3",
                                          "tests/fixtures/mistral_swa", "tests/fixtures/qwen3"));
 
+// Of the rows that decode and of the prompts, in the order of the layers; as the launch numbers
+// them: [first sequence, end).
+using Range = std::pair<std::int64_t, std::int64_t>;
+struct Attended {
+  std::vector<Range> decodes, prompts;
+  std::vector<std::string> decode_keys;
+};
+
+Attended attended(const StepPlan& plan, const graph::Sizes& sizes) {
+  Attended all;
+  for (const auto& launch : plan.launches) {
+    if (launch.value_of("context_lens_ptr") == graph::kNoValue) continue;
+    const auto size = [&](const char* name) {
+      return graph::dim_value(launch.size_of(name).value(), sizes);
+    };
+    if (launch.spec->name == "attention_prefill") {
+      all.prompts.emplace_back(size("first_seq"), size("n_seqs"));
+      EXPECT_EQ(launch.evaluate(launch.spec->grid[1], plan.graph, sizes),
+                size("n_seqs") - size("first_seq"));
+      EXPECT_EQ(size("max_q_len"), sizes.max_query_tokens);
+    } else {
+      all.decodes.emplace_back(0, size("n_seqs"));
+      all.decode_keys.push_back(launch.choice->key);
+      EXPECT_EQ(launch.evaluate(launch.spec->grid[0], plan.graph, sizes), size("n_seqs"));
+    }
+  }
+  return all;
+}
+
+// In steps of every size, each sequence is attended to by one launch a layer, and one that decodes
+// by the variant that a step of nothing else launches.
+TEST(Planner, SequencesThatDecodeHaveTheSameKernelInEveryStep) {
+  const auto config = config_of("tests/fixtures/qwen3");
+  const auto tables = KernelTables::builtin();
+  std::mt19937 random(11);
+  for (const auto& [target, mode] : {std::pair<std::string, std::string>{"cpu", "eager"},
+                                     {"cpu", "compiled"},
+                                     {"cuda:90", "eager"},
+                                     {"cuda:90", "graph"},
+                                     {"hip:gfx942", "compiled"}})
+    for (const std::set<std::string>& skip :
+         {std::set<std::string>{}, std::set<std::string>{"fuse_rope_attention"}}) {
+      auto settings = settings_of(config, mode, target);
+      settings.skip_passes = skip;
+      const Planner planner(config, settings, tables);
+      const graph::Sizes one{.n_decodes = 1};
+      const auto alone =
+          attended(planner.plan(StepClass::of(model::Tail::greedy, one)), one).decode_keys;
+      ASSERT_EQ(std::int64_t(alone.size()), config.n_layers);
+      for (int run = 0; run < 30; ++run) {
+        graph::Sizes sizes{.n_tokens = 0, .n_decodes = std::int64_t(random() % 9)};
+        const std::int64_t n_prompts = std::int64_t(random() % 4) + (sizes.n_decodes == 0);
+        sizes.n_tokens = sizes.n_decodes;
+        sizes.max_query_tokens = n_prompts == 0 ? 1 : 0;
+        for (std::int64_t i = 0; i < n_prompts; ++i) {
+          const auto n = 1 + std::int64_t(random() % (random() % 2 == 0 ? 3 : 150));
+          sizes.n_tokens += n;
+          sizes.max_query_tokens = std::max(sizes.max_query_tokens, n);
+        }
+        sizes.n_sequences = sizes.n_logits = sizes.n_decodes + n_prompts;
+        SCOPED_TRACE(fmt::format("{} {} run {}: {} decode, {} prompts, {} tokens", target, mode,
+                                 run, sizes.n_decodes, n_prompts, sizes.n_tokens));
+        const auto steps = StepClass::of(model::Tail::greedy, sizes);
+        EXPECT_EQ(steps.is_decode, n_prompts == 0);
+        const auto all = attended(planner.plan(steps), sizes);
+        EXPECT_EQ(all.decode_keys, alone);
+        const std::size_t n_layers = alone.size();
+        EXPECT_THAT(all.decodes,
+                    testing::ContainerEq(std::vector<Range>(n_layers, Range{0, sizes.n_decodes})));
+        EXPECT_THAT(all.prompts,
+                    testing::ContainerEq(std::vector<Range>(
+                        n_prompts == 0 ? 0 : n_layers, Range{sizes.n_decodes, sizes.n_sequences})));
+        if (HasFailure()) return;
+      }
+    }
+}
+
 TEST(Planner, OneLaunchANodeButViews) {
   const auto config = config_of("tests/fixtures/llama3");
   const auto tables = KernelTables::builtin();
   const Planner planner(config, settings_of(config, "eager", "cpu"), tables);
-  const auto& graph = planner.graph(model::Tail::greedy);
+  const auto graph = planner.graph(StepClass{});
   std::size_t n_views = 0;
   for (const auto& node : graph.nodes)
     n_views += graph::op_row(node.op).op_class == graph::OpClass::view ? 1 : 0;

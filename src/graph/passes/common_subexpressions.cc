@@ -19,8 +19,7 @@ Graph common_subexpressions(const Graph& graph) {
     auto& node = renamed.nodes[i];
     for (auto& id : node.inputs)
       if (const auto it = same.find(id); it != same.end()) id = it->second;
-    const auto& row = op_row(node.op);
-    if (has_launch(row.op_class) && !row.aliases.empty()) continue;
+    if (has_launch(op_row(node.op).op_class) && !operands_in_place(node).empty()) continue;
     const auto [it, is_new] = seen.try_emplace({node.op, node.inputs, node.attrs}, &node);
     if (is_new) continue;
     for (std::size_t j = 0; j < node.outputs.size(); ++j)

@@ -10,7 +10,9 @@ Graph fuse_rope_attention(const Graph& graph) {
   for (const auto& node : graph.nodes) {
     if (node.op != Op::attention) continue;
     const auto* write = uses.producer(node.operand("q"), Op::rope_kv_write);
-    const bool is_only_reader = write != nullptr && uses.n_readers(write->result("q")) == 1 &&
+    // The keys that it writes are those of all rows.
+    const bool is_only_reader = write != nullptr && node.text_attr("rows") == "all" &&
+                                uses.n_readers(write->result("q")) == 1 &&
                                 node.operand("k_cache") == write->result("k_cache") &&
                                 node.operand("v_cache") == write->result("v_cache");
     if (!is_only_reader) continue;

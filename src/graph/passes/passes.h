@@ -48,4 +48,7 @@ Graph decompose(const Graph& graph);
 using IsOne = std::function<bool(const Graph&, const Node&)>;
 Graph take_apart(const Graph& graph, const IsOne& which, const std::set<std::string>& skip = {});
 
+// For steps that hold prompts and sequences that decode: attention of all rows as two launches.
+Graph split_attention(const Graph& graph);
+
 }  // namespace nereid::graph

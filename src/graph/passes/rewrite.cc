@@ -20,14 +20,19 @@ bool is_number(const std::string& name) {
 
 // Whether leaving the node out changes more than its results: it writes where a state lies.
 bool writes_state(const Graph& graph, const Node& node) {
-  const auto& row = op_row(node.op);
-  return std::any_of(row.aliases.begin(), row.aliases.end(), [&](const auto& alias) {
-    return has_launch(row.op_class) &&
-           graph.value(node.inputs[alias.second]).kind == ValueKind::state;
-  });
+  return has_launch(op_row(node.op).op_class) &&
+         std::ranges::any_of(operands_in_place(node),
+                             [&](ValueId id) { return graph.value(id).kind == ValueKind::state; });
 }
 
 }  // namespace
+
+std::vector<ValueId> operands_in_place(const Node& node) {
+  std::vector<ValueId> operands;
+  for (const auto& [result, operand] : op_row(node.op).aliases)
+    if (node.inputs[operand] != kNoValue) operands.push_back(node.inputs[operand]);
+  return operands;
+}
 
 Uses::Uses(const Graph& graph)
     : graph_(graph), producer_(graph.values.size(), kNone), readers_(graph.values.size()) {

@@ -62,6 +62,9 @@ class Rewrite {
   std::map<std::size_t, Nodes> replaced_;
 };
 
+// Those that a result is, written in place or seen in another way.
+std::vector<ValueId> operands_in_place(const Node& node);
+
 // A linear that nothing is fused into: x, weight and perhaps a bias.
 bool is_plain_linear(const Node& node);
 
