@@ -1,18 +1,17 @@
 """Draws the next token of each row.
 
-    l = penalise(logits) / temperature        seen tokens: l / p where l > 0, l * p else
+    l = logits / temperature
     keep the top_k largest l; of these the fewest likeliest with mass >= top_p; of these the ones at
     least min_p times as likely as the best; draw one of them by its probability
 
 Order and meaning are those of Hugging Face's processors, but equals at a threshold are all kept.
 A row with a NaN or an infinity among its logits gives -1. A temperature of 0, or of less than 1e-5,
-takes the largest penalised logit, the lowest index among equals. top_k 0 or less,
-top_p 1, min_p 0, penalty 1 switch their step off. The draw is the Gumbel-max one, argmax p / e with
+takes the largest logit, the lowest index among equals. top_k 0 or less, top_p 1, min_p 0 switch
+their step off. The draw is the Gumbel-max one, argmax p / e with
 e exponential from Philox keyed by (seed, step, token): independent of row, batch and target.
 No sort: thresholds by bisection on the bits of the floats, whose order is that of the values.
 
-out [R]; logits [R, V] fp32 with row stride, overwritten (scratch); a row of each parameter [R];
-seen [slots, V] u8 and slots [R] (HAS_PENALTY; a negative slot has seen nothing).
+out [R]; logits [R, V] fp32 with row stride, overwritten (scratch); a row of each parameter [R].
 Grid: one program a row. Arithmetic: fp32.
 """
 
@@ -22,20 +21,7 @@ import triton.language as tl
 
 from kernels.lib.philox import philox, philox_reference, uniform, uniform_reference
 from kernels.lib.select import NO_CHOICE, all_finite, is_finite, lowest_index_of_max
-from kernels.spec import (
-    Case,
-    Spec,
-    given,
-    inout,
-    inp,
-    out,
-    padded,
-    rng,
-    size,
-    step_size,
-    stride,
-    tuned,
-)
+from kernels.spec import Case, Spec, inout, inp, out, padded, rng, size, step_size, stride, tuned
 
 # Below this a division by the temperature may leave no finite logit, and above it nearly all of the
 # probability is the best token's already.
@@ -60,16 +46,11 @@ def sample(
     top_k_ptr,
     top_p_ptr,
     min_p_ptr,
-    penalty_ptr,
     seed_ptr,
     step_ptr,
-    seen_ptr,
-    slots_ptr,
     n_rows,
     n_vocab,
     logits_stride,
-    seen_stride,
-    HAS_PENALTY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     RUN: tl.constexpr = 64
@@ -81,21 +62,13 @@ def sample(
     is_greedy = temperature < LEAST_TEMPERATURE
     divisor = tl.where(is_greedy, 1.0, temperature)
 
-    # Penalty and temperature, once; every later pass reads what this one wrote.
+    # Temperature, once; every later pass reads what this one wrote.
     lane_max = tl.full((BLOCK,), float("-inf"), tl.float32)
     n_odd = tl.zeros((BLOCK,), tl.int32)
-    if HAS_PENALTY:
-        penalty = tl.load(penalty_ptr + row)
-        slot = tl.load(slots_ptr + row).to(tl.int64)
-        seen = seen_ptr + tl.maximum(slot, 0) * seen_stride
-        penalty = tl.where(slot >= 0, penalty, 1.0)
     for start in range(0, n_vocab, BLOCK):
         mask = start + lane < n_vocab
         x = tl.load(logits + start + lane, mask=mask, other=float("-inf"))
         n_odd = tl.where(is_finite(x) | ~mask, n_odd, 1)
-        if HAS_PENALTY:
-            was_seen = tl.load(seen + start + lane, mask=mask, other=0).to(tl.int32) != 0
-            x = tl.where(was_seen, tl.where(x > 0.0, x / penalty, x * penalty), x)
         x = x / divisor
         lane_max = tl.maximum(lane_max, x)
         tl.store(logits + start + lane, x, mask=mask)
@@ -182,21 +155,19 @@ def reference(a):
         if not all_finite(x):
             out_ptr[row] = NO_CHOICE
             continue
-        if a["HAS_PENALTY"] and a["slots_ptr"][row] >= 0:
-            penalty = np.float32(a["penalty_ptr"][row])
-            seen = a["seen_ptr"][a["slots_ptr"][row], :n_vocab] != 0
-            x = np.where(seen, np.where(x > 0, x / penalty, x * penalty), x)
         temperature = np.float32(a["temperature_ptr"][row])
         if temperature < LEAST_TEMPERATURE:
             out_ptr[row] = np.argmax(x)
             continue
-        x = x / temperature
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = x / temperature
+            below = x.astype(np.float64) - x.max()
         kept = np.ones(n_vocab, bool)
         top_k = int(a["top_k_ptr"][row])
         if 0 < top_k < n_vocab:
             kept &= x >= np.sort(x)[-top_k]
         best = x == x.max()
-        p = np.exp(np.where(best, 0.0, x.astype(np.float64) - x.max()))
+        p = np.exp(np.where(best, 0.0, below))
         p = np.where(kept, p, 0.0)
         top_p = float(np.float32(a["top_p_ptr"][row]))
         if top_p < 1:
@@ -213,41 +184,29 @@ def reference(a):
     return {"out_ptr": out_ptr}
 
 
-def case(name, rows, n_vocab, pad=0, penalty=False, std=2.0, edit=None, seen_pad=0):
-    """`rows`: temperature, top_k, top_p, min_p, penalty, seed, step of each."""
+def case(name, rows, n_vocab, pad=0, std=2.0, edit=None):
+    """`rows`: temperature, top_k, top_p, min_p, seed, step of each."""
     g = rng(name)
     n_rows = len(rows)
     logits = padded(g, n_rows, n_vocab, pad, std=std)
     logits[:, n_vocab:] = 100.0  # never to be looked at
     if edit is not None:
         edit(logits)
-    columns = [list(column) for column in zip(*rows, (1.0, 0, 1.0, 0.0, 1.0, 0, 0))]
+    columns = [list(column) for column in zip(*rows, (1.0, 0, 1.0, 0.0, 0, 0))]
     floats = {
         name: np.array(columns[i], np.float32)
-        for name, i in (
-            ("temperature_ptr", 0),
-            ("top_p_ptr", 2),
-            ("min_p_ptr", 3),
-            ("penalty_ptr", 4),
-        )
+        for name, i in (("temperature_ptr", 0), ("top_p_ptr", 2), ("min_p_ptr", 3))
     }
-    n_slots = n_rows + 1
-    slots = np.array([n_slots - 1 - i for i in range(n_rows + 1)], np.int32)
-    slots[1:2] = -1
-    seen = (g.random((n_slots, n_vocab + seen_pad)) < 0.3).astype(np.uint8) if penalty else None
     args = {
         "out_ptr": np.full(n_rows + 1, -5, np.int32),
         "logits_ptr": logits,
         "top_k_ptr": np.array(columns[1], np.int32),
-        "seed_ptr": np.array(columns[5], np.int64),
-        "step_ptr": np.array(columns[6], np.int32),
-        "seen_ptr": seen,
-        "slots_ptr": slots if penalty else None,
+        "seed_ptr": np.array(columns[4], np.int64),
+        "step_ptr": np.array(columns[5], np.int32),
         **floats,
         "n_rows": n_rows,
         "n_vocab": n_vocab,
         "logits_stride": n_vocab + pad,
-        "seen_stride": n_vocab + seen_pad,
     }
     dtypes = {
         "out_ptr": "i32",
@@ -255,11 +214,9 @@ def case(name, rows, n_vocab, pad=0, penalty=False, std=2.0, edit=None, seen_pad
         "top_k_ptr": "i32",
         "seed_ptr": "i64",
         "step_ptr": "i32",
-        "seen_ptr": "u8",
-        "slots_ptr": "i32",
         **{name: "fp32" for name in floats},
     }
-    return Case(name, args, dtypes, {"HAS_PENALTY": int(penalty)})
+    return Case(name, args, dtypes)
 
 
 def cases(act):
@@ -276,24 +233,28 @@ def cases(act):
     def same(logits):
         logits[:] = logits[0]
 
-    off = (0, 1.0, 0.0, 1.0)
+    def suppressed(logits):
+        logits[:, 3:] = -np.finfo(np.float32).max
+        logits[2] = -np.finfo(np.float32).max
+
+    off = (0, 1.0, 0.0)
     yield case("temperature", [(t, *off, 7, i) for i, t in enumerate((0.3, 0.7, 1, 1.5))], 8192)
-    yield case("greedy_rows", [(0.0, 40, 0.5, 0.1, 1.0, 1, 2), (1.0, *off, 1, 2)], 8192)
-    yield case("top_k", [(1.0, k, 1.0, 0.0, 1.0, 3, k) for k in (-1, 1, 2, 40, 8192, 9000)], 8192)
-    yield case("top_p", [(1.0, 0, p, 0.0, 1.0, -3, 5) for p in (0.01, 0.5, 0.9, 0.999)], 8192)
-    yield case("min_p", [(0.9, 0, 1.0, p, 1.0, 1 << 40, 5) for p in (0.02, 0.3, 1.0)], 8192)
+    yield case("greedy_rows", [(0.0, 40, 0.5, 0.1, 1, 2), (1.0, *off, 1, 2)], 8192)
+    yield case("top_k", [(1.0, k, 1.0, 0.0, 3, k) for k in (-1, 1, 2, 40, 8192, 9000)], 8192)
+    yield case("top_p", [(1.0, 0, p, 0.0, -3, 5) for p in (0.01, 0.5, 0.9, 0.999)], 8192)
+    yield case("min_p", [(0.9, 0, 1.0, p, 1 << 40, 5) for p in (0.02, 0.3, 1.0)], 8192)
     yield case(
         "all",
-        [(0.8, 50, 0.95, 0.05, 1.3, s, s) for s in range(6)] + [(0.0, 0, 1.0, 0.0, 1.3, 0, 0)],
+        [(0.8, 50, 0.95, 0.05, s, s) for s in range(6)] + [(0.0, 0, 1.0, 0.0, 0, 0)],
         8192,
-        penalty=True,
     )
-    yield case("same_seed_same_draw", [(1.2, 30, 0.9, 0.0, 1.0, 11, 4)] * 3, 512, edit=same)
-    yield case("odd_strided", [(1.0, 20, 0.8, 0.01, 1.1, 5, 6)] * 2, 1031, pad=9, penalty=True)
-    yield case("tiny", [(1.0, *off, 2, 3), (1.0, 2, 0.9, 0.0, 1.0, 2, 3)], 3)
-    yield case("llama3", [(0.7, 40, 0.95, 0.0, 1.0, 21, 100)], 128256)
+    yield case("same_seed_same_draw", [(1.2, 30, 0.9, 0.0, 11, 4)] * 3, 512, edit=same)
+    yield case("odd_strided", [(1.0, 20, 0.8, 0.01, 5, 6)] * 2, 1031, pad=9)
+    yield case("tiny", [(1.0, *off, 2, 3), (1.0, 2, 0.9, 0.0, 2, 3)], 3)
+    yield case("llama3", [(0.7, 40, 0.95, 0.0, 21, 100)], 128256)
     yield case("ties", [(0.0, *off, 2, 3), (0.0, *off, 2, 3)], 1000, edit=ties)
-    yield case("strange", [(t, 5, 0.9, 0.1, 1.2, 2, 3) for t in (1, 1, 0, 0, 1)], 600, edit=strange)
+    yield case("strange", [(t, 5, 0.9, 0.1, 2, 3) for t in (1, 1, 0, 0, 1)], 600, edit=strange)
+    yield case("suppressed", [(t, 9, 0.9, 0, 5, 6) for t in (0.5, 2, 0.5)], 600, edit=suppressed)
     yield case(
         "nearly_greedy", [(t, *off, 7, 3) for t in (1e-30, 9e-6, 2e-5, 1e-3)], 1031, std=40.0
     )
@@ -302,12 +263,11 @@ def cases(act):
 def draw(d, act):
     c = d.case
     n_vocab = d.width(1, 5000)
-    penalty = d.variant.chance(0.5)
 
     def row():
         return (
             c.of(0.0, 0.01, 0.7, 1.0, 5.0), c.of(-1, 0, 1, 2, 40, n_vocab, n_vocab + 7),
-            c.of(1.0, 0.0, 0.3, 0.95, 0.999), c.of(0.0, 0.0, 0.05, 1.0), c.of(1.0, 1.3, 0.5),
+            c.of(1.0, 0.0, 0.3, 0.95, 0.999), c.of(0.0, 0.0, 0.05, 1.0),
             c.of(-1, c.between(-(2**62), 2**62)), c.of(0, 1, 2**31 - 1),
         )  # fmt: skip
 
@@ -316,7 +276,7 @@ def draw(d, act):
         d.season(rows, 2.0)
         for x in rows:
             some = [c.between(0, n_vocab - 1) for _ in range(3)]
-            kind = c.of("plain", "plain", "ties", "infinite", "nan", "hopeless")
+            kind = c.of("plain", "plain", "ties", "infinite", "nan", "hopeless", "suppressed")
             if kind == "ties":
                 x[some] = 30.0
             elif kind == "infinite":
@@ -326,11 +286,13 @@ def draw(d, act):
             elif kind == "hopeless":
                 x[:] = -np.inf
                 x[some[:2]] = (1.0, 1.5)
+            elif kind == "suppressed":
+                x[c.rng.random(n_vocab) < 0.7] = -np.finfo(np.float32).max
 
     n_rows = d.rows(max(1, min(5, 5000 // n_vocab)))
     return case(
-        d.name, [row() for _ in range(n_rows)], n_vocab, d.gap(n_vocab, n_rows), penalty,
-        c.of(0.5, 2.0, 2.0, 20.0), edit, d.gap(n_vocab, n_rows),
+        d.name, [row() for _ in range(n_rows)], n_vocab, d.gap(n_vocab, n_rows),
+        c.of(0.5, 2.0, 2.0, 20.0), edit,
     )  # fmt: skip
 
 
@@ -344,20 +306,15 @@ SPEC = Spec(
         inp("top_k_ptr", "i32", "n_rows"),
         inp("top_p_ptr", "fp32", "n_rows"),
         inp("min_p_ptr", "fp32", "n_rows"),
-        inp("penalty_ptr", "fp32", "n_rows", of="repetition_penalty"),
         inp("seed_ptr", "i64", "n_rows"),
         inp("step_ptr", "i32", "n_rows", of="n_generated"),
-        inp("seen_ptr", "u8", "n_rows", "seen_stride"),
-        inp("slots_ptr", "i32", "n_rows", of="row_slots"),
         step_size("n_rows", of="logits[0]"),
         size("n_vocab", of="logits[1]"),
         stride("logits_stride"),
-        stride("seen_stride"),
-        given("HAS_PENALTY", of="has(seen)"),
         tuned("BLOCK"),
     ),
     grid=("n_rows", "1", "1"),
-    bytes="n_rows * n_vocab * (5 * sizeof(logits_ptr) + HAS_PENALTY)",
+    bytes="n_rows * n_vocab * 5 * sizeof(logits_ptr)",
     flops="60 * n_rows * n_vocab",
     reference=reference,
     cases=cases,

@@ -25,7 +25,10 @@ struct SamplingParams {
   std::int32_t top_k = 0;    // only the k most likely tokens; 0 or -1: off
   float top_p = 1.0F;  // only the most likely tokens that together reach this probability; 1: off
   float min_p = 0.0F;  // only tokens at least this fraction as likely as the best; 0: off
-  float repetition_penalty = 1.0F;         // above 1: tokens already in the text become less likely
+  float repetition_penalty = 1.0F;  // above 1: tokens already in the text become less likely
+  // Taken from the logits of generated tokens: once, and for each time. Below 0: more likely.
+  float presence_penalty = 0.0F;
+  float frequency_penalty = 0.0F;
   std::optional<std::uint64_t> seed = {};  // absent: the request's number, so that runs repeat
 };
 

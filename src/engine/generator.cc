@@ -26,6 +26,7 @@ struct Generator::Active {
   RequestId id;
   sched::Sequence sequence;
   SamplingRow sampling;
+  std::int32_t n_counted = 0;          // of the sequence's tokens, when its slot was filled
   std::optional<CompletionText> text;  // none where the model has no tokenizer
   bool ignore_eos;
   FinishReason early_end = FinishReason::none;  // to be reported by the next step
@@ -176,7 +177,10 @@ void Generator::fill_sampling(const sched::StepBatch& batch) {
     for (std::int32_t s = 0; s < batch.n_sequences; ++s) {
       Active& active = active_of(*batch.sequences[std::size_t(s)]);
       assign_slot(active);
-      token_slots_.resize(std::size_t(batch.cu_seqlens[std::size_t(s) + 1]), active.sampling.slot);
+      const auto begin = std::size_t(batch.cu_seqlens[std::size_t(s)]);
+      token_slots_.resize(std::size_t(batch.cu_seqlens[std::size_t(s) + 1]), -1);
+      // What is new since the slot was filled comes one token a step.
+      if (batch.positions[begin] >= active.n_counted) token_slots_[begin] = active.sampling.slot;
     }
   }
   sampling_.clear();
@@ -204,7 +208,9 @@ void Generator::assign_slot(Active& active) {
                scheduler_.n_running());
   active.sampling.slot = free_slots_.back();
   free_slots_.pop_back();
-  runner_.clear_slot(active.sampling.slot);
+  runner_.fill_slot(active.sampling.slot, active.sequence.prompt_ids(),
+                    active.sequence.generated_ids());
+  active.n_counted = active.sequence.n_tokens();
 }
 
 void Generator::append_token(Active& active, TokenId id, Clock::time_point now,

@@ -63,8 +63,8 @@ class Generator {
   std::unordered_map<RequestId, std::uint64_t> ids_;  // of unfinished requests
   RequestId n_submitted_ = 0;
 
-  std::vector<std::int32_t> free_slots_;  // of the Runner's seen-token table
-  std::int64_t n_penalised_ = 0;          // active requests with a repetition penalty
+  std::vector<std::int32_t> free_slots_;  // of the Runner's tables
+  std::int64_t n_penalised_ = 0;          // active requests with a penalty
   std::int64_t n_preemptions_seen_ = 0;
   bool has_early_ends_ = false;
   Clock::time_point last_ids_;             // when the step before gave its ids; none after a pause

@@ -1,6 +1,7 @@
 #include "engine/runner.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/error.h"
 #include "program/program.h"
@@ -44,6 +45,9 @@ class ProgramRunner final : public Runner {
       : program_(device, config, options),
         inputs_(program_.inputs()),
         sampling_inputs_(program_.inputs()),
+        counts_(static_cast<std::size_t>(vocab_size())),
+        no_biases_(static_cast<std::size_t>(model::kMaxBiases), -1),
+        all_allowed_(static_cast<std::size_t>(model::n_mask_words(vocab_size())), -1),
         print_launches_(options.print_launches) {
     program_.warm();
   }
@@ -54,8 +58,8 @@ class ProgramRunner final : public Runner {
 
   StepResult step(const StepRequest& request) override {
     const auto& batch = *request.batch;
-    fill_inputs(request);
     const auto tail = tail_of(request);
+    fill_inputs(request, tail);
     const auto output = program_.run({tail,
                                       {.n_tokens = batch.n_tokens,
                                        .n_sequences = batch.n_sequences,
@@ -78,23 +82,35 @@ class ProgramRunner final : public Runner {
 
   void read_logits(std::span<float> out) override { program_.read_logits(out); }
 
-  void clear_slot(std::int32_t slot) override {
+  void fill_slot(std::int32_t slot, std::span<const std::int32_t> prompt_ids,
+                 std::span<const std::int32_t> generated_ids) override {
     NEREID_CHECK(slot >= 0 && slot < limits().max_sequences, "slot {}", slot);
-    const auto row_bytes = static_cast<std::size_t>(vocab_size());
-    program_.clear_state(names::kSeen, static_cast<std::size_t>(slot) * row_bytes, row_bytes);
+    // As kernels/count_tokens.py has them.
+    std::ranges::fill(counts_, 0);
+    for (const auto id : prompt_ids) counts_[static_cast<std::size_t>(id)] = 1;
+    for (const auto id : generated_ids) counts_[static_cast<std::size_t>(id)] += 2;
+    const auto write = [&](const char* name, std::span<const std::int32_t> row) {
+      program_.write_state(name, static_cast<std::size_t>(slot) * row.size_bytes(),
+                           std::as_bytes(row));
+    };
+    write(names::kTokenCounts, counts_);
+    write(names::kBiasIds, no_biases_);
+    write(names::kAllowed, all_allowed_);
   }
 
  private:
   static model::Tail tail_of(const StepRequest& request) {
     if (!request.target_ids.empty()) return model::Tail::logprob;
-    if (!request.token_slots.empty()) return model::Tail::sample_penalty;
+    if (std::ranges::any_of(request.sampling,
+                            [](const SamplingRow& row) { return row.slot >= 0 || row.n_top >= 0; }))
+      return model::Tail::full;
     const bool is_greedy =
         std::all_of(request.sampling.begin(), request.sampling.end(),
                     [](const SamplingRow& row) { return row.params.temperature <= 0.0F; });
     return is_greedy ? model::Tail::greedy : model::Tail::sample;
   }
 
-  void fill_inputs(const StepRequest& request) {
+  void fill_inputs(const StepRequest& request, model::Tail tail) {
     const auto& batch = *request.batch;
     const auto ids = [](std::span<std::int32_t> target, std::span<const std::int32_t> source,
                         std::int64_t n) {
@@ -110,15 +126,20 @@ class ProgramRunner final : public Runner {
     ids(inputs_.block_tables, batch.block_tables,
         std::int64_t{batch.n_sequences} * batch.block_table_stride);
     ids(inputs_.logit_rows, batch.logit_rows, batch.n_logit_rows);
+    if (tail == model::Tail::full) {
+      std::ranges::fill(inputs_.targets, -1);
+      std::ranges::fill(inputs_.token_slots, -1);
+    }
     if (!request.target_ids.empty()) ids(inputs_.targets, request.target_ids, batch.n_logit_rows);
     if (!request.token_slots.empty()) ids(inputs_.token_slots, request.token_slots, batch.n_tokens);
-    for (std::size_t i = 0; i < request.sampling.size(); ++i)
-      sampling_inputs_.fill_row(i, request.sampling[i]);
+    sampling_inputs_.fill(program_.inputs(), request.sampling);
   }
 
   program::Program program_;
   Inputs inputs_;
   SamplingInputs sampling_inputs_;
+  // Rows of the tables by slot: of the slot at hand, and of a request that asks nothing.
+  std::vector<std::int32_t> counts_, no_biases_, all_allowed_;
   bool print_launches_;
 };
 

@@ -28,7 +28,7 @@ struct StepRequest {
   const sched::StepBatch* batch = nullptr;
   std::span<const SamplingRow> sampling;  // [L]
   std::span<const std::int32_t>
-      token_slots;  // [T] seen-table row of each token (-1: none); empty: no penalty
+      token_slots;  // [T] where each token is counted (-1: nowhere); empty: none is
   std::span<const std::int32_t>
       target_ids;  // [L] scoring: the id whose log-probability is wanted; else empty
 };
@@ -60,8 +60,9 @@ class Runner {
   virtual StepResult step(const StepRequest& request) = 0;
   // The last step's logits, [L, V] row-major; `out` has L * V elements.
   virtual void read_logits(std::span<float> out) = 0;
-  // Forgets which tokens this seen-table row has met.
-  virtual void clear_slot(std::int32_t slot) = 0;
+  // The slot is that of a sequence which has these ids, and no others, so far.
+  virtual void fill_slot(std::int32_t slot, std::span<const std::int32_t> prompt_ids,
+                         std::span<const std::int32_t> generated_ids) = 0;
 };
 
 }  // namespace nereid::engine

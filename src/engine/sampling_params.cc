@@ -1,7 +1,8 @@
 #include "engine/sampling_params.h"
 
-#include <bit>
+#include <algorithm>
 #include <string>
+#include <type_traits>
 
 #include "base/error.h"
 #include "model/architecture.h"
@@ -10,31 +11,39 @@ namespace nereid::engine {
 
 namespace {
 
-template <typename T>
-std::span<T> column(program::StepInputs& inputs, std::string_view name) {
+int handle_of(const program::StepInputs& inputs, std::string_view name) {
   const int handle = inputs.handle(std::string(name));
   NEREID_CHECK(handle >= 0, "no graph that samples reads {}", name);
-  return inputs.elements<T>(handle);
+  return handle;
 }
 
 }  // namespace
 
-SamplingInputs::SamplingInputs(program::StepInputs& inputs)
-    : seed_(column<std::uint64_t>(inputs, model::names::kSeed)),
-      n_generated_(column<std::int32_t>(inputs, model::names::kStep)),
-      slot_(column<std::int32_t>(inputs, model::names::kRowSlots)) {
+SamplingInputs::SamplingInputs(const program::StepInputs& inputs)
+    : seed_(handle_of(inputs, model::names::kSeed)),
+      n_generated_(handle_of(inputs, model::names::kStep)),
+      slot_(handle_of(inputs, model::names::kRowSlots)),
+      n_top_(handle_of(inputs, model::names::kNTop)) {
   for (std::size_t p = 0; p < params_.size(); ++p)
-    params_[p] = column<std::uint32_t>(inputs, kSamplingParams[p].name);
+    params_[p] = handle_of(inputs, kSamplingParams[p].name);
 }
 
-void SamplingInputs::fill_row(std::size_t i, const SamplingRow& row) const {
+void SamplingInputs::fill(program::StepInputs& inputs, std::span<const SamplingRow> rows) const {
   for (std::size_t p = 0; p < params_.size(); ++p)
-    params_[p][i] = std::visit(
-        [&](const auto& field) { return std::bit_cast<std::uint32_t>(row.params.*field.member); },
+    std::visit(
+        [&](const auto& field) {
+          using Value = std::remove_cvref_t<decltype(rows[0].params.*field.member)>;
+          std::ranges::transform(rows, inputs.elements<Value>(params_[p]).begin(),
+                                 [&](const SamplingRow& row) { return row.params.*field.member; });
+        },
         kSamplingParams[p].field);
-  seed_[i] = row.seed;
-  n_generated_[i] = row.n_generated;
-  slot_[i] = row.slot;
+  const auto fill_with = [&]<typename T>(int handle, T SamplingRow::*member) {
+    std::ranges::transform(rows, inputs.elements<T>(handle).begin(), member);
+  };
+  fill_with(seed_, &SamplingRow::seed);
+  fill_with(n_generated_, &SamplingRow::n_generated);
+  fill_with(slot_, &SamplingRow::slot);
+  fill_with(n_top_, &SamplingRow::n_top);
 }
 
 }  // namespace nereid::engine

@@ -1,7 +1,7 @@
 // Goal: the one table of the parameters by which a request has its next tokens chosen. Requests are
 // checked, command lines read and steps filled by its rows: a new one is a field of SamplingParams,
-// a row here, a role of the op `sample` and what its kernel does with it.
-// Non-goal: what a parameter does to logits (kernels/sample.py).
+// a row here, a role of the op `sample` or `adjust_logits` and what its kernel does with it.
+// Non-goal: what a parameter does to logits (kernels/sample.py, kernels/adjust_logits.py).
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ using RealField = SamplingField<float, double>;
 using IntegerField = SamplingField<std::int32_t, std::int64_t>;
 
 struct SamplingParam {
-  std::string_view name;  // of the field, the role of `sample` and the input of its graphs
+  std::string_view name;  // of the field, the op's role and the input of its graphs
   std::variant<RealField, IntegerField> field;
   const char* help;  // of the program's option: --top-k for "top_k"
 };
@@ -49,6 +49,14 @@ inline constexpr std::array kSamplingParams{
                   RealField{&SamplingParams::repetition_penalty,
                             {0, ranges::kMaxFloat, "more than 0 (1: off)", true}},
                   "Above 1: what was said before becomes less likely"},
+    SamplingParam{"presence_penalty",
+                  RealField{&SamplingParams::presence_penalty,
+                            {-ranges::kMaxFloat, ranges::kMaxFloat, "a finite number (0: off)"}},
+                  "Above 0: what the answer has said becomes less likely; usual are -2 to 2"},
+    SamplingParam{"frequency_penalty",
+                  RealField{&SamplingParams::frequency_penalty,
+                            {-ranges::kMaxFloat, ranges::kMaxFloat, "a finite number (0: off)"}},
+                  "The same, for each time that the answer has said it"},
 };
 
 // How one row's next id is chosen: what its request asked for, and what the engine knows of it.
@@ -57,24 +65,26 @@ struct SamplingRow {
   std::uint64_t seed = 0;  // that of the parameters, or the request's own
   // Tokens generated before this one: with the seed, the random number's key.
   std::int32_t n_generated = 0;
-  std::int32_t slot = -1;  // row of the seen-token table; used only with a penalty
+  std::int32_t slot = -1;   // row of the tables by slot; -1: has none, and its logits stay
+  std::int32_t n_top = -1;  // of the likeliest tokens, log-probabilities; -1: not even the chosen
 
-  bool has_penalty() const { return params.repetition_penalty != 1.0F; }
+  bool has_penalty() const {
+    return params.repetition_penalty != 1.0F || params.presence_penalty != 0.0F ||
+           params.frequency_penalty != 0.0F;
+  }
 };
 
 // The inputs that a sampling step reads, a value a row of logits each. Found by their names once,
-// so that no step looks one up.
+// so that no step looks one up; where their elements are may change from step to step.
 class SamplingInputs {
  public:
-  SamplingInputs() = default;
-  explicit SamplingInputs(program::StepInputs& inputs);  // sealed
+  explicit SamplingInputs(const program::StepInputs& inputs);
 
-  void fill_row(std::size_t i, const SamplingRow& row) const;
+  void fill(program::StepInputs& inputs, std::span<const SamplingRow> rows) const;
 
  private:
-  std::array<std::span<std::uint32_t>, kSamplingParams.size()> params_;  // bits of either type
-  std::span<std::uint64_t> seed_;
-  std::span<std::int32_t> n_generated_, slot_;
+  std::array<int, kSamplingParams.size()> params_{};  // handles
+  int seed_, n_generated_, slot_, n_top_;
 };
 
 }  // namespace nereid::engine

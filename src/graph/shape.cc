@@ -240,6 +240,16 @@ void check_slice(const Fit& fit) {
     fit.fail("x", fmt::format("{} columns from {}", size, begin));
 }
 
+// A bit a token, 32 a word.
+void check_allowed(const Fit& fit) {
+  constexpr std::int64_t kWordBits = 32;
+  const auto& n_vocab = fit["logits"].shape[1];
+  const auto& n_words = fit["allowed"].shape[1];
+  if (!n_vocab.is_constant() || n_words != Dim((n_vocab.offset + kWordBits - 1) / kWordBits))
+    fit.fail("allowed",
+             fmt::format("a bit for each of {} tokens, {} a word", dim_text(n_vocab), kWordBits));
+}
+
 // qkv: rows of all heads of q, of k and of v.
 void check_rope(const Fit& fit) {
   fit.is_of("eps", "q_norm");
@@ -283,6 +293,9 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::slice:
       check_slice(fit);
+      break;
+    case Op::adjust_logits:
+      check_allowed(fit);
       break;
     case Op::rope_attention:
       check_rows(fit);

@@ -16,11 +16,18 @@ namespace nereid::model {
 
 // What is done with the logits of a step.
 enum class Tail : std::uint8_t {
-  greedy,          // the largest
-  sample,          // temperature, top-k, top-p, min-p
-  sample_penalty,  // the same with a repetition penalty
-  logprob,         // the log-probability of a given id: scoring
+  greedy,   // the largest
+  sample,   // temperature, top-k, top-p, min-p
+  full,     // all that a request may ask: penalties, biases, masks, log-probabilities too
+  logprob,  // the log-probability of a given id: scoring
 };
+
+// What one request may ask of the choice of its tokens. Room for as much is in every slot's row of
+// bias_ids, and behind every row of logits.
+inline constexpr std::int64_t kMaxBiases = 1024;
+inline constexpr std::int64_t kMaxTopLogprobs = 20;
+// Of a row of `allowed`: a bit a token.
+constexpr std::int64_t n_mask_words(std::int64_t n_vocab) { return (n_vocab + 31) / 32; }
 
 struct GraphOptions {
   DType activation = DType::fp32;
@@ -29,33 +36,41 @@ struct GraphOptions {
   std::int64_t block_tokens = 64;
   std::int64_t n_blocks = 1;
   std::int64_t max_blocks_per_sequence = 1;
-  std::int64_t n_slots = 1;  // rows of the seen-token table
+  std::int64_t n_slots = 1;         // rows of the tables that sampling reads
+  std::int64_t max_logit_rows = 1;  // of any step
   Tail tail = Tail::greedy;
 };
 
 // Names of the values that a program fills or owns, but for the parameters of sampling: those are
-// named as the roles of the op `sample`.
+// named as the roles of the ops that take them.
 namespace names {
-inline constexpr const char* kTokenIds = "token_ids";        // i32[T]
+inline constexpr const char* kTokenIds = "token_ids";        // i32[T]; -1 - r: last_ids[r]
 inline constexpr const char* kPositions = "positions";       // i32[T]
 inline constexpr const char* kSlots = "slot_mapping";        // i32[T]
 inline constexpr const char* kQueryStarts = "query_starts";  // i32[S+1]
 inline constexpr const char* kContextLens = "context_lens";  // i32[S]
 inline constexpr const char* kBlockTables = "block_tables";  // i32[S, B]
 inline constexpr const char* kLogitRows = "logit_rows";      // i32[L]
-inline constexpr const char* kTargets = "target_ids";        // i32[L]
-inline constexpr const char* kTokenSlots = "token_slots";    // i32[T]
+inline constexpr const char* kTargets = "target_ids";        // i32[L]; -1: the id that was chosen
+inline constexpr const char* kTokenSlots = "token_slots";    // i32[T]; -1: not counted
 inline constexpr const char* kSeed = "seed";                 // i64[L]
 inline constexpr const char* kStep = "n_generated";          // i32[L]
-inline constexpr const char* kRowSlots = "row_slots";        // i32[L]
+inline constexpr const char* kRowSlots = "row_slots";        // i32[L]; -1: nothing is adjusted
+inline constexpr const char* kNTop = "n_top";                // i32[L]; -1: no log-probabilities
 inline constexpr const char* kCachePrefix = "cache.";        // states that hold keys or values
-inline constexpr const char* kSeen = "seen";                 // u8[slots, V]
+inline constexpr const char* kLastIds = "last_ids";          // i32[max_logit_rows]
+// States by slot: what a request asks, and what it has said.
+inline constexpr const char* kTokenCounts = "token_counts";  // i32[slots, V]
+inline constexpr const char* kBiasIds = "bias_ids";          // i32[slots, kMaxBiases]
+inline constexpr const char* kBiasValues = "bias_values";    // fp32[slots, kMaxBiases]
+inline constexpr const char* kBiasUntil = "bias_until";      // i32[slots, kMaxBiases]
+inline constexpr const char* kAllowed = "allowed";           // i32[slots, V / 32]
 inline constexpr const char* kInvFreq = "rope.inv_freq";     // fp32[Dh/2], computed from the config
 inline constexpr const char* kLogits = "logits";             // fp32[L, V]
 }  // namespace names
 
-// Outputs: what the tail gives (ids or log-probabilities), then the logits where the tail leaves
-// them intact.
+// Outputs: what the tail gives. greedy: ids, logits; sample: ids; logprob: log-probabilities,
+// logits; full: ids, log-probabilities, and of the likeliest tokens ids and log-probabilities.
 graph::Graph build_graph(const ModelConfig& config, const GraphOptions& options);
 
 }  // namespace nereid::model

@@ -3,6 +3,7 @@
 // Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward,
 // V vocabulary.
 
+#include "base/error.h"
 #include "model/architecture.h"
 
 namespace nereid::model {
@@ -23,7 +24,7 @@ class LlamaBuilder {
   }
 
   Graph build() {
-    token_ids_ = input(names::kTokenIds, DType::i32, {Symbol::n_tokens});
+    const ValueId given_ids = input(names::kTokenIds, DType::i32, {Symbol::n_tokens});
     positions_ = input(names::kPositions, DType::i32, {Symbol::n_tokens});
     slots_ = input(names::kSlots, DType::i32, {Symbol::n_tokens});
     query_starts_ = input(names::kQueryStarts, DType::i32, {{Symbol::n_sequences, 1, 1}});
@@ -33,6 +34,8 @@ class LlamaBuilder {
     logit_rows_ = input(names::kLogitRows, DType::i32, {Symbol::n_logits});
     inv_freq_ =
         graph_.add_value(ValueKind::weight, names::kInvFreq, DType::fp32, {config_.head_dim / 2});
+    last_ids_ = state(names::kLastIds, DType::i32, {options_.max_logit_rows});
+    token_ids_ = graph_.add(Op::take_ids, {given_ids, last_ids_});
     const ValueId embedding =
         weight("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
 
@@ -51,6 +54,10 @@ class LlamaBuilder {
 
   ValueId weight(const std::string& name, std::vector<graph::Dim> shape) {
     return graph_.add_value(ValueKind::weight, name, options_.weight_dtype(name), std::move(shape));
+  }
+
+  ValueId state(std::string name, DType dtype, std::vector<graph::Dim> shape) {
+    return graph_.add_value(ValueKind::state, std::move(name), dtype, std::move(shape));
   }
 
   ValueId norm(ValueId x, const std::string& name, std::int64_t n_cols) {
@@ -92,10 +99,8 @@ class LlamaBuilder {
     const std::vector<graph::Dim> cache{options_.n_blocks, n_kv_heads, options_.block_tokens,
                                         config_.head_dim};
     const auto cache_name = names::kCachePrefix + std::to_string(layer);
-    const ValueId k_cache =
-        graph_.add_value(ValueKind::state, cache_name + ".k", options_.kv_cache, cache);
-    const ValueId v_cache =
-        graph_.add_value(ValueKind::state, cache_name + ".v", options_.kv_cache, cache);
+    const ValueId k_cache = state(cache_name + ".k", options_.kv_cache, cache);
+    const ValueId v_cache = state(cache_name + ".v", options_.kv_cache, cache);
     const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache});
 
     const ValueId out = graph_.add(
@@ -135,38 +140,73 @@ class LlamaBuilder {
                            is_scaled ? "" : names::kLogits);
     if (is_scaled)
       y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}}, names::kLogits);
-    graph_.outputs = {tail(y)};
-    // Sampling uses the logits as scratch.
-    if (options_.tail == Tail::greedy || options_.tail == Tail::logprob)
-      graph_.outputs.push_back(y);
+    graph_.outputs = tail(y);
   }
 
-  ValueId tail(ValueId y) {
-    if (options_.tail == Tail::greedy) return graph_.add(Op::greedy, {y}, {}, "ids");
-    if (options_.tail == Tail::logprob)
-      return graph_.add(Op::token_logprob,
-                        {y, input(names::kTargets, DType::i32, {Symbol::n_logits})}, {},
-                        "logprobs");
-    // A row's parameters are inputs named as the op calls them.
-    graph::Node sample(Op::sample, {y});
-    for (const auto& role : graph::op_row(Op::sample).operands)
-      if (!role.is_optional && !sample.has(role.name))
-        sample.set_operand(
-            role.name, input(std::string(role.name), role.type.dtype.value(), {Symbol::n_logits}));
-    if (options_.tail == Tail::sample_penalty) {
-      const ValueId token_slots = input(names::kTokenSlots, DType::i32, {Symbol::n_tokens});
-      const ValueId seen = graph_.add_value(ValueKind::state, names::kSeen, DType::u8,
-                                            {options_.n_slots, config_.vocab_size});
-      sample.set_operand("seen", graph_.add(Op::mark_seen, {token_ids_, token_slots, seen}));
+  std::vector<ValueId> tail(ValueId y) {
+    switch (options_.tail) {
+      case Tail::greedy:
+        return {graph_.add(Op::greedy, {y, last_ids_}, {}, "ids"), y};
+      case Tail::logprob:
+        return {graph_.add(Op::token_logprob, {y, targets()}, {}, "logprobs"), y};
+      case Tail::sample:
+        return {sample(y)};
+      case Tail::full:
+        return full(y);
     }
-    return graph_.add_node(std::move(sample), {"ids"})[0];
+    NEREID_UNREACHABLE("tail {}", static_cast<int>(options_.tail));
+  }
+
+  // Uses the logits as scratch.
+  ValueId sample(ValueId y) {
+    graph::Node node(Op::sample, {y});
+    node.set_operand("last_ids", last_ids_);
+    return add_with_row_inputs(std::move(node), {"ids"})[0];
+  }
+
+  std::vector<ValueId> full(ValueId y) {
+    const auto n_vocab = config_.vocab_size;
+    const ValueId counts = graph_.add(
+        Op::count_tokens, {token_ids_, input(names::kTokenSlots, DType::i32, {Symbol::n_tokens}),
+                           table(names::kTokenCounts, DType::i32, n_vocab)});
+    graph::Node adjust(Op::adjust_logits, {y});
+    adjust.set_operand("token_counts", counts);
+    adjust.set_operand("bias_ids", table(names::kBiasIds, DType::i32, kMaxBiases));
+    adjust.set_operand("bias_values", table(names::kBiasValues, DType::fp32, kMaxBiases));
+    adjust.set_operand("bias_until", table(names::kBiasUntil, DType::i32, kMaxBiases));
+    adjust.set_operand("allowed", table(names::kAllowed, DType::i32, n_mask_words(n_vocab)));
+    const ValueId ids = sample(add_with_row_inputs(std::move(adjust), {"adjusted"})[0]);
+    graph::Node top(Op::top_logprobs, {y, ids, targets()});
+    top.set_attr("n_most", kMaxTopLogprobs);
+    const auto of_top =
+        add_with_row_inputs(std::move(top), {"logprobs", "top_ids", "top_logprobs"});
+    return {ids, of_top[0], of_top[1], of_top[2]};
+  }
+
+  ValueId targets() { return input(names::kTargets, DType::i32, {Symbol::n_logits}); }
+
+  // A row a slot.
+  ValueId table(const char* name, DType dtype, std::int64_t n_cols) {
+    return state(name, dtype, {options_.n_slots, n_cols});
+  }
+
+  // Operands that are not given are inputs, a value a row of logits, named as the op calls them.
+  std::vector<ValueId> add_with_row_inputs(graph::Node node, std::vector<std::string> results) {
+    for (const auto& role : graph::op_row(node.op).operands) {
+      if (node.has(role.name)) continue;
+      ValueId id = graph_.find(role.name);
+      if (id == graph::kNoValue)
+        id = input(std::string(role.name), role.type.dtype.value(), {Symbol::n_logits});
+      node.set_operand(role.name, id);
+    }
+    return graph_.add_node(std::move(node), std::move(results));
   }
 
   const ModelConfig& config_;
   const GraphOptions& options_;
   Graph graph_;
   ValueId token_ids_ = -1, positions_ = -1, slots_ = -1, query_starts_ = -1, context_lens_ = -1;
-  ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1;
+  ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1, last_ids_ = -1;
 };
 
 }  // namespace

@@ -34,6 +34,7 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
   graph_options_.n_blocks = limits.n_kv_blocks;
   graph_options_.max_blocks_per_sequence = limits.max_blocks_per_sequence();
   graph_options_.n_slots = limits.max_sequences;
+  graph_options_.max_logit_rows = limits.max_logit_rows;
 }
 
 const graph::Graph& Planner::graph(model::Tail tail) const {

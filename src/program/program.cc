@@ -92,7 +92,8 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
   logit_rows_ = input(names::kLogitRows);
   padding_ = {{input(names::kTokenIds), 0},    {input(names::kPositions), 0},
               {input(names::kSlots), -1},      {input(names::kContextLens), 0},
-              {input(names::kTokenSlots), -1}, {input(names::kRowSlots), -1}};
+              {input(names::kTokenSlots), -1}, {input(names::kRowSlots), -1},
+              {input(names::kNTop), -1}};
 }
 
 Program::~Program() = default;
@@ -229,7 +230,7 @@ Program::Ready& Program::prepare(const StepClass& steps) {
                : 0;
   };
   made->result = output(0);
-  made->logits = output(1);
+  if (steps.tail == Tail::greedy || steps.tail == Tail::logprob) made->logits = output(1);
   if (checks_numbers_) {
     made->graph = std::move(plan.graph);
     made->values = std::move(addresses.values);
@@ -255,8 +256,7 @@ graph::Sizes Program::padded(const Step& step) const {
   return {.n_tokens = n_rows, .n_sequences = n_rows, .n_decodes = n_rows, .n_logits = n_rows};
 }
 
-// Rows without a sequence: nothing is attended to, written, or marked as seen; the id is that of
-// nobody.
+// Rows without a sequence: nothing is attended to, written, or counted; the id is that of nobody.
 void Program::pad_inputs(const graph::Sizes& used, const graph::Sizes& padded) {
   const auto begin = static_cast<std::size_t>(used.n_sequences);
   const auto n = static_cast<std::size_t>(padded.n_sequences) - begin;
@@ -350,8 +350,9 @@ void Program::read_logits(std::span<float> out) {
   device_.download(std::as_writable_bytes(out), last_->logits);
 }
 
-void Program::clear_state(const std::string& name, std::size_t begin_bytes, std::size_t n_bytes) {
-  device_.fill_zero(states_.address(name) + begin_bytes, n_bytes);
+void Program::write_state(const std::string& name, std::size_t begin_bytes,
+                          std::span<const std::byte> bytes) {
+  device_.upload(states_.address(name) + begin_bytes, bytes);
 }
 
 std::string Program::trace() const {

@@ -73,7 +73,9 @@ class Program {
   // The last step's logits, [n_logits, V] row-major. Not after a tail that samples: it uses them
   // up.
   void read_logits(std::span<float> out);
-  void clear_state(const std::string& name, std::size_t begin_bytes, std::size_t n_bytes);
+  // After the steps already queued, before the next.
+  void write_state(const std::string& name, std::size_t begin_bytes,
+                   std::span<const std::byte> bytes);
   // The launches of the last step, one a line: kernel, grid, object. For debugging.
   std::string trace() const;
 

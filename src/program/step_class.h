@@ -14,8 +14,8 @@
 
 namespace nereid::program {
 
-inline constexpr std::array<model::Tail, 4> kTails{
-    model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty, model::Tail::logprob};
+inline constexpr std::array<model::Tail, 4> kTails{model::Tail::greedy, model::Tail::sample,
+                                                   model::Tail::full, model::Tail::logprob};
 
 // The most rows of each bucket; one more bucket holds all that is larger.
 inline constexpr std::array<std::int64_t, 10> kBucketRows{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};

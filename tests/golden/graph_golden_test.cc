@@ -75,7 +75,7 @@ TEST(GraphTails, EachHasItsOwnLastOperation) {
   EXPECT_EQ(last_op(Tail::greedy), graph::Op::greedy);
   EXPECT_EQ(last_op(Tail::logprob), graph::Op::token_logprob);
   EXPECT_EQ(last_op(Tail::sample), graph::Op::sample);
-  EXPECT_EQ(last_op(Tail::sample_penalty), graph::Op::sample);
+  EXPECT_EQ(last_op(Tail::full), graph::Op::top_logprobs);
 }
 
 }  // namespace

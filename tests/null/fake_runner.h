@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -27,7 +29,7 @@ class FakeRunner : public Runner {
                 .n_kv_blocks = n_kv_blocks,
                 .max_context_tokens = kContext},
         cache_(std::size_t(n_kv_blocks * kBlockTokens), -1),
-        seen_(std::size_t(max_sequences)) {}
+        counts_(std::size_t(max_sequences)) {}
 
   static constexpr std::int64_t kBlockTokens = 4;
   static constexpr std::int64_t kVocab = 97;
@@ -59,7 +61,7 @@ class FakeRunner : public Runner {
                  batch.block_table_stride);
     for (std::int32_t t = 0; t < batch.n_tokens; ++t)
       cache_.at(std::size_t(batch.slot_mapping[std::size_t(t)])) = batch.token_ids[std::size_t(t)];
-    mark_seen(request);
+    count_tokens(request);
     ids_.clear();
     logprobs_.clear();
     logits_.clear();
@@ -72,7 +74,7 @@ class FakeRunner : public Runner {
         continue;
       }
       const SamplingRow& row = request.sampling[std::size_t(l)];
-      if (row.has_penalty()) check_seen(row, context);
+      if (row.has_penalty()) check_counts(row, context);
       const bool is_odd = std::ranges::find(context, odd_id) != context.end();
       ids_.push_back(is_odd ? kNoChoice : next_id(context, row));
     }
@@ -90,7 +92,10 @@ class FakeRunner : public Runner {
     std::copy(logits_.begin(), logits_.end(), out.begin());
   }
 
-  void clear_slot(std::int32_t slot) override { seen_.at(std::size_t(slot)).clear(); }
+  void fill_slot(std::int32_t slot, std::span<const std::int32_t> prompt_ids,
+                 std::span<const std::int32_t> generated_ids) override {
+    counts_.at(std::size_t(slot)) = counts_of(prompt_ids, generated_ids);
+  }
 
   int n_steps = 0;
   int fail_at_step = -1;
@@ -109,25 +114,40 @@ class FakeRunner : public Runner {
     return context;
   }
 
-  void mark_seen(const StepRequest& request) {
+  void count_tokens(const StepRequest& request) {
     if (request.token_slots.empty()) return;
     NEREID_CHECK(std::int64_t(request.token_slots.size()) == request.batch->n_tokens,
                  "{} slots for {} tokens", request.token_slots.size(), request.batch->n_tokens);
-    for (std::size_t t = 0; t < request.token_slots.size(); ++t)
-      if (request.token_slots[t] >= 0)
-        seen_.at(std::size_t(request.token_slots[t])).insert(request.batch->token_ids[t]);
+    std::set<std::int32_t> slots;
+    for (std::size_t t = 0; t < request.token_slots.size(); ++t) {
+      const auto slot = request.token_slots[t];
+      if (slot < 0) continue;
+      NEREID_CHECK(slots.insert(slot).second, "slot {} counts two tokens of a step", slot);
+      counts_.at(std::size_t(slot))[request.batch->token_ids[t]] += 2;
+    }
   }
 
-  void check_seen(const SamplingRow& row, const std::vector<std::int32_t>& context) const {
-    const std::set<std::int32_t> expected(context.begin(), context.end());
-    if (seen_.at(std::size_t(row.slot)) != expected)
+  // 2 * times generated + (1 if in the prompt).
+  using Counts = std::map<std::int32_t, int>;
+  static Counts counts_of(std::span<const std::int32_t> prompt_ids,
+                          std::span<const std::int32_t> generated_ids) {
+    Counts counts;
+    for (const auto id : prompt_ids) counts[id] = 1;
+    for (const auto id : generated_ids) counts[id] += 2;
+    return counts;
+  }
+
+  void check_counts(const SamplingRow& row, std::span<const std::int32_t> context) const {
+    const auto n_prompt = context.size() - std::size_t(row.n_generated);
+    if (counts_.at(std::size_t(row.slot)) !=
+        counts_of(context.first(n_prompt), context.subspan(n_prompt)))
       throw std::logic_error("slot " + std::to_string(row.slot) +
-                             " has seen other tokens than its context");
+                             " has counted other tokens than its context");
   }
 
   const sched::Limits limits_;
   std::vector<std::int32_t> cache_;  // a position's K and V: its token
-  std::vector<std::set<std::int32_t>> seen_;
+  std::vector<Counts> counts_;       // by slot
   std::vector<std::int32_t> ids_;
   std::vector<float> logprobs_;
   std::vector<float> logits_;

@@ -50,6 +50,7 @@ std::vector<Request> mixed_requests(int n_requests, unsigned seed) {
     request.ignore_eos = random() % 2 == 0;
     if (random() % 3 == 0) request.sampling.temperature = 0.7F;
     if (random() % 3 == 0) request.sampling.repetition_penalty = 1.2F;
+    if (random() % 6 == 0) request.sampling.frequency_penalty = -0.5F;
     if (random() % 4 == 0) request.sampling.seed = random();
     requests.push_back(request);
   }
@@ -194,6 +195,7 @@ TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
   mentions({.prompt_ids = {1}, .sampling = {.top_p = 0}}, "top_p");
   mentions({.prompt_ids = {1}, .sampling = {.min_p = 2}}, "min_p");
   mentions({.prompt_ids = {1}, .sampling = {.repetition_penalty = 0}}, "repetition_penalty");
+  mentions({.prompt_ids = {1}, .sampling = {.presence_penalty = NAN}}, "presence_penalty");
   EXPECT_FALSE(generator.scheduler().has_work());
   const auto id = generator.submit({.prompt_ids = {1}, .max_tokens = 1});
   EXPECT_EQ(id, 0);

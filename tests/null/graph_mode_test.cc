@@ -162,10 +162,11 @@ class ModelOfTheTest {
     const auto ids_at = [&](const char* name) {
       return reinterpret_cast<std::int32_t*>(value(name));
     };
+    if (launch.symbol == "take_ids")
+      take(ids_at("out_ptr"), ids_at("ids_ptr"), ids_at("last_ids_ptr"), value("n_tokens"));
     if (launch.symbol.starts_with("gather_rows")) {  // alone, or with the norm behind it
-      // The first of all looks tokens up; one at another address takes the rows that want logits.
+      // One looks tokens up; one at another address takes the rows that want logits.
       const auto* ids = ids_at("ids_ptr");
-      if (token_ids_ == nullptr) token_ids_ = ids;
       if (ids != token_ids_) {
         logit_rows_ = ids;
       } else {
@@ -197,16 +198,20 @@ class ModelOfTheTest {
   }
 
   // Another runner comes, with its own memory.
-  void forget() {
-    token_ids_ = nullptr;
-    std::ranges::fill(cache_, -1);
-  }
+  void forget() { std::ranges::fill(cache_, -1); }
 
   std::vector<std::uint64_t> n_replayed_rows;  // of each attention in a replayed step
   std::uint64_t n_padded = 0;
   std::uint64_t n_mixed = 0;  // attention of decoding rows beside prompts
 
  private:
+  void take(std::int32_t* out, const std::int32_t* ids, const std::int32_t* last_ids,
+            std::uint64_t n_tokens) {
+    for (std::uint64_t t = 0; t < n_tokens; ++t)
+      out[t] = ids[t] >= 0 ? ids[t] : last_ids[-1 - ids[t]];
+    token_ids_ = out;
+  }
+
   void write(const std::int32_t* slots, std::uint64_t n_tokens) {
     for (std::uint64_t t = 0; t < n_tokens; ++t)
       if (slots[t] >= 0) cache_.at(static_cast<std::size_t>(slots[t])) = token_ids_[t];
@@ -380,7 +385,7 @@ TEST_F(GraphModeTest, NamesTheKernelsOfAReplayedStepThatFailed) {
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("CUDA_ERROR_LAUNCH_FAILED"));
-    EXPECT_THAT(error.what(), HasSubstr("in one of the kernels gather_rows"));
+    EXPECT_THAT(error.what(), HasSubstr("in one of the kernels take_ids, gather_rows"));
   }
 }
 

@@ -29,7 +29,8 @@ constexpr const char* kSmall = R"(graph small {
   %10: fp32[T, 256] = reshape %9
   %11: fp32[T, 256] = silu_mul %10, %8
   %12: fp32[L, 256] = gather_rows %11, %rows
-  %out: i32[L] = greedy %12
+  state %last_ids: i32[64]
+  %out: i32[64] = greedy %12, %last_ids
   return %12, %out
 }
 )";

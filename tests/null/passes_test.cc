@@ -66,8 +66,8 @@ class Families : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(Families, FusingWhatWasTakenApartGivesTheSameGraph) {
-  for (const auto tail : {model::Tail::greedy, model::Tail::sample, model::Tail::sample_penalty,
-                          model::Tail::logprob}) {
+  for (const auto tail :
+       {model::Tail::greedy, model::Tail::sample, model::Tail::full, model::Tail::logprob}) {
     const Graph fused = run_passes(built(config_, tail));
     EXPECT_EQ(print(run_passes(decompose(fused))), print(fused));
     EXPECT_EQ(print(run_passes(fused)), print(fused)) << "passes are done after one run";
@@ -86,7 +86,7 @@ TEST_P(Families, TakenApartThereIsNoFusedOpLeft) {
 TEST_P(Families, DecodingTakesFiveLaunchesALayer) {
   const Graph decode = legalise(run_passes(built(config_)), kDecodeOne);
   const int n_scales = config_.logits_scaling != 1.0 ? 1 : 0;
-  EXPECT_LE(n_launches(decode), static_cast<std::size_t>(5 * config_.n_layers + 4 + n_scales));
+  EXPECT_LE(n_launches(decode), static_cast<std::size_t>(5 * config_.n_layers + 5 + n_scales));
 }
 
 TEST_P(Families, StepsOfEveryClassHaveKernels) {
@@ -163,11 +163,11 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, Families,
                                          "mistral_swa", "qwen2", "qwen3"),
                          [](const auto& instance) { return std::string(instance.param); });
 
-TEST(Passes, LargeModelsDecodeInFiveLaunchesALayerAndFourMore) {
+TEST(Passes, LargeModelsDecodeInFiveLaunchesALayerAndFiveMore) {
   for (const char* name : {"configs/llama3-8b", "configs/granite-8b"}) {
     const auto config = config_of(name);
     const Graph decode = legalise(run_passes(built(config)), kDecodeOne);
-    EXPECT_LE(n_launches(decode), static_cast<std::size_t>(5 * config.n_layers + 4)) << name;
+    EXPECT_LE(n_launches(decode), static_cast<std::size_t>(5 * config.n_layers + 5)) << name;
     EXPECT_EQ(count(decode, Op::rope_attention), static_cast<std::size_t>(config.n_layers)) << name;
   }
 }

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,14 +18,17 @@ namespace {
 
 namespace names = model::names;
 
-TEST(SamplingParams, AreTheRolesOfTheOp) {
-  std::vector<std::string_view> expected{"logits"};
+TEST(SamplingParams, AreTheRolesOfTheOps) {
+  std::vector<std::string_view> expected;
   for (const auto& param : kSamplingParams) expected.push_back(param.name);
-  for (const char* name : {names::kSeed, names::kStep, names::kRowSlots, names::kSeen})
+  for (const char* name : {names::kSeed, names::kStep, names::kRowSlots})
     expected.emplace_back(name);
-  std::vector<std::string_view> roles;
-  for (const auto& role : graph::op_row(graph::Op::sample).operands) roles.push_back(role.name);
-  EXPECT_THAT(roles, testing::ElementsAreArray(expected));
+  // What is a number a row of logits.
+  std::set<std::string_view> roles;
+  for (const auto op : {graph::Op::sample, graph::Op::adjust_logits})
+    for (const auto& role : graph::op_row(op).operands)
+      if (role.type.text.ends_with("[N]")) roles.insert(role.name);
+  EXPECT_THAT(roles, testing::UnorderedElementsAreArray(expected));
 }
 
 TEST(SamplingInputs, EachValueGoesToItsInputAndRow) {
@@ -34,35 +39,52 @@ TEST(SamplingInputs, EachValueGoesToItsInputAndRow) {
                                                            {"top_p", DType::fp32},
                                                            {"min_p", DType::fp32},
                                                            {"repetition_penalty", DType::fp32},
+                                                           {"presence_penalty", DType::fp32},
+                                                           {"frequency_penalty", DType::fp32},
                                                            {names::kSeed, DType::i64},
                                                            {names::kStep, DType::i32},
-                                                           {names::kRowSlots, DType::i32}};
+                                                           {names::kRowSlots, DType::i32},
+                                                           {names::kNTop, DType::i32}};
   for (const auto& [name, dtype] : columns)
     inputs.declare({.kind = graph::ValueKind::input, .name = name, .dtype = dtype, .shape = {3}},
                    {1, 1, 1, 1});
   inputs.seal(names::kSeed);
   const SamplingInputs sampling(inputs);
-  sampling.fill_row(1, {.params = {.temperature = 0.5F,
-                                   .top_k = -1,
-                                   .top_p = 0.25F,
-                                   .min_p = 0.125F,
-                                   .repetition_penalty = 1.5F,
-                                   .seed = {}},
-                        .seed = std::uint64_t{1} << 63,
-                        .n_generated = 7,
-                        .slot = 2});
-  const auto expect = [&]<typename T>(const char* name, T value) {
-    EXPECT_THAT(inputs.elements<T>(inputs.handle(name)), testing::ElementsAre(T{}, value, T{}))
+  const SamplingRow plain{.params = {}, .seed = 5};
+  sampling.fill(inputs, std::array{plain, SamplingRow{.params = {.temperature = 0.5F,
+                                                                 .top_k = -1,
+                                                                 .top_p = 0.25F,
+                                                                 .min_p = 0.125F,
+                                                                 .repetition_penalty = 1.5F,
+                                                                 .presence_penalty = -0.75F,
+                                                                 .frequency_penalty = 0.375F,
+                                                                 .seed = {}},
+                                                      .seed = std::uint64_t{1} << 63,
+                                                      .n_generated = 7,
+                                                      .slot = 2,
+                                                      .n_top = 20}});
+  const auto expect = [&]<typename T>(const char* name, T of_plain, T value) {
+    EXPECT_THAT(inputs.elements<T>(inputs.handle(name)), testing::ElementsAre(of_plain, value, T{}))
         << name;
   };
-  expect("temperature", 0.5F);
-  expect("top_k", std::int32_t{-1});
-  expect("top_p", 0.25F);
-  expect("min_p", 0.125F);
-  expect("repetition_penalty", 1.5F);
-  expect(names::kSeed, std::uint64_t{1} << 63);
-  expect(names::kStep, std::int32_t{7});
-  expect(names::kRowSlots, std::int32_t{2});
+  expect("temperature", 0.0F, 0.5F);
+  expect("top_k", std::int32_t{0}, std::int32_t{-1});
+  expect("top_p", 1.0F, 0.25F);
+  expect("min_p", 0.0F, 0.125F);
+  expect("repetition_penalty", 1.0F, 1.5F);
+  expect("presence_penalty", 0.0F, -0.75F);
+  expect("frequency_penalty", 0.0F, 0.375F);
+  expect(names::kSeed, std::uint64_t{5}, std::uint64_t{1} << 63);
+  expect(names::kStep, std::int32_t{0}, std::int32_t{7});
+  expect(names::kRowSlots, std::int32_t{-1}, std::int32_t{2});
+  expect(names::kNTop, std::int32_t{-1}, std::int32_t{20});
+}
+
+TEST(SamplingRow, AnyPenaltyIsOne) {
+  EXPECT_FALSE(SamplingRow{}.has_penalty());
+  EXPECT_TRUE(SamplingRow{.params = {.repetition_penalty = 0.5F}}.has_penalty());
+  EXPECT_TRUE(SamplingRow{.params = {.presence_penalty = -1.0F}}.has_penalty());
+  EXPECT_TRUE(SamplingRow{.params = {.frequency_penalty = 1.0F}}.has_penalty());
 }
 
 TEST(SamplingInputsDeathTest, AnInputThatNoGraphHasIsABug) {
