@@ -116,7 +116,7 @@ std::vector<RequestId> submit_all(Engine& engine, const std::vector<Request>& re
       throw UsageError("prompt {}: {}", ids.size() + 1, error.what());
     } catch (const Error& error) {
       if (requests.size() == 1) throw;
-      throw Error("prompt {}: {}", ids.size() + 1, error.what());
+      throw Error(error.code(), "prompt {}: {}", ids.size() + 1, error.what());
     }
   }
   return ids;

@@ -48,7 +48,7 @@ if(NEREID_SANITIZE)
     -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(nereid_flags INTERFACE -fsanitize=${NEREID_SANITIZE})
 endif()
-target_include_directories(nereid_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_include_directories(nereid_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 target_link_libraries(nereid_flags INTERFACE Threads::Threads fmt::fmt
   nlohmann_json::nlohmann_json ${CMAKE_DL_LIBS})
 

@@ -8,8 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 QUOTED_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 ANY_INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 LAYER_TARGET = re.compile(r"\bnereid(?:::|_)([a-z]+)\b")
-# The installed headers are the face of the engine; these layers therefore see them.
-MAY_INCLUDE_API = {"program", "engine", "measure", "server"}
+# The installed headers are the face of the engine; these layers therefore see them. base defines
+# what everything throws.
+MAY_INCLUDE_API = {"base", "program", "engine", "measure", "server"}
 
 
 def read_layers(path):

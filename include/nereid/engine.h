@@ -8,7 +8,7 @@
 //   const nereid::Request request{.prompt = "def f(x):"};
 //   std::cout << engine.run({&request, 1})[0].text;
 //
-// Everything throws a std::runtime_error that says what was expected, what was got, and the cure.
+// What fails throws an Error (error.h).
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,8 @@
 #include <string_view>
 #include <vector>
 
+#include "nereid/api.h"
+#include "nereid/error.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
 

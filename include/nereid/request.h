@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#define NEREID_API __attribute__((visibility("default")))
+#include "nereid/api.h"
 
 namespace nereid {
 

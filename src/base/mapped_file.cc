@@ -16,7 +16,9 @@ namespace nereid {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw Error("cannot open {}: {}", path.string(), std::strerror(errno));
+  if (fd < 0)
+    throw Error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::invalid_argument,
+                "cannot open {}: {}", path.string(), std::strerror(errno));
   struct stat status {};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(fd);
@@ -28,7 +30,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     const int error = errno;
     ::close(fd);
     if (data == MAP_FAILED)
-      throw Error("cannot map {} ({} bytes): {}", path.string(), size_bytes_, std::strerror(error));
+      throw Error(ErrorCode::device, "cannot map {} ({} bytes): {}", path.string(), size_bytes_,
+                  std::strerror(error));
     data_ = static_cast<const std::byte*>(data);
   } else {
     ::close(fd);
@@ -72,7 +75,7 @@ void write_file(const std::filesystem::path& path, std::span<const std::byte> by
   out.close();
   if (!out) {
     std::filesystem::remove(partial);
-    throw Error("cannot write {} ({} bytes): {}", path.string(), bytes.size(),
+    throw Error(ErrorCode::device, "cannot write {} ({} bytes): {}", path.string(), bytes.size(),
                 std::strerror(errno));
   }
   std::filesystem::rename(partial, path);

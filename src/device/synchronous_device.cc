@@ -26,7 +26,7 @@ HostBuffer SynchronousDevice::allocate_host(std::size_t size_bytes, const std::s
   void* memory =
       rounded_bytes == 0 ? nullptr : std::aligned_alloc(kHostAlignmentBytes, rounded_bytes);
   if (memory == nullptr && rounded_bytes > 0)
-    throw Error("out of memory for {}: asked for {} bytes", what, size_bytes);
+    throw Error(ErrorCode::device, "out of memory for {}: asked for {} bytes", what, size_bytes);
   return {this, {static_cast<std::byte*>(memory), size_bytes}};
 }
 

@@ -30,7 +30,7 @@ struct Engine::Impl {
 
   const tokenizer::Tokenizer& tokenizer() const {
     if (session.tokenizer() == nullptr)
-      throw Error("{} has no tokenizer.json; work with token ids",
+      throw Error(ErrorCode::not_found, "{} has no tokenizer.json; work with token ids",
                   session.options().model_dir.string());
     return *session.tokenizer();
   }

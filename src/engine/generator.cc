@@ -69,10 +69,10 @@ RequestId Generator::submit(const Request& request) {
   const auto n_prompt = std::int64_t(prompt_ids.size());
   const std::int64_t n_most = runner_.limits().max_sequence_tokens();
   if (n_prompt > n_most)
-    throw Error(
-        "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
-        "give more context or KV blocks",
-        n_prompt, n_most);
+    throw Error(ErrorCode::context_length,
+                "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
+                "give more context or KV blocks",
+                n_prompt, n_most);
   const std::int64_t n_new = std::min(request.max_tokens, n_most - n_prompt);
 
   // Everything that can throw comes before the first change of state.

@@ -14,10 +14,10 @@ void check_ids(const Runner& runner, std::span<const std::int32_t> ids) {
   const std::int64_t n_most = runner.limits().max_sequence_tokens();
   if (ids.empty()) throw Error("the text has no tokens; expected at least one");
   if (std::int64_t(ids.size()) > n_most)
-    throw Error(
-        "the text has {} tokens; expected at most {}, the context; score a shorter text or "
-        "give more context or KV blocks",
-        ids.size(), n_most);
+    throw Error(ErrorCode::context_length,
+                "the text has {} tokens; expected at most {}, the context; score a shorter text or "
+                "give more context or KV blocks",
+                ids.size(), n_most);
   for (const auto id : ids)
     if (id < 0 || id >= runner.vocab_size())
       throw UsageError("token id {}; expected 0 to {}, the model's vocabulary", id,
@@ -61,7 +61,8 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink&
                  step.logprobs.size(), targets.size());
     for (std::size_t i = 0; i < step.logprobs.size(); ++i)
       if (std::isnan(step.logprobs[i]))
-        throw Error("after token {}: {}", first + std::int64_t(i), not_finite_text(step.first_odd));
+        throw Error(ErrorCode::internal, "after token {}: {}", first + std::int64_t(i),
+                    not_finite_text(step.first_odd));
     if (logits) {
       rows.resize(targets.size() * std::size_t(runner.vocab_size()));
       runner.read_logits(rows);

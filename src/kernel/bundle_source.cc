@@ -73,7 +73,7 @@ class TemporaryFile {
   explicit TemporaryFile(const std::string& text) {
     std::string name = (fs::temp_directory_path() / "nereid-requests-XXXXXX").string();
     const int fd = ::mkstemp(name.data());
-    if (fd < 0) throw Error("cannot write {}: {}", name, std::strerror(errno));
+    if (fd < 0) throw Error(ErrorCode::device, "cannot write {}: {}", name, std::strerror(errno));
     ::close(fd);
     path_ = name;
     write_text_file(path_, text);
@@ -94,7 +94,8 @@ void make_dirs(const fs::path& dir) {
   std::error_code error;
   fs::create_directories(dir, error);
   if (error)
-    throw Error("cannot make the folder {}: {}; set XDG_CACHE_HOME to a folder that can be written",
+    throw Error(ErrorCode::device,
+                "cannot make the folder {}: {}; set XDG_CACHE_HOME to a folder that can be written",
                 dir.string(), error.message());
 }
 
@@ -170,8 +171,8 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
   Bundle bundle = Bundle::open(out_dir);
   for (const auto& request : requests)
     if (bundle.find(request.key()) == nullptr)
-      throw Error("the kernel compiler left out {} in {}: {}", request.kernel, out_dir.string(),
-                  request.key());
+      throw Error(ErrorCode::internal, "the kernel compiler left out {} in {}: {}", request.kernel,
+                  out_dir.string(), request.key());
   return bundle;
 }
 
@@ -181,8 +182,8 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
     Bundle bundle = Bundle::open(options.bundle_dir, isa);
     const auto why = unfitness(bundle, specs, target, isa, requests);
     if (!why.empty())
-      throw Error("{}; make it anew: nereid compile {} --target {} --out {}", why,
-                  options.model_name, target, options.bundle_dir.string());
+      throw Error(ErrorCode::not_found, "{}; make it anew: nereid compile {} --target {} --out {}",
+                  why, options.model_name, target, options.bundle_dir.string());
     return verified(std::move(bundle));
   }
 
@@ -204,6 +205,7 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
     for (const auto& request : requests) keys.insert(request.key());
     const std::vector<std::string> all(keys.begin(), keys.end());
     throw Error(
+        ErrorCode::not_found,
         "no bundle with the {} kernel variants of this model for target {} ({}){}{}, and {}.\n"
         "Make one where Python is: nereid compile {} --target {} --out DIR; then put it at {} or "
         "name it with --bundle",
@@ -223,10 +225,10 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
   const auto why = unfitness(compile_bundle(target, isa, requests, unfinished.dir, options.n_jobs),
                              specs, target, isa, requests);
   if (!why.empty())
-    throw Error(
-        "{}, though it was compiled just now: this program and its kernels at hand are not "
-        "of one version; build it anew (./dev build)",
-        why);
+    throw Error(ErrorCode::internal,
+                "{}, though it was compiled just now: this program and its kernels at hand are not "
+                "of one version; build it anew (./dev build)",
+                why);
   std::error_code error;
   fs::rename(unfinished.dir, cached, error);
   if (error) {

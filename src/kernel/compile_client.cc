@@ -52,7 +52,8 @@ fs::path find_python() {
   }
   const fs::path path = NEREID_DEFAULT_PYTHON;
   if (!is_program(path))
-    throw Error("no Python with Triton at {} (set NEREID_PYTHON to one)", path.string());
+    throw Error(ErrorCode::not_found, "no Python with Triton at {} (set NEREID_PYTHON to one)",
+                path.string());
   return path;
 }
 
@@ -66,7 +67,8 @@ fs::path find_aot_dir() {
   const fs::path default_dir = NEREID_DEFAULT_AOT_DIR;
   for (const auto& dir : {program_dir() / ".." / "share" / "nereid", default_dir})
     if (holds_aot(dir)) return dir;
-  throw Error("no kernel compiler at {} (set NEREID_AOT_DIR to the folder that holds aot/)",
+  throw Error(ErrorCode::not_found,
+              "no kernel compiler at {} (set NEREID_AOT_DIR to the folder that holds aot/)",
               default_dir.string());
 }
 
@@ -79,7 +81,8 @@ fs::path find_ttir() {
   const fs::path dir = program_dir();
   for (const char* place : {".", "../ttir/emit", "../../ttir/emit"})
     if (is_program(dir / place / "nereid-ttir")) return dir / place / "nereid-ttir";
-  throw Error("nereid-ttir not found beside {} (set NEREID_TTIR to it)", dir.string());
+  throw Error(ErrorCode::not_found, "nereid-ttir not found beside {} (set NEREID_TTIR to it)",
+              dir.string());
 }
 
 class FileDescriptor {
@@ -104,7 +107,7 @@ struct Pipe {
   Pipe() {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-      throw Error("cannot make a pipe: {}", std::strerror(errno));
+      throw Error(ErrorCode::device, "cannot make a pipe: {}", std::strerror(errno));
     read_end.set(ends[0]);
     write_end.set(ends[1]);
   }
@@ -140,7 +143,8 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
   const int error = ::posix_spawn(&pid, arguments[0].c_str(), &actions, nullptr,
                                   pointers(arguments).data(), pointers(environment).data());
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw Error("cannot start {}: {}", arguments[0], std::strerror(error));
+  if (error != 0)
+    throw Error(ErrorCode::device, "cannot start {}: {}", arguments[0], std::strerror(error));
   return pid;
 }
 
@@ -155,7 +159,8 @@ std::string follow(Pipe& out, Pipe& err) {
     std::array<pollfd, 2> polled{
         {{out.read_end.get(), POLLIN, 0}, {err.read_end.get(), POLLIN, 0}}};
     if (::poll(polled.data(), polled.size(), kPollMs) < 0 && errno != EINTR)
-      throw Error("cannot wait for the kernel compiler: {}", std::strerror(errno));
+      throw Error(ErrorCode::device, "cannot wait for the kernel compiler: {}",
+                  std::strerror(errno));
     show(progress.tick(Clock::now()));
     for (std::size_t i = 0; i < polled.size(); ++i) {
       if (polled[i].fd < 0 || polled[i].revents == 0) continue;
@@ -211,12 +216,14 @@ void run_compiler(const CompilerPaths& paths, const std::string& target, const s
   const std::string errors = follow(out, err);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0)
-    if (errno != EINTR) throw Error("lost the kernel compiler: {}", std::strerror(errno));
+    if (errno != EINTR)
+      throw Error(ErrorCode::device, "lost the kernel compiler: {}", std::strerror(errno));
   if (WIFSIGNALED(status))
-    throw Error("the kernel compiler was killed by signal {} ({})\n{}", WTERMSIG(status),
-                ::strsignal(WTERMSIG(status)), errors);
+    throw Error(ErrorCode::internal, "the kernel compiler was killed by signal {} ({})\n{}",
+                WTERMSIG(status), ::strsignal(WTERMSIG(status)), errors);
   if (WEXITSTATUS(status) != 0)
-    throw Error("the kernel compiler failed for target {}:\n{}", target, errors);
+    throw Error(ErrorCode::internal, "the kernel compiler failed for target {}:\n{}", target,
+                errors);
 }
 
 }  // namespace nereid::kernel

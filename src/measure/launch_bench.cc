@@ -33,7 +33,8 @@ std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_
     device = device::open_device(
         {.name = std::string(kernel::target_family(target)), .n_threads = n_threads});
   } catch (const Error& error) {
-    throw Error("--target {}: expected a device of this target here: {}", target, error.what());
+    throw Error(error.code(), "--target {}: expected a device of this target here: {}", target,
+                error.what());
   }
   const auto& info = device->info();
   if (info.target != target)

@@ -55,14 +55,15 @@ Checkpoint Checkpoint::open(const std::filesystem::path& model_dir, bool has_tie
   result.has_tied_head_ = has_tied_head;
   if (std::filesystem::exists(model_dir / kOneFile)) {
     result.add_shard(kOneFile);
-    if (!result.shards_.front().file) throw Error("{}", result.shards_.front().problem);
+    if (!result.shards_.front().file)
+      throw Error(result.shards_.front().code, "{}", result.shards_.front().problem);
   } else if (std::filesystem::exists(model_dir / kIndex)) {
     result.read_index();
   } else {
-    throw Error(
-        "neither {} nor {} found in {}; expected a Hugging Face snapshot directory with "
-        "safetensors weights{}",
-        kOneFile, kIndex, model_dir.string(), weights_advice(model_dir));
+    throw Error(ErrorCode::not_found,
+                "neither {} nor {} found in {}; expected a Hugging Face snapshot directory with "
+                "safetensors weights{}",
+                kOneFile, kIndex, model_dir.string(), weights_advice(model_dir));
   }
   return result;
 }
@@ -70,7 +71,7 @@ Checkpoint Checkpoint::open(const std::filesystem::path& model_dir, bool has_tie
 // Its tensors have their place here, but for those that have one already.
 void Checkpoint::add_shard(const std::string& name) {
   const auto path = dir_ / name;
-  Shard shard{name, std::nullopt, ""};
+  Shard shard{name, std::nullopt, "", ErrorCode::not_found};
   try {
     if (std::filesystem::exists(path))
       shard.file.emplace(path);
@@ -78,6 +79,7 @@ void Checkpoint::add_shard(const std::string& name) {
       shard.problem = fmt::format("{} {}: download it too", path.string(), absence_text(path));
   } catch (const Error& error) {
     shard.problem = error.what();
+    shard.code = error.code();
   }
   if (shard.file) {
     for (const auto& [tensor, data] : shard.file->tensors())
@@ -118,7 +120,7 @@ const HostTensor& Checkpoint::get(std::string_view name) const {
   if (it == places_.end()) fail_missing(name);
   const auto& [stored_name, index] = *it;
   const Shard& shard = shards_[index];
-  if (!shard.file) throw Error("tensor {} is needed: {}", stored_name, shard.problem);
+  if (!shard.file) throw Error(shard.code, "tensor {} is needed: {}", stored_name, shard.problem);
   const auto path = shard.file->path().string();
   const auto tensor = shard.file->tensors().find(stored_name);
   if (tensor != shard.file->tensors().end() && dtype_row(tensor->second.dtype).is_float)
@@ -154,8 +156,8 @@ void Checkpoint::fail_missing(std::string_view name) const {
     hint = fmt::format(", the next one is {}; config.json may be another model's",
                        json_excerpt(Json(next->first)));
   }
-  throw Error("tensor {} not found in {}: there are {}{}", name, dir_.string(), places_.size(),
-              hint);
+  throw Error(ErrorCode::not_found, "tensor {} not found in {}: there are {}{}", name,
+              dir_.string(), places_.size(), hint);
 }
 
 void Checkpoint::release(const HostTensor& tensor) const {

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "model/safetensors.h"
 
 namespace nereid::model {
@@ -40,6 +41,7 @@ class Checkpoint {
     std::string name;
     std::optional<SafetensorsFile> file;
     std::string problem;  // why there is no file
+    ErrorCode code;       // of the problem
   };
   using Places = std::map<std::string, std::size_t, std::less<>>;  // tensor -> shard
 

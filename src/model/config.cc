@@ -299,8 +299,8 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
 ModelConfig ModelConfig::load(const std::filesystem::path& model_dir) {
   const auto path = model_dir / "config.json";
   if (!std::filesystem::exists(path))
-    throw Error("{} {}; expected a Hugging Face snapshot directory{}", path.string(),
-                absence_text(path), weights_advice(model_dir));
+    throw Error(ErrorCode::not_found, "{} {}; expected a Hugging Face snapshot directory{}",
+                path.string(), absence_text(path), weights_advice(model_dir));
   const MappedFile file(path);
   const auto bytes = file.bytes();
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());

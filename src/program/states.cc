@@ -27,6 +27,7 @@ void choose_blocks(const device::Device& device, std::size_t block_bytes, sched:
   const auto wanted = limits.n_kv_blocks > 0 ? limits.n_kv_blocks : blocks_of_one;
   if (wanted > affordable)
     throw Error(
+        ErrorCode::device,
         "a KV cache of {} blocks ({} tokens, {:.2f} GiB) does not fit the memory of {}: {:.2f} GiB "
         "are free for it; choose a smaller --context or --kv-blocks",
         wanted, wanted * limits.block_tokens, gib(block_bytes, wanted), device.info().name,

@@ -65,22 +65,22 @@ void Scheduler::add(Sequence& sequence) {
   NEREID_CHECK(sequence.state_ == SequenceState::created, "sequence {} was added before",
                sequence.id());
   if (sequence.n_prompt_tokens() > limits_.max_context_tokens)
-    throw Error(
-        "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
-        "raise the context",
-        sequence.n_prompt_tokens(), limits_.max_context_tokens);
+    throw Error(ErrorCode::context_length,
+                "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
+                "raise the context",
+                sequence.n_prompt_tokens(), limits_.max_context_tokens);
   if (sequence.n_max_tokens() > limits_.max_context_tokens)
-    throw Error(
-        "the prompt has {} tokens and may grow by {}; expected at most {} together, the "
-        "context; ask for fewer new tokens or raise the context",
-        sequence.n_prompt_tokens(), sequence.n_max_tokens() - sequence.n_prompt_tokens(),
-        limits_.max_context_tokens);
+    throw Error(ErrorCode::context_length,
+                "the prompt has {} tokens and may grow by {}; expected at most {} together, the "
+                "context; ask for fewer new tokens or raise the context",
+                sequence.n_prompt_tokens(), sequence.n_max_tokens() - sequence.n_prompt_tokens(),
+                limits_.max_context_tokens);
   const std::int32_t n_needed = pool_.blocks_for(sequence.n_max_cached_tokens());
   if (n_needed > pool_.n_blocks())
-    throw Error(
-        "a sequence of {} tokens needs {} KV blocks of {} tokens; there are {}; ask for "
-        "fewer new tokens, shorten the prompt or give the KV cache more memory",
-        sequence.n_max_tokens(), n_needed, pool_.block_tokens(), pool_.n_blocks());
+    throw Error(ErrorCode::context_length,
+                "a sequence of {} tokens needs {} KV blocks of {} tokens; there are {}; ask for "
+                "fewer new tokens, shorten the prompt or give the KV cache more memory",
+                sequence.n_max_tokens(), n_needed, pool_.block_tokens(), pool_.n_blocks());
   // Here and not in a step, where nothing is allocated.
   sequence.ids_.reserve(std::size_t(sequence.n_max_tokens()));
   sequence.block_table_.reserve(std::size_t(n_needed));

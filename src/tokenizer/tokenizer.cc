@@ -131,7 +131,8 @@ Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& w
 Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) {
   const std::filesystem::path path = model_dir / "tokenizer.json";
   if (!std::filesystem::exists(path))
-    throw Error("tokenizer.json not found in {}; expected a Hugging Face snapshot directory",
+    throw Error(ErrorCode::not_found,
+                "tokenizer.json not found in {}; expected a Hugging Face snapshot directory",
                 model_dir.string());
   const std::filesystem::path config_path = model_dir / "tokenizer_config.json";
   Json config;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,10 +30,11 @@ constexpr std::size_t kLargeBytes = (std::size_t{33} << 20) + 5;    // three lar
 constexpr std::size_t kMediumBytes = (std::size_t{300} << 10) + 5;  // a part of one
 
 template <typename Function>
-std::string error_of(Function function) {
+std::string error_of(Function function, std::optional<ErrorCode>* code = nullptr) {
   try {
     function();
   } catch (const Error& error) {
+    if (code != nullptr) *code = error.code();
     return error.what();
   }
   return "no error";
@@ -458,14 +460,17 @@ TEST_F(CudaDeviceTest, EveryFailedCallIsANamedErrorAndLeaksNothing) {
   for (int n = 1; n <= n_calls; ++n) {
     driver_->reset();
     driver_->fail_at = n;
-    const std::string error = error_of([&] { run_session(*driver_); });
+    std::optional<ErrorCode> code;
+    const std::string error = error_of([&] { run_session(*driver_); }, &code);
     SCOPED_TRACE(fmt::format("call {}: {}", n, driver_->failed_call));
     ASSERT_NE(driver_->failed_call, "");
-    if (n <= n_before_close)
+    if (n <= n_before_close) {
       EXPECT_THAT(error, AllOf(HasSubstr(driver_->failed_call),
                                HasSubstr("CUDA_ERROR_LAUNCH_FAILED (unspecified launch failure)")));
-    else
+      EXPECT_EQ(code, ErrorCode::device);
+    } else {
       EXPECT_EQ(error, "no error");  // closing has nobody to tell
+    }
     EXPECT_EQ(driver_->leaks(), "");
     EXPECT_THAT(driver_->violations, IsEmpty());
   }

@@ -102,7 +102,8 @@ CpuDevice::~CpuDevice() = default;
 Buffer CpuDevice::allocate(std::size_t size_bytes, const std::string& what) {
   if (size_bytes == 0) return Buffer(this, 0, 0);
   const auto fail = [&] {
-    throw Error("out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
+    throw Error(ErrorCode::device,
+                "out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
                 size_bytes, free_bytes(), info_.memory_bytes, info_.name);
   };
   // Asking the system costs a tenth of a millisecond: small pieces just fail where there is none.
@@ -185,7 +186,8 @@ const Function* CpuDevice::load(const KernelImage& image) {
   function->object = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (function->object == nullptr) {
     const char* reason = ::dlerror();
-    throw Error("{}: cannot be loaded: {}", where, reason != nullptr ? reason : "unknown reason");
+    throw Error(ErrorCode::device, "{}: cannot be loaded: {}", where,
+                reason != nullptr ? reason : "unknown reason");
   }
   function->entry = reinterpret_cast<Entry>(::dlsym(function->object, image.symbol.c_str()));
   if (function->entry == nullptr)
@@ -200,12 +202,14 @@ void CpuDevice::grow_arenas(std::size_t size_bytes) {
   const std::size_t n_bytes = round_up(size_bytes, 4096);
   const std::size_t free = free_bytes();
   if (n_bytes > free / arenas_.size())
-    throw Error("out of memory for the scratch of {} threads: asked for {} bytes each, free {}",
+    throw Error(ErrorCode::device,
+                "out of memory for the scratch of {} threads: asked for {} bytes each, free {}",
                 arenas_.size(), n_bytes, free);
   for (auto& arena : arenas_) {
     arena.reset(static_cast<std::byte*>(std::aligned_alloc(4096, n_bytes)));
     if (arena == nullptr)
-      throw Error("out of memory for the scratch of {} threads: asked for {} bytes each",
+      throw Error(ErrorCode::device,
+                  "out of memory for the scratch of {} threads: asked for {} bytes each",
                   arenas_.size(), n_bytes);
   }
   std::transform(arenas_.begin(), arenas_.end(), arena_addresses_.begin(),

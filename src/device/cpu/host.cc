@@ -133,7 +133,8 @@ HostCpus host_cpus() {
     if (errno != EINVAL) break;
   }
   if (cpus.ids.empty())
-    throw Error("cannot read the cpus this process may run on: {}", std::strerror(errno));
+    throw Error(ErrorCode::device, "cannot read the cpus this process may run on: {}",
+                std::strerror(errno));
   cpus.n_usable = static_cast<int>(cpus.ids.size());
   if (const auto quota = cpu_quota())
     cpus.n_usable = std::clamp(static_cast<int>(*quota), 1, cpus.n_usable);
@@ -156,6 +157,7 @@ HostMemory host_memory() {
   const auto available = text ? field(*text, "MemAvailable:") : std::nullopt;
   if (!total || !available)
     throw Error(
+        ErrorCode::device,
         "cannot read this machine's memory: expected MemTotal and MemAvailable in /proc/meminfo");
   HostMemory memory{static_cast<std::size_t>(*total) * 1024,
                     static_cast<std::size_t>(*available) * 1024};

@@ -16,10 +16,11 @@ std::string processor_isa() {
   if (__builtin_cpu_supports("x86-64-v4")) return "x86-64-v4";
   if (__builtin_cpu_supports("x86-64-v3")) return "x86-64-v3";
   throw Error(
+      ErrorCode::device,
       "this processor lacks AVX2, FMA or F16C; the cpu device needs x86-64-v3 (Haswell, Zen or "
       "later)");
 #else
-  throw Error("the cpu device runs on x86-64 and aarch64 only");
+  throw Error(ErrorCode::device, "the cpu device runs on x86-64 and aarch64 only");
 #endif
 }
 

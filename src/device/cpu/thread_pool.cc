@@ -68,7 +68,8 @@ ThreadPool::ThreadPool(int n_workers, std::span<const int> cpus) {
           return worker->thread.joinable();
         }));
     stop();
-    throw Error("cannot start {} threads (started {}): {}; ask for fewer with --threads", n_workers,
+    throw Error(ErrorCode::device,
+                "cannot start {} threads (started {}): {}; ask for fewer with --threads", n_workers,
                 n_started, error.what());
   }
 }

@@ -140,7 +140,8 @@ HostBuffer CudaDevice::allocate_host(std::size_t size_bytes, const std::string& 
   const auto& api = session_.api();
   const auto result = api.host_allocate(&memory, size_bytes, 0u);
   if (result == cuda::kOutOfMemory)
-    throw Error("out of pinned host memory for {}: asked for {} bytes", what, size_bytes);
+    throw Error(ErrorCode::device, "out of pinned host memory for {}: asked for {} bytes", what,
+                size_bytes);
   session_.check(result, api.host_allocate.symbol);
   return {this, {static_cast<std::byte*>(memory), size_bytes}};
 }

@@ -12,13 +12,14 @@ std::shared_ptr<const DriverApi> DriverApi::load(const std::string& library) {
   api->library_ = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (api->library_ == nullptr) {
     const char* reason = ::dlerror();
-    throw Error("no NVIDIA driver: {}; install the driver, or use --device cpu",
+    throw Error(ErrorCode::device, "no NVIDIA driver: {}; install the driver, or use --device cpu",
                 reason != nullptr ? reason : library.c_str());
   }
   const auto find = [&](const char* symbol) {
     void* function = ::dlsym(api->library_, symbol);
     if (function == nullptr)
-      throw Error("the NVIDIA driver ({}) has no {}; expected a driver for CUDA 11.8 or later",
+      throw Error(ErrorCode::device,
+                  "the NVIDIA driver ({}) has no {}; expected a driver for CUDA 11.8 or later",
                   library, symbol);
     return function;
   };

@@ -65,7 +65,8 @@ void LoadedKernel::load(const Limits& limits, const KernelImage& image) {
     throw Error("{}: compiled for another GPU; expected a bundle for {}", where_of(image),
                 limits.target);
   if (loaded != 0)
-    throw Error("{}: {}: {} failed: {}; the driver is for CUDA {}, the bundle must be for {}",
+    throw Error(ErrorCode::device,
+                "{}: {}: {} failed: {}; the driver is for CUDA {}, the bundle must be for {}",
                 session_.name(), where_of(image), api.module_load.symbol, api.describe(loaded),
                 version_text(session_.driver_version()), limits.target);
   symbol_ = image.symbol;
@@ -75,7 +76,7 @@ void LoadedKernel::load(const Limits& limits, const KernelImage& image) {
   n_args_ = image.args.size();
   params_.assign(n_args_ + kNScratchParams, &no_scratch_);
   if (const auto found = api.module_function(&handle_, module_, image.symbol.c_str()); found != 0)
-    throw Error("{}: {}: {} failed: {}", session_.name(), where_of(image),
+    throw Error(ErrorCode::device, "{}: {}: {} failed: {}", session_.name(), where_of(image),
                 api.module_function.symbol, api.describe(found));
   if (shared_bytes_ > kDefaultSharedBytes)
     session_.call(api.function_set_attribute, handle_, kFunctionMaxDynamicSharedBytes,
@@ -111,8 +112,8 @@ void LoadedKernel::launch(const Grid& grid, void* const* params) const {
     try {
       session_.check(result, api.launch_kernel.symbol);
     } catch (const Error& error) {
-      throw Error("{}, in the launch of {} on {}x{}x{} programs", error.what(), symbol_, grid.x,
-                  grid.y, grid.z);
+      throw Error(error.code(), "{}, in the launch of {} on {}x{}x{} programs", error.what(),
+                  symbol_, grid.x, grid.y, grid.z);
     }
 }
 

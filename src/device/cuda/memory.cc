@@ -38,7 +38,8 @@ std::uint64_t Memory::allocate(std::size_t size_bytes, const std::string& what) 
     std::size_t free_now = 0;
     const char* failed_symbol = nullptr;
     ask_free(free_now, failed_symbol);  // its failure must not hide this one
-    throw Error("out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
+    throw Error(ErrorCode::device,
+                "out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
                 size_bytes, free_now, total_bytes_, session_.name());
   }
   session_.check(result, api.memory_allocate.symbol);

@@ -51,21 +51,26 @@ Session::~Session() { close(); }
 
 void Session::open() {
   if (const auto result = api_->init(0); result != 0)
-    throw Error("{}: {} failed: {}; check that nvidia-smi lists a GPU, or use --device cpu", name_,
+    throw Error(ErrorCode::device,
+                "{}: {} failed: {}; check that nvidia-smi lists a GPU, or use --device cpu", name_,
                 api_->init.symbol, api_->describe(result));
   call(api_->driver_version, &driver_version_);
   if (driver_version_ < kOldestDriver)
-    throw Error("{}: the NVIDIA driver is for CUDA {}; expected one for CUDA {} or later", name_,
+    throw Error(ErrorCode::device,
+                "{}: the NVIDIA driver is for CUDA {}; expected one for CUDA {} or later", name_,
                 version_text(driver_version_), version_text(kOldestDriver));
   int n_devices = 0;
   call(api_->device_count, &n_devices);
   if (n_devices == 0)
-    throw Error("no device {}: the NVIDIA driver sees no GPU; use --device cpu", name_);
+    throw Error(ErrorCode::device, "no device {}: the NVIDIA driver sees no GPU; use --device cpu",
+                name_);
   if (ordinal_ < 0 || ordinal_ >= n_devices)
-    throw Error("no device {}: expected cuda:0 to cuda:{}", name_, n_devices - 1);
+    throw Error(ErrorCode::device, "no device {}: expected cuda:0 to cuda:{}", name_,
+                n_devices - 1);
   call(api_->device_get, &device_, ordinal_);
   if (attribute(kAttributeMemoryPools) == 0)
-    throw Error("{}: the NVIDIA driver gives this GPU no memory pools; use --device cpu", name_);
+    throw Error(ErrorCode::device,
+                "{}: the NVIDIA driver gives this GPU no memory pools; use --device cpu", name_);
   call(api_->context_retain, &context_, device_);
   make_current();
   call(api_->stream_create, &stream_, kNonBlockingStream);
@@ -93,8 +98,9 @@ int Session::attribute(int which) const {
 void Session::check(Result result, const char* symbol) const {
   if (result == 0) return;
   const auto message = fmt::format("{}: {} failed: {}", name_, symbol, api_->describe(result));
-  if (!is_kernel_fault(result) || n_launched_ == n_known_good_) throw Error("{}", message);
-  throw Error("{}; {}", message, suspects());
+  if (!is_kernel_fault(result) || n_launched_ == n_known_good_)
+    throw Error(ErrorCode::device, "{}", message);
+  throw Error(ErrorCode::device, "{}; {}", message, suspects());
 }
 
 void Session::synchronize() {

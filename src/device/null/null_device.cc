@@ -64,7 +64,8 @@ NullDevice::~NullDevice() = default;
 
 Buffer NullDevice::allocate(std::size_t size_bytes, const std::string& what) {
   if (size_bytes > free_bytes())
-    throw Error("out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
+    throw Error(ErrorCode::device,
+                "out of memory for {}: asked for {} bytes, free {} of {} bytes on {}", what,
                 size_bytes, free_bytes(), info_.memory_bytes, info_.name);
   const Address address = next_address_;
   next_address_ += std::max<std::size_t>(64, (size_bytes + 63) / 64 * 64);
