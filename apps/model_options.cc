@@ -8,6 +8,7 @@
 
 #include "apps/checks.h"
 #include "base/error.h"
+#include "base/installation.h"
 #include "base/mapped_file.h"
 #include "base/usage_error.h"
 #include "model/snapshot.h"
@@ -23,24 +24,20 @@ constexpr const char* kMachineGroup = "Machine";
 // Of a model's configuration alone.
 constexpr std::string_view kShape = "-shape";
 
-// Where what comes with the program may be, best first.
-std::vector<fs::path> share_directories() {
-  if (const char* share = std::getenv("NEREID_SHARE"); share != nullptr && *share != '\0')
-    return {share};
-  std::error_code ignored;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  return {NEREID_SOURCE_ROOT, program.parent_path().parent_path() / "share" / "nereid"};
+// Where the models are that come with the program.
+fs::path share_of_models() {
+  const char* share = std::getenv("NEREID_SHARE");
+  return share != nullptr && *share != '\0' ? fs::path(share) : share_dir();
 }
 
 // "llama3-8b-shape, ..."
 std::string shape_names() {
   std::set<std::string> names;
   std::error_code ignored;
-  for (const auto& share : share_directories())
-    for (fs::directory_iterator it(share / "configs", ignored), end; !ignored && it != end;
-         it.increment(ignored))
-      if (fs::exists(it->path() / "config.json", ignored))
-        names.insert(it->path().filename().string() + std::string(kShape));
+  for (fs::directory_iterator it(share_of_models() / "configs", ignored), end;
+       !ignored && it != end; it.increment(ignored))
+    if (fs::exists(it->path() / "config.json", ignored))
+      names.insert(it->path().filename().string() + std::string(kShape));
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
@@ -161,16 +158,12 @@ fs::path model_directory(const std::string& model) {
         "model {} is {}; expected a Hugging Face snapshot directory "
         "(config.json, *.safetensors, tokenizer.json), or demo",
         model, model::no_directory_text(model));
-  std::string looked_in;
-  for (const auto& share : share_directories()) {
-    const auto path = share / *inside;
-    if (fs::exists(path / "config.json", ignored)) return path;
-    looked_in += (looked_in.empty() ? "" : " and ") + path.string();
-  }
+  const auto path = share_of_models() / *inside;
+  if (fs::exists(path / "config.json", ignored)) return path;
   if (const auto names = shape_names(); model != "demo" && !names.empty())
     throw Error("model {}: there is no such configuration; expected one of {}", model, names);
   throw Error("the model {} is not in {}; set NEREID_SHARE to the directory that holds {}", model,
-              looked_in, inside->string());
+              path.string(), inside->string());
 }
 
 model::ModelConfig load_config(const fs::path& directory, bool strict) {

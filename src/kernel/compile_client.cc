@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/installation.h"
 #include "kernel/compile_progress.h"
 #include "kernel/spec.h"
 
@@ -40,11 +41,6 @@ std::optional<fs::path> from_environment(const char* name) {
 
 bool is_program(const fs::path& path) { return ::access(path.c_str(), X_OK) == 0; }
 
-fs::path program_dir() {
-  std::error_code error;
-  return fs::read_symlink("/proc/self/exe", error).parent_path();
-}
-
 fs::path find_python() {
   if (const auto path = from_environment("NEREID_PYTHON")) {
     if (!is_program(*path)) throw Error("NEREID_PYTHON is {}, which is no program", path->string());
@@ -52,8 +48,9 @@ fs::path find_python() {
   }
   const fs::path path = NEREID_DEFAULT_PYTHON;
   if (!is_program(path))
-    throw Error(ErrorCode::not_found, "no Python with Triton at {} (set NEREID_PYTHON to one)",
-                path.string());
+    throw Error(ErrorCode::not_found,
+                "no Python with Triton at {} (set NEREID_PYTHON to one that has what {} lists)",
+                path.string(), (share_dir() / "aot" / "requirements.txt").string());
   return path;
 }
 
@@ -64,12 +61,12 @@ fs::path find_aot_dir() {
       throw Error("NEREID_AOT_DIR is {}, which holds no aot/compile.py", dir->string());
     return *dir;
   }
-  const fs::path default_dir = NEREID_DEFAULT_AOT_DIR;
-  for (const auto& dir : {program_dir() / ".." / "share" / "nereid", default_dir})
-    if (holds_aot(dir)) return dir;
-  throw Error(ErrorCode::not_found,
-              "no kernel compiler at {} (set NEREID_AOT_DIR to the folder that holds aot/)",
-              default_dir.string());
+  const fs::path dir = share_dir();
+  if (!holds_aot(dir))
+    throw Error(ErrorCode::not_found,
+                "no kernel compiler in {} (set NEREID_AOT_DIR to the folder that holds aot/)",
+                dir.string());
+  return dir;
 }
 
 fs::path find_ttir() {
@@ -77,11 +74,19 @@ fs::path find_ttir() {
     if (!is_program(*path)) throw Error("NEREID_TTIR is {}, which is no program", path->string());
     return *path;
   }
-  // Installed: beside this program. In a build tree programs and tests lie one or two folders down.
-  const fs::path dir = program_dir();
-  for (const char* place : {".", "../ttir/emit", "../../ttir/emit"})
+  if (const auto prefix = installed_prefix()) {
+    const fs::path path = *prefix / "bin" / "nereid-ttir";
+    if (!is_program(path))
+      throw Error(ErrorCode::not_found, "no nereid-ttir at {} (set NEREID_TTIR to one)",
+                  path.string());
+    return path;
+  }
+  // In a build tree programs and tests lie one or two folders down.
+  const fs::path dir = own_file().parent_path();
+  for (const char* place : {"../ttir/emit", "../../ttir/emit"})
     if (is_program(dir / place / "nereid-ttir")) return dir / place / "nereid-ttir";
-  throw Error(ErrorCode::not_found, "nereid-ttir not found beside {} (set NEREID_TTIR to it)",
+  throw Error(ErrorCode::not_found,
+              "no nereid-ttir in the build tree of {} (build it, or set NEREID_TTIR to one)",
               dir.string());
 }
 

@@ -9,8 +9,8 @@
 
 namespace nereid::kernel {
 
-// Environment first (NEREID_PYTHON, NEREID_AOT_DIR, NEREID_TTIR), then where this program was built
-// or installed.
+// Environment first (NEREID_PYTHON, NEREID_AOT_DIR, NEREID_TTIR); then the Python that the build
+// was configured with, and what was installed or built with this program.
 struct CompilerPaths {
   std::filesystem::path python;
   std::filesystem::path aot_dir;  // holds aot/ and kernels/
