@@ -1,0 +1,181 @@
+"""An installed tree, moved after it was installed: the program finds what is its own, and projects
+outside the tree (consumer/) build with it and run."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import nereid_cli as cli
+
+CONSUMERS = Path(__file__).resolve().parent / "consumer"
+N_PROMPTS_IDENTICAL = 7  # of 8: fp16 rounds differently in PyTorch, whose texts the goldens are
+KERNEL = """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def negate(x_ptr, n, BLOCK: tl.constexpr = 64):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x_ptr + i, -tl.load(x_ptr + i, mask=i < n), mask=i < n)
+"""
+
+
+def checked(command, **options):
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, timeout=cli.TIMEOUT_S, check=False, **options
+    )
+    if done.returncode != 0:
+        raise AssertionError(
+            f"{command}: exit {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
+        )
+    return done.stdout.decode()
+
+
+def environment(**changed):
+    """A user's: without what the developers' tools set."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("NEREID_")}
+    return ours | {name: str(value) for name, value in changed.items()}
+
+
+def setUpModule():
+    global build, cache, prefix
+    build = cli.nereid_path.parent.parent
+    cache = dict(
+        re.findall(r"^(\w+):\w+=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE)
+    )
+    folder = Path(tempfile.mkdtemp(prefix="nereid-install-"))
+    unittest.addModuleCleanup(shutil.rmtree, folder)
+    checked([cache["CMAKE_COMMAND"], "--install", build, "--prefix", folder / "first"])
+    prefix = folder / "moved here"
+    (folder / "first").rename(prefix)
+
+
+class Installed(cli.TestCase):
+    def run_program(self, *arguments, program="nereid", **changed):
+        return subprocess.run(
+            [str(prefix / "bin" / program), *map(str, arguments)], env=environment(**changed),
+            capture_output=True, text=True, timeout=cli.TIMEOUT_S, check=False,
+        )  # fmt: skip
+
+    def test_models_are_those_of_the_tree(self):
+        (prefix / "share/nereid/configs/moved").mkdir()
+        self.addCleanup(shutil.rmtree, prefix / "share/nereid/configs/moved")
+        shutil.copy(cli.DEMO / "config.json", prefix / "share/nereid/configs/moved")
+        done = self.run_program("inspect", "model", "moved-shape")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        hidden = prefix / "share/nereid/models"
+        hidden.rename(self.folder / "models")
+        self.addCleanup(lambda: shutil.move(self.folder / "models", hidden))
+        done = self.run_program("inspect", "model", "demo")
+        self.expect_error(done, f"the model demo is not in {hidden / 'demo'}")
+        done = self.run_program("inspect", "model", "demo", NEREID_SHARE=cli.ROOT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_compiler_is_that_of_the_tree(self):
+        """What the program starts, seen by a Python that only tells."""
+        python = self.folder / "python"
+        python.write_text('#!/bin/sh\necho "in $PWD with $NEREID_TTIR" >&2\nexit 1\n')
+        python.chmod(0o755)
+        nothing = {"XDG_CACHE_HOME": self.folder / "cache"}
+        arguments = ("generate", "demo", "-p", "x", "--device", "cpu")
+        done = self.run_program(*arguments, NEREID_PYTHON=python, **nothing)
+        share, ttir = prefix / "share/nereid", prefix / "bin/nereid-ttir"
+        self.expect_error(done, f"in {share} with {ttir}\n")
+        done = self.run_program(
+            *arguments, NEREID_PYTHON=python, NEREID_AOT_DIR=cli.ROOT, NEREID_TTIR=python, **nothing
+        )
+        self.expect_error(done, f"in {cli.ROOT} with {python}\n")
+        done = self.run_program(*arguments, NEREID_PYTHON="/nowhere/python3", **nothing)
+        self.expect_error(done, "NEREID_PYTHON is /nowhere/python3, which is no program")
+        for absent, message in (
+            (share / "aot", f"no kernel compiler in {share}"),
+            (ttir, f"no nereid-ttir at {ttir}"),
+        ):
+            absent.rename(self.folder / "absent")
+            done = self.run_program(*arguments, NEREID_PYTHON=python, **nothing)
+            (self.folder / "absent").rename(absent)
+            self.expect_error(done, message)
+
+    def test_compiles_kernels(self):
+        (self.folder / "negate.py").write_text(KERNEL)
+        done = self.run_program(
+            "compile-kernel", f"{self.folder}/negate.py:negate", "--signature", "*fp32,i32",
+            "--target", "cpu", "--out", self.folder / "out",
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue((self.folder / "out/negate.so").is_file())
+
+    def test_shows_the_api_alone(self):
+        """What others link to: no symbol and no library of what the library is made with."""
+        api = set()
+        for header in (prefix / "include/nereid").glob("*.h"):
+            api.update(re.findall(r"NEREID_API (?:[\w:]+ )*(\w+)", header.read_text()))
+        self.assertLessEqual({"Engine", "Error", "error_code_name"}, api)
+        (library,) = prefix.rglob("libnereid.so")
+        mangled, names = (
+            [line.split(" ", 2)[2] for line in checked(["nm", *how, library]).splitlines()]
+            for how in (["-Dp", "--defined-only"], ["-DpC", "--defined-only"])
+        )
+        self.assertIn("nereid::Engine::submit(nereid::Request const&)", names)
+        # Of the standard library: its templates are exported wherever they are.
+        standard = re.compile(r"_Z(T[ISV]|GV)?Z?N?K?(S[a-z]|9__gnu_cxx)")
+        ours = re.compile(
+            r"(?:(?:typeinfo|typeinfo name|vtable) for )?nereid::(\w+)(?!.*FormatText)"
+        )
+        inner = [
+            name
+            for symbol, name in zip(mangled, names, strict=True)
+            if not standard.match(symbol) and not ((found := ours.match(name)) and found[1] in api)
+        ]
+        self.assertEqual(inner, [])
+        needed = checked(["readelf", "-d", library])
+        self.assertEqual(re.findall(r"\[lib(?:nettle|pcre2|utf8proc)\S*", needed), [])
+
+
+class Consumer(cli.TestCase):
+    def build(self, name):
+        """The program of a project of consumer/, copied out of the tree and built there."""
+        source = shutil.copytree(CONSUMERS / name, self.folder / name)
+        cmake, binary = cache["CMAKE_COMMAND"], source / "build"
+        checked(
+            [
+                cmake, "-S", source, "-B", binary, "-G", cache["CMAKE_GENERATOR"],
+                f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror",
+                f"-DCMAKE_CXX_COMPILER={cache['CMAKE_CXX_COMPILER']}",
+            ]
+        )  # fmt: skip
+        checked([cmake, "--build", binary])
+        return binary / name
+
+    def test_hello(self):
+        hello = self.build("hello")
+        goldens = json.loads((cli.GOLDENS / "goldens.json").read_text())["greedy"]
+        prompts = "".join(golden["prompt"] + "\0" for golden in goldens).encode()
+        texts = checked([hello], input=prompts, env=environment()).split("\0")
+        self.assertEqual(texts.pop(), "")
+        self.assertEqual(len(texts), len(goldens))
+        n_identical = sum(
+            text == golden["greedy_text"] for text, golden in zip(texts, goldens, strict=True)
+        )
+        self.assertGreaterEqual(n_identical, N_PROMPTS_IDENTICAL, texts)
+
+        done = subprocess.run(
+            [hello, "/nowhere"], input="", capture_output=True, text=True, check=False
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertTrue(done.stderr.startswith("not_found: /nowhere/config.json"), done.stderr)
+
+    def test_the_page_shows_this_program(self):
+        page = (cli.ROOT / "docs" / "embedding.md").read_text()
+        for name in ("CMakeLists.txt", "hello.cc"):
+            self.assertIn((CONSUMERS / "hello" / name).read_text(), page)
+
+
+if __name__ == "__main__":
+    cli.main()
