@@ -47,12 +47,15 @@ The text of one prompt goes to stdout as it is produced; of several, in the orde
 class OrderedPrinter {
  public:
   OrderedPrinter(const std::vector<Request>& requests, RequestId first)
-      : requests_(requests), first_(first), waiting_(requests.size()) {
-    begin_prompt();
+      : n_answers_(std::size_t(requests.front().n_answers)),
+        first_(first),
+        waiting_(requests.size() * n_answers_) {
+    begin_answer();
   }
 
   void on_progress(const Progress& progress) {
-    const auto index = std::size_t(progress.request - first_);
+    const auto index =
+        std::size_t(progress.request - first_) * n_answers_ + std::size_t(progress.answer);
     waiting_[index].text += progress.text;
     waiting_[index].is_finished = progress.finish_reason != FinishReason::none;
     if (index == current_) print_current();
@@ -64,9 +67,14 @@ class OrderedPrinter {
     bool is_finished = false;
   };
 
-  void begin_prompt() {
-    if (requests_.size() > 1)
-      fmt::print(stderr, "==> prompt {} of {}\n", current_ + 1, requests_.size());
+  void begin_answer() {
+    const auto n_prompts = waiting_.size() / n_answers_;
+    std::string name;
+    if (n_prompts > 1) name = fmt::format("prompt {} of {}", current_ / n_answers_ + 1, n_prompts);
+    if (n_answers_ > 1)
+      name += fmt::format("{}answer {} of {}", name.empty() ? "" : ", ", current_ % n_answers_ + 1,
+                          n_answers_);
+    if (!name.empty()) fmt::print(stderr, "==> {}\n", name);
     ends_line_ = true;
   }
 
@@ -78,11 +86,11 @@ class OrderedPrinter {
       waiting.text.clear();
       if (!waiting.is_finished) return;
       if (!ends_line_) write_out("\n");
-      if (++current_ < waiting_.size()) begin_prompt();
+      if (++current_ < waiting_.size()) begin_answer();
     }
   }
 
-  const std::vector<Request>& requests_;
+  std::size_t n_answers_;  // of each prompt
   RequestId first_;
   std::vector<Waiting> waiting_;
   std::size_t current_ = 0;
@@ -92,16 +100,18 @@ class OrderedPrinter {
 std::vector<Request> make_requests(const GenerateArguments& arguments) {
   std::vector<Request> requests = read_prompts(arguments.prompts);
   std::uint64_t seed = arguments.seed;
-  const std::uint64_t last = engine::ranges::kSeed.high - (requests.size() - 1);
+  const auto n_answers = std::uint64_t(arguments.request.n_answers);
+  const std::uint64_t last = engine::ranges::kSeed.high - (requests.size() * n_answers - 1);
   if (seed > last)
-    throw UsageError("--seed {}: the last of {} prompts would have none; expected at most {}", seed,
-                     requests.size(), last);
+    throw UsageError("--seed {}: the last of {} answers would have none; expected at most {}", seed,
+                     requests.size() * n_answers, last);
   for (auto& request : requests) {
-    request.sampling = arguments.request.sampling;
-    request.sampling.seed = seed++;
-    request.max_tokens = arguments.request.max_tokens;
-    request.stop = arguments.request.stop;
-    request.ignore_eos = arguments.request.ignore_eos;
+    Request shared = arguments.request;
+    shared.prompt = std::move(request.prompt);
+    shared.prompt_ids = std::move(request.prompt_ids);
+    shared.sampling.seed = seed;
+    seed += n_answers;
+    request = std::move(shared);
   }
   return requests;
 }
@@ -129,6 +139,29 @@ void note_written_starts(const Engine& engine, const std::vector<Request>& reque
                          engine.written_start(requests[i].prompt));
 }
 
+nlohmann::ordered_json logprobs_json(const std::vector<TokenLogprobs>& tokens) {
+  auto json = nlohmann::ordered_json::array();
+  const auto pair_json = [](const TokenLogprob& token) {
+    return nlohmann::ordered_json{{"id", token.id}, {"logprob", token.logprob}};
+  };
+  for (const auto& token : tokens) {
+    json.push_back(pair_json(token.chosen));
+    auto top = nlohmann::ordered_json::array();
+    for (const auto& other : token.top) top.push_back(pair_json(other));
+    json.back()["top"] = std::move(top);
+  }
+  return json;
+}
+
+nlohmann::ordered_json answer_json(const Request& request, const Answer& answer) {
+  nlohmann::ordered_json json{{"ids", answer.ids},
+                              {"text", answer.text},
+                              {"finish_reason", finish_reason_name(answer.finish_reason)}};
+  if (request.n_logprobs) json["logprobs"] = logprobs_json(answer.logprobs);
+  if (answer.finish_reason == FinishReason::error) json["error"] = answer.error;
+  return json;
+}
+
 nlohmann::ordered_json output_json(const Engine& engine, const Request& request,
                                    const Completion& completion) {
   std::string prompt = request.prompt;
@@ -136,16 +169,21 @@ nlohmann::ordered_json output_json(const Engine& engine, const Request& request,
     prompt = engine.decode(request.prompt_ids);
   nlohmann::ordered_json json{{"prompt", prompt},
                               {"prompt_ids", completion.prompt_ids},
-                              {"ids", completion.ids},
-                              {"text", completion.text},
-                              {"finish_reason", finish_reason_name(completion.finish_reason)}};
-  if (completion.finish_reason == FinishReason::error) json["error"] = completion.error;
+                              {"n_cached_tokens", completion.n_cached_tokens}};
+  if (request.n_prompt_logprobs)
+    json["prompt_logprobs"] = logprobs_json(completion.prompt_logprobs);
+  if (completion.answers.size() == 1) {
+    json.update(answer_json(request, completion.answers[0]));
+    return json;
+  }
+  for (const auto& answer : completion.answers)
+    json["answers"].push_back(answer_json(request, answer));
   return json;
 }
 
 // Ids for people, where there is no text to show.
-std::string ids_line(const Completion& completion) {
-  return fmt::format("{}\n", fmt::join(completion.ids, ","));
+std::string ids_line(const Answer& answer) {
+  return fmt::format("{}\n", fmt::join(answer.ids, ","));
 }
 
 int run_generate(const GenerateArguments& arguments, const Environment& environment) {
@@ -153,7 +191,9 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
   const auto before_open = std::chrono::steady_clock::now();
   Options options = resolve(arguments.model);
   // Room, and kernels made ready, for no more than there are.
-  options.max_sequences = std::min(options.max_sequences, std::int64_t(requests.size()));
+  options.max_sequences =
+      std::min(options.max_sequences,
+               std::int64_t(requests.size()) * std::int64_t(requests.front().n_answers));
   Engine engine(options);
   const std::vector<RequestId> ids = submit_all(engine, requests);
   note_written_starts(engine, requests);
@@ -178,15 +218,15 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
   bool has_failed = false;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const Completion completion = engine.take(ids[i]);
-    if (completion.finish_reason == FinishReason::error) {
-      has_failed = true;
-      fmt::print(stderr, "nereid: {}{}\n", ids.size() > 1 ? fmt::format("prompt {}: ", i + 1) : "",
-                 completion.error);
+    for (const Answer& answer : completion.answers) {
+      if (answer.finish_reason == FinishReason::error) {
+        has_failed = true;
+        fmt::print(stderr, "nereid: {}{}\n",
+                   ids.size() > 1 ? fmt::format("prompt {}: ", i + 1) : "", answer.error);
+      }
+      if (!arguments.is_json && !printer) write_out(ids_line(answer));
     }
-    if (arguments.is_json)
-      outputs.push_back(output_json(engine, requests[i], completion));
-    else if (!printer)
-      write_out(ids_line(completion));
+    if (arguments.is_json) outputs.push_back(output_json(engine, requests[i], completion));
   }
   if (arguments.is_json)
     write_json({{"model", arguments.model.model},
@@ -197,6 +237,21 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
   if (arguments.has_stats) fmt::print(stderr, "{}\n", stats_line(stats, start_to_first_token_ms));
   if (is_interrupted) return kInterrupted;
   return has_failed ? 1 : 0;
+}
+
+// "ID=B" each.
+void add_biases(const std::vector<std::string>& texts, Request& request) {
+  for (const auto& text : texts) {
+    const auto at = text.find('=');
+    TokenBias bias;
+    const bool is_pair = at != std::string::npos &&
+                         CLI::detail::lexical_cast(text.substr(0, at), bias.id) &&
+                         CLI::detail::lexical_cast(text.substr(at + 1), bias.bias);
+    if (!is_pair)
+      throw CLI::ValidationError("--logit-bias",
+                                 fmt::format("\"{}\": expected a token id, =, and a number", text));
+    request.logit_bias.push_back(bias);
+  }
 }
 
 void add_sampling(CLI::App& command, GenerateArguments& arguments) {
@@ -229,8 +284,48 @@ void add_sampling(CLI::App& command, GenerateArguments& arguments) {
       ->check(not_empty())
       ->type_name("TEXT")
       ->group(group);
+  command
+      .add_option("--stop-id", request.stop_ids, "End the answer with this token; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("ID")
+      ->group(group);
   command.add_flag("--ignore-eos", request.ignore_eos, "Go on past the model's end-of-text token")
       ->group(group);
+  command
+      .add_option("--min-tokens", request.min_tokens,
+                  "Until so many are generated, no token ends the answer")
+      ->check(in_range(engine::ranges::kMaxTokens))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--answers", request.n_answers,
+                  "Answers to each prompt; the first has its seed, the second the next, and so on")
+      ->check(in_range(engine::ranges::kAnswers))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--logit-bias", [&request](const auto& texts) { add_biases(texts, request); },
+          "Add B to the logit of token ID; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("ID=B")
+      ->group(group);
+  command
+      .add_option("--allowed-id", request.allowed_ids, "Choose only such tokens; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("ID")
+      ->group(group);
+  const auto add_logprobs = [&](const char* flag, std::optional<std::int32_t>& n,
+                                const char* help) {
+    command.add_option(flag, n, help)
+        ->check(in_range(engine::ranges::kLogprobs))
+        ->type_name("N")
+        ->group(group);
+  };
+  add_logprobs("--logprobs", request.n_logprobs,
+               "With --json: log-probabilities of each token, and of the N likeliest");
+  add_logprobs("--prompt-logprobs", request.n_prompt_logprobs,
+               "The same of the prompt's tokens, but the first");
 }
 
 }  // namespace

@@ -86,12 +86,26 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
   command
+      .add_flag("--batch-invariant", options.batch_invariant,
+                "The same kernels for every number of rows: an answer does not depend, to the last "
+                "bit, on what else is computed; slower")
+      ->group(kMachineGroup);
+  command
       .add_option("--context", options.max_context_tokens,
                   "Longest prompt and answer together, in tokens; 0: the model's")
       ->check(in_range(engine::ranges::kContextTokens))
       ->capture_default_str()
       ->group(kMachineGroup);
-  command.add_option("--max-batch-tokens", options.max_batch_tokens, "Tokens computed in one step")
+  command
+      .add_option("--max-batch-tokens", options.max_batch_tokens,
+                  "Tokens computed in one step; 0: what suits the device")
+      ->check(in_range(engine::ranges::kBatchTokens))
+      ->capture_default_str()
+      ->group(kMachineGroup);
+  command
+      .add_option("--max-mixed-tokens", options.max_mixed_tokens,
+                  "The same of steps in which answers go on while prompts are read; 0: what suits "
+                  "the device")
       ->check(in_range(engine::ranges::kBatchTokens))
       ->capture_default_str()
       ->group(kMachineGroup);
@@ -106,6 +120,10 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
 void add_model_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_plan_options(command, arguments);
+  command
+      .add_flag("--prefix-caching,!--no-prefix-caching", options.prefix_caching,
+                "Prompts that begin as others did are not computed again (the default)")
+      ->group(kMachineGroup);
   command
       .add_option("--device", options.device,
                   "Where to compute: auto, cpu, cuda[:i], null (runs no kernel)")

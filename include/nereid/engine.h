@@ -1,14 +1,13 @@
 // Goal: text generation from C++: open a model, submit requests, take tokens and text, many
-// requests at once.
-// Non-goal: threads. An Engine belongs to one thread; a server gives it one and passes requests
-// through a queue.
+// requests at once; the same calls give the same results.
+// Non-goal: threads. An Engine belongs to one thread; a Service (service.h) is one that many use.
 // Rejected: a blocking call per prompt only. Continuous batching needs submit() between steps.
 //
 //   nereid::Engine engine({.model_dir = "models/demo"});
 //   const nereid::Request request{.prompt = "def f(x):"};
-//   std::cout << engine.run({&request, 1})[0].text;
+//   std::cout << engine.run({&request, 1})[0].answers[0].text;
 //
-// What fails throws an Error (error.h).
+// Everything throws a nereid::Error that says what was expected, what was got, and the cure.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +17,6 @@
 #include <string_view>
 #include <vector>
 
-#include "nereid/api.h"
 #include "nereid/error.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
@@ -32,11 +30,12 @@ struct Stats {
   double open_to_first_token_ms = 0;  // the Engine's constructor to the first token of all
   double itl_ms_median = 0;           // between two tokens of a request
   double itl_ms_p99 = 0;
-  double host_us_median = 0;        // from a decode step's ids to the next one's work on the device
-  double prefill_tokens_per_s = 0;  // prompt tokens, over the time of prefill steps
-  double decode_tokens_per_s = 0;   // generated tokens, over the time of decode steps
-  double weight_gb_per_s = 0;       // weights read by decode steps, over their time
+  double host_us_median = 0;         // what the host does between the waits of two decode steps
+  double prefill_tokens_per_s = 0;   // prompt tokens, over the time of prefill steps
+  double decode_tokens_per_s = 0;    // generated tokens, over the time of decode steps
+  double weight_gb_per_s = 0;        // weights read by decode steps, over their time
   std::int64_t n_prompt_tokens = 0;  // computed: a preempted prompt counts again
+  std::int64_t n_cached_tokens = 0;  // of prompts, found in the cache and not computed
   std::int64_t n_generated_tokens = 0;
   std::int64_t n_steps = 0;
   std::int64_t n_preemptions = 0;      // sequences put back because the KV cache was full
@@ -54,12 +53,15 @@ class NEREID_API Engine {
   // context.
   RequestId submit(const Request& request);
   // Computes one batch and reports each request that got on. False where nothing is left to do. The
-  // callback may cancel(); it must not submit() or take().
+  // callback may cancel(); submit(), step() and take() throw there. What it throws ends its request
+  // with FinishReason::error, and so does a step that fails for all requests that were in it; the
+  // others go on.
   bool step(const ProgressCallback& on_progress = {});
-  // Ends a request with what it has. Its end is reported by the next step(). Unknown or finished
-  // ids are ignored.
+  // Ends a request with what it has, which the next step() reports. One that is finished stays as
+  // it is. Throws not_found where there is no such request.
   void cancel(RequestId request);
-  // The result of a finished request, which the engine then forgets.
+  // The result of a finished request, which the engine then forgets. Throws not_found where there
+  // is no such request (any more), invalid_argument where it is not finished.
   Completion take(RequestId request);
 
   // All of these requests together, to their ends; results in the order of the requests. Throws

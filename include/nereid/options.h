@@ -18,9 +18,18 @@ struct Options {
   std::string mode = "auto";
   std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
   std::int64_t max_context_tokens = 0;     // 0: as far as the model goes
-  std::int64_t max_batch_tokens = 512;  // tokens computed in one step; longer prompts take several
-  std::int64_t max_sequences = 64;      // requests computed in one step; further ones wait
+  // Tokens computed in one step; longer prompts take several. 0: as many as suit the device.
+  std::int64_t max_batch_tokens = 0;
+  // The same of a step in which answers go on: more make prompts quicker, and the time between two
+  // tokens of the answers longer. 0: as many as suit the device.
+  std::int64_t max_mixed_tokens = 0;
+  std::int64_t max_sequences = 64;  // requests computed in one step; further ones wait
   std::int64_t n_kv_blocks = 0;  // 0: enough for max_sequences full contexts, as far as memory goes
+  // What a request gets does not depend, to the last bit, on what else is computed with it, or on
+  // what was cached: every number of rows takes the same kernels. Answers come slower. (One that is
+  // put back for want of cache may differ still: Stats::n_preemptions.)
+  bool batch_invariant = false;
+  bool prefix_caching = true;  // prompts that begin as others did are not computed again
   std::filesystem::path bundle_dir =
       {};               // compiled kernels; empty: beside the model, then the user's cache
   bool strict = false;  // fields of config.json that the model's class does not know are refused

@@ -4,6 +4,8 @@
 // changes what is planned.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -25,51 +27,98 @@ struct SamplingParams {
   std::int32_t top_k = 0;    // only the k most likely tokens; 0 or -1: off
   float top_p = 1.0F;  // only the most likely tokens that together reach this probability; 1: off
   float min_p = 0.0F;  // only tokens at least this fraction as likely as the best; 0: off
-  float repetition_penalty = 1.0F;  // above 1: tokens already in the text become less likely
-  // Taken from the logits of generated tokens: once, and for each time. Below 0: more likely.
-  float presence_penalty = 0.0F;
-  float frequency_penalty = 0.0F;
+  float repetition_penalty = 1.0F;         // above 1: tokens already in the text become less likely
+  float presence_penalty = 0.0F;           // taken off the logit of every token that was generated
+  float frequency_penalty = 0.0F;          // taken off it for every time that it was
   std::optional<std::uint64_t> seed = {};  // absent: the request's number, so that runs repeat
 };
+
+struct TokenBias {
+  TokenId id = 0;
+  float bias = 0.0F;  // added to the token's logit
+};
+
+// The most that a request can name: likeliest tokens of a position; tokens in logit_bias and
+// stop_ids together.
+inline constexpr std::int32_t kMaxLogprobs = 20;
+inline constexpr std::int32_t kMaxTokenBiases = 1024;
 
 struct Request {
   std::string prompt = {};
   std::vector<TokenId> prompt_ids = {};  // where not empty: used as they are, in place of `prompt`
   SamplingParams sampling = {};
+  std::int32_t n_answers = 1;     // to the one prompt; answer i is drawn with the seed + i
   std::int64_t max_tokens = 128;  // generation also ends where the model's context is full
+  // Until so many are generated, no token is chosen that would end the answer (a stop string may).
+  std::int64_t min_tokens = 0;
   // The text ends before the first of these. They may name special tokens ("<|im_end|>"), which are
   // no part of the text.
   std::vector<std::string> stop = {};
-  bool ignore_eos = false;  // go on past the model's end-of-text token
+  std::vector<TokenId> stop_ids = {};  // tokens that end the answer as an end-of-text token does
+  bool ignore_eos = false;             // go on past the model's end-of-text token
+  // Log-probabilities of each chosen token, by the model itself (before penalties, biases and
+  // temperature), and of so many of the likeliest, 0 to kMaxLogprobs; absent: none.
+  std::optional<std::int32_t> n_logprobs = {};
+  std::optional<std::int32_t> n_prompt_logprobs = {};  // the same of the prompt's tokens
+  std::vector<TokenBias> logit_bias = {};              // before penalties and temperature
+  std::vector<TokenId> allowed_ids = {};               // only these are chosen; empty: all
+  // Prompts share the cached start of others only where this is the same.
+  std::string cache_salt = {};
+  std::chrono::milliseconds time_limit{0};  // from submit(); then it ends with what it has; 0: none
+  std::string user_id = {};  // the caller's own name for it, given back with the result
 };
 
 enum class FinishReason : std::uint8_t {
   none,       // still going
-  stop,       // an end-of-text token or a stop string
+  stop,       // an end-of-text token, a stop token or a stop string
   length,     // max_tokens, or the context is full
   cancelled,  // by the caller
-  error,      // Completion::error says why
+  time_limit,
+  error,  // Answer::error says why
 };
+inline constexpr std::size_t kNFinishReasons = 6;
 NEREID_API std::string_view finish_reason_name(FinishReason reason);
 
-// What one step added to one request. The views are valid during the callback only.
+// Natural logarithms.
+struct TokenLogprob {
+  TokenId id = 0;
+  float logprob = 0.0F;
+};
+struct TokenLogprobs {
+  TokenLogprob chosen = {};
+  std::vector<TokenLogprob> top = {};  // likeliest first; of equals the lower id
+};
+
+// What one step added to one answer. The views are valid during the callback only.
 struct Progress {
   RequestId request = 0;
+  std::int32_t answer = 0;            // of Request::n_answers
   std::span<const TokenId> ids = {};  // new tokens
   std::string_view text = {};  // new text: whole UTF-8 characters, never a part of a stop string
+  std::span<const TokenLogprobs> logprobs = {};  // of each of `ids`, where asked for
   FinishReason finish_reason = FinishReason::none;
 };
 using ProgressCallback = std::function<void(const Progress&)>;
 
-struct Completion {
-  std::vector<TokenId> prompt_ids = {};
-  // Without the prompt; with the end-of-text token that ended it, if one did.
+struct Answer {
+  // With the token that ended it, if one did.
   std::vector<TokenId> ids = {};
   // What prompt and ids decode to, less what the prompt decodes to: so it may begin with a space.
   // Without stop string and special tokens; empty for a model without a tokenizer.
   std::string text = {};
+  std::vector<TokenLogprobs> logprobs = {};  // of each of `ids`, where asked for
   FinishReason finish_reason = FinishReason::none;
   std::string error = {};  // FinishReason::error: what went wrong; the text until then stays
+};
+
+struct Completion {
+  std::string user_id = {};
+  std::vector<TokenId> prompt_ids = {};
+  // Prompt tokens whose keys and values another request had left in the cache.
+  std::int64_t n_cached_tokens = 0;
+  // Of each prompt token after the first, where asked for.
+  std::vector<TokenLogprobs> prompt_logprobs = {};
+  std::vector<Answer> answers = {};  // [n_answers]
 };
 
 }  // namespace nereid

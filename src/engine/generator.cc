@@ -1,279 +1,464 @@
 #include "engine/generator.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
+#include <exception>
 #include <utility>
 
 #include "base/error.h"
 #include "base/usage_error.h"
-#include "engine/completion_text.h"
 #include "engine/ranges.h"
-#include "tokenizer/decoder.h"
 
 namespace nereid::engine {
 
-namespace {
-
-// Text of a token, on average, for reserving: more costs one growth of a string.
-constexpr std::int64_t kTextBytesPerToken = 4;
-
-}  // namespace
-
 struct Generator::Active {
-  Active(RequestId request_id, const Request& request, sched::Sequence tokens)
-      : id(request_id), sequence(std::move(tokens)), ignore_eos(request.ignore_eos) {}
+  Active(sched::Sequence tokens) : sequence(std::move(tokens)) {}
 
-  RequestId id;
+  RequestId request = 0;
+  std::int32_t answer = 0;
   sched::Sequence sequence;
   SamplingRow sampling;
-  std::int32_t n_counted = 0;          // of the sequence's tokens, when its slot was filled
-  std::optional<CompletionText> text;  // none where the model has no tokenizer
-  bool ignore_eos;
-  FinishReason early_end = FinishReason::none;  // to be reported by the next step
+  std::vector<TokenId> end_ids;
+  // What goes into the tables of its slot.
+  bool needs_slot = false;
+  bool counts_tokens = false;
+  std::int32_t n_counted = 0;      // of its tokens, when the slot was filled
+  std::int32_t n_preemptions = 0;  // of its sequence, as far as its slot knows
+  std::vector<BiasRow> biases;
+  std::vector<TokenId> allowed_ids;
+  std::int32_t n_top_prompt = -1;  // of scored prompt tokens; -1: they are not scored
+  std::int32_t n_scored = 1;       // prompt tokens whose scores were told; the first has none
+  FinishReason early_end = FinishReason::none;  // to be told by the next step
+  bool has_time_limit = false;
+  Clock::time_point deadline;
   Clock::time_point submitted;
   Clock::time_point last_token;
-  Completion completion;
+  bool has_tokens = false;
+  TokenLogprobs logprobs;  // of the newest token
 };
 
-Generator::Generator(Runner& runner, const tokenizer::Tokenizer* tokenizer,
-                     std::vector<TokenId> eos_ids, Clock::time_point opened)
+Generator::Generator(Runner& runner, std::vector<TokenId> eos_ids, Clock::time_point opened)
     : runner_(runner),
-      tokenizer_(tokenizer),
       eos_ids_(std::move(eos_ids)),
       scheduler_(runner.limits()),
-      stats_(opened, runner.weight_bytes()) {
+      stats_(opened, runner.weight_bytes()),
+      works_ahead_(runner.works_beside_host()) {
   const sched::Limits& limits = runner.limits();
   for (std::int64_t slot = limits.max_sequences - 1; slot >= 0; --slot)
     free_slots_.push_back(std::int32_t(slot));
-  sampling_.reserve(std::size_t(limits.max_sequences));
-  new_text_.reserve(tokenizer::kTokenTextBytes);
+  rows_.reserve(std::size_t(limits.max_logit_rows));
+  target_ids_.reserve(std::size_t(limits.max_logit_rows));
   token_slots_.reserve(std::size_t(limits.max_batch_tokens));
 }
 
 Generator::~Generator() = default;
 
-RequestId Generator::submit(const Request& request) {
+namespace {
+
+void check_ids(std::string_view what, std::span<const TokenId> ids, std::int64_t vocab_size) {
+  for (const TokenId id : ids)
+    if (id < 0 || id >= vocab_size)
+      throw UsageError("token id {} in {}; expected 0 to {}, the model's vocabulary", id, what,
+                       vocab_size - 1);
+}
+
+}  // namespace
+
+void Generator::check(const Request& request) const {
   check_request(request);
-  if (tokenizer_ == nullptr && !request.stop.empty())
-    throw Error("this model has no tokenizer.json; a stop string needs one");
-  std::vector<TokenId> prompt_ids = request.prompt_ids;
-  if (prompt_ids.empty()) {
-    if (tokenizer_ == nullptr)
-      throw Error("this model has no tokenizer.json; give the prompt as token ids");
-    prompt_ids = tokenizer_->encode_prompt(request.prompt);
-  }
-  for (const TokenId id : prompt_ids)
-    if (id < 0 || id >= runner_.vocab_size())
-      throw UsageError("token id {} in the prompt; expected 0 to {}, the model's vocabulary", id,
-                       runner_.vocab_size() - 1);
-  const auto n_prompt = std::int64_t(prompt_ids.size());
+  const auto vocab_size = runner_.vocab_size();
+  if (request.prompt_ids.empty())
+    throw UsageError("the prompt has no tokens; expected at least one");
+  check_ids("the prompt", request.prompt_ids, vocab_size);
+  check_ids("stop_ids", request.stop_ids, vocab_size);
+  check_ids("allowed_ids", request.allowed_ids, vocab_size);
+  for (const auto& [id, bias] : request.logit_bias) check_ids("logit_bias", {&id, 1}, vocab_size);
+  const auto n_prompt = std::int64_t(request.prompt_ids.size());
   const std::int64_t n_most = runner_.limits().max_sequence_tokens();
   if (n_prompt > n_most)
     throw Error(ErrorCode::context_length,
                 "the prompt has {} tokens; expected at most {}, the context; shorten the prompt or "
                 "give more context or KV blocks",
                 n_prompt, n_most);
-  const std::int64_t n_new = std::min(request.max_tokens, n_most - n_prompt);
+  bias_rows(request, end_ids_of(request));
+}
 
-  // Everything that can throw comes before the first change of state.
-  const std::uint64_t sequence_id = free_ids_.empty() ? active_.size() : free_ids_.back();
-  SamplingRow sampling;
-  sampling.params = request.sampling;
-  sampling.seed = request.sampling.seed.value_or(std::uint64_t(n_submitted_));
-  const bool has_penalty = sampling.has_penalty();
-  // A penalty is for the tokens that steps bring: those that are found in the cache would miss.
-  auto active = std::make_unique<Active>(n_submitted_, request,
-                                         sched::Sequence({.id = sequence_id,
-                                                          .prompt_ids = std::move(prompt_ids),
+std::vector<TokenId> Generator::end_ids_of(const Request& request) const {
+  auto ids = request.stop_ids;
+  if (!request.ignore_eos) ids.insert(ids.end(), eos_ids_.begin(), eos_ids_.end());
+  return ids;
+}
+
+std::unique_ptr<Generator::Active> Generator::make_active(const Request& request,
+                                                          std::int32_t answer,
+                                                          Clock::time_point now) {
+  const auto n_prompt = std::int64_t(request.prompt_ids.size());
+  const auto n_new =
+      std::min(request.max_tokens, runner_.limits().max_sequence_tokens() - n_prompt);
+  // The prompt is scored once, whatever the number of answers.
+  const bool scores_prompt = request.n_prompt_logprobs.has_value() && answer == 0;
+  const std::uint64_t id = free_ids_.empty() ? active_.size() : free_ids_.back();
+  auto active = std::make_unique<Active>(sched::Sequence({.id = id,
+                                                          .prompt_ids = request.prompt_ids,
                                                           .max_new_tokens = std::int32_t(n_new),
-                                                          .uses_prefix_cache = !has_penalty}));
-  active->sampling = sampling;
-  active->completion.ids.reserve(std::size_t(n_new));
-  if (tokenizer_ != nullptr) {
-    active->text.emplace(*tokenizer_, active->sequence.prompt_ids(), request.stop);
-    active->completion.text.reserve(std::size_t(n_new * kTextBytesPerToken));
-  }
-  active->submitted = Clock::now();
-  if (n_new > 0) {
-    scheduler_.add(active->sequence);
-  } else {
-    active->early_end = FinishReason::length;
-    has_early_ends_ = true;
-  }
+                                                          .want_all_logits = scores_prompt,
+                                                          .cache_salt = request.cache_salt}));
+  active->request = n_submitted_;
+  active->answer = answer;
+  auto& row = active->sampling;
+  row.params = request.sampling;
+  row.seed = request.sampling.seed.value_or(std::uint64_t(n_submitted_)) + std::uint64_t(answer);
+  const auto n_vocab = std::int32_t(runner_.vocab_size());
+  row.n_top = std::min(request.n_logprobs.value_or(-1), n_vocab);
+  if (scores_prompt) active->n_top_prompt = std::min(*request.n_prompt_logprobs, n_vocab);
+  active->end_ids = end_ids_of(request);
+  active->biases = bias_rows(request, active->end_ids);
+  active->allowed_ids = request.allowed_ids;
+  active->counts_tokens = row.has_penalty();
+  active->needs_slot =
+      active->counts_tokens || !active->biases.empty() || !active->allowed_ids.empty();
+  active->submitted = now;
+  active->has_time_limit = request.time_limit.count() > 0;
+  if (active->has_time_limit) active->deadline = later(now, request.time_limit);
+  if (n_new == 0 && !scores_prompt) active->early_end = FinishReason::length;
+  return active;
+}
 
-  const RequestId id = n_submitted_++;
-  if (has_penalty) ++n_penalised_;
-  ids_.emplace(id, sequence_id);
-  if (free_ids_.empty()) {
-    active_.push_back(std::move(active));
-  } else {
-    free_ids_.pop_back();
-    active_[sequence_id] = std::move(active);
+RequestId Generator::submit(const Request& request, Clock::time_point now) {
+  if (!broken_.empty())
+    throw Error(ErrorCode::device, "the device failed: {}; open the model again", broken_);
+  check(request);
+  const RequestId id = n_submitted_;
+  try {
+    unfinished_[id].reserve(std::size_t(request.n_answers));
+    for (std::int32_t answer = 0; answer < request.n_answers; ++answer)
+      add(make_active(request, answer, now));
+  } catch (...) {
+    withdraw(id);
+    unfinished_.erase(id);
+    throw;
   }
+  ++n_submitted_;
   return id;
 }
 
-void Generator::cancel(RequestId request) {
-  const auto it = ids_.find(request);
-  if (it == ids_.end()) return;
-  active_[it->second]->early_end = FinishReason::cancelled;
+// What can throw comes before the first change that would be left behind.
+void Generator::add(std::unique_ptr<Active> owned) {
+  Active& active = *owned;
+  const auto id = active.sequence.id();
+  if (id == active_.size()) {
+    // Room for all of them: finish() takes no memory.
+    free_ids_.reserve(std::max(active_.capacity(), active_.size() + 1));
+    active_.push_back(nullptr);
+    free_ids_.push_back(id);
+  }
+  if (active.early_end == FinishReason::none)
+    scheduler_.add(active.sequence);
+  else
+    has_early_ends_ = true;
+  free_ids_.pop_back();
+  if (active.needs_slot) ++n_with_slots_;
+  if (active.has_time_limit) ++n_with_limits_;
+  unfinished_.at(active.request).push_back(id);
+  active_[id] = std::move(owned);
+}
+
+bool Generator::cancel(RequestId request) {
+  const auto it = unfinished_.find(request);
+  if (it == unfinished_.end()) return false;
+  for (const auto id : it->second) active_[id]->early_end = FinishReason::cancelled;
   has_early_ends_ = true;
+  return true;
 }
 
-void Generator::withdraw(RequestId request) {
-  const auto it = ids_.find(request);
-  if (it != ids_.end()) finish(*active_[it->second], FinishReason::cancelled);
-  finished_.erase(request);
-}
-
-Completion Generator::take(RequestId request) {
-  const auto it = finished_.find(request);
-  NEREID_CHECK(it != finished_.end(), "request {} is not finished, or was taken before", request);
-  Completion completion = std::move(it->second->completion);
-  finished_.erase(it);
-  return completion;
+bool Generator::withdraw(RequestId request, std::int32_t answer) {
+  const auto it = unfinished_.find(request);
+  if (it == unfinished_.end()) return false;
+  bool was_unfinished = false;
+  // From the end: finish() takes each off the list, and the list away with the last.
+  for (std::size_t i = it->second.size(); i-- > 0;) {
+    Active& active = *active_[it->second[i]];
+    if (answer >= 0 && active.answer != answer) continue;
+    was_unfinished = true;
+    finish(active);
+  }
+  return was_unfinished;
 }
 
 Stats Generator::stats() const {
   Stats stats = stats_.summary();
   stats.n_preemptions = scheduler_.n_preemptions();
+  stats.n_cached_tokens = scheduler_.n_prefix_hit_tokens();
   return stats;
 }
 
-bool Generator::step(const ProgressCallback& on_progress) {
-  if (has_early_ends_) report_early_ends(on_progress);
-  if (!scheduler_.has_work()) {
-    last_ids_ = {};
-    return false;
+bool Generator::step(const EventSink& on_event) {
+  if (has_early_ends_ || n_with_limits_ > 0) tell_early_ends(Clock::now(), on_event);
+  try {
+    const std::size_t n_most = works_ahead_ ? 2 : 1;
+    while (n_in_flight_ < n_most && queue_next()) {
+    }
+    if (n_in_flight_ > 0) finish_oldest(on_event);
+  } catch (const std::exception& error) {
+    fail_steps(error.what(), on_event);
   }
-  const auto begin = Clock::now();
-  const sched::StepBatch& batch = scheduler_.schedule();
-  fill_sampling(batch);
-  const StepResult result = runner_.step(
-      {.batch = &batch, .sampling = sampling_, .token_slots = token_slots_, .target_ids = {}});
-  const auto now = Clock::now();
-  NEREID_CHECK(std::int64_t(result.ids.size()) == batch.n_sample_rows, "{} ids for {} rows",
-               result.ids.size(), batch.n_sample_rows);
-  stats_.record_step(now - begin, batch.n_tokens - batch.n_decodes, batch.n_decodes);
-  if (batch.n_tokens == batch.n_decodes && last_ids_ != Clock::time_point())
-    stats_.record_host(result.queued - last_ids_);
-  last_ids_ = now;
-  scheduler_.complete(result.ids);
-  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
-    Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
-    const TokenId id = result.ids[std::size_t(row)];
-    if (id == kNoChoice)
-      end_early(active, FinishReason::error, not_finite_text(result.first_odd), on_progress);
-    else
-      append_token(active, id, now, on_progress);
-  }
-  return scheduler_.has_work();
+  if (!scheduler_.has_work() && n_in_flight_ == 0) last_ids_ = {};
+  return has_work();
 }
 
-void Generator::fill_sampling(const sched::StepBatch& batch) {
+// False where there is nothing to queue before the ids of the step in flight are known.
+bool Generator::queue_next() {
+  if (!scheduler_.has_work()) return false;
+  const sched::StepBatch& batch = scheduler_.schedule();
+  if (batch.n_tokens == 0) return false;
+  in_flight_[n_in_flight_++] = {&batch, Clock::now()};
+  fill_rows(batch);
+  runner_.queue(
+      {.batch = &batch, .sampling = rows_, .token_slots = token_slots_, .target_ids = target_ids_});
+  return true;
+}
+
+void Generator::finish_oldest(const EventSink& on_event) {
+  const auto waiting_since = Clock::now();
+  const StepResult result = runner_.wait();
+  const auto now = Clock::now();
+  const auto [batch_ptr, queued] = in_flight_[0];
+  const sched::StepBatch& batch = *batch_ptr;
+  NEREID_CHECK(std::int64_t(result.ids.size()) == batch.n_logit_rows, "{} ids for {} rows",
+               result.ids.size(), batch.n_logit_rows);
+  // A step that was queued ahead began when the one before it ended.
+  stats_.record_step(now - std::max(queued, last_ids_), batch.n_tokens - batch.n_decodes,
+                     batch.n_decodes);
+  if (batch.n_tokens == batch.n_decodes && last_ids_ != Clock::time_point())
+    stats_.record_host(waiting_since - last_ids_);
+  last_ids_ = now;
+  scheduler_.complete(result.ids.first(std::size_t(batch.n_sample_rows)));
+  if (batch.n_sample_rows < batch.n_logit_rows) tell_scores(batch, result, on_event);
+  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
+    const auto* sequence = batch.row_sequences[std::size_t(row)];
+    if (sequence == nullptr) continue;  // it ended while the step ran
+    Active& active = active_of(*sequence);
+    if (result.ids[std::size_t(row)] == kNoChoice)
+      tell_end(active, FinishReason::error, not_finite_text(result.first_odd), on_event);
+    else
+      append_token(active, std::size_t(row), result, now, on_event);
+  }
+  // Not before all of it is told: where that fails, its sequences have lost tokens.
+  in_flight_[0] = in_flight_[1];
+  --n_in_flight_;
+}
+
+void Generator::fill_rows(const sched::StepBatch& batch) {
   token_slots_.clear();
-  if (n_penalised_ > 0) {
+  if (n_with_slots_ > 0) {
     release_slots_of_preempted();
+    token_slots_.assign(std::size_t(batch.n_tokens), -1);
     for (std::int32_t s = 0; s < batch.n_sequences; ++s) {
       Active& active = active_of(*batch.sequences[std::size_t(s)]);
       assign_slot(active);
-      const auto begin = std::size_t(batch.cu_seqlens[std::size_t(s)]);
-      token_slots_.resize(std::size_t(batch.cu_seqlens[std::size_t(s) + 1]), -1);
-      // What is new since the slot was filled comes one token a step.
-      if (batch.positions[begin] >= active.n_counted) token_slots_[begin] = active.sampling.slot;
+      // A token of a step of its own counts when it is fed back, unless the slot had it.
+      if (s < batch.n_decodes && active.counts_tokens &&
+          batch.positions[std::size_t(s)] >= active.n_counted)
+        token_slots_[std::size_t(s)] = active.sampling.slot;
     }
   }
-  sampling_.clear();
-  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
-    Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
-    active.sampling.n_generated = active.sequence.n_generated_tokens();
-    sampling_.push_back(active.sampling);
+  rows_.clear();
+  target_ids_.clear();
+  for (std::int32_t row = 0; row < batch.n_logit_rows; ++row) {
+    const Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
+    if (row < batch.n_sample_rows) {
+      rows_.push_back(active.sampling);
+      // The last of the pending ones is what this row chooses.
+      rows_.back().n_generated =
+          active.sequence.n_generated_tokens() + active.sequence.n_pending_tokens() - 1;
+      target_ids_.push_back(-1);
+      continue;
+    }
+    rows_.emplace_back();
+    rows_.back().n_top = active.n_top_prompt;
+    // The last token of a text has no successor: what its row gives is not used.
+    const auto scored =
+        std::size_t(batch.positions[std::size_t(batch.logit_rows[std::size_t(row)])]) + 1;
+    const auto ids = active.sequence.ids();
+    target_ids_.push_back(scored < ids.size() ? ids[scored] : -1);
   }
 }
 
 void Generator::release_slots_of_preempted() {
-  // Sequences that wait hold no slot, so that there is one for each that runs.
+  // Sequences that wait hold no slot, so that there is one for each that runs; one that runs again
+  // already has its slot filled anew.
   if (scheduler_.n_preemptions() == n_preemptions_seen_) return;
   n_preemptions_seen_ = scheduler_.n_preemptions();
   for (const auto& active : active_) {
-    if (!active || active->sampling.slot < 0) continue;
-    if (active->sequence.state() != sched::SequenceState::waiting) continue;
-    free_slots_.push_back(std::exchange(active->sampling.slot, -1));
+    if (!active) continue;
+    const auto n_before = std::exchange(active->n_preemptions, active->sequence.n_preemptions());
+    if (n_before != active->n_preemptions && active->sampling.slot >= 0)
+      free_slots_.push_back(std::exchange(active->sampling.slot, -1));
   }
 }
 
 void Generator::assign_slot(Active& active) {
-  if (!active.sampling.has_penalty() || active.sampling.slot >= 0) return;
+  if (!active.needs_slot || active.sampling.slot >= 0) return;
   NEREID_CHECK(!free_slots_.empty(), "{} sequences run and no slot is free",
                scheduler_.n_running());
   active.sampling.slot = free_slots_.back();
   free_slots_.pop_back();
-  runner_.fill_slot(active.sampling.slot, active.sequence.prompt_ids(),
-                    active.sequence.generated_ids());
+  runner_.fill_slot(active.sampling.slot, {.prompt_ids = active.sequence.prompt_ids(),
+                                           .generated_ids = active.sequence.generated_ids(),
+                                           .biases = active.biases,
+                                           .allowed_ids = active.allowed_ids});
   active.n_counted = active.sequence.n_tokens();
 }
 
-void Generator::append_token(Active& active, TokenId id, Clock::time_point now,
-                             const ProgressCallback& on_progress) {
-  if (active.completion.ids.empty())
+namespace {
+
+TokenLogprobs logprobs_of_row(const StepResult& result, std::size_t row, TokenId chosen,
+                              std::int32_t n_top) {
+  TokenLogprobs logprobs{.chosen = {chosen, result.logprobs[row]}, .top = {}};
+  for (std::size_t i = row * kMaxLogprobs; i < row * kMaxLogprobs + std::size_t(n_top); ++i)
+    logprobs.top.push_back({result.top_ids[i], result.top_logprobs[i]});
+  return logprobs;
+}
+
+}  // namespace
+
+void Generator::append_token(Active& active, std::size_t row, const StepResult& result,
+                             Clock::time_point now, const EventSink& on_event) {
+  const TokenId id = result.ids[row];
+  if (!active.has_tokens)
     stats_.record_first_token(active.submitted, now);
   else
     stats_.record_next_token(active.last_token, now);
   active.last_token = now;
-  active.completion.ids.push_back(id);
-
-  auto reason = FinishReason::none;
-  new_text_.clear();
-  const bool is_eos = !active.ignore_eos && std::ranges::find(eos_ids_, id) != eos_ids_.end();
-  if (is_eos) {
-    reason = FinishReason::stop;
-    if (active.text) active.text->push_end_token(id, new_text_);
-  } else if (active.text && active.text->push(id, new_text_)) {
-    reason = FinishReason::stop;
-  } else if (active.sequence.is_exhausted()) {
-    reason = FinishReason::length;
+  AnswerEvent event{.request = active.request, .answer = active.answer, .ids = {&id, 1}};
+  if (!std::exchange(active.has_tokens, true))
+    event.n_cached_tokens = active.sequence.n_prefix_tokens();
+  if (active.sampling.n_top >= 0) {
+    active.logprobs = logprobs_of_row(result, row, id, active.sampling.n_top);
+    event.logprobs = {&active.logprobs, 1};
   }
-  if (reason != FinishReason::none && active.text && active.text->finish(new_text_))
-    reason = FinishReason::stop;
-  active.completion.text += new_text_;
-  if (reason != FinishReason::none) finish(active, reason);
-  if (on_progress)
-    on_progress(
-        {.request = active.id, .ids = {&id, 1}, .text = new_text_, .finish_reason = reason});
+  if (std::ranges::find(active.end_ids, id) != active.end_ids.end())
+    event.finish_reason = FinishReason::stop;
+  else if (active.sequence.is_exhausted())
+    event.finish_reason = FinishReason::length;
+  const bool ends_here = on_event(event);
+  if (ends_here || event.finish_reason != FinishReason::none) finish(active);
 }
 
-void Generator::report_early_ends(const ProgressCallback& on_progress) {
+// Rows that follow those of the sampled ids: of each prompt that is scored, its tokens in order.
+void Generator::tell_scores(const sched::StepBatch& batch, const StepResult& result,
+                            const EventSink& on_event) {
+  const auto n_rows = std::size_t(batch.n_logit_rows);
+  for (auto row = std::size_t(batch.n_sample_rows); row < n_rows;) {
+    const auto* sequence = batch.row_sequences[row];
+    scores_.clear();
+    bool is_finite = true;
+    for (; row < n_rows && batch.row_sequences[row] == sequence; ++row) {
+      if (sequence == nullptr) continue;
+      const auto scored = batch.positions[std::size_t(batch.logit_rows[row])] + 1;
+      // What was told before a preemption, and what follows the prompt.
+      Active& active = active_of(*sequence);
+      if (scored < active.n_scored || scored >= sequence->n_prompt_tokens()) continue;
+      active.n_scored = scored + 1;
+      is_finite &= !std::isnan(result.logprobs[row]);
+      scores_.push_back(logprobs_of_row(result, row, sequence->prompt_ids()[std::size_t(scored)],
+                                        active.n_top_prompt));
+    }
+    if (sequence == nullptr) continue;
+    Active& active = active_of(*sequence);
+    if (!is_finite) {
+      tell_end(active, FinishReason::error, not_finite_text(result.first_odd), on_event);
+      continue;
+    }
+    // With nothing to generate, this is the end.
+    const bool is_all =
+        sequence->n_max_tokens() == sequence->n_prompt_tokens() && sequence->is_exhausted();
+    const bool ends_here =
+        on_event({.request = active.request,
+                  .answer = active.answer,
+                  .prompt_logprobs = scores_,
+                  .finish_reason = is_all ? FinishReason::length : FinishReason::none});
+    if (ends_here || is_all) finish(active);
+  }
+}
+
+void Generator::tell_early_ends(Clock::time_point now, const EventSink& on_event) {
   has_early_ends_ = false;
   for (std::size_t i = 0; i < active_.size(); ++i) {
-    if (!active_[i] || active_[i]->early_end == FinishReason::none) continue;
-    end_early(*active_[i], active_[i]->early_end, {}, on_progress);
+    if (!active_[i]) continue;
+    Active& active = *active_[i];
+    if (active.early_end == FinishReason::none && active.has_time_limit && now >= active.deadline)
+      active.early_end = FinishReason::time_limit;
+    if (active.early_end != FinishReason::none) tell_end(active, active.early_end, {}, on_event);
   }
 }
 
-void Generator::end_early(Active& active, FinishReason reason, std::string error,
-                          const ProgressCallback& on_progress) {
-  const RequestId id = active.id;
-  new_text_.clear();
-  if (active.text) active.text->finish(new_text_);
-  active.completion.text += new_text_;
-  active.completion.error = std::move(error);
-  finish(active, reason);
-  if (on_progress)
-    on_progress({.request = id, .ids = {}, .text = new_text_, .finish_reason = reason});
+void Generator::tell_end(Active& active, FinishReason reason, std::string_view error,
+                         const EventSink& on_event) {
+  on_event({.request = active.request,
+            .answer = active.answer,
+            .finish_reason = reason,
+            .error = error});
+  finish(active);
 }
 
-void Generator::finish(Active& active, FinishReason reason) {
-  const std::uint64_t sequence_id = active.sequence.id();
+// The steps in flight are lost, and with them what was to come of their sequences: they end.
+void Generator::fail_steps(std::string message, const EventSink& on_event) {
+  std::vector<Active*> lost;
+  for (std::size_t i = 0; i < n_in_flight_; ++i)
+    for (const auto* sequence : in_flight_[i].batch->sequences)
+      if (sequence != nullptr) lost.push_back(&active_of(*sequence));
+  n_in_flight_ = 0;
+  scheduler_.fail();
+  stats_.record_failed_step();
+  try {
+    runner_.recover();
+  } catch (const std::exception& error) {
+    broken_ = fmt::format("{}; and then: {}", message, error.what());
+    lost.clear();
+    for (const auto& active : active_)
+      if (active) lost.push_back(active.get());
+  }
+  std::ranges::sort(lost);
+  lost.erase(std::ranges::unique(lost).begin(), lost.end());
+  std::ranges::sort(lost, {}, [](const Active* active) { return active->sequence.id(); });
+  for (Active* active : lost) tell_end(*active, FinishReason::error, message, on_event);
+}
+
+void Generator::finish(Active& active) {
+  const std::uint64_t id = active.sequence.id();
+  const auto state = active.sequence.state();
   // A request for no tokens was never scheduled.
-  if (active.sequence.state() != sched::SequenceState::created) scheduler_.finish(active.sequence);
+  if (state != sched::SequenceState::created) scheduler_.finish(active.sequence);
   if (active.sampling.slot >= 0) free_slots_.push_back(active.sampling.slot);
-  if (active.sampling.has_penalty()) --n_penalised_;
-  const auto prompt = active.sequence.prompt_ids();
-  active.completion.prompt_ids.assign(prompt.begin(), prompt.end());
-  active.completion.finish_reason = reason;
-  ids_.erase(active.id);
-  free_ids_.push_back(sequence_id);
-  finished_[active.id] = std::move(active_[sequence_id]);
+  if (active.needs_slot) --n_with_slots_;
+  if (active.has_time_limit) --n_with_limits_;
+  if (const auto it = unfinished_.find(active.request); it != unfinished_.end()) {
+    std::erase(it->second, id);
+    if (it->second.empty()) unfinished_.erase(it);
+  }
+  free_ids_.push_back(id);
+  active_[id] = nullptr;
+}
+
+void Generator::check_integrity() const {
+  scheduler_.check_integrity();
+  std::size_t n_active = 0;
+  std::size_t n_slots = 0;
+  for (const auto& active : active_) {
+    if (!active) continue;
+    ++n_active;
+    if (active->sampling.slot >= 0) ++n_slots;
+  }
+  std::size_t n_unfinished = 0;
+  for (const auto& [request, sequences] : unfinished_) n_unfinished += sequences.size();
+  NEREID_CHECK(n_active == n_unfinished && free_ids_.size() + n_active == active_.size(),
+               "{} answers run, {} are of unfinished requests, {} of {} ids are free", n_active,
+               n_unfinished, free_ids_.size(), active_.size());
+  NEREID_CHECK(free_slots_.size() + n_slots == std::size_t(runner_.limits().max_sequences),
+               "{} slots are free, {} are taken", free_slots_.size(), n_slots);
+  NEREID_CHECK(n_active > 0 || scheduler_.pool().n_used_blocks() == 0,
+               "nothing runs, and {} KV blocks are in use", scheduler_.pool().n_used_blocks());
 }
 
 }  // namespace nereid::engine

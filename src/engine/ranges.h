@@ -10,6 +10,7 @@
 #include "device/registry.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
+#include "nereid/service.h"
 #include "program/settings.h"
 
 namespace nereid::engine {
@@ -39,13 +40,20 @@ inline constexpr double kMaxFloat = std::numeric_limits<float>::max();
 inline constexpr SeedRange kSeed{0, std::numeric_limits<std::uint64_t>::max(),
                                  "0 to 18446744073709551615"};
 inline constexpr IntegerRange kMaxTokens{0, std::numeric_limits<std::int64_t>::max(), "0 or more"};
+inline constexpr IntegerRange kAnswers{1, 128, "1 to 128"};
+inline constexpr IntegerRange kLogprobs{0, kMaxLogprobs, "0 to 20"};
+inline constexpr RealRange kBias{-kMaxFloat, kMaxFloat, "a finite number"};
 
 // Of an engine. The cache's positions are counted in 32 bits.
 inline constexpr IntegerRange kContextTokens{0, kMaxInt32, "0 (the model's) to 2147483647"};
-inline constexpr IntegerRange kBatchTokens{1, program::kMaxBatchTokens, "1 to 65536"};
+inline constexpr IntegerRange kBatchTokens{0, program::kMaxBatchTokens,
+                                           "1 to 65536, or 0 (what suits the device)"};
 inline constexpr IntegerRange kSequences{1, 65536, "1 to 65536"};
 inline constexpr IntegerRange kKvBlocks{0, 16'777'216, "0 (as many as fit) to 16777216"};
 inline constexpr IntegerRange kThreads{0, device::kMaxCpuThreads, "0 (all) to 1024"};
+
+// Of a service.
+inline constexpr IntegerRange kQueue{1, std::numeric_limits<std::int64_t>::max(), "1 or more"};
 
 // Of measuring and compiling.
 inline constexpr IntegerRange kCount{1, kMaxInt32, "1 to 2147483647"};
@@ -57,6 +65,7 @@ inline constexpr RealRange kPart{0, 1, "0 to 1"};
 
 // A UsageError names what is outside its range.
 void check_options(const Options& options);
+void check_options(const ServiceOptions& options);
 void check_request(const Request& request);
 
 }  // namespace nereid::engine

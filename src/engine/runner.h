@@ -1,6 +1,7 @@
 // Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each
-// row that wants one out.
-// Non-goal: which sequences run (sched), text (tokenizer), requests (Engine).
+// row that wants one out. A second step may be queued while the first runs; its tokens may be the
+// ids that the first is about to choose.
+// Non-goal: which sequences run (sched), text (tokenizer), requests (Generator).
 // Rejected: sampling on the host. Ids are chosen by kernels; the host receives four bytes a
 // sequence.
 #pragma once
@@ -12,8 +13,10 @@
 #include <string>
 #include <string_view>
 
+#include "base/progress.h"
 #include "device/device.h"
 #include "engine/sampling_params.h"
+#include "engine/token_bias.h"
 #include "model/config.h"
 #include "nereid/options.h"
 #include "sched/limits.h"
@@ -26,18 +29,27 @@ inline constexpr std::int32_t kNoChoice = -1;
 
 struct StepRequest {
   const sched::StepBatch* batch = nullptr;
-  std::span<const SamplingRow> sampling;  // [L]
-  std::span<const std::int32_t>
-      token_slots;  // [T] where each token is counted (-1: nowhere); empty: none is
-  std::span<const std::int32_t>
-      target_ids;  // [L] scoring: the id whose log-probability is wanted; else empty
+  std::span<const SamplingRow> sampling;  // [L]; empty: rows are only scored, and their logits kept
+  // [T] the slot in which a row's token is counted as generated, or -1; empty: none is
+  std::span<const std::int32_t> token_slots;
+  // [L] the id whose log-probability is wanted; -1: of the sampled one
+  std::span<const std::int32_t> target_ids;
 };
 
 struct StepResult {
-  std::span<const std::int32_t> ids;  // [L] sampled ids, or kNoChoice; empty when scoring
-  std::span<const float> logprobs;    // [L] natural log, NaN for kNoChoice; empty unless scoring
-  std::chrono::steady_clock::time_point queued = {};  // when the device had all of the step's work
-  std::string_view first_odd = {};  // check_numbers: where the first NaN or infinity appeared
+  std::span<const std::int32_t> ids;  // [L] sampled ids, or kNoChoice; empty when only scoring
+  // Natural log, NaN for kNoChoice; empty where no row wants any.
+  std::span<const float> logprobs;        // [L]
+  std::span<const std::int32_t> top_ids;  // [L, kMaxLogprobs]; of a row the first n_top are set
+  std::span<const float> top_logprobs;    // the same
+  std::string_view first_odd = {};        // check_numbers: where the first NaN or infinity appeared
+};
+
+// What a slot of the device's tables is to hold.
+struct SlotTables {
+  std::span<const TokenId> prompt_ids, generated_ids;  // for penalties
+  std::span<const BiasRow> biases;
+  std::span<const TokenId> allowed_ids;  // empty: all
 };
 
 // Of a row without a choice; `first_odd` as a step gave it. The text of an Error.
@@ -48,21 +60,32 @@ class Runner {
   // A Program of the model, warmed. Errors: whatever a model directory, a bundle or memory can
   // lack.
   static std::unique_ptr<Runner> create(device::Device& device, const model::ModelConfig& config,
-                                        const Options& options);
+                                        const Options& options, const ProgressSink& progress = {});
   virtual ~Runner() = default;
 
   // Of its steps and its cache, as options, model and memory made them.
   virtual const sched::Limits& limits() const = 0;
   virtual std::int64_t vocab_size() const = 0;
   virtual std::int64_t weight_bytes() const = 0;  // read by a decode step
+  // Whether a step that is queued runs while the host goes on: then it is worth to queue the next.
+  virtual bool works_beside_host() const = 0;
 
-  // The spans stay valid until the next step.
-  virtual StepResult step(const StepRequest& request) = 0;
-  // The last step's logits, [L, V] row-major; `out` has L * V elements.
+  // At most two steps are queued and not waited for.
+  virtual void queue(const StepRequest& request) = 0;
+  // For the oldest one. The spans stay valid until the step after the next is queued.
+  virtual StepResult wait() = 0;
+  StepResult step(const StepRequest& request) {
+    queue(request);
+    return wait();
+  }
+  // After a call that threw: what is queued is forgotten. What this throws says that the device
+  // can run no more steps.
+  virtual void recover() = 0;
+
+  // The last step's logits, where it only scored, [L, V] row-major; `out` has L * V elements.
   virtual void read_logits(std::span<float> out) = 0;
-  // The slot is that of a sequence which has these ids, and no others, so far.
-  virtual void fill_slot(std::int32_t slot, std::span<const std::int32_t> prompt_ids,
-                         std::span<const std::int32_t> generated_ids) = 0;
+  // Ordered after the steps that are queued.
+  virtual void fill_slot(std::int32_t slot, const SlotTables& tables) = 0;
 };
 
 }  // namespace nereid::engine

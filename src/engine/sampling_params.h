@@ -72,6 +72,8 @@ struct SamplingRow {
     return params.repetition_penalty != 1.0F || params.presence_penalty != 0.0F ||
            params.frequency_penalty != 0.0F;
   }
+  // Whether greedy or plain sampling is not enough for it.
+  bool needs_tables() const { return slot >= 0 || n_top >= 0; }
 };
 
 // The inputs that a sampling step reads, a value a row of logits each. Found by their names once,

@@ -19,14 +19,14 @@ std::vector<std::int32_t> end_ids(const model::GenerationSettings& settings,
   return id ? std::vector{*id} : std::vector<std::int32_t>();
 }
 
-Session::Session(const Options& options) : options_(options) {
+Session::Session(const Options& options, const ProgressSink& progress) : options_(options) {
   check_options(options);
   auto tokenizer =
       std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
   config_ = model::ModelConfig::load(options_.model_dir);
   if (options.strict) config_.refuse_ignored();
   device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
-  runner_ = Runner::create(*device_, config_, options_);
+  runner_ = Runner::create(*device_, config_, options_, progress);
   tokenizer_ = tokenizer.get();
   eos_ids_ = end_ids(config_.generation, tokenizer_.get());
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "device/registry.h"
 #include "engine/runner.h"
 #include "model/config.h"
@@ -18,7 +19,7 @@ namespace nereid::engine {
 
 class Session {
  public:
-  explicit Session(const Options& options);
+  explicit Session(const Options& options, const ProgressSink& progress = {});
 
   const model::ModelConfig& config() const { return config_; }
   const device::Device& device() const { return *device_; }
@@ -26,12 +27,13 @@ class Session {
   const Options& options() const { return options_; }
   // Null where the model has no tokenizer.json.
   const tokenizer::Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const std::shared_ptr<const tokenizer::Tokenizer>& shared_tokenizer() const { return tokenizer_; }
   const std::vector<std::int32_t>& eos_ids() const { return eos_ids_; }
 
  private:
   Options options_;
   model::ModelConfig config_;
-  std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
   std::vector<std::int32_t> eos_ids_;
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<Runner> runner_;  // dies before its device

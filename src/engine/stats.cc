@@ -60,8 +60,8 @@ void StatsCollector::add_sample(std::vector<double>& samples, std::size_t& next,
 
 void StatsCollector::record_step(Clock::duration time, std::int64_t n_prompt_tokens,
                                  std::int64_t n_decode_tokens) {
-  ++n_steps_;
-  n_prompt_tokens_ += n_prompt_tokens;
+  ++counts_.n_steps;
+  counts_.n_prompt_tokens += n_prompt_tokens;
   if (n_prompt_tokens > 0) {
     prefill_time_ += time;
     return;
@@ -72,13 +72,13 @@ void StatsCollector::record_step(Clock::duration time, std::int64_t n_prompt_tok
 }
 
 void StatsCollector::record_first_token(Clock::time_point submitted, Clock::time_point now) {
-  if (n_generated_tokens_ == 0) open_to_first_token_ = now - opened_;
-  ++n_generated_tokens_;
+  if (counts_.n_generated_tokens == 0) open_to_first_token_ = now - opened_;
+  ++counts_.n_generated_tokens;
   add_sample(ttft_ms_, next_ttft_, now - submitted);
 }
 
 void StatsCollector::record_next_token(Clock::time_point previous, Clock::time_point now) {
-  ++n_generated_tokens_;
+  ++counts_.n_generated_tokens;
   add_sample(itl_ms_, next_itl_, now - previous);
 }
 
@@ -92,13 +92,13 @@ Stats StatsCollector::summary() const {
   stats.itl_ms_p99 = quantile_or_zero(itl_ms_, 0.99);
   constexpr double kUsPerMs = 1e3;
   stats.host_us_median = kUsPerMs * quantile_or_zero(host_ms_, 0.5);
-  stats.prefill_tokens_per_s = per_second(double(n_prompt_tokens_), prefill_time_);
+  stats.prefill_tokens_per_s = per_second(double(counts_.n_prompt_tokens), prefill_time_);
   stats.decode_tokens_per_s = per_second(double(n_decode_step_tokens_), decode_time_);
   stats.weight_gb_per_s =
       per_second(double(weight_bytes_) * double(n_decode_steps_) / 1e9, decode_time_);
-  stats.n_prompt_tokens = n_prompt_tokens_;
-  stats.n_generated_tokens = n_generated_tokens_;
-  stats.n_steps = n_steps_;
+  stats.n_prompt_tokens = counts_.n_prompt_tokens;
+  stats.n_generated_tokens = counts_.n_generated_tokens;
+  stats.n_steps = counts_.n_steps;
   stats.peak_memory_bytes = peak_memory_bytes();
   return stats;
 }

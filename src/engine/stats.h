@@ -5,15 +5,20 @@
 // of a server.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <vector>
 
+#include "engine/clock.h"
 #include "nereid/engine.h"
 
 namespace nereid::engine {
 
-using Clock = std::chrono::steady_clock;
+struct Counts {
+  std::int64_t n_prompt_tokens = 0;
+  std::int64_t n_generated_tokens = 0;
+  std::int64_t n_steps = 0;
+  std::int64_t n_failed_steps = 0;
+};
 
 class StatsCollector {
  public:
@@ -25,10 +30,12 @@ class StatsCollector {
                    std::int64_t n_decode_tokens);
   void record_first_token(Clock::time_point submitted, Clock::time_point now);
   void record_next_token(Clock::time_point previous, Clock::time_point now);
-  // What the host did between two steps, while the device waited.
+  // What the host did between the waits of two steps.
   void record_host(Clock::duration time);
+  void record_failed_step() { ++counts_.n_failed_steps; }
 
   Stats summary() const;
+  const Counts& counts() const { return counts_; }
 
  private:
   static void add_sample(std::vector<double>& samples, std::size_t& next, Clock::duration time);
@@ -44,11 +51,9 @@ class StatsCollector {
   Clock::duration open_to_first_token_{};
   Clock::duration prefill_time_{};
   Clock::duration decode_time_{};
-  std::int64_t n_prompt_tokens_ = 0;
-  std::int64_t n_generated_tokens_ = 0;
+  Counts counts_;
   std::int64_t n_decode_step_tokens_ = 0;
   std::int64_t n_decode_steps_ = 0;
-  std::int64_t n_steps_ = 0;
 };
 
 // The largest resident set this process has had.

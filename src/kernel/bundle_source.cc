@@ -157,8 +157,8 @@ std::vector<std::string> missing_keys(const Bundle& bundle, const SpecTable& spe
 }
 
 Bundle compile_bundle(const std::string& target, const std::string& isas,
-                      std::span<const KernelRequest> requests, const fs::path& out_dir,
-                      int n_jobs) {
+                      std::span<const KernelRequest> requests, const fs::path& out_dir, int n_jobs,
+                      const ProgressSink& progress) {
   const CompilerPaths compiler = find_compiler(target);
   make_dirs(out_dir);
   for (const auto& request : requests) {
@@ -167,7 +167,7 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
     write_text_file(out_dir / generated_path(request.kernel), request.generated->source);
   }
   const TemporaryFile requests_file(requests_text(requests));
-  run_compiler(compiler, target, isas, requests_file.path(), out_dir, n_jobs);
+  run_compiler(compiler, target, isas, requests_file.path(), out_dir, n_jobs, progress);
   Bundle bundle = Bundle::open(out_dir);
   for (const auto& request : requests)
     if (bundle.find(request.key()) == nullptr)
@@ -222,8 +222,9 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
 
   // Made beside its place and moved there whole, so that nobody opens half a bundle.
   Unfinished unfinished{cached.string() + fmt::format(".{}.part", ::getpid())};
-  const auto why = unfitness(compile_bundle(target, isa, requests, unfinished.dir, options.n_jobs),
-                             specs, target, isa, requests);
+  const auto why = unfitness(
+      compile_bundle(target, isa, requests, unfinished.dir, options.n_jobs, options.progress),
+      specs, target, isa, requests);
   if (!why.empty())
     throw Error(ErrorCode::internal,
                 "{}, though it was compiled just now: this program and its kernels at hand are not "

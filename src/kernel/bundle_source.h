@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "kernel/bundle.h"
 #include "kernel/request.h"
 #include "kernel/spec.h"
@@ -26,7 +27,8 @@ struct BundleOptions {
   std::filesystem::path bundle_dir;  // not empty: this bundle or an Error
   std::string model_name = "MODEL";  // how the error's command spells the model
   bool may_compile = true;
-  int n_jobs = 0;  // 0: the compiler decides
+  int n_jobs = 0;              // 0: the compiler decides
+  ProgressSink progress = {};  // of compiling; without one it is shown on stderr
 };
 
 // `isa`: DeviceInfo::isa, empty where the target has none: a bundle compiled for more is passed
@@ -47,7 +49,7 @@ Bundle find_planned_bundle(const SpecTable& specs, const std::string& target,
 // cpu, levels with commas between; empty: this machine's.
 Bundle compile_bundle(const std::string& target, const std::string& isas,
                       std::span<const KernelRequest> requests, const std::filesystem::path& out_dir,
-                      int n_jobs = 0);
+                      int n_jobs = 0, const ProgressSink& progress = {});
 
 // The requests, one a line, sorted, each once.
 std::string requests_text(std::span<const KernelRequest> requests);

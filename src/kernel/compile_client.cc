@@ -154,10 +154,12 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
 }
 
 // Reads both pipes to their ends; keeps the last of what came on the second.
-std::string follow(Pipe& out, Pipe& err) {
+std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
   using Clock = CompileProgress::Clock;
   CompileProgress progress(::isatty(STDERR_FILENO) == 1);
-  const auto show = [](const std::string& text) { std::fputs(text.c_str(), stderr); };
+  const auto show = [&](const std::string& text) {
+    if (!sink) std::fputs(text.c_str(), stderr);
+  };
   std::string line, errors;
   std::array<char, 4096> chunk;
   while (out.read_end.get() >= 0 || err.read_end.get() >= 0) {
@@ -184,6 +186,7 @@ std::string follow(Pipe& out, Pipe& err) {
       for (const char c : text) {
         if (c == '\n') {
           show(progress.take(line, Clock::now()));
+          if (sink) sink("compiling kernels", progress.n_done(), progress.n_total());
           line.clear();
         } else if (line.size() < kMaxErrorText) {
           line += c;
@@ -206,7 +209,8 @@ CompilerPaths find_compiler(const std::string& target) {
 }
 
 void run_compiler(const CompilerPaths& paths, const std::string& target, const std::string& isas,
-                  const fs::path& requests_file, const fs::path& out_dir, int n_jobs) {
+                  const fs::path& requests_file, const fs::path& out_dir, int n_jobs,
+                  const ProgressSink& progress) {
   std::vector<std::string> arguments{
       fs::absolute(paths.python).string(),  "-m",         "aot.compile", "--requests",
       fs::absolute(requests_file).string(), "--target",   target,        "--out",
@@ -218,7 +222,7 @@ void run_compiler(const CompilerPaths& paths, const std::string& target, const s
   const pid_t pid = start(std::move(arguments), child_environment(ttir), paths.aot_dir, out, err);
   out.write_end.close();
   err.write_end.close();
-  const std::string errors = follow(out, err);
+  const std::string errors = follow(out, err, progress);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0)
     if (errno != EINTR)

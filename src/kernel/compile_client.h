@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/progress.h"
+
 namespace nereid::kernel {
 
 // Environment first (NEREID_PYTHON, NEREID_AOT_DIR, NEREID_TTIR); then the Python that the build
@@ -21,9 +23,9 @@ struct CompilerPaths {
 CompilerPaths find_compiler(const std::string& target);
 
 // Compiles the requests of `requests_file` into `out_dir`; a progress bar on stderr if that is a
-// terminal. An Error carries what the compiler said last.
+// terminal, unless `progress` takes it. An Error carries what the compiler said last.
 void run_compiler(const CompilerPaths& paths, const std::string& target, const std::string& isas,
                   const std::filesystem::path& requests_file, const std::filesystem::path& out_dir,
-                  int n_jobs);
+                  int n_jobs, const ProgressSink& progress = {});
 
 }  // namespace nereid::kernel

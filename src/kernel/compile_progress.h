@@ -24,6 +24,9 @@ class CompileProgress {
   // Removes the bar, or tells a log that was told of the beginning of the end.
   std::string finish(Clock::time_point now);
 
+  std::int64_t n_done() const { return n_done_; }
+  std::int64_t n_total() const { return n_total_; }
+
  private:
   std::string bar(std::string_view kernel) const;
   std::string log_line(Clock::time_point now);

@@ -48,23 +48,26 @@ struct Run {
   double total_ms = 0;
   double ttft_ms = 0;
   std::vector<double> gaps_ms;
-  std::uint64_t n_decode_launches = 0;
+  std::uint64_t n_decode_launches = 0;  // of the steps that were not queued when counting began
+  std::int64_t n_counted_steps = 0;
 };
 
 Run generate_once(engine::Runner& runner, const RecordingDevice& device,
                   const model::ModelConfig& config, const EndToEndOptions& options) {
   const auto& workload = options.workload;
   const auto requests = make_requests(workload, config.vocab_size);
-  engine::Generator generator(runner, nullptr, /*eos_ids=*/{});
+  engine::Generator generator(runner, /*eos_ids=*/{});
   Run run;
   run.gaps_ms.reserve(static_cast<std::size_t>(workload.n_output_tokens));
   std::int64_t n_tokens = 0;
-  const auto count = [&](const Progress& progress) {
-    n_tokens += static_cast<std::int64_t>(progress.ids.size());
+  std::string failure;
+  const auto count = [&](const engine::AnswerEvent& event) {
+    n_tokens += static_cast<std::int64_t>(event.ids.size());
+    if (failure.empty()) failure = event.error;
+    return false;
   };
   const auto begin = Clock::now();
-  std::vector<RequestId> ids;
-  for (const auto& request : requests) ids.push_back(generator.submit(request));
+  for (const auto& request : requests) generator.submit(request);
   Clock::time_point last = begin;
   std::uint64_t n_launches_before = 0;
   std::int64_t n_rounds = 0;  // tokens that every sequence has
@@ -76,6 +79,7 @@ Run generate_once(engine::Runner& runner, const RecordingDevice& device,
     if (n_rounds++ == 0) {
       run.ttft_ms = ms_between(begin, now);
       n_launches_before = device.n_launches();
+      run.n_counted_steps = workload.n_output_tokens - 1 - (runner.works_beside_host() ? 1 : 0);
     } else {
       run.gaps_ms.push_back(ms_between(last, now));
     }
@@ -83,9 +87,7 @@ Run generate_once(engine::Runner& runner, const RecordingDevice& device,
   }
   run.total_ms = ms_between(begin, last);
   run.n_decode_launches = device.n_launches() - n_launches_before;
-  for (const auto id : ids)
-    if (const auto completion = generator.take(id); !completion.error.empty())
-      throw Error("{}", completion.error);
+  if (!failure.empty()) throw Error("{}", failure);
   NEREID_CHECK(n_tokens == workload.n_batch * workload.n_output_tokens, "{} tokens came", n_tokens);
   return run;
 }
@@ -119,7 +121,7 @@ EndToEndRow summarise(const OpenMode& open, const std::vector<Run>& runs,
   row.itl_ms_p99 = quantile(gaps, 0.99);
   row.weight_bytes_per_s = static_cast<double>(streamed_weight_bytes) / row.itl_ms * 1e3;
   row.launches_per_step = static_cast<std::int64_t>(runs.back().n_decode_launches) /
-                          (options.workload.n_output_tokens - 1);
+                          std::max<std::int64_t>(1, runs.back().n_counted_steps);
   return row;
 }
 

@@ -33,8 +33,7 @@ std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_
     device = device::open_device(
         {.name = std::string(kernel::target_family(target)), .n_threads = n_threads});
   } catch (const Error& error) {
-    throw Error(error.code(), "--target {}: expected a device of this target here: {}", target,
-                error.what());
+    throw Error("--target {}: expected a device of this target here: {}", target, error.what());
   }
   const auto& info = device->info();
   if (info.target != target)
@@ -72,38 +71,37 @@ std::size_t LaunchBench::pooled_bytes(const graph::Value& value) const {
   return is_weight ? aligned(graph::value_bytes(value)) : 0;
 }
 
-void LaunchBench::write(const char* input, const std::vector<std::int32_t>& values) {
-  auto& inputs = program_.inputs();
-  std::ranges::copy(values, inputs.elements<std::int32_t>(inputs.handle(input)).begin());
-}
-
-void LaunchBench::set_inputs(const StepShape& shape) {
+void LaunchBench::set_inputs(const StepShape& shape, const graph::Sizes& sizes) {
   const auto n = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
   const auto& limits = program_.limits();
-  const auto n_columns = limits.max_blocks_per_sequence();
   const auto n_blocks = (shape.n_context + limits.block_tokens - 1) / limits.block_tokens;
-  NEREID_CHECK(n_blocks <= n_columns && shape.n_sequences * n_blocks <= limits.n_kv_blocks,
-               "{} blocks a sequence, {} columns, {} blocks", n_blocks, n_columns,
-               limits.n_kv_blocks);
+  NEREID_CHECK(n_blocks <= limits.max_blocks_per_sequence() &&
+                   shape.n_sequences * n_blocks <= limits.n_kv_blocks,
+               "{} blocks a sequence, {} columns, {} blocks", n_blocks,
+               limits.max_blocks_per_sequence(), limits.n_kv_blocks);
+  auto& inputs = program_.begin({model::Tail::greedy, sizes});
   std::vector<std::int32_t> starts{0};
-  std::vector<std::int32_t> contexts, tables, positions, slots;
+  std::vector<std::int32_t> contexts, table, positions, slots;
   for (std::int64_t s = 0; s < shape.n_sequences; ++s) {
     starts.push_back(n((s + 1) * shape.n_query));
     contexts.push_back(n(shape.n_context));
-    for (std::int64_t b = 0; b < n_columns; ++b)
-      tables.push_back(b < n_blocks ? n(s * n_blocks + b) : 0);
+    table.clear();
+    for (std::int64_t b = 0; b < n_blocks; ++b) table.push_back(n(s * n_blocks + b));
+    inputs.set_table_row(static_cast<std::size_t>(s), table);
     for (std::int64_t q = 0; q < shape.n_query; ++q) {
       const auto position = shape.n_context - shape.n_query + q;
       positions.push_back(n(position));
       slots.push_back(n(s * n_blocks * limits.block_tokens + position));
     }
   }
+  const auto write = [&](const char* name, const std::vector<std::int32_t>& values) {
+    std::ranges::copy(values, inputs.elements<std::int32_t>(inputs.handle(name)).begin());
+  };
   write(names::kQueryStarts, starts);
   write(names::kContextLens, contexts);
-  write(names::kBlockTables, tables);
   write(names::kPositions, positions);
   write(names::kSlots, slots);
-  program_.inputs().send(tables.size() * sizeof(std::int32_t));
+  inputs.send();
   device_.synchronize();
 }
 
@@ -115,7 +113,7 @@ LaunchBench::Step LaunchBench::make_step(const StepShape& shape, std::int64_t n_
   const auto dtype = planner_.config().dtype;
   if (program::activation_dtype(planner_.target(), dtype) == dtype)
     fill(addresses.arena, plan.memory.arena_bytes);
-  set_inputs(shape);
+  set_inputs(shape, shape.sizes(n_logits));
   return {shape, shape.sizes(n_logits), std::move(plan), std::move(addresses)};
 }
 

@@ -55,8 +55,7 @@ class LaunchBench {
  private:
   std::size_t pooled_bytes(const graph::Value& value) const;
   void fill(device::Address address, std::size_t size_bytes);
-  void set_inputs(const StepShape& shape);
-  void write(const char* input, const std::vector<std::int32_t>& values);
+  void set_inputs(const StepShape& shape, const graph::Sizes& sizes);
   device::Buffer own_memory(const Step& step, const program::PlannedLaunch& launch,
                             program::Addresses& addresses);
 

@@ -22,9 +22,11 @@ Trace record_trace(const TraceOptions& options) {
   const auto runner = engine::Runner::create(device, config, engine);
   const auto requests = make_requests(workload, config.vocab_size);
   const auto run = [&](const auto& after_step) {
-    engine::Generator generator(*runner, nullptr, /*eos_ids=*/{});
-    for (const auto& request : requests) static_cast<void>(generator.submit(request));
-    for (bool is_going = true; is_going; after_step()) is_going = generator.step({});
+    engine::Generator generator(*runner, /*eos_ids=*/{});
+    generator.set_works_ahead(false);
+    for (const auto& request : requests) generator.submit(request);
+    const auto ignore = [](const engine::AnswerEvent&) { return false; };
+    for (bool is_going = true; is_going; after_step()) is_going = generator.step(ignore);
   };
   run([] {});  // what is made or loaded when first used is there then
 

@@ -22,8 +22,8 @@ enum class Tail : std::uint8_t {
   logprob,  // the log-probability of a given id: scoring
 };
 
-// What one request may ask of the choice of its tokens. Room for as much is in every slot's row of
-// bias_ids, and behind every row of logits.
+// What one request may ask of the choice of its tokens (nereid/request.h). Room for as much is in
+// every slot's row of bias_ids, and behind every row of logits.
 inline constexpr std::int64_t kMaxBiases = 1024;
 inline constexpr std::int64_t kMaxTopLogprobs = 20;
 // Of a row of `allowed`: a bit a token.

@@ -6,11 +6,15 @@
 #include <string>
 
 #include "graph/passes/passes.h"
+#include "nereid/request.h"
 #include "program/random_fill.h"
 
 namespace nereid::program {
 
 namespace {
+
+static_assert(model::kMaxBiases == kMaxTokenBiases && model::kMaxTopLogprobs == kMaxLogprobs,
+              "a step has room for what a request may ask");
 
 // Of a bucket: as many rows as its kernels are made for. One more than the last bucket at least, so
 // that it is never taken for a smaller one.
@@ -56,17 +60,20 @@ graph::Graph Planner::graph(const StepClass& steps) const {
 }
 
 StepPlan Planner::plan(const StepClass& steps) const {
-  StepPlan plan{.graph = graph(steps), .launches = {}, .largest = {}, .memory = {}};
+  StepPlan plan{.steps = steps, .graph = graph(steps), .launches = {}, .largest = {}, .memory = {}};
   const auto bounds = this->bounds(steps);
   plan.launches = lower(plan.graph, bounds, tables_);
   const auto all = largest();
-  const auto n_tokens = std::min(all.n_tokens, bounds.largest.n_tokens);
+  const auto& limits = settings_.limits;
+  const auto n_tokens =
+      std::min(all.n_tokens, bucket_rows(steps.token_bucket, limits.max_batch_tokens));
   const auto n_sequences = std::min(all.n_sequences, n_tokens);
-  plan.largest = {.n_tokens = n_tokens,
-                  .n_sequences = n_sequences,
-                  .n_decodes = n_sequences,
-                  .n_logits = std::min(all.n_logits, bounds.largest.n_logits),
-                  .max_query_tokens = steps.is_decode ? 1 : n_tokens};
+  plan.largest = {
+      .n_tokens = n_tokens,
+      .n_sequences = n_sequences,
+      .n_decodes = n_sequences,
+      .n_logits = std::min(all.n_logits, bucket_rows(steps.logit_bucket, limits.max_logit_rows)),
+      .max_query_tokens = steps.is_decode ? 1 : n_tokens};
   std::vector<Scratch> scratch;
   for (const auto& launch : plan.launches)
     for (const auto& param : launch.spec->params) {
@@ -82,11 +89,15 @@ StepPlan Planner::plan(const StepClass& steps) const {
 
 Bounds Planner::bounds(const StepClass& steps) const {
   const auto& limits = settings_.limits;
-  const auto n_tokens = bucket_rows(steps.token_bucket, limits.max_batch_tokens);
+  // All steps as if of the same number of rows, which depends on no option either.
+  const auto rows = [&](std::size_t bucket, std::int64_t limit) {
+    return settings_.is_batch_invariant ? kBucketRows.back() + 1 : bucket_rows(bucket, limit);
+  };
+  const auto n_tokens = rows(steps.token_bucket, limits.max_batch_tokens);
   return {{.n_tokens = n_tokens,
            .n_sequences = limits.max_sequences,
            .n_decodes = limits.max_sequences,
-           .n_logits = bucket_rows(steps.logit_bucket, limits.max_logit_rows),
+           .n_logits = rows(steps.logit_bucket, limits.max_logit_rows),
            .max_query_tokens = steps.is_decode ? 1 : n_tokens},
           steps.is_decode,
           settings_.target};

@@ -23,6 +23,7 @@ namespace nereid::program {
 
 // All that a class of steps runs.
 struct StepPlan {
+  StepClass steps;
   graph::Graph graph;
   std::vector<PlannedLaunch> launches;  // in order
   graph::Sizes largest;                 // of any step of the class

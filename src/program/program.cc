@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernel/bundle_source.h"
+#include "nereid/request.h"
 #include "program/number_check.h"
 
 namespace nereid::program {
@@ -16,7 +17,8 @@ namespace {
 namespace names = model::names;
 using model::Tail;
 
-constexpr std::size_t kResultBytes = 4;  // of a row: an id or a log-probability
+// Of a row: an id, its log-probability, and as many pairs of these as may be asked for.
+constexpr std::size_t kResultBytes = (1 + kMaxLogprobs) * (sizeof(std::int32_t) + sizeof(float));
 
 bool has_mixed_weights(const graph::Graph& graph, DType dtype) {
   return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
@@ -33,20 +35,32 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {}", config.source_sha256, settings.mode,
-                     fmt::join(settings.skip_passes, ","), limits.max_batch_tokens,
-                     limits.max_sequences, limits.max_context_tokens);
+  return fmt::format("{} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     settings.is_batch_invariant, fmt::join(settings.skip_passes, ","),
+                     limits.max_batch_tokens, limits.max_sequences, limits.max_context_tokens);
 }
 
 // The largest steps, which decide how much memory activations take.
-constexpr StepClass kLargest{Tail::greedy, false, kNBuckets - 1, kNBuckets - 1};
+constexpr StepClass kLargest{Tail::full, false, kNBuckets - 1, kNBuckets - 1};
+
+graph::Sizes decode_sizes(std::int64_t n_rows) {
+  return {.n_tokens = n_rows, .n_sequences = n_rows, .n_decodes = n_rows, .n_logits = n_rows};
+}
+
+InputLayout layout_of(const StepClass& steps) {
+  return steps.is_decode ? InputLayout::decode : InputLayout::any;
+}
 
 }  // namespace
 
 // A class of steps, bound to the program's memory.
 struct Program::Ready {
   std::vector<BoundLaunch> launches;
-  device::Address result = 0;
+  struct Output {
+    device::Address address;
+    std::size_t row_bytes;
+  };
+  std::vector<Output> outputs;
   device::Address logits = 0;  // 0: used up
   // For checking numbers: what the launches compute. Else empty.
   std::vector<std::size_t> nodes;  // of the launches
@@ -58,7 +72,7 @@ struct Program::Ready {
 };
 
 Program::Program(device::Device& device, const model::ModelConfig& config, const Options& options,
-                 std::optional<kernel::Bundle> bundle)
+                 std::optional<kernel::Bundle> bundle, const ProgressSink& progress)
     : device_(device),
       config_(config),
       settings_(resolve(config, options, device.info().target)),
@@ -75,25 +89,31 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
     checkpoint = std::make_shared<model::Checkpoint>(
         model::Checkpoint::open(options.model_dir, config_.tie_word_embeddings));
   planner_.emplace(config_, settings_, tables_, checkpoint.get());
-  load(std::move(checkpoint), std::move(tables), options);
+  load(std::move(checkpoint), std::move(tables), options, progress);
   at_least(arenas_, planned_.at(kLargest.index()).memory.arena_bytes, "activations");
   planned_.erase(kLargest.index());
-  results_ = device_.allocate_host(
-      static_cast<std::size_t>(settings_.limits.max_logit_rows) * kResultBytes, "ids");
+  for (auto& step : steps_) {
+    step.results = device_.allocate_host(
+        static_cast<std::size_t>(settings_.limits.max_logit_rows) * kResultBytes, "ids");
+    step.done = device_.make_event();
+  }
   states_.allocate(device_, planner_->values(graph::ValueKind::state), planner_->largest(),
                    settings_.limits);
+  const auto largest_decode = decode_sizes(settings_.limits.max_sequences);
   for (const auto& value : planner_->values(graph::ValueKind::input))
-    inputs_.declare(value, planner_->largest());
+    inputs_.declare(value, largest_decode, planner_->largest());
   inputs_.seal(names::kBlockTables);
-  const auto input = [this](const char* name) {
-    return inputs_.elements<std::int32_t>(inputs_.handle(name));
-  };
-  query_starts_ = input(names::kQueryStarts);
-  logit_rows_ = input(names::kLogitRows);
-  padding_ = {{input(names::kTokenIds), 0},    {input(names::kPositions), 0},
-              {input(names::kSlots), -1},      {input(names::kContextLens), 0},
-              {input(names::kTokenSlots), -1}, {input(names::kRowSlots), -1},
-              {input(names::kNTop), -1}};
+  query_starts_ = inputs_.handle(names::kQueryStarts);
+  logit_rows_ = inputs_.handle(names::kLogitRows);
+  for (const auto& [name, value] : {std::pair(names::kTokenIds, 0),
+                                    {names::kPositions, 0},
+                                    {names::kSlots, -1},
+                                    {names::kContextLens, 0},
+                                    {names::kTokenSlots, -1},
+                                    {names::kRowSlots, -1},
+                                    {names::kTargets, -1},
+                                    {names::kNTop, -1}})
+    padding_.emplace_back(inputs_.handle(name), value);
 }
 
 Program::~Program() = default;
@@ -113,11 +133,11 @@ void Program::choose_captured(const std::string& asked_mode) {
 
 // Everything that kernels need is made ready while weights are copied: neither needs the other.
 void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<KernelTables> tables,
-                   const Options& options) {
+                   const Options& options, const ProgressSink& progress) {
   const auto& graph = planner_->graph(Tail::greedy);
   if (checkpoint == nullptr) {
     tables_ = tables.get();
-    prepare_kernels(false, options);
+    prepare_kernels(false, options, progress);
     RandomFill fill(device_, *bundle_, tables_);
     weights_.randomise(graph, config_, fill);
     device_.synchronize();
@@ -126,14 +146,15 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
   const bool is_mixed = has_mixed_weights(graph, config_.dtype);
   auto kernels = std::async(std::launch::async, [&] {
     tables_ = tables.get();
-    prepare_kernels(is_mixed, options);
+    prepare_kernels(is_mixed, options, progress);
   });
-  weights_.load(graph, config_, std::move(checkpoint));
+  weights_.load(graph, config_, std::move(checkpoint), progress);
   kernels.get();
 }
 
 // Reads no weight, and asks nothing of a device that copies weights to memory of its own.
-void Program::prepare_kernels(bool has_mixed_weights, const Options& options) {
+void Program::prepare_kernels(bool has_mixed_weights, const Options& options,
+                              const ProgressSink& progress) {
   planned_.emplace(kLargest.index(), planner_->plan(kLargest));
   // A bundle that was brought may hold just what is measured.
   if (bundle_) return;
@@ -145,7 +166,8 @@ void Program::prepare_kernels(bool has_mixed_weights, const Options& options) {
                                               requests,
                                               {.model_dir = options.model_dir,
                                                .bundle_dir = options.bundle_dir,
-                                               .model_name = options.model_dir.string()}));
+                                               .model_name = options.model_dir.string(),
+                                               .progress = progress}));
   for (const auto& step : first_steps()) {
     const auto steps = StepClass::of(step.tail, step.sizes);
     const auto& plan = planned_.emplace(steps.index(), planner_->plan(steps)).first->second;
@@ -194,7 +216,7 @@ device::Address Program::address_of(const StepPlan& plan, device::Address arena,
   const auto& value = plan.graph.value(storage_of(plan.graph, id));
   switch (value.kind) {
     case graph::ValueKind::input:
-      return inputs_.address(value.name);
+      return inputs_.address(value.name, layout_of(plan.steps));
     case graph::ValueKind::weight:
       return weights_.address(value.name);
     case graph::ValueKind::state:
@@ -224,13 +246,18 @@ Program::Ready& Program::prepare(const StepClass& steps) {
     made->launches.push_back(bind(launch, variant, load(variant), addresses));
     if (checks_numbers_) made->nodes.push_back(launch.node);
   }
-  const auto output = [&](std::size_t i) {
-    return i < plan.graph.outputs.size()
-               ? addresses.values[static_cast<std::size_t>(plan.graph.outputs[i])]
-               : 0;
-  };
-  made->result = output(0);
-  if (steps.tail == Tail::greedy || steps.tail == Tail::logprob) made->logits = output(1);
+  for (const auto id : plan.graph.outputs) {
+    const auto& value = plan.graph.value(id);
+    const auto address = addresses.values[static_cast<std::size_t>(id)];
+    if (value.name == names::kLogits) {
+      made->logits = address;
+      continue;
+    }
+    std::size_t row_bytes = dtype_size_bytes(value.dtype);
+    for (std::size_t i = 1; i < value.shape.size(); ++i)
+      row_bytes *= static_cast<std::size_t>(value.shape[i].offset);
+    made->outputs.push_back({address, row_bytes});
+  }
   if (checks_numbers_) {
     made->graph = std::move(plan.graph);
     made->values = std::move(addresses.values);
@@ -251,23 +278,24 @@ bool Program::is_captured(const Step& step) const {
 // of its class.
 graph::Sizes Program::padded(const Step& step) const {
   if (!is_captured(step)) return step.sizes;
-  const auto n_rows =
-      std::min(kBucketRows[bucket_of(step.sizes.n_sequences)], settings_.limits.max_sequences);
-  return {.n_tokens = n_rows, .n_sequences = n_rows, .n_decodes = n_rows, .n_logits = n_rows};
+  return decode_sizes(
+      std::min(kBucketRows[bucket_of(step.sizes.n_sequences)], settings_.limits.max_sequences));
 }
 
 // Rows without a sequence: nothing is attended to, written, or counted; the id is that of nobody.
 void Program::pad_inputs(const graph::Sizes& used, const graph::Sizes& padded) {
   const auto begin = static_cast<std::size_t>(used.n_sequences);
   const auto n = static_cast<std::size_t>(padded.n_sequences) - begin;
-  for (const auto& [elements, value] : padding_)
-    std::ranges::fill(elements.subspan(begin, n), value);
-  std::ranges::fill(query_starts_.subspan(begin + 1, n), static_cast<std::int32_t>(begin));
-  for (std::size_t i = begin; i < begin + n; ++i) logit_rows_[i] = static_cast<std::int32_t>(i);
+  for (const auto& [handle, value] : padding_)
+    std::ranges::fill(inputs_.elements<std::int32_t>(handle).subspan(begin, n), value);
+  const auto query_starts = inputs_.elements<std::int32_t>(query_starts_);
+  std::ranges::fill(query_starts.subspan(begin + 1, n), static_cast<std::int32_t>(begin));
+  const auto logit_rows = inputs_.elements<std::int32_t>(logit_rows_);
+  for (std::size_t i = begin; i < begin + n; ++i) logit_rows[i] = static_cast<std::int32_t>(i);
 }
 
-void Program::launch(Ready& ready, const graph::Sizes& sizes) {
-  first_odd_.clear();
+void Program::launch(Ready& ready, const graph::Sizes& sizes, std::string& first_odd) {
+  first_odd.clear();
   if (!checks_numbers_) {
     for (auto& launch : ready.launches) launch.run(device_, sizes);
     return;
@@ -276,22 +304,21 @@ void Program::launch(Ready& ready, const graph::Sizes& sizes) {
   for (std::size_t i = 0; i < ready.launches.size(); ++i) {
     if (!ready.launches[i].run(device_, sizes)) continue;
     device_.synchronize();
-    if (first_odd_.empty()) first_odd_ = check.odd_results(ready.nodes[i]);
+    if (first_odd.empty()) first_odd = check.odd_results(ready.nodes[i]);
   }
 }
 
-void Program::queue(const Step& step, Ready& ready, const graph::Sizes& sizes) {
+void Program::queue_launches(const Step& step, Ready& ready, const graph::Sizes& sizes) {
   if (sizes != step.sizes) pad_inputs(step.sizes, sizes);
-  inputs_.send(
-      static_cast<std::size_t>(sizes.n_sequences * settings_.limits.max_blocks_per_sequence()) *
-      sizeof(std::int32_t));
+  inputs_.send();
+  auto& first_odd = steps_[next_step_].first_odd;
   // The first one goes the plain way: drivers load a kernel at its first launch, which they cannot
   // do while they capture.
   if (!is_captured(step) || !std::exchange(ready.was_run, true)) {
-    launch(ready, sizes);
+    launch(ready, sizes, first_odd);
     return;
   }
-  if (!ready.captured) ready.captured = device_.capture([&] { launch(ready, sizes); });
+  if (!ready.captured) ready.captured = device_.capture([&] { launch(ready, sizes, first_odd); });
   device_.replay(*ready.captured);
 }
 
@@ -303,8 +330,7 @@ std::vector<Step> Program::first_steps() const {
     // Where nothing is captured, sampling is one kernel more, loaded when it is first used.
     if (tail == Tail::sample && !may_capture_) break;
     for (std::int64_t rows = 1;; rows = std::min(2 * rows, max_rows)) {
-      steps.push_back(
-          {tail, {.n_tokens = rows, .n_sequences = rows, .n_decodes = rows, .n_logits = rows}});
+      steps.push_back({tail, decode_sizes(rows)});
       if (rows == max_rows) break;
     }
   }
@@ -317,29 +343,64 @@ void Program::warm() {
   for (const auto& step : first_steps()) {
     auto& ready = prepare(StepClass::of(step.tail, step.sizes));
     if (!is_captured(step)) continue;
+    begin(step);
     pad_inputs({.n_sequences = 0}, step.sizes);
-    queue(step, ready, step.sizes);
+    queue_launches(step, ready, step.sizes);
     if (step.sizes.n_sequences == settings_.limits.max_sequences)
-      ready.captured = device_.capture([&] { launch(ready, step.sizes); });
+      ready.captured = device_.capture([&] { launch(ready, step.sizes, steps_[0].first_odd); });
+    // Both sets of inputs are free again.
+    device_.synchronize();
   }
   device_.synchronize();
 }
 
-StepOutput Program::run(const Step& step) {
+StepInputs& Program::begin(const Step& step) {
+  NEREID_CHECK(n_queued_ < steps_.size(), "{} steps are queued", n_queued_);
+  inputs_.begin(layout_of(StepClass::of(step.tail, step.sizes)));
+  return inputs_;
+}
+
+void Program::queue(const Step& step) {
   const auto sizes = padded(step);
   NEREID_CHECK(sizes.n_tokens > 0 && sizes.n_tokens <= limits().max_batch_tokens, "{} tokens",
                sizes.n_tokens);
   NEREID_CHECK(sizes.n_logits <= limits().max_logit_rows, "{} rows", sizes.n_logits);
   auto& ready = prepare(StepClass::of(step.tail, sizes));
-  queue(step, ready, sizes);
+  auto& queued = steps_[next_step_];
+  queue_launches(step, ready, sizes);
   last_ = &ready;
   last_n_logits_ = step.sizes.n_logits;
-  const auto rows =
-      results_.bytes().first(static_cast<std::size_t>(step.sizes.n_logits) * kResultBytes);
-  device_.queue_download(rows, ready.result);
-  const auto queued = std::chrono::steady_clock::now();
+  queued.output = {};
+  std::size_t offset = 0;
+  for (std::size_t i = 0; i < ready.outputs.size(); ++i) {
+    const auto& [address, row_bytes] = ready.outputs[i];
+    const auto rows = queued.results.bytes().subspan(
+        offset, static_cast<std::size_t>(step.sizes.n_logits) * row_bytes);
+    offset += rows.size();
+    queued.output.values[i] = rows;
+    if (!rows.empty()) device_.queue_download(rows, address);
+  }
+  device_.record(*queued.done);
+  next_step_ = 1 - next_step_;
+  ++n_queued_;
+}
+
+StepOutput Program::wait() {
+  NEREID_CHECK(n_queued_ > 0, "no step is queued");
+  auto& queued = steps_[(next_step_ + n_queued_) % steps_.size()];
+  --n_queued_;
+  device_.wait(*queued.done);
+  queued.output.first_odd = queued.first_odd;
+  return queued.output;
+}
+
+// Counters are zero between launches, but not where one was cut short.
+void Program::recover() {
+  n_queued_ = 0;
   device_.synchronize();
-  return {rows, queued, first_odd_};
+  for (const auto& buffer : counters_) device_.fill_zero(buffer.address(), buffer.size_bytes());
+  inputs_.forget_sent();
+  device_.synchronize();
 }
 
 void Program::read_logits(std::span<float> out) {

@@ -1,18 +1,20 @@
 // Goal: one model on one device, ready to run: it owns all that a step needs (planner, bundle,
-// loaded kernels, weights, states, activations, captured steps) and runs steps of any size.
-// Non-goal: which sequences run and how their ids are chosen (engine).
-// Rejected: interpreting the graph in each step: look-ups by name and allocation in the hottest
-// host loop.
+// loaded kernels, weights, states, activations, captured steps) and runs steps of any size, of
+// which two may be queued at a time. Non-goal: which sequences run and how their ids are chosen
+// (engine). Rejected: interpreting the graph in each step: look-ups by name and allocation in the
+// hottest host loop.
 //
 //   Program program(device, config, options);
 //   program.warm();
-//   auto ids = program.inputs().elements<std::int32_t>(program.inputs().handle("token_ids"));
+//   const Step step{model::Tail::greedy, {.n_tokens = 2, .n_sequences = 2, .n_decodes = 2,
+//   .n_logits = 2}}; auto& inputs = program.begin(step); auto ids =
+//   inputs.elements<std::int32_t>(inputs.handle("token_ids"));
 //   ...                                              // fill what the step reads
-//   program.run({model::Tail::greedy,
-//                {.n_tokens = 2, .n_sequences = 2, .n_decodes = 2, .n_logits = 2}});
+//   program.queue(step);
+//   program.wait();
 #pragma once
 
-#include <chrono>
+#include <array>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -23,6 +25,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/progress.h"
 #include "device/device.h"
 #include "kernel/bundle.h"
 #include "model/checkpoint.h"
@@ -40,10 +43,12 @@ struct Step {
   graph::Sizes sizes;
 };
 
+// What a tail gives (model::build_graph) but for logits: ids first, where it chooses any.
+inline constexpr std::size_t kMaxStepOutputs = 4;
+
 struct StepOutput {
-  // [n_logits] of four bytes: sampled ids, or log-probabilities. Valid until the next step.
-  std::span<const std::byte> rows;
-  std::chrono::steady_clock::time_point queued;  // when the device had all of the step's work
+  // Each [n_logits, ...]. Valid until the step after the next is queued.
+  std::array<std::span<const std::byte>, kMaxStepOutputs> values;
   std::string_view first_odd;  // check_numbers: where the first NaN or infinity appeared
 };
 
@@ -53,7 +58,7 @@ class Program {
   // directory, a bundle or memory can lack.
   // `bundle`: in place of what would be found.
   Program(device::Device& device, const model::ModelConfig& config, const Options& options,
-          std::optional<kernel::Bundle> bundle = {});
+          std::optional<kernel::Bundle> bundle = {}, const ProgressSink& progress = {});
   ~Program();
 
   const model::ModelConfig& config() const { return config_; }
@@ -65,15 +70,21 @@ class Program {
   // captured, runs the latter once on nothing and captures those of max_sequences.
   void warm();
 
-  // What the next step reads, to be filled for its sizes.
-  StepInputs& inputs() { return inputs_; }
-  // Runs the step and waits for it. Its plan is made when the first of its class comes; after that
-  // nothing is allocated.
-  StepOutput run(const Step& step);
+  const StepInputs& inputs() const { return inputs_; }
+  // What the step is to read, to be filled for its sizes.
+  StepInputs& begin(const Step& step);
+  // Queues the step begun. Its plan is made when the first of its class comes; after that nothing
+  // is allocated.
+  void queue(const Step& step);
+  // For the oldest step that is queued.
+  StepOutput wait();
+  // After a call that threw: nothing is queued any more. An Error says why the device can do no
+  // more.
+  void recover();
   // The last step's logits, [n_logits, V] row-major. Not after a tail that samples: it uses them
   // up.
   void read_logits(std::span<float> out);
-  // After the steps already queued, before the next.
+  // Ordered after what is queued.
   void write_state(const std::string& name, std::size_t begin_bytes,
                    std::span<const std::byte> bytes);
   // The launches of the last step, one a line: kernel, grid, object. For debugging.
@@ -90,17 +101,18 @@ class Program {
 
   void choose_captured(const std::string& asked_mode);
   void load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<KernelTables> tables,
-            const Options& options);
-  void prepare_kernels(bool has_mixed_weights, const Options& options);
+            const Options& options, const ProgressSink& progress);
+  void prepare_kernels(bool has_mixed_weights, const Options& options,
+                       const ProgressSink& progress);
   std::vector<Step> first_steps() const;
   bool is_captured(const Step& step) const;
   graph::Sizes padded(const Step& step) const;
   void pad_inputs(const graph::Sizes& used, const graph::Sizes& padded);
-  void queue(const Step& step, Ready& ready, const graph::Sizes& sizes);
+  void queue_launches(const Step& step, Ready& ready, const graph::Sizes& sizes);
   device::Address address_of(const StepPlan& plan, device::Address arena, graph::ValueId id) const;
   const kernel::Variant& variant_of(const PlannedLaunch& launch) const;
   Ready& prepare(const StepClass& steps);
-  void launch(Ready& ready, const graph::Sizes& sizes);
+  void launch(Ready& ready, const graph::Sizes& sizes, std::string& first_odd);
   device::Address at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
                            const char* what);
 
@@ -115,15 +127,22 @@ class Program {
   States states_;
   StepInputs inputs_;
   // Inputs, each with what it holds in a row without a sequence.
-  std::vector<std::pair<std::span<std::int32_t>, std::int32_t>> padding_;
-  std::span<std::int32_t> query_starts_, logit_rows_;
+  std::vector<std::pair<int, std::int32_t>> padding_;
+  int query_starts_ = -1, logit_rows_ = -1;
   // Activations live for a step, counters for a launch: all plans use the same bytes, but one that
   // needs more than those before has its own.
   std::vector<device::Buffer> arenas_, counters_;
-  device::HostBuffer results_;  // of the last step
+  // Of the steps that are queued, and of those whose results are still read: they take turns.
+  struct Queued {
+    device::HostBuffer results;
+    std::unique_ptr<device::Event> done;
+    StepOutput output;
+    std::string first_odd;
+  };
+  std::array<Queued, 2> steps_;
+  std::size_t next_step_ = 0, n_queued_ = 0;
   bool may_capture_ = false;
   bool checks_numbers_ = false;
-  std::string first_odd_;
   std::unordered_map<std::size_t, StepPlan> planned_;  // ahead of use, by StepClass::index()
   std::vector<std::unique_ptr<Ready>> ready_;          // by the same
   const Ready* last_ = nullptr;

@@ -21,7 +21,8 @@ struct Settings {
   std::string target;  // "cpu", "cuda:90", "hip:gfx942"
   std::string mode;    // eager | compiled | graph
   std::set<std::string> skip_passes;
-  sched::Limits limits;  // n_kv_blocks 0: as many as fit
+  bool is_batch_invariant = false;  // kernels do not depend on a step's number of rows
+  sched::Limits limits;             // n_kv_blocks 0: as many as fit
 };
 
 Settings resolve(const model::ModelConfig& config, const Options& options,

@@ -119,17 +119,21 @@ std::optional<device::Address> Weights::mapped_address(const graph::Value& value
 }
 
 void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
-                   std::shared_ptr<const model::Checkpoint> checkpoint) {
+                   std::shared_ptr<const model::Checkpoint> checkpoint,
+                   const ProgressSink& progress) {
   checkpoint_ = std::move(checkpoint);
   std::size_t all_bytes = 0;
   for (const auto& value : graph.values)
     if (value.kind == graph::ValueKind::weight && value.name != model::names::kInvFreq)
       all_bytes += size_bytes(value);
   may_use_mapped_ = all_bytes > kCopiedBytes && device_.reads_host_memory();
-  for (const auto& part : lay_out(graph)) {
+  const auto parts = lay_out(graph);
+  std::int64_t n_done = 0;
+  for (const auto& part : parts) {
     const auto& tensor = tensor_of(*part.value);
     device_.upload(part.target, tensor.bytes);
     checkpoint_->release(tensor);
+    if (progress) progress("reading weights", ++n_done, std::ssize(parts));
   }
   load_inv_freq(config);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "device/device.h"
 #include "graph/ir.h"
 #include "model/checkpoint.h"
@@ -26,7 +27,7 @@ class Weights {
   // and they are many.
   // An Error names a tensor that is missing or of another shape than the config makes it.
   void load(const graph::Graph& graph, const model::ModelConfig& config,
-            std::shared_ptr<const model::Checkpoint> checkpoint);
+            std::shared_ptr<const model::Checkpoint> checkpoint, const ProgressSink& progress = {});
 
   // Without a checkpoint: made on the device.
   void randomise(const graph::Graph& graph, const model::ModelConfig& config, RandomFill& fill);

@@ -19,6 +19,9 @@ struct Limits {
   std::int64_t n_kv_blocks = 0;         // blocks of the cache, shared by all sequences
   std::int64_t max_context_tokens = 0;  // prompt and generated tokens of one sequence
   bool prefix_caching = true;           // blocks are kept for prompts that start alike
+  // Those of generated tokens too: kernels for decoding made them, which may round otherwise than
+  // those that would compute the same tokens as a prompt.
+  bool caches_answers = true;
 
   // The context, or less where the whole cache is smaller.
   std::int64_t max_sequence_tokens() const {

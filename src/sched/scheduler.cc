@@ -224,7 +224,8 @@ bool Scheduler::append_prompt(Sequence& sequence) {
   return n_new == n_left;
 }
 
-// Whether the one it waits for still runs, and has more of the common start to compute.
+// Whether the one it waits for still runs, and has more of the common start to compute. Asked
+// first: a long prompt that many wait for is not looked up for each of them in each step.
 bool Scheduler::is_awaiting_prefix(const Sequence& sequence) const {
   if (sequence.awaited_arrival_ == 0) return false;
   const auto awaited = std::ranges::lower_bound(running_, sequence.awaited_arrival_, {}, arrival);
@@ -240,7 +241,7 @@ bool Scheduler::await_prefix(Sequence& sequence, std::int32_t n_found_blocks) co
   const std::int32_t n_most = n_shareable_blocks(sequence);
   if (n_found_blocks == n_most) return false;
   for (const Sequence* other : running_) {
-    const std::int32_t n_other = other->n_tokens() / pool_.block_tokens();
+    const std::int32_t n_other = n_known_blocks(*other, other->n_tokens());
     if (other->root_ != sequence.root_ || n_other <= other->n_known_blocks_) continue;
     const auto differs = std::ranges::mismatch(sequence.ids_, other->ids_).in1;
     const auto n_same = std::int32_t(differs - sequence.ids_.begin()) / pool_.block_tokens();
@@ -257,7 +258,7 @@ bool Scheduler::await_prefix(Sequence& sequence, std::int32_t n_found_blocks) co
 std::int32_t Scheduler::n_shareable_blocks(const Sequence& sequence) const {
   // What is found has no logits.
   if (sequence.root_ == 0 || sequence.want_all_logits()) return 0;
-  return (sequence.n_tokens() - 1) / pool_.block_tokens();
+  return n_known_blocks(sequence, sequence.n_tokens() - 1);
 }
 
 std::span<const std::int32_t> Scheduler::find_prefix(const Sequence& sequence) {
@@ -408,10 +409,16 @@ void Scheduler::complete(std::span<const std::int32_t> sampled_ids) {
   }
 }
 
+// Full blocks of its first `n_tokens` tokens, as far as the prefix cache keeps them.
+std::int32_t Scheduler::n_known_blocks(const Sequence& sequence, std::int32_t n_tokens) const {
+  if (!limits_.caches_answers) n_tokens = std::min(n_tokens, sequence.n_prompt_tokens_);
+  return n_tokens / pool_.block_tokens();
+}
+
 void Scheduler::register_full_blocks(Sequence& sequence) {
   const std::int32_t block_tokens = pool_.block_tokens();
-  for (; (sequence.n_known_blocks_ + 1) * block_tokens <= sequence.n_cached_tokens_;
-       sequence.n_known_blocks_ += 1) {
+  for (const std::int32_t n_full = n_known_blocks(sequence, sequence.n_cached_tokens_);
+       sequence.n_known_blocks_ < n_full; sequence.n_known_blocks_ += 1) {
     const auto block = std::size_t(sequence.n_known_blocks_);
     sequence.content_ = pool_.register_block(
         sequence.block_table_[block], sequence.content_,

@@ -28,8 +28,8 @@ void Scheduler::check_integrity() const {
                      std::int32_t(sequence->block_table_.size()),
                  "sequence {} has {} blocks for {} tokens", sequence->id(),
                  sequence->block_table_.size(), sequence->n_scheduled_tokens_);
-    NEREID_CHECK(sequence->root_ == 0 ||
-                     sequence->n_known_blocks_ == sequence->n_cached_tokens_ / pool_.block_tokens(),
+    NEREID_CHECK(sequence->root_ == 0 || sequence->n_known_blocks_ ==
+                                             n_known_blocks(*sequence, sequence->n_cached_tokens_),
                  "sequence {} has {} cached tokens, and {} of its blocks are known", sequence->id(),
                  sequence->n_cached_tokens_, sequence->n_known_blocks_);
     for (const std::int32_t block : sequence->block_table_) n_references[std::size_t(block)] += 1;

@@ -62,10 +62,17 @@ class Usage(cli.TestCase):
             (generate, "--top-p", ("0", "-0.1", "1.001")),
             (generate, "--min-p", ("-0.1", "1.001")),
             (generate, "--repetition-penalty", ("0", "-1")),
+            (generate, "--presence-penalty", ("3.5e38", "-3.5e38")),
+            (generate, "--frequency-penalty", ("3.5e38", "-3.5e38")),
             (generate, "--max-tokens", ("-1", "9223372036854775808", "1.5")),
             (generate, "--seed", ("-1", "18446744073709551616", "1.5")),
             (generate, "--context", ("-1", "4294967297")),
-            (generate, "--max-batch-tokens", ("0", "-1", "65537")),
+            (generate, "--max-batch-tokens", ("-1", "65537")),
+            (generate, "--max-mixed-tokens", ("-1", "65537")),
+            (generate, "--answers", ("0", "129")),
+            (generate, "--min-tokens", ("-1",)),
+            (generate, "--logprobs", ("-1", "21")),
+            (generate, "--prompt-logprobs", ("-1", "21")),
             (generate, "--batch-size", ("0", "-1", "4294967297")),
             (generate, "--kv-blocks", ("-1", "4294967297")),
             (generate, "--threads", ("-1", "1025", "4294967297")),
@@ -73,6 +80,8 @@ class Usage(cli.TestCase):
             (("bench", "e2e", "demo"), "--batch", ("0", "-1")),
             (("bench", "e2e", "demo"), "--seed", ("-1", "18446744073709551616")),
             (("bench", "kernels", "demo"), "--rows", ("0", "1,0", "1,x")),
+            (("bench", "serve", "demo"), "--at-once", ("0", "-1")),
+            (("bench", "serve", "demo"), "--rate", ("-1",)),
             (("tune", "demo", "--target", "cpu"), "--min-gain", ("-1", "2")),
             (("inspect", "trace", "demo"), "--steps", ("0",)),
         ):
@@ -252,7 +261,8 @@ class Inspect(cli.TestCase):
         times = re.findall(r" \d+x\d+x\d+ +[\d.]+ +(\S+) +(\S+)  \[", result.stdout)
         self.assertGreater(len(times), 15)
         for least_us, measured_us in times:
-            self.assertGreater(float(least_us), 0)
+            # Of a few bytes it is 0.0.
+            self.assertGreaterEqual(float(least_us), 0)
             self.assertGreater(float(measured_us), 0)
 
     def test_shapes_of_well_known_models(self):

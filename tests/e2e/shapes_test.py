@@ -67,6 +67,12 @@ class Reference(cli.TestCase):
         self.assertEqual(allowed(limit=0.06), [0, 2])
         # Token 1 stands in the prompt.
         self.assertEqual(allowed(repetition_penalty=0.25), [1])
+        # What the prompt says costs nothing here, and nothing was generated yet.
+        self.assertEqual(allowed(presence_penalty=-9.0, frequency_penalty=-9.0), [0])
+        again = {"presence_penalty": 0.1, "frequency_penalty": 0.1}
+        rows, none = np.repeat(logits, 3, axis=0), np.zeros(3)
+        self.assertTrue((shortfalls(again, 0, [0], [0, 2, 0], rows, none) <= 0).all())
+        self.assertFalse((shortfalls(again, 0, [0], [0, 0, 2], rows, none) <= 0).all())
         many = range(400)
         self.assertEqual(allowed(many, temperature=1.0), [0, 1, 2, 3])
         self.assertEqual(allowed(many, temperature=1.0, top_k=2), [0, 2])

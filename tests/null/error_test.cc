@@ -95,8 +95,8 @@ TEST(ErrorCode, MemoryThatEndsIsTheDevice) {
 }
 
 TEST(ErrorCode, OfARequest) {
-  engine::FakeRunner runner(64);
-  engine::Generator generator(runner, nullptr, {});
+  engine::FakeRunner runner({});
+  engine::Generator generator(runner, {});
   const auto code = [&](const Request& request) {
     return code_of([&] { generator.submit(request); });
   };

@@ -5,170 +5,255 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <random>
 
 #include "base/error.h"
+#include "engine/reply.h"
 #include "engine/session.h"
 #include "null/fake_runner.h"
+#include "null/generated_requests.h"
 
 namespace nereid::engine {
 namespace {
 
-constexpr TokenId kEos = 11;
+// Requests, and their results by the order of submission.
+class Harness {
+ public:
+  explicit Harness(Runner& runner, const tokenizer::Tokenizer* tokenizer = nullptr,
+                   std::vector<TokenId> eos_ids = {kFakeEos})
+      : generator(runner, std::move(eos_ids)), tokenizer_(tokenizer) {}
 
-// The reference: one sequence, the whole context each time.
-std::vector<TokenId> expected_ids(const Request& request, std::uint64_t seed,
-                                  FinishReason& reason) {
-  std::vector<TokenId> context = request.prompt_ids;
-  std::vector<TokenId> ids;
-  reason = FinishReason::length;
-  while (std::int64_t(ids.size()) < request.max_tokens &&
-         std::int64_t(context.size()) < FakeRunner::kContext) {
-    SamplingRow row;
-    row.params = request.sampling;
-    row.seed = request.sampling.seed.value_or(seed);
-    row.n_generated = std::int32_t(ids.size());
-    ids.push_back(FakeRunner::next_id(context, row));
-    context.push_back(ids.back());
-    if (!request.ignore_eos && ids.back() == kEos) {
-      reason = FinishReason::stop;
-      break;
-    }
+  RequestId submit(Request request) {
+    request.prompt_ids = prompt_ids_of(request, tokenizer_);
+    const RequestId id = generator.submit(request);
+    replies.emplace(id, Reply(tokenizer_, request, 1 << 20));
+    return id;
   }
-  return ids;
+
+  bool step(const std::function<void(const Progress&)>& on_progress = {}) {
+    return generator.step([&](const AnswerEvent& event) {
+      Reply& reply = replies.at(event.request);
+      EXPECT_FALSE(reply.has_ended(event.answer)) << "an event after the end";
+      const auto added = reply.add(event);
+      if (on_progress) on_progress(added.progress);
+      return added.ends_here;
+    });
+  }
+
+  void run() {
+    while (step()) generator.check_integrity();
+    generator.check_integrity();
+  }
+
+  Generator generator;
+  std::map<RequestId, Reply> replies;
+
+ private:
+  const tokenizer::Tokenizer* tokenizer_;
+};
+
+void expect_all_as_alone(const FakeOptions& options, bool expect_preemption) {
+  for (const bool works_beside_host : {false, true}) {
+    SCOPED_TRACE(works_beside_host ? "a step ahead" : "step by step");
+    auto with = options;
+    with.works_beside_host = works_beside_host;
+    FakeRunner runner(with);
+    Harness harness(runner);
+    const auto requests = drawn_requests(40, 5);
+    std::size_t n_submitted = 0;
+    // Half at once, then one a step: requests arrive while others run.
+    while (n_submitted < requests.size() / 2) harness.submit(requests[n_submitted++]);
+    while (harness.step() || n_submitted < requests.size()) {
+      harness.generator.check_integrity();
+      if (n_submitted < requests.size()) harness.submit(requests[n_submitted++]);
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      expect_as_alone(harness.replies.at(RequestId(i)).completion(), requests[i], std::uint64_t(i));
+    EXPECT_EQ(harness.generator.stats().n_preemptions > 0, expect_preemption);
+  }
 }
 
-std::vector<Request> mixed_requests(int n_requests, unsigned seed) {
-  std::mt19937 random(seed);
+TEST(Generator, BatchedIsAsAlone) { expect_all_as_alone({}, false); }
+TEST(Generator, OneSequenceAtATimeIsAsAlone) { expect_all_as_alone({.max_sequences = 1}, false); }
+TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone({.max_batch_tokens = 4}, false); }
+TEST(Generator, ShortMixedStepsAreAsAlone) {
+  expect_all_as_alone({.max_batch_tokens = 32, .max_mixed_tokens = 6}, false);
+}
+TEST(Generator, PreemptedIsAsAlone) {
+  expect_all_as_alone({.n_kv_blocks = 20, .max_sequences = 8}, true);
+}
+TEST(Generator, WithoutPrefixCacheIsAsAlone) {
+  expect_all_as_alone({.prefix_caching = false}, false);
+}
+
+// The same prompts again and again, longer and shorter, as turns of a chat are.
+TEST(Generator, SharedPrefixesAreComputedOnceAndChangeNothing) {
+  std::mt19937 random(3);
   std::vector<Request> requests;
-  for (int i = 0; i < n_requests; ++i) {
-    Request request;
-    request.prompt_ids.resize(1 + random() % 30);
-    for (auto& id : request.prompt_ids) id = TokenId(random() % FakeRunner::kVocab);
-    request.max_tokens = 1 + random() % 60;
-    request.ignore_eos = random() % 2 == 0;
-    if (random() % 3 == 0) request.sampling.temperature = 0.7F;
-    if (random() % 3 == 0) request.sampling.repetition_penalty = 1.2F;
-    if (random() % 6 == 0) request.sampling.frequency_penalty = -0.5F;
-    if (random() % 4 == 0) request.sampling.seed = random();
+  for (auto& request : drawn_requests(60, 9)) {
+    const auto n_shared = std::size_t(random() % 25);
+    request.prompt_ids.resize(n_shared + 1 + random() % 10);
+    for (std::size_t t = 0; t < n_shared; ++t) request.prompt_ids[t] = TokenId(t * 7 % 50);
+    for (std::size_t t = n_shared; t < request.prompt_ids.size(); ++t)
+      request.prompt_ids[t] = TokenId(random() % FakeRunner::kVocab);
     requests.push_back(request);
   }
-  return requests;
+  std::int64_t n_computed[2];
+  for (const bool prefix_caching : {false, true}) {
+    FakeRunner runner({.works_beside_host = true, .prefix_caching = prefix_caching});
+    Harness harness(runner);
+    for (const auto& request : requests) harness.submit(request);
+    harness.run();
+    std::int64_t n_cached = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const auto& completion = harness.replies.at(RequestId(i)).completion();
+      expect_as_alone(completion, requests[i], std::uint64_t(i));
+      n_cached += completion.n_cached_tokens;
+    }
+    EXPECT_EQ(n_cached > 100, prefix_caching);
+    EXPECT_EQ(harness.generator.stats().n_cached_tokens > 100, prefix_caching);
+    n_computed[prefix_caching] = runner.n_computed_tokens;
+  }
+  EXPECT_LT(n_computed[1] + 100, n_computed[0]);
 }
 
-void expect_all_as_alone(FakeRunner runner, bool expect_preemption) {
-  Generator generator(runner, nullptr, {kEos});
-  const auto requests = mixed_requests(40, 5);
-  std::map<RequestId, std::vector<TokenId>> streamed;
-  std::map<RequestId, FinishReason> ended;
-  std::vector<RequestId> ids;
-  std::size_t n_submitted = 0;
-  const auto on_progress = [&](const Progress& progress) {
-    EXPECT_FALSE(ended.contains(progress.request));
-    streamed[progress.request].insert(streamed[progress.request].end(), progress.ids.begin(),
-                                      progress.ids.end());
-    if (progress.finish_reason != FinishReason::none)
-      ended[progress.request] = progress.finish_reason;
-  };
-  // Half at once, then one a step: requests arrive while others run.
-  while (n_submitted < requests.size() / 2)
-    ids.push_back(generator.submit(requests[n_submitted++]));
-  while (generator.step(on_progress) || n_submitted < requests.size()) {
-    generator.scheduler().check_integrity();
-    if (n_submitted < requests.size()) ids.push_back(generator.submit(requests[n_submitted++]));
-  }
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    FinishReason reason{};
-    const auto expected = expected_ids(requests[i], std::uint64_t(i), reason);
-    EXPECT_EQ(streamed[ids[i]], expected) << "request " << i;
-    EXPECT_EQ(ended[ids[i]], reason) << "request " << i;
-    const Completion completion = generator.take(ids[i]);
-    EXPECT_EQ(completion.ids, expected);
-    EXPECT_EQ(completion.prompt_ids, requests[i].prompt_ids);
-    EXPECT_EQ(completion.finish_reason, reason);
-  }
-  EXPECT_EQ(generator.scheduler().pool().n_used_blocks(), 0);
-  EXPECT_EQ(generator.stats().n_preemptions > 0, expect_preemption);
+TEST(Generator, TheSecondOfTwoComputesOnlyTheRest) {
+  FakeRunner runner({.max_batch_tokens = 64});
+  Harness harness(runner);
+  Request request{.prompt_ids = std::vector<TokenId>(41, 3), .max_tokens = 1};
+  harness.submit(request);
+  harness.run();
+  EXPECT_EQ(runner.n_computed_tokens, 41);
+  request.prompt_ids.back() = 4;
+  harness.submit(request);
+  harness.run();
+  EXPECT_EQ(runner.n_computed_tokens, 42);
+  EXPECT_EQ(harness.replies.at(1).completion().n_cached_tokens, 40);
+  request.cache_salt = "another";
+  harness.submit(request);
+  harness.run();
+  EXPECT_EQ(runner.n_computed_tokens, 42 + 41);
+  EXPECT_EQ(harness.replies.at(2).completion().n_cached_tokens, 0);
 }
-
-TEST(Generator, BatchedIsAsAlone) { expect_all_as_alone(FakeRunner(256), false); }
-TEST(Generator, OneSequenceAtATimeIsAsAlone) { expect_all_as_alone(FakeRunner(256, 16, 1), false); }
-TEST(Generator, TinyChunksAreAsAlone) { expect_all_as_alone(FakeRunner(256, 4, 4), false); }
-TEST(Generator, PreemptedIsAsAlone) { expect_all_as_alone(FakeRunner(20, 16, 8), true); }
 
 // A token that makes a sequence's logits NaN, in some prompts and in some answers.
 TEST(Generator, LogitsThatAreNotFiniteEndTheirRequestAlone) {
-  FakeRunner runner(256, 16, 8);
-  runner.odd_id = 17;
-  Generator generator(runner, nullptr, {kEos});
-  const auto requests = mixed_requests(40, 7);
-  std::vector<RequestId> ids;
-  for (const auto& request : requests) ids.push_back(generator.submit(request));
-  std::map<RequestId, FinishReason> ended;
-  while (generator.step([&](const Progress& progress) {
-    if (progress.finish_reason != FinishReason::none)
-      ended[progress.request] = progress.finish_reason;
-  }))
-    generator.scheduler().check_integrity();
-  int n_errors = 0;
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    FinishReason reason{};
-    auto expected = expected_ids(requests[i], std::uint64_t(i), reason);
-    const auto& prompt = requests[i].prompt_ids;
-    const bool is_odd_prompt = std::ranges::find(prompt, 17) != prompt.end();
-    const auto odd = std::ranges::find(expected, 17);
-    // The token after it is the one that cannot be chosen.
-    if (!expected.empty() &&
-        (is_odd_prompt || (odd != expected.end() && odd + 1 != expected.end()))) {
-      expected.erase(is_odd_prompt ? expected.begin() : odd + 1, expected.end());
-      reason = FinishReason::error;
+  for (const bool works_beside_host : {false, true}) {
+    FakeRunner runner({.max_sequences = 8, .works_beside_host = works_beside_host});
+    runner.odd_id = 17;
+    Harness harness(runner);
+    auto requests = drawn_requests(40, 7);
+    for (auto& request : requests) request.n_answers = 1;
+    for (const auto& request : requests) harness.submit(request);
+    harness.run();
+    int n_errors = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      auto expected = answer_alone(requests[i], 0, std::uint64_t(i));
+      const auto& prompt = requests[i].prompt_ids;
+      const bool is_odd_prompt = std::ranges::find(prompt, 17) != prompt.end();
+      const auto odd = std::ranges::find(expected.ids, 17);
+      // The token after it is the one that cannot be chosen.
+      if (!expected.ids.empty() &&
+          (is_odd_prompt || (odd != expected.ids.end() && odd + 1 != expected.ids.end()))) {
+        expected.ids.erase(is_odd_prompt ? expected.ids.begin() : odd + 1, expected.ids.end());
+        expected.finish_reason = FinishReason::error;
+      }
+      const auto& answer = harness.replies.at(RequestId(i)).completion().answers[0];
+      EXPECT_EQ(answer.ids, expected.ids) << "request " << i;
+      EXPECT_EQ(answer.finish_reason, expected.finish_reason) << "request " << i;
+      EXPECT_EQ(answer.error.find("not finite") != std::string::npos,
+                expected.finish_reason == FinishReason::error);
+      n_errors += expected.finish_reason == FinishReason::error ? 1 : 0;
     }
-    EXPECT_EQ(ended[ids[i]], reason) << "request " << i;
-    const Completion completion = generator.take(ids[i]);
-    EXPECT_EQ(completion.ids, expected) << "request " << i;
-    EXPECT_EQ(completion.finish_reason, reason);
-    EXPECT_EQ(completion.error.find("not finite") != std::string::npos,
-              reason == FinishReason::error);
-    n_errors += reason == FinishReason::error ? 1 : 0;
+    EXPECT_GT(n_errors, 3);
+    EXPECT_LT(n_errors, 37);
   }
-  EXPECT_GT(n_errors, 3);
-  EXPECT_LT(n_errors, 37);
-  EXPECT_EQ(generator.scheduler().pool().n_used_blocks(), 0);
+}
+
+// What few ask for: the most answers, on a cache for one; nothing but the prompt's scores; a prompt
+// that has none; a prompt that fills the context; seeds that wrap around.
+TEST(Generator, ExtremesAreAsAlone) {
+  const std::vector<TokenId> prompt{5, 6, 7, 8, 9};
+  constexpr auto kLastSeed = std::numeric_limits<std::uint64_t>::max();
+  const SamplingParams drawn{.temperature = 1, .seed = kLastSeed - 1};
+  const std::vector<Request> requests{
+      {.prompt_ids = prompt, .sampling = drawn, .n_answers = 128, .max_tokens = 7},
+      {.prompt_ids = prompt, .n_answers = 3, .max_tokens = 0, .n_prompt_logprobs = 20},
+      {.prompt_ids = prompt, .sampling = drawn, .n_answers = 5, .n_prompt_logprobs = 0},
+      {.prompt_ids = {4}, .max_tokens = 0, .n_prompt_logprobs = 2},
+      {.prompt_ids = {4}, .n_answers = 2, .max_tokens = 3, .n_prompt_logprobs = 2},
+      {.prompt_ids = std::vector<TokenId>(FakeRunner::kContext, 3), .n_prompt_logprobs = 1},
+      {.prompt_ids = prompt,
+       .max_tokens = std::numeric_limits<std::int64_t>::max(),
+       .min_tokens = std::numeric_limits<std::int64_t>::max(),
+       .time_limit = std::chrono::milliseconds::max()}};
+  for (const bool works_beside_host : {false, true}) {
+    FakeRunner runner(
+        {.n_kv_blocks = 16, .max_sequences = 3, .works_beside_host = works_beside_host});
+    Harness harness(runner);
+    for (const auto& request : requests) harness.submit(request);
+    harness.run();
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      expect_as_alone(harness.replies.at(RequestId(i)).completion(), requests[i], std::uint64_t(i));
+  }
+}
+
+class SmallVocabRunner : public FakeRunner {
+ public:
+  using FakeRunner::FakeRunner;
+  std::int64_t vocab_size() const override { return 3; }
+
+ protected:
+  std::int32_t choose(const Ids&, const SamplingRow& row, const Slot&) override {
+    EXPECT_LE(row.n_top, 3);
+    return 2;
+  }
+};
+
+TEST(Generator, NoMoreOfTheLikeliestThanThereAre) {
+  SmallVocabRunner runner(FakeOptions{});
+  Harness harness(runner);
+  harness.submit(
+      {.prompt_ids = {0, 1, 2}, .max_tokens = 4, .n_logprobs = 20, .n_prompt_logprobs = 20});
+  harness.run();
+  const auto& completion = harness.replies.at(0).completion();
+  ASSERT_EQ(completion.prompt_logprobs.size(), 2U);
+  for (const auto& logprobs : completion.prompt_logprobs) EXPECT_EQ(logprobs.top.size(), 3U);
+  ASSERT_EQ(completion.answers[0].logprobs.size(), 4U);
+  for (const auto& logprobs : completion.answers[0].logprobs) EXPECT_EQ(logprobs.top.size(), 3U);
 }
 
 TEST(Generator, ContextEndsAtTheCacheWhereThatIsSmaller) {
-  FakeRunner runner(5);
-  Generator generator(runner, nullptr, {kEos});
+  FakeRunner runner({.n_kv_blocks = 5});
+  Harness harness(runner);
   EXPECT_EQ(runner.limits().max_sequence_tokens(), 5 * FakeRunner::kBlockTokens);
-  const auto id =
-      generator.submit({.prompt_ids = {1, 2, 3}, .max_tokens = 1000, .ignore_eos = true});
-  while (generator.step({})) {
-  }
-  const Completion completion = generator.take(id);
-  EXPECT_EQ(completion.ids.size(), 17U);
-  EXPECT_EQ(completion.finish_reason, FinishReason::length);
+  harness.submit({.prompt_ids = {1, 2, 3}, .max_tokens = 1000, .ignore_eos = true});
+  harness.run();
+  const auto& answer = harness.replies.at(0).completion().answers[0];
+  EXPECT_EQ(answer.ids.size(), 17U);
+  EXPECT_EQ(answer.finish_reason, FinishReason::length);
 }
 
 TEST(Generator, NoTokensWantedOrNoRoomEndsAtOnce) {
-  FakeRunner runner(64);
-  Generator generator(runner, nullptr, {kEos});
-  const auto none = generator.submit({.prompt_ids = {1}, .max_tokens = 0});
-  const auto full = generator.submit({.prompt_ids = std::vector<TokenId>(FakeRunner::kContext, 1)});
+  FakeRunner runner({});
+  Harness harness(runner);
+  harness.submit({.prompt_ids = {1}, .max_tokens = 0});
+  harness.submit({.prompt_ids = std::vector<TokenId>(FakeRunner::kContext, 1)});
   int n_ends = 0;
-  EXPECT_FALSE(generator.step([&](const Progress& progress) {
+  EXPECT_FALSE(harness.step([&](const Progress& progress) {
     EXPECT_EQ(progress.finish_reason, FinishReason::length);
     ++n_ends;
   }));
   EXPECT_EQ(n_ends, 2);
   EXPECT_EQ(runner.n_steps, 0);
-  EXPECT_TRUE(generator.take(none).ids.empty());
-  EXPECT_EQ(generator.take(full).prompt_ids.size(), std::size_t(FakeRunner::kContext));
+  EXPECT_TRUE(harness.replies.at(0).completion().answers[0].ids.empty());
 }
 
-std::string error_of(Generator& generator, const Request& request) {
+std::string error_of(Harness& harness, const Request& request) {
   try {
-    generator.submit(request);
+    harness.submit(request);
   } catch (const Error& error) {
     return error.what();
   }
@@ -176,10 +261,10 @@ std::string error_of(Generator& generator, const Request& request) {
 }
 
 TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
-  FakeRunner runner(64);
-  Generator generator(runner, nullptr, {kEos});
+  FakeRunner runner({});
+  Harness harness(runner);
   const auto mentions = [&](const Request& request, const std::string& text) {
-    const std::string error = error_of(generator, request);
+    const std::string error = error_of(harness, request);
     EXPECT_NE(error.find(text), std::string::npos) << error;
   };
   mentions({.prompt = "text"}, "tokenizer.json");
@@ -195,89 +280,117 @@ TEST(Generator, BadRequestsAreErrorsAndLeaveNoTrace) {
   mentions({.prompt_ids = {1}, .sampling = {.top_p = 0}}, "top_p");
   mentions({.prompt_ids = {1}, .sampling = {.min_p = 2}}, "min_p");
   mentions({.prompt_ids = {1}, .sampling = {.repetition_penalty = 0}}, "repetition_penalty");
-  mentions({.prompt_ids = {1}, .sampling = {.presence_penalty = NAN}}, "presence_penalty");
-  EXPECT_FALSE(generator.scheduler().has_work());
-  const auto id = generator.submit({.prompt_ids = {1}, .max_tokens = 1});
-  EXPECT_EQ(id, 0);
-  generator.step({});
-  EXPECT_EQ(generator.take(id).ids.size(), 1U);
+  mentions({.prompt_ids = {1}, .sampling = {.presence_penalty = INFINITY}}, "presence_penalty");
+  mentions({.prompt_ids = {1}, .n_answers = 0}, "n_answers");
+  mentions({.prompt_ids = {1}, .max_tokens = 3, .min_tokens = 4}, "min_tokens");
+  mentions({.prompt_ids = {1}, .stop_ids = {97}}, "stop_ids");
+  mentions({.prompt_ids = {1}, .n_logprobs = 21}, "n_logprobs");
+  mentions({.prompt_ids = {1}, .n_prompt_logprobs = -1}, "n_prompt_logprobs");
+  mentions({.prompt_ids = {1}, .logit_bias = {{5, NAN}}}, "logit_bias");
+  mentions({.prompt_ids = {1}, .logit_bias = {{5, 1}, {5, 2}}}, "twice");
+  mentions({.prompt_ids = {1}, .logit_bias = {{97, 1}}}, "logit_bias");
+  mentions({.prompt_ids = {1}, .allowed_ids = {-2}}, "allowed_ids");
+  mentions({.prompt_ids = {1}, .min_tokens = 1, .stop_ids = {4}, .allowed_ids = {4, kFakeEos}},
+           "none can be chosen");
+  EXPECT_FALSE(harness.generator.has_work());
+  harness.generator.check_integrity();
+  EXPECT_EQ(harness.submit({.prompt_ids = {1}, .max_tokens = 1}), 0);
+  harness.run();
+  EXPECT_EQ(harness.replies.at(0).completion().answers[0].ids.size(), 1U);
 }
 
 TEST(Generator, CancelEndsOneAndFreesItsBlocks) {
-  FakeRunner runner(64);
-  Generator generator(runner, nullptr, {kEos});
-  const Request request{.prompt_ids = {5, 6}, .max_tokens = 20, .ignore_eos = true};
-  const auto cancelled = generator.submit(request);
-  const auto other = generator.submit(request);
-  int n_tokens = 0;
-  FinishReason reason{};
-  const auto on_progress = [&](const Progress& progress) {
-    if (progress.request != cancelled) return;
-    reason = progress.finish_reason;
-    n_tokens += int(progress.ids.size());
-    if (n_tokens == 3) generator.cancel(cancelled);
-  };
-  while (generator.step(on_progress)) {
+  for (const bool works_beside_host : {false, true}) {
+    FakeRunner runner({.works_beside_host = works_beside_host});
+    Harness harness(runner);
+    const Request request{.prompt_ids = {5, 6}, .max_tokens = 20, .ignore_eos = true};
+    const auto cancelled = harness.submit(request);
+    const auto other = harness.submit(request);
+    int n_tokens = 0;
+    while (harness.step([&](const Progress& progress) {
+      if (progress.request != cancelled) return;
+      n_tokens += int(progress.ids.size());
+      if (n_tokens == 3) {
+        EXPECT_TRUE(harness.generator.cancel(cancelled));
+      }
+    }))
+      harness.generator.check_integrity();
+    const auto& answer = harness.replies.at(cancelled).completion().answers[0];
+    EXPECT_EQ(answer.ids.size(), 3U);
+    EXPECT_EQ(answer.finish_reason, FinishReason::cancelled);
+    EXPECT_EQ(harness.replies.at(other).completion().answers[0].ids.size(), 20U);
+    EXPECT_FALSE(harness.generator.cancel(cancelled));
+    EXPECT_FALSE(harness.generator.cancel(12345));
+    EXPECT_FALSE(harness.step());
+    harness.generator.check_integrity();
   }
-  EXPECT_EQ(n_tokens, 3);
-  EXPECT_EQ(reason, FinishReason::cancelled);
-  EXPECT_EQ(generator.take(cancelled).ids.size(), 3U);
-  EXPECT_EQ(generator.take(other).ids.size(), 20U);
-  generator.cancel(cancelled);
-  generator.cancel(12345);
-  EXPECT_FALSE(generator.step({}));
-  EXPECT_EQ(generator.scheduler().pool().n_used_blocks(), 0);
+}
+
+TEST(Generator, ATimeLimitEndsWithWhatThereIs) {
+  FakeRunner runner({.max_sequences = 1});
+  Harness harness(runner);
+  const Request request{.prompt_ids = {5, 6}, .max_tokens = 60, .ignore_eos = true};
+  auto limited = request;
+  limited.time_limit = std::chrono::milliseconds(1000);
+  // As submitted half a second, and an hour, before; the last one waits all the time.
+  const auto now = Clock::now();
+  const auto in_time = harness.generator.submit(limited, now);
+  harness.replies.emplace(in_time, Reply(nullptr, limited, 60));
+  const auto late = harness.generator.submit(limited, now - std::chrono::hours(1));
+  harness.replies.emplace(late, Reply(nullptr, limited, 60));
+  const auto unlimited = harness.submit(request);
+  harness.run();
+  const auto reason = [&](RequestId id) {
+    return harness.replies.at(id).completion().answers[0].finish_reason;
+  };
+  EXPECT_EQ(reason(in_time), FinishReason::length);
+  EXPECT_EQ(reason(late), FinishReason::time_limit);
+  EXPECT_EQ(reason(unlimited), FinishReason::length);
 }
 
 TEST(Generator, SeedsRepeatAndDiffer) {
-  FakeRunner runner(64);
-  const auto run = [&](std::optional<std::uint64_t> seed) {
-    Generator generator(runner, nullptr, {kEos});
-    std::vector<RequestId> ids;
+  FakeRunner runner({});
+  const auto run = [&](std::optional<std::uint64_t> seed, std::int32_t n_answers) {
+    Harness harness(runner);
     for (int i = 0; i < 2; ++i)
-      ids.push_back(generator.submit({.prompt_ids = {1, 2},
-                                      .sampling = {.temperature = 1.0F, .seed = seed},
-                                      .max_tokens = 20,
-                                      .ignore_eos = true}));
-    while (generator.step({})) {
-    }
-    return std::pair(generator.take(ids[0]).ids, generator.take(ids[1]).ids);
+      harness.submit({.prompt_ids = {1, 2},
+                      .sampling = {.temperature = 1.0F, .seed = seed},
+                      .n_answers = n_answers,
+                      .max_tokens = 20,
+                      .ignore_eos = true});
+    harness.run();
+    std::vector<std::vector<TokenId>> ids;
+    for (const auto& [id, reply] : harness.replies)
+      for (const auto& answer : reply.completion().answers) ids.push_back(answer.ids);
+    return ids;
   };
-  const auto unseeded = run(std::nullopt);
-  EXPECT_NE(unseeded.first, unseeded.second);
-  EXPECT_EQ(unseeded, run(std::nullopt));
-  const auto seeded = run(0);
-  EXPECT_EQ(seeded.first, seeded.second);
-  EXPECT_EQ(seeded.first, unseeded.first);
-  EXPECT_NE(run(1).first, seeded.first);
-}
-
-TEST(Generator, AFailedStepIsReported) {
-  FakeRunner runner(64);
-  runner.fail_at_step = 2;
-  Generator generator(runner, nullptr, {kEos});
-  generator.submit({.prompt_ids = {1}, .max_tokens = 20, .ignore_eos = true});
-  EXPECT_TRUE(generator.step({}));
-  EXPECT_TRUE(generator.step({}));
-  EXPECT_THROW(generator.step({}), Error);
+  const auto unseeded = run(std::nullopt, 1);
+  EXPECT_NE(unseeded[0], unseeded[1]);
+  EXPECT_EQ(unseeded, run(std::nullopt, 1));
+  const auto seeded = run(0, 1);
+  EXPECT_EQ(seeded[0], seeded[1]);
+  EXPECT_EQ(seeded[0], unseeded[0]);
+  EXPECT_NE(run(1, 1)[0], seeded[0]);
+  // Answer i has the seed + i.
+  const auto several = run(5, 3);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(several[i], run(5 + i, 1)[0]) << "answer " << i;
 }
 
 // A model that says a given text, whatever it is asked.
 class ScriptedRunner : public FakeRunner {
  public:
   explicit ScriptedRunner(std::vector<TokenId> script)
-      : FakeRunner(64), script_(std::move(script)) {}
+      : FakeRunner({.works_beside_host = true}), script_(std::move(script)) {}
   std::int64_t vocab_size() const override { return 8192; }
-  StepResult step(const StepRequest& request) override {
-    ids_.clear();
-    for (const auto& row : request.sampling)
-      ids_.push_back(script_.at(std::size_t(row.n_generated)));
-    return {.ids = ids_, .logprobs = {}};
+
+ protected:
+  std::int32_t choose(const Ids&, const SamplingRow& row, const Slot&) override {
+    // What is queued ahead goes on past the end.
+    return script_[std::min(std::size_t(row.n_generated), script_.size() - 1)];
   }
 
  private:
   std::vector<TokenId> script_;
-  std::vector<TokenId> ids_;
 };
 
 class GeneratorText : public testing::Test {
@@ -291,7 +404,8 @@ class GeneratorText : public testing::Test {
   static void TearDownTestSuite() { tokenizer_.reset(); }
 
   struct Said {
-    Completion completion;
+    std::vector<TokenId> prompt_ids;
+    Answer completion;
     std::vector<std::string> pieces;
   };
 
@@ -299,17 +413,19 @@ class GeneratorText : public testing::Test {
                   bool ignore_eos = false) {
     const auto n_tokens = std::int64_t(script.size());
     ScriptedRunner runner(std::move(script));
-    Generator generator(runner, tokenizer_.get(), {kDemoEos});
-    const auto id = generator.submit(
+    Harness harness(runner, tokenizer_.get(), {kDemoEos});
+    const auto id = harness.submit(
         {.prompt = "x", .max_tokens = n_tokens, .stop = stop, .ignore_eos = ignore_eos});
     Said said;
     std::string streamed;
-    while (generator.step([&](const Progress& progress) {
+    while (harness.step([&](const Progress& progress) {
       said.pieces.emplace_back(progress.text);
       streamed += progress.text;
-    })) {
-    }
-    said.completion = generator.take(id);
+    }))
+      harness.generator.check_integrity();
+    const auto completion = harness.replies.at(id).take();
+    said.prompt_ids = completion.prompt_ids;
+    said.completion = completion.answers[0];
     EXPECT_EQ(streamed, said.completion.text);
     return said;
   }
@@ -335,8 +451,8 @@ TEST_F(GeneratorText, IsTheDecodedIds) {
 
 TEST_F(GeneratorText, PromptHasTheTokensTheModelWants) {
   const auto said = say(ids_of("y"), {});
-  EXPECT_EQ(said.completion.prompt_ids, tokenizer_->encode("x"));
-  EXPECT_EQ(said.completion.prompt_ids.front(), 8183);
+  EXPECT_EQ(said.prompt_ids, tokenizer_->encode("x"));
+  EXPECT_EQ(said.prompt_ids.front(), 8183);
 }
 
 TEST_F(GeneratorText, EndsBeforeAStopString) {

@@ -28,6 +28,7 @@
 #include "engine/runner.h"
 #include "kernel/spec.h"
 #include "null/cuda_driver_stand_in.h"
+#include "null/failing_device.h"
 #include "program/planner.h"
 
 namespace nereid::engine {
@@ -279,21 +280,47 @@ class GraphModeTest : public testing::Test {
     return options;
   }
 
-  // Ids of all requests, run together.
-  std::vector<Ids> generate(const std::string& mode, const std::vector<Request>& requests) {
+  // A runner of the fixture over the stand-in, and all that it needs.
+  struct Open {
+    explicit Open(const Options& options)
+        : device(std::make_unique<device::CudaDevice>(
+              0, cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN))),
+          runner(Runner::create(device, model::ModelConfig::load(fixture()), options)),
+          generator(*runner, /*eos_ids=*/{}) {}
+
+    device::FailingDevice device;
+    std::unique_ptr<Runner> runner;
+    Generator generator;
+  };
+  std::unique_ptr<Open> open(const std::string& mode) {
     model_.forget();
-    device::CudaDevice device(0, cuda::DriverApi::load(NEREID_CUDA_DRIVER_STAND_IN));
-    const auto config = model::ModelConfig::load(fixture());
     auto run_options = options(mode);
     run_options.bundle_dir = bundle_.dir();
-    const auto runner = Runner::create(device, config, run_options);
-    Generator generator(*runner, nullptr, /*eos_ids=*/{});
-    std::vector<RequestId> ids;
-    for (const auto& request : requests) ids.push_back(generator.submit(request));
-    while (generator.step({})) {
-    }
+    return std::make_unique<Open>(run_options);
+  }
+
+  // Answers to all requests, run together.
+  static std::vector<Answer> answers(Generator& generator, const std::vector<Request>& requests) {
+    std::vector<Answer> all(requests.size());
+    std::map<RequestId, std::size_t> index;
+    for (std::size_t i = 0; i < requests.size(); ++i) index[generator.submit(requests[i])] = i;
+    while (generator.step([&](const AnswerEvent& event) {
+      auto& answer = all[index.at(event.request)];
+      answer.ids.insert(answer.ids.end(), event.ids.begin(), event.ids.end());
+      answer.finish_reason = event.finish_reason;
+      answer.error = event.error;
+      return false;
+    }))
+      generator.check_integrity();
+    generator.check_integrity();
+    return all;
+  }
+
+  // Ids of all requests, run together.
+  std::vector<Ids> generate(const std::string& mode, const std::vector<Request>& requests) {
+    const auto opened = open(mode);
     std::vector<Ids> all;
-    for (const auto id : ids) all.push_back(generator.take(id).ids);
+    for (auto& answer : answers(opened->generator, requests)) all.push_back(answer.ids);
     return all;
   }
 
@@ -358,16 +385,18 @@ TEST_F(GraphModeTest, AStepAfterTheFirstFewMakesTheSameCallsEachTime) {
     request.max_tokens = 40;
   }
   generate("graph", requests);
-  // The last steps: inputs, graph, ids, wait; and the context made current for each.
+  // The last steps: inputs, graph, ids, and then the wait for the step before; and the context made
+  // current for each.
   std::vector<std::string> calls;
   for (const auto& call : driver_->calls)
     if (call != "cuCtxSetCurrent") calls.push_back(call);
   const std::vector<std::string> step{"cuMemcpyHtoDAsync_v2", "cuGraphLaunch",
-                                      "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize"};
+                                      "cuMemcpyDtoHAsync_v2", "cuEventRecord",
+                                      "cuEventSynchronize"};
   const auto last = std::find_end(calls.begin(), calls.end(), step.begin(), step.end());
-  ASSERT_GT(last - calls.begin(), 4 * 30);
-  for (int i = 0; i < 4 * 30; ++i)
-    ASSERT_EQ(*(last - 1 - i), step[static_cast<std::size_t>(3 - i % 4)]) << i;
+  ASSERT_GT(last - calls.begin(), 5 * 30);
+  for (int i = 0; i < 5 * 30; ++i)
+    ASSERT_EQ(*(last - 1 - i), step[static_cast<std::size_t>(4 - i % 5)]) << i;
 }
 
 TEST_F(GraphModeTest, NamesTheKernelsOfAReplayedStepThatFailed) {
@@ -380,13 +409,14 @@ TEST_F(GraphModeTest, NamesTheKernelsOfAReplayedStepThatFailed) {
     if (launch.is_replayed && ModelOfTheTest::is_last(launch) && --n_left == 0)
       driver_->fail_kernel = launch.symbol;
   };
-  try {
-    generate("graph", requests);
-    ADD_FAILURE() << "no error";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("CUDA_ERROR_LAUNCH_FAILED"));
-    EXPECT_THAT(error.what(), HasSubstr("in one of the kernels take_ids, gather_rows"));
-  }
+  const auto opened = open("graph");
+  const auto answer = answers(opened->generator, requests)[0];
+  EXPECT_EQ(answer.finish_reason, FinishReason::error);
+  EXPECT_THAT(answer.error, HasSubstr("CUDA_ERROR_LAUNCH_FAILED"));
+  EXPECT_THAT(answer.error, HasSubstr("in one of the kernels take_ids, gather_rows"));
+  // Such a failure is for good.
+  EXPECT_THAT(opened->generator.broken(), HasSubstr("CUDA_ERROR_LAUNCH_FAILED"));
+  EXPECT_THROW(opened->generator.submit(requests[0]), Error);
 }
 
 TEST(GraphMode, IsAnErrorWhereADeviceCannotCapture) {
@@ -400,6 +430,51 @@ TEST(GraphMode, IsAnErrorWhereADeviceCannotCapture) {
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("cpu cannot capture"));
     EXPECT_THAT(error.what(), HasSubstr("--mode compiled"));
+  }
+}
+
+// For every launch of three steps, with eight requests in flight, of which some wait.
+TEST_F(GraphModeTest, ALaunchThatFailsCostsWhatWasInItsStep) {
+  auto requests = mixed_requests(8);
+  for (auto& request : requests) request.max_tokens = 4 + request.max_tokens % 5;
+  for (const char* mode : {"eager", "graph"}) {
+    SCOPED_TRACE(mode);
+    const auto opened = open(mode);
+    auto& [device, runner, generator] = *opened;
+    answers(generator, requests);
+    // Of three steps, once all that is made when first used is there.
+    const auto before = device.n_launches;
+    std::int64_t n_steps = 0;
+    std::int64_t n_launches = 0;
+    for (const auto& request : requests) generator.submit(request);
+    while (generator.step([](const AnswerEvent&) { return false; }))
+      if (++n_steps == 3) n_launches = device.n_launches - before;
+    ASSERT_GT(n_launches, 3);
+    int n_unharmed = 0;
+    for (std::int64_t n = 0; n < n_launches; ++n) {
+      SCOPED_TRACE(testing::Message() << "launch " << n << " of " << n_launches);
+      device.fail_at = device.n_launches + n;
+      int n_failed = 0;
+      const auto all = answers(generator, requests);
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        const auto expected = continued(requests[i].prompt_ids, requests[i].max_tokens);
+        ASSERT_LE(all[i].ids.size(), expected.size());
+        EXPECT_TRUE(std::ranges::equal(all[i].ids, std::span(expected).first(all[i].ids.size())));
+        if (all[i].finish_reason == FinishReason::error) {
+          ++n_failed;
+          EXPECT_THAT(all[i].error, HasSubstr("as the test asked"));
+        } else {
+          ++n_unharmed;
+          EXPECT_EQ(all[i].ids, expected) << i;
+        }
+      }
+      EXPECT_GE(n_failed, 1);
+    }
+    EXPECT_GT(n_unharmed, 0);
+    device.fail_at = -1;
+    std::vector<Ids> ids;
+    for (auto& answer : answers(generator, requests)) ids.push_back(answer.ids);
+    expect_right(requests, ids);
   }
 }
 

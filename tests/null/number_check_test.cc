@@ -104,5 +104,34 @@ TEST_F(NumberCheckTest, TheHeadIsInNoLayer) {
   EXPECT_EQ(after(2), "linear %logits [T, 8] of lm_head.weight: 1 of 16 numbers");
 }
 
+// Rows of sequences that decode hold what the next launch is to fill.
+TEST(NumberCheck, OfPromptsTheRowsOfPrompts) {
+  const auto device = device::open_device({"cpu", 1});
+  auto graph = graph::parse(R"(graph g {
+  input %q: fp32[T, 1, 4]
+  state %k: fp32[8, 1, 16, 4]
+  state %v: fp32[8, 1, 16, 4]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %prompts: fp32[T, 1, 4] = attention %q, %k, %v, %tables, %starts, %lens {rows = prompt}
+  %all: fp32[T, 1, 4] = attention %q, %k, %v, %tables, %starts, %lens, into = %prompts {rows = decode}
+  return %all
+})",
+                            "test");
+  std::vector<float> rows(5 * 4, 1.0F);
+  std::vector<device::Address> addresses(graph.values.size());
+  for (const char* name : {"prompts", "all"})
+    addresses[static_cast<std::size_t>(graph.find(name))] =
+        reinterpret_cast<device::Address>(rows.data());
+  const NumberCheck check(*device, graph, {.n_tokens = 5, .n_sequences = 3, .n_decodes = 2},
+                          addresses);
+  rows[2 * 4 - 1] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(check.odd_results(0), "");
+  EXPECT_EQ(check.odd_results(1), "attention %all [T, 1, 4]: 1 of 20 numbers");
+  rows[2 * 4] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(check.odd_results(0), "attention %prompts [T, 1, 4]: 1 of 12 numbers");
+}
+
 }  // namespace
 }  // namespace nereid::program

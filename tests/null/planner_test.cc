@@ -212,7 +212,9 @@ TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
               HasSubstr("unknown mode \"fast\"; expected auto, eager, compiled or graph"));
   EXPECT_THAT(message([](auto& o) { o.skip_passes = {"fuse_all"}; }),
               HasSubstr("there is no pass \"fuse_all\""));
-  EXPECT_THAT(message([](auto& o) { o.max_batch_tokens = 0; }), HasSubstr("0 tokens a step"));
+  EXPECT_THAT(message([](auto& o) { o.max_batch_tokens = -1; }), HasSubstr("-1 tokens a step"));
+  EXPECT_THAT(message([](auto& o) { o.max_mixed_tokens = 65537; }),
+              HasSubstr("65537 tokens a step"));
   EXPECT_THAT(message([](auto& o) { o.max_sequences = -1; }), HasSubstr("-1 sequences a step"));
 }
 

@@ -47,7 +47,7 @@ TEST(SamplingInputs, EachValueGoesToItsInputAndRow) {
                                                            {names::kNTop, DType::i32}};
   for (const auto& [name, dtype] : columns)
     inputs.declare({.kind = graph::ValueKind::input, .name = name, .dtype = dtype, .shape = {3}},
-                   {1, 1, 1, 1});
+                   {}, {});
   inputs.seal(names::kSeed);
   const SamplingInputs sampling(inputs);
   const SamplingRow plain{.params = {}, .seed = 5};
@@ -91,7 +91,7 @@ TEST(SamplingInputsDeathTest, AnInputThatNoGraphHasIsABug) {
   device::CpuDevice device(1);
   program::StepInputs inputs(device);
   inputs.declare({.kind = graph::ValueKind::input, .name = "x", .dtype = DType::i32, .shape = {1}},
-                 {1, 1, 1, 1});
+                 {}, {});
   inputs.seal("x");
   EXPECT_DEATH(SamplingInputs{inputs}, "no graph that samples reads seed");
 }

@@ -221,16 +221,23 @@ TEST(SchedulerPrefix, WhoWaitsGoesOnWhereTheOtherLeaves) {
   const Limits limits = small_limits();
   Scheduler scheduler(limits);
   CacheModel model(limits);
-  let_share(model, 2);
+  let_share(model, 3);
   std::deque<Sequence> sequences;
-  scheduler.add(sequences.emplace_back(make(0, prompt(100), 9)));
-  scheduler.add(sequences.emplace_back(make(1, prompt(100), 9)));
+  scheduler.add(sequences.emplace_back(make(0, prompt(60), 9)));
+  scheduler.add(sequences.emplace_back(make(1, prompt(60), 9)));
+  scheduler.add(sequences.emplace_back(make(2, prompt(60, 500), 9)));
   step(scheduler, model);
-  EXPECT_EQ(scheduler.n_running(), 1);
-  model.spoil(scheduler.schedule().slot_mapping);
+  const StepBatch& second = scheduler.schedule();
+  EXPECT_THAT(batch_ids(second), ElementsAre(0, 2));
+  model.spoil(second.slot_mapping);
   scheduler.fail();
   scheduler.finish(sequences[0]);
-  EXPECT_THAT(batch_ids(scheduler.schedule()), ElementsAre(1));
+  // The other that runs has nothing in common with it, and its prompt is cut to what is left.
+  const StepBatch& third = scheduler.schedule();
+  EXPECT_THAT(batch_ids(third), ElementsAre(2));
+  scheduler.complete(model.run(third));
+  const StepBatch& fourth = scheduler.schedule();
+  EXPECT_THAT(batch_ids(fourth), ElementsAre(2, 1));
   EXPECT_EQ(sequences[1].n_prefix_tokens(), 32) << "what the first completed";
 }
 

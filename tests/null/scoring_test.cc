@@ -27,7 +27,8 @@ TEST(Score, IsTheSameForAnyChunk) {
     sum -= double(expected.back());
   }
   for (const std::int64_t max_step_tokens : {1, 7, 49, 50, 64}) {
-    FakeRunner runner(16, max_step_tokens, max_step_tokens);
+    FakeRunner runner(
+        {.n_kv_blocks = 16, .max_batch_tokens = max_step_tokens, .max_sequences = max_step_tokens});
     const Score result = score(runner, ids);
     EXPECT_EQ(result.logprobs, expected);
     EXPECT_DOUBLE_EQ(result.nll, sum / 49);
@@ -37,7 +38,7 @@ TEST(Score, IsTheSameForAnyChunk) {
 }
 
 TEST(Score, HandsOutLogitsInOrder) {
-  FakeRunner runner(16, 8, 8);
+  FakeRunner runner({.n_kv_blocks = 16, .max_batch_tokens = 8, .max_sequences = 8});
   const auto ids = some_ids(20);
   std::vector<float> logits;
   score(runner, ids, [&](std::int64_t first_row, std::span<const float> rows) {
@@ -50,7 +51,7 @@ TEST(Score, HandsOutLogitsInOrder) {
 }
 
 TEST(Score, OneTokenHasNothingToScore) {
-  FakeRunner runner(16, 8, 8);
+  FakeRunner runner({.n_kv_blocks = 16, .max_batch_tokens = 8, .max_sequences = 8});
   EXPECT_THROW(score(runner, some_ids(1)), Error);
   EXPECT_EQ(runner.n_steps, 0);
   // Its logits can be had.
@@ -65,7 +66,7 @@ TEST(Score, OneTokenHasNothingToScore) {
 }
 
 TEST(Score, BadIdsAreErrors) {
-  FakeRunner runner(4);
+  FakeRunner runner({.n_kv_blocks = 4});
   EXPECT_THROW(score(runner, {}), Error);
   EXPECT_THROW(score(runner, some_ids(17)), Error);  // 4 blocks of 4
   EXPECT_THROW(score(runner, std::vector<std::int32_t>{97}), Error);

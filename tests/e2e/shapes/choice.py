@@ -59,6 +59,9 @@ def shortfalls(sampling, index, prompt, ids, logits, limits):
         row = logits[step].copy()
         seen = np.unique(prompt + ids[:step])
         row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+        said, times = np.unique(np.array(ids[:step], int), return_counts=True)
+        row[said] -= sampling.get("presence_penalty", 0.0)
+        row[said] -= times * sampling.get("frequency_penalty", 0.0)
         if temperature > 0:
             least = least_kept(row, sampling, margin)
             is_kept = row >= least_kept(row, sampling, -margin) + margin

@@ -290,7 +290,12 @@ def draw_runs(rng, config):
     many = int(rng.integers(5, MAX_BATCH + 1))
     sampling = {"temperature": pick(rng, (0.3, 1.0, 1.7)), "seed": int(rng.integers(1, 1000))}
     sampling |= pick(rng, ({}, {"top_k": int(rng.integers(1, 12))}, {"top_p": 0.7}, {"min_p": 0.2}))
-    penalty = {"temperature": 0.0, "repetition_penalty": pick(rng, (0.8, 1.3, 2.0))}
+    penalty = {"temperature": 0.0, "repetition_penalty": pick(rng, (0.8, 1.0, 1.3, 2.0))}
+    if rng.random() < 0.5:
+        penalty |= {
+            "presence_penalty": pick(rng, (-0.5, 0.0, 2.0)),
+            "frequency_penalty": pick(rng, (-0.25, 0.5)),
+        }
     most_context = -(-(MAX_PROMPT_TOKENS + MAX_NEW_TOKENS) // 64)
     return (
         score("eager", (200, MAX_PROMPT_TOKENS), None),

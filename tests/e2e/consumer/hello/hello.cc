@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
     requests.push_back({.prompt = prompt, .max_tokens = 96});
   try {
     nereid::Engine engine({.model_dir = argc > 1 ? argv[1] : DEMO_MODEL});
-    for (const auto& completion : engine.run(requests)) std::cout << completion.text << '\0';
+    for (const auto& completion : engine.run(requests))
+      std::cout << completion.answers[0].text << '\0';
   } catch (const nereid::Error& error) {
     std::cerr << nereid::error_code_name(error.code()) << ": " << error.what() << '\n';
     return 1;
