@@ -1,6 +1,10 @@
 // nereid bench: how fast a model or its kernels are here, and what the device would allow.
+#include <fmt/format.h>
+
 #include <memory>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "apps/bench_text.h"
 #include "apps/checks.h"
@@ -23,6 +27,22 @@ struct KernelArguments {
   measure::KernelBenchOptions bench;
   bool is_json = false;
 };
+
+struct ServeArguments {
+  ModelArguments model;
+  measure::ServeBenchOptions bench;
+  bool is_json = false;
+};
+
+int run_serve(ServeArguments arguments) {
+  arguments.bench.engine = resolve(arguments.model);
+  const auto result = measure::run_serve_bench(arguments.bench);
+  if (arguments.is_json)
+    write_json(bench_json(result, arguments.bench.workload, arguments.model.model));
+  else
+    write_out(table_text(result));
+  return 0;
+}
 
 int run_end_to_end(EndToEndArguments arguments) {
   arguments.bench.engine = resolve(arguments.model);
@@ -57,6 +77,8 @@ void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
           "Directory of compiled kernels; without it: beside the model, then the user's cache")
       ->type_name("DIR");
   add_skipped_passes(command, options.skip_passes);
+  command.add_flag("--batch-invariant", options.batch_invariant,
+                   "The same kernels for every number of rows; slower");
   command.add_flag("--json", is_json, "One JSON object on stdout instead of a table");
 }
 
@@ -104,6 +126,76 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
   });
 }
 
+void add_serve(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<ServeArguments>();
+  auto& workload = arguments->bench.workload;
+  auto& engine = arguments->model.options;
+  CLI::App& command = *bench.add_subcommand(
+      "serve", "Requests that come and go: tokens a second, first tokens and the time between");
+  command.footer(
+      "\nPrompts are of random ids; answers are greedy and go on past the end of text.\n"
+      "Examples:\n  nereid bench serve demo --requests 64 --at-once 8 --prompt 16,128\n"
+      "  nereid bench serve configs/llama3-8b --random-weights --rate 20");
+  add_model(command, arguments->model);
+  const auto positive = [&](const char* name, auto& value, const char* what) {
+    command.add_option(name, value, what)
+        ->check(in_range(engine::ranges::kCount))
+        ->capture_default_str();
+  };
+  positive("--requests", workload.n_requests, "Requests in all");
+  positive("--at-once", workload.n_at_once, "At most so many are unanswered");
+  command
+      .add_option("--rate", workload.requests_per_s,
+                  "Requests a second, at random times; 0: each as soon as there is room")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  const auto range = [&](const char* name, std::int64_t& low, std::int64_t& high,
+                         const char* what) {
+    command
+        .add_option_function<std::vector<std::int64_t>>(
+            name,
+            [&low, &high](const std::vector<std::int64_t>& both) {
+              low = both[0];
+              high = both[1];
+            },
+            what)
+        ->delimiter(',')
+        ->expected(2)
+        ->check(in_range(engine::ranges::kCount))
+        ->type_name("LOW,HIGH")
+        ->default_str(fmt::format("{},{}", low, high));
+  };
+  range("--prompt", workload.min_prompt_tokens, workload.max_prompt_tokens,
+        "Tokens of a prompt, uniform between these");
+  range("--output", workload.min_answer_tokens, workload.max_answer_tokens,
+        "Tokens of an answer, uniform between these");
+  command.add_option("--seed", workload.seed, "Of lengths, ids and times")
+      ->check(in_range(engine::ranges::kSeed))
+      ->capture_default_str();
+  command
+      .add_option("--context", engine.max_context_tokens,
+                  "Longest prompt and answer together, in tokens; 0: the model's")
+      ->check(in_range(engine::ranges::kContextTokens))
+      ->capture_default_str();
+  for (const auto& [name, value, what] :
+       {std::tuple("--max-batch-tokens", &engine.max_batch_tokens,
+                   "Tokens computed in one step; 0: what suits the device"),
+        std::tuple("--max-mixed-tokens", &engine.max_mixed_tokens,
+                   "The same of steps in which answers go on; 0: what suits the device")})
+    command.add_option(name, *value, what)
+        ->check(in_range(engine::ranges::kBatchTokens))
+        ->capture_default_str();
+  command.add_option("--mode", engine.mode, "auto, eager, compiled or graph")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_flag("--random-weights", engine.random_weights,
+                   "Needs only config.json: weights are made on the device");
+  add_bench_machine(command, engine, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_serve(*arguments); };
+  });
+}
+
 void add_kernels(CLI::App& bench, Command& chosen) {
   auto arguments = std::make_shared<KernelArguments>();
   auto& options = arguments->bench;
@@ -140,6 +232,7 @@ void add_bench(CLI::App& app, Command& chosen) {
   command.footer("\nExamples:\n  nereid bench e2e demo\n  nereid bench kernels demo --device cpu");
   command.require_subcommand(1);
   add_end_to_end(command, chosen);
+  add_serve(command, chosen);
   add_kernels(command, chosen);
 }
 

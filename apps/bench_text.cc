@@ -187,4 +187,49 @@ std::string table_text(const measure::KernelBenchResult& result) {
   return text;
 }
 
+nlohmann::ordered_json bench_json(const measure::ServeBenchResult& result,
+                                  const measure::ServeWorkload& workload,
+                                  const std::string& model) {
+  return {{"machine", machine_json()},
+          {"model", model},
+          {"device", result.device},
+          {"mode", result.mode},
+          {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
+          {"version", NEREID_VERSION},
+          {"n_requests", workload.n_requests},
+          {"n_at_once", workload.n_at_once},
+          {"requests_per_s", workload.requests_per_s},
+          {"prompt_tokens", {workload.min_prompt_tokens, workload.max_prompt_tokens}},
+          {"answer_tokens", {workload.min_answer_tokens, workload.max_answer_tokens}},
+          {"seed", workload.seed},
+          {"n_prompt_tokens", result.n_prompt_tokens},
+          {"n_answer_tokens", result.n_answer_tokens},
+          {"time_s", result.time_s},
+          {"tokens_per_s", result.tokens_per_s},
+          {"prefill_tokens_per_s", result.prefill_tokens_per_s},
+          {"decode_tokens_per_s", result.decode_tokens_per_s},
+          {"part_of_alone", result.part_of_alone},
+          {"ttft_ms_median", result.ttft_ms_median},
+          {"ttft_ms_p99", result.ttft_ms_p99},
+          {"itl_ms_median", result.itl_ms_median},
+          {"itl_ms_p99", result.itl_ms_p99},
+          {"n_steps", result.n_steps},
+          {"n_preemptions", result.n_preemptions},
+          {"n_cached_tokens", result.n_cached_tokens}};
+}
+
+std::string table_text(const measure::ServeBenchResult& result) {
+  return fmt::format(
+      "{} ({}): {} prompt and {} answer tokens in {:.2f} s, {} steps\n"
+      "together          {:9.0f} tokens/s, {:.0f} % of what prompts and answers alone add up to\n"
+      "prompts alone     {:9.0f} tokens/s\n"
+      "answers alone     {:9.0f} tokens/s\n"
+      "first token       {:9.2f} ms median, {:.2f} ms p99\n"
+      "between tokens    {:9.2f} ms median, {:.2f} ms p99 ({:.2f} x)\n",
+      result.device, result.mode, result.n_prompt_tokens, result.n_answer_tokens, result.time_s,
+      result.n_steps, result.tokens_per_s, 100 * result.part_of_alone, result.prefill_tokens_per_s,
+      result.decode_tokens_per_s, result.ttft_ms_median, result.ttft_ms_p99, result.itl_ms_median,
+      result.itl_ms_p99, result.itl_ms_p99 / result.itl_ms_median);
+}
+
 }  // namespace nereid::apps

@@ -7,6 +7,7 @@
 
 #include "measure/end_to_end.h"
 #include "measure/kernel_bench.h"
+#include "measure/serve_bench.h"
 
 namespace nereid::apps {
 
@@ -17,6 +18,10 @@ nlohmann::ordered_json bench_json(const measure::EndToEndResult& result,
 nlohmann::ordered_json bench_json(const measure::KernelBenchResult& result,
                                   const std::string& model);
 
+nlohmann::ordered_json bench_json(const measure::ServeBenchResult& result,
+                                  const measure::ServeWorkload& workload, const std::string& model);
+
+std::string table_text(const measure::ServeBenchResult& result);
 std::string table_text(const measure::EndToEndResult& result,
                        const measure::EndToEndOptions& options);
 std::string table_text(const measure::KernelBenchResult& result);
