@@ -115,7 +115,10 @@ class Installed(cli.TestCase):
         """What others link to: no symbol and no library of what the library is made with."""
         api = set()
         for header in (prefix / "include/nereid").glob("*.h"):
-            api.update(re.findall(r"NEREID_API (?:[\w:]+ )*(\w+)", header.read_text()))
+            found = re.findall(
+                r"class NEREID_API (\w+)|NEREID_API [\w:]+ (\w+)\(", header.read_text()
+            )
+            api.update(of_class or of_function for of_class, of_function in found)
         self.assertLessEqual({"Engine", "Error", "error_code_name"}, api)
         (library,) = prefix.rglob("libnereid.so")
         mangled, names = (
@@ -171,10 +174,33 @@ class Consumer(cli.TestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertTrue(done.stderr.startswith("not_found: /nowhere/config.json"), done.stderr)
 
-    def test_the_page_shows_this_program(self):
+    def test_service(self):
+        printed = checked([self.build("service")], env=environment())
+        numbers = {name: float(n) for name, n in (line.split() for line in printed.splitlines())}
+        n_requests, n_given_up = 8 * 6, 8 * 3  # threads and requests of each
+        self.assertEqual(numbers["different"], 0, printed)
+        self.assertEqual(numbers["requests_submitted"], n_requests)
+        self.assertEqual(numbers["requests_finished"], n_requests)
+        # One of the six is for three answers.
+        self.assertEqual(numbers["answers_ended_cancelled"], n_given_up + 2 * 4)
+        ended = sum(n for name, n in numbers.items() if name.startswith("answers_ended_"))
+        self.assertEqual(ended, n_requests + 2 * 8)
+        self.assertEqual(numbers["answers_ended_error"], 0)
+        self.assertEqual(numbers["used_kv_blocks"], 0)
+        done = subprocess.run(
+            [self.folder / "service/build/service", "/nowhere"], capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("not_found: /nowhere/config.json", done.stderr)
+
+    def test_the_page_shows_these_programs(self):
+        sources = [path.read_text() for path in CONSUMERS.glob("*/*")]
         page = (cli.ROOT / "docs" / "embedding.md").read_text()
-        for name in ("CMakeLists.txt", "hello.cc"):
-            self.assertIn((CONSUMERS / "hello" / name).read_text(), page)
+        shown = re.findall(r"^```(?:cpp|cmake)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(shown), 10)
+        for text in shown:
+            self.assertTrue(any(text in source for source in sources), text)
 
 
 if __name__ == "__main__":
