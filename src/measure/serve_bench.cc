@@ -47,7 +47,7 @@ struct Arrival {
 };
 
 // What a run of requests came to.
-struct Run {
+struct ServedRun {
   double time_s = 0;
   std::vector<double> ttft_ms, itl_ms;
   std::int64_t n_tokens = 0;
@@ -60,7 +60,7 @@ class Client {
  public:
   Client(Service& service, StepSignal& signal) : service_(service), signal_(signal) {}
 
-  Run run(const std::vector<Arrival>& arrivals, std::int64_t n_at_once) {
+  ServedRun run(const std::vector<Arrival>& arrivals, std::int64_t n_at_once) {
     run_ = {};
     begin_ = Clock::now();
     const auto at = [&](double s) {
@@ -129,12 +129,12 @@ class Client {
   std::list<Open> open_;
   Clock::time_point begin_, last_read_;
   std::int64_t n_first_ = 0, n_ended_ = 0;
-  Run run_;
+  ServedRun run_;
 };
 
-class Workload {
+class RequestSource {
  public:
-  Workload(const ServeWorkload& workload, std::int64_t vocab_size)
+  RequestSource(const ServeWorkload& workload, std::int64_t vocab_size)
       : workload_(workload), vocab_size_(vocab_size), random_(workload.seed) {}
 
   std::vector<Arrival> mixed(std::int64_t n_requests) {
@@ -194,15 +194,15 @@ void check(const ServeWorkload& workload) {
 
 // Where prompts are read slowly, the first answers end before the last have begun: longer ones
 // then.
-Run run_answers_alone(Client& client, Workload& workload, const ServeWorkload& of,
-                      std::int64_t max_context_tokens) {
+ServedRun run_answers_alone(Client& client, RequestSource& source, const ServeWorkload& of,
+                            std::int64_t max_context_tokens) {
   for (auto n_answer = of.max_answer_tokens;; n_answer *= 2) {
     if ((of.min_prompt_tokens + of.max_prompt_tokens) / 2 + n_answer > max_context_tokens)
       throw Error(
           "{} answers at once never run without prompts: answers of {} tokens end before the last "
           "prompt is read; choose fewer --at-once, more --max-mixed-tokens or more --context",
           of.n_at_once, n_answer / 2);
-    auto run = client.run(workload.answers_alone(n_answer), of.n_at_once);
+    auto run = client.run(source.answers_alone(n_answer), of.n_at_once);
     if (run.n_decode_tokens > 0) return run;
   }
 }
@@ -224,16 +224,16 @@ ServeBenchResult run_serve_bench(const ServeBenchOptions& options) {
                            .on_step = [&] { signal.raise(); }});
   service.wait_until_ready();
   Client client(service, signal);
-  Workload workload(options.workload, service.model().vocab_size);
+  RequestSource source(options.workload, service.model().vocab_size);
   const auto n_at_once = options.workload.n_at_once;
 
-  const auto mixed = workload.mixed(options.workload.n_requests);
+  const auto mixed = source.mixed(options.workload.n_requests);
   // Kernels and captures of all kinds of steps are made ready by answers that nobody times.
-  client.run(workload.mixed(2 * n_at_once), n_at_once);
+  client.run(source.mixed(2 * n_at_once), n_at_once);
   const auto n_context = service.model().max_context_tokens;
-  run_answers_alone(client, workload, options.workload, n_context);
-  const auto answers = run_answers_alone(client, workload, options.workload, n_context);
-  const auto prompts = client.run(workload.prompts_alone(mixed), n_at_once);
+  run_answers_alone(client, source, options.workload, n_context);
+  const auto answers = run_answers_alone(client, source, options.workload, n_context);
+  const auto prompts = client.run(source.prompts_alone(mixed), n_at_once);
   const auto before = service.metrics();
   auto run = client.run(mixed, n_at_once);
   const auto after = service.metrics();
