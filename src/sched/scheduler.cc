@@ -85,8 +85,13 @@ void Scheduler::add(Sequence& sequence) {
   sequence.ids_.reserve(std::size_t(sequence.n_max_tokens()));
   sequence.block_table_.reserve(std::size_t(n_needed));
   waiting_.push_back(&sequence);
-  if (limits_.prefix_caching && sequence.uses_prefix_cache_)
-    sequence.root_ = pool_.acquire_root(sequence.cache_salt_);
+  try {
+    if (limits_.prefix_caching && sequence.uses_prefix_cache_)
+      sequence.root_ = pool_.acquire_root(sequence.cache_salt_);
+  } catch (...) {
+    waiting_.pop_back();
+    throw;
+  }
   sequence.arrival_ = ++n_arrivals_;
   sequence.state_ = SequenceState::waiting;
   n_waiting_tokens_ += sequence.n_tokens();

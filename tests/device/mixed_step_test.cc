@@ -102,8 +102,9 @@ class MixedSteps : public testing::TestWithParam<std::tuple<std::string, std::st
     std::vector<float> all(chunks.size() * n_vocab);
     program_->read_logits(all);
     std::vector<Logits> rows;
-    for (auto row = all.begin(); row != all.end(); row += static_cast<std::ptrdiff_t>(n_vocab))
-      rows.emplace_back(row, row + static_cast<std::ptrdiff_t>(n_vocab));
+    for (auto values = all.begin(); values != all.end();
+         values += static_cast<std::ptrdiff_t>(n_vocab))
+      rows.emplace_back(values, values + static_cast<std::ptrdiff_t>(n_vocab));
     return rows;
   }
 
