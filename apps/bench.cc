@@ -147,7 +147,7 @@ void add_serve(CLI::App& bench, Command& chosen) {
   command
       .add_option("--rate", workload.requests_per_s,
                   "Requests a second, at random times; 0: each as soon as there is room")
-      ->check(CLI::NonNegativeNumber)
+      ->check(in_range(engine::ranges::kRate))
       ->capture_default_str();
   const auto range = [&](const char* name, std::int64_t& low, std::int64_t& high,
                          const char* what) {

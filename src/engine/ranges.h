@@ -59,6 +59,7 @@ inline constexpr IntegerRange kQueue{1, std::numeric_limits<std::int64_t>::max()
 inline constexpr IntegerRange kCount{1, kMaxInt32, "1 to 2147483647"};
 inline constexpr IntegerRange kCountOrNone{0, kMaxInt32, "0 to 2147483647"};
 inline constexpr IntegerRange kJobs{0, 4096, "0 (one a processor) to 4096"};
+inline constexpr RealRange kRate{0, kMaxFloat, "0 (all at once) or more, a second"};
 inline constexpr RealRange kPart{0, 1, "0 to 1"};
 
 }  // namespace ranges
