@@ -64,6 +64,13 @@ int run_kernels(KernelArguments arguments) {
   return 0;
 }
 
+template <typename T>
+void add_count(CLI::App& command, const char* name, T& value, const char* what) {
+  command.add_option(name, value, what)
+      ->check(in_range(engine::ranges::kCount))
+      ->capture_default_str();
+}
+
 void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
   command.add_option("--device", options.device, "Where to compute: auto, cpu, cuda[:i]")
       ->type_name("NAME")
@@ -93,15 +100,11 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
       "the end of text.\nExamples:\n  nereid bench e2e demo --device cpu\n"
       "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
   add_model(command, arguments->model);
-  const auto positive = [&](const char* name, auto& value, const char* what) {
-    command.add_option(name, value, what)
-        ->check(in_range(engine::ranges::kCount))
-        ->capture_default_str();
-  };
-  positive("--batch", options.workload.n_batch, "Prompts at a time");
-  positive("--prompt", options.workload.n_prompt_tokens, "Tokens of each prompt");
-  positive("--output", options.workload.n_output_tokens, "Tokens of each answer");
-  positive("--repeats", options.n_repeats, "Generations that are timed; medians are told");
+  add_count(command, "--batch", options.workload.n_batch, "Prompts at a time");
+  add_count(command, "--prompt", options.workload.n_prompt_tokens, "Tokens of each prompt");
+  add_count(command, "--output", options.workload.n_output_tokens, "Tokens of each answer");
+  add_count(command, "--repeats", options.n_repeats,
+            "Generations that are timed; medians are told");
   command.add_option("--warmup", options.n_warmup, "Generations before those")
       ->check(in_range(engine::ranges::kCountOrNone))
       ->capture_default_str();
@@ -137,13 +140,8 @@ void add_serve(CLI::App& bench, Command& chosen) {
       "Examples:\n  nereid bench serve demo --requests 64 --at-once 8 --prompt 16,128\n"
       "  nereid bench serve configs/llama3-8b --random-weights --rate 20");
   add_model(command, arguments->model);
-  const auto positive = [&](const char* name, auto& value, const char* what) {
-    command.add_option(name, value, what)
-        ->check(in_range(engine::ranges::kCount))
-        ->capture_default_str();
-  };
-  positive("--requests", workload.n_requests, "Requests in all");
-  positive("--at-once", workload.n_at_once, "At most so many are unanswered");
+  add_count(command, "--requests", workload.n_requests, "Requests in all");
+  add_count(command, "--at-once", workload.n_at_once, "At most so many are unanswered");
   command
       .add_option("--rate", workload.requests_per_s,
                   "Requests a second, at random times; 0: each as soon as there is room")

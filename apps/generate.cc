@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -242,12 +243,12 @@ int run_generate(const GenerateArguments& arguments, const Environment& environm
 // "ID=B" each.
 void add_biases(const std::vector<std::string>& texts, Request& request) {
   for (const auto& text : texts) {
-    const auto at = text.find('=');
+    const char* const end = text.data() + text.size();
     TokenBias bias;
-    const bool is_pair = at != std::string::npos &&
-                         CLI::detail::lexical_cast(text.substr(0, at), bias.id) &&
-                         CLI::detail::lexical_cast(text.substr(at + 1), bias.bias);
-    if (!is_pair)
+    const auto [after_id, id_code] = std::from_chars(text.data(), end, bias.id);
+    const char* const number = after_id == end ? end : after_id + 1;
+    const auto [rest, code] = std::from_chars(number, end, bias.bias);
+    if (id_code != std::errc() || *after_id != '=' || code != std::errc() || rest != end)
       throw CLI::ValidationError("--logit-bias",
                                  fmt::format("\"{}\": expected a token id, =, and a number", text));
     request.logit_bias.push_back(bias);

@@ -21,7 +21,8 @@ struct Options {
   // Tokens computed in one step; longer prompts take several. 0: as many as suit the device.
   std::int64_t max_batch_tokens = 0;
   // The same of a step in which answers go on: more make prompts quicker, and the time between two
-  // tokens of the answers longer. 0: as many as suit the device.
+  // tokens of the answers longer. 0: as many as suit the device. Less than max_sequences + 1 is
+  // taken for that: every answer gets its token, and a prompt one.
   std::int64_t max_mixed_tokens = 0;
   std::int64_t max_sequences = 64;  // requests computed in one step; further ones wait
   std::int64_t n_kv_blocks = 0;  // 0: enough for max_sequences full contexts, as far as memory goes

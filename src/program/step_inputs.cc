@@ -28,8 +28,9 @@ void StepInputs::declare(const graph::Value& value, const graph::Sizes& largest_
     return;
   }
   NEREID_CHECK(host_[0] == nullptr, "{} is declared after seal()", value.name);
-  if (value.shape.size() == 2) n_table_columns_ = static_cast<std::size_t>(value.shape[1].offset);
-  arrays_.push_back({value.name, bytes, {}});
+  const auto& last = value.shape.back();
+  const auto n_columns = last.is_constant() ? static_cast<std::size_t>(last.offset) : 1;
+  arrays_.push_back({value.name, n_columns, bytes, {}});
 }
 
 void StepInputs::seal(const std::string& tables) {
@@ -49,6 +50,7 @@ void StepInputs::seal(const std::string& tables) {
   table_array.bytes.fill(table_array.bytes[1]);
   table_array.offsets.fill(size_bytes);
   tables_offset_ = size_bytes;
+  n_table_columns_ = table_array.n_columns;
   tables_.assign(table_array.bytes[1] / sizeof(std::int32_t), 0);
   changed_.reserve(tables_.size() / kTableGapElements + 2);
   size_bytes += aligned(table_array.bytes[1]);

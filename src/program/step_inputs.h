@@ -61,6 +61,7 @@ class StepInputs {
   static constexpr std::size_t kNLayouts = 2;
   struct Array {
     std::string name;
+    std::size_t n_columns;  // of its last dimension; 1 where that depends on the step
     std::array<std::size_t, kNLayouts> bytes, offsets;
   };
   struct Changed {

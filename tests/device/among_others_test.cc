@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "nereid/engine.h"
 
 namespace nereid {
@@ -27,9 +27,7 @@ int n_seeds() {
 
 class AmongOthers : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    if (GetParam() == "cuda" && !device::CudaDevice::is_present()) GTEST_SKIP() << "no NVIDIA GPU";
-  }
+  void SetUp() override { device::require_device(GetParam()); }
 
   Options options() const {
     return {.model_dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo",

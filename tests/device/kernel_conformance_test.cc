@@ -25,7 +25,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "device/registry.h"
 #include "kernel/bundle_source.h"
 #include "kernel/compile_client.h"
@@ -332,15 +332,16 @@ class Case {
   KernelRequest request_;
 };
 
-class KernelConformance : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+class KernelConformance : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  void SetUp() override { device::require_device(std::get<0>(GetParam())); }
+};
 
 TEST_P(KernelConformance, MatchesItsReference) {
   const auto& [device_name, kernel] = GetParam();
 #ifdef NEREID_TTIR
   ::setenv("NEREID_TTIR", NEREID_TTIR, 0);
 #endif
-  if (device_name == "cuda" && !device::CudaDevice::is_present())
-    GTEST_SKIP() << "no NVIDIA GPU on this machine: " << kernel << " was not run on one";
   const SpecTable specs = SpecTable::builtin();
   const Spec& spec = specs.get(kernel);
   const auto device = device::open_device({device_name, 0});

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "device/registry.h"
 #include "model/config.h"
 #include "program/program.h"
@@ -39,8 +39,8 @@ class MixedSteps : public testing::TestWithParam<std::tuple<std::string, std::st
 
   void SetUp() override {
     const auto& [device, mode] = GetParam();
-    if (device == "cuda" && !device::CudaDevice::is_present())
-      GTEST_SKIP() << "no NVIDIA GPU on this machine";
+    device::require_device(device);
+    if (!device::is_here(device)) return;
     device_ = device::open_device({device, 2});
     const auto dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo";
     program_ = std::make_unique<Program>(*device_, model::ModelConfig::load(dir),

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "nereid/engine.h"
 
 namespace nereid {
@@ -19,9 +19,7 @@ constexpr int kVocab = 8000;  // of the model's; the ids above are special
 
 class PrefixCache : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    if (GetParam() == "cuda" && !device::CudaDevice::is_present()) GTEST_SKIP() << "no NVIDIA GPU";
-  }
+  void SetUp() override { device::require_device(GetParam()); }
 
   Options options(bool prefix_caching) const {
     return {.model_dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo",

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "engine/generator.h"
 #include "engine/reply.h"
 #include "engine/scoring.h"
@@ -125,9 +125,7 @@ std::map<RequestId, Completion> run(Generator& generator, const std::vector<Requ
 
 class RequestFields : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    if (GetParam() == "cuda" && !device::CudaDevice::is_present()) GTEST_SKIP() << "no NVIDIA GPU";
-  }
+  void SetUp() override { device::require_device(GetParam()); }
 
   Options options() const {
     return {.model_dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo",

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "nereid/engine.h"
 #include "tokenizer/tokenizer.h"
 
@@ -53,11 +53,13 @@ namespace {
 
 const std::filesystem::path kSource = NEREID_SOURCE_DIR;
 
-class Step : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+class Step : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  void SetUp() override { device::require_device(std::get<0>(GetParam())); }
+};
 
 TEST_P(Step, AllocatesNothing) {
   const auto& [device, mode] = GetParam();
-  if (device == "cuda" && !device::CudaDevice::is_present()) GTEST_SKIP() << "no NVIDIA GPU";
   Engine engine({.model_dir = kSource / "models" / "demo",
                  .device = device,
                  .n_threads = 2,

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "device/registry.h"
 #include "engine/generator.h"
 #include "engine/reply.h"
@@ -41,9 +41,7 @@ std::vector<Request> some_requests() {
 
 class Survival : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    if (GetParam() == "cuda" && !device::CudaDevice::is_present()) GTEST_SKIP() << "no NVIDIA GPU";
-  }
+  void SetUp() override { device::require_device(GetParam()); }
 
   Options options() const {
     return {.model_dir = kDemo,

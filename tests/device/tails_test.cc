@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "device/cuda/cuda_device.h"
+#include "device/every_device.h"
 #include "device/registry.h"
 #include "engine/sampling_params.h"
 #include "model/config.h"
@@ -32,8 +32,8 @@ constexpr std::int32_t kRows = 6;  // sequences, each a token a step
 class Tails : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    if (GetParam() == std::string("cuda") && !device::CudaDevice::is_present())
-      GTEST_SKIP() << "no NVIDIA GPU";
+    device::require_device(GetParam());
+    if (!device::is_here(GetParam())) return;
     const auto dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo";
     const auto config = model::ModelConfig::load(dir);
     device_ = device::open_device({.name = GetParam(), .n_threads = 2});
