@@ -374,7 +374,8 @@ TEST(Service, CallbacksMaySubmitAndCancel) {
   })) {
   }
   EXPECT_FALSE(streams[0].poll({}));
-  const auto& answer = streams[0].wait().answers[0];
+  const Completion ended = streams[0].wait();
+  const Answer& answer = ended.answers[0];
   // All may have come before the first was read.
   EXPECT_EQ(answer.finish_reason,
             answer.ids.size() < 50 ? FinishReason::cancelled : FinishReason::length);
