@@ -6,6 +6,7 @@
 // worse answers, without a word.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -18,6 +19,13 @@
 #include "base/json_fwd.h"
 
 namespace nereid::tokenizer {
+
+// Bytes of a text.
+struct TextRange {
+  std::size_t begin;
+  std::size_t end;
+  friend bool operator==(const TextRange&, const TextRange&) = default;
+};
 
 // Immutable: any number of threads may use one at the same time.
 class Tokenizer {
