@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "nereid/api.h"
+#include "nereid/constraint.h"
 
 namespace nereid {
 
@@ -62,6 +63,7 @@ struct Request {
   std::optional<std::int32_t> n_prompt_logprobs = {};  // the same of the prompt's tokens
   std::vector<TokenBias> logit_bias = {};              // before penalties and temperature
   std::vector<TokenId> allowed_ids = {};               // only these are chosen; empty: all
+  Constraint constraint = {};                          // what the text of each answer must be
   // Prompts share the cached start of others only where this is the same.
   std::string cache_salt = {};
   std::chrono::milliseconds time_limit{0};  // from submit(); then it ends with what it has; 0: none

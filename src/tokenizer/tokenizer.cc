@@ -234,6 +234,13 @@ std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
   return parts_->find(token);
 }
 
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  if (is_special(id)) return {};
+  std::string bytes(token_text(id));
+  if (!bytes.empty())
+    for (const auto& decoder : parts_->decoders) decoder->apply_to_bytes(bytes);
+  return bytes;
+}
 std::string_view Tokenizer::token_text(std::int32_t id) const { return parts_->token_text(id); }
 bool Tokenizer::is_special(std::int32_t id) const { return parts_->is_special(id); }
 

@@ -51,6 +51,9 @@ class Tokenizer {
   std::optional<std::int32_t> token_id(std::string_view token) const;
   std::string_view token_text(
       std::int32_t id) const;  // as the vocabulary writes it; empty where there is none
+  // The bytes that the token adds in the middle of a text: not always whole characters. Empty for
+  // special tokens and where there is none.
+  std::string token_bytes(std::int32_t id) const;
   bool is_special(std::int32_t id) const;
   std::int32_t vocab_size() const;  // one more than the largest id
 
