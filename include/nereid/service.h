@@ -59,6 +59,9 @@ struct ModelInfo {
   std::int64_t max_context_tokens = 0;
   std::int64_t vocab_size = 0;
   bool has_tokenizer = false;
+  // What the model's files suggest, over a temperature of 1. Requests are greedy unless they say
+  // otherwise.
+  SamplingParams suggested_sampling = {};
 };
 
 // The answers to one request. For one thread at a time. Its text is made here, on the thread that
