@@ -117,7 +117,10 @@ engine::ServedModel open_model(const Options& options, const ProgressSink& progr
                    .mode = program::resolve_mode(options.mode, device.target),
                    .max_context_tokens = runner.limits().max_sequence_tokens(),
                    .vocab_size = runner.vocab_size(),
-                   .has_tokenizer = session->tokenizer() != nullptr}};
+                   .has_tokenizer = session->tokenizer() != nullptr},
+          .matchers_of = [&constraints = session->constraints()](const Constraint& constraint) {
+            return constraints.matchers_of(constraint);
+          }};
 }
 
 const tokenizer::Tokenizer& tokenizer_of(const engine::ServedModel& model) {
