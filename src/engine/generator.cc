@@ -29,6 +29,9 @@ struct Generator::Active {
   std::vector<TokenId> allowed_ids;
   // Follows what was generated; null: unconstrained.
   std::unique_ptr<TokenMatcher> matcher;
+  // The step in flight has nothing to choose for it: told with that step's other results.
+  FinishReason choiceless_end = FinishReason::none;
+  std::string choiceless_error;
   std::int64_t min_tokens = 0;
   std::int32_t n_top_prompt = -1;  // of scored prompt tokens; -1: they are not scored
   std::int32_t n_scored = 1;       // prompt tokens whose scores were told; the first has none
@@ -207,9 +210,9 @@ bool Generator::step(const EventSink& on_event) {
   try {
     const std::size_t n_most = works_ahead_ ? 2 : 1;
     while (n_in_flight_ < n_most && queue_next())
-      if (n_in_flight_ == 1) queue_held_tail(on_event);
+      if (n_in_flight_ == 1) queue_held_tail();
     if (n_in_flight_ > 0) finish_oldest(on_event);
-    queue_held_tail(on_event);
+    queue_held_tail();
   } catch (const std::exception& error) {
     fail_steps(error.what(), on_event);
   }
@@ -233,7 +236,7 @@ bool Generator::queue_next() {
 }
 
 // All steps before it are finished: the matchers have what they chose.
-void Generator::queue_held_tail(const EventSink& on_event) {
+void Generator::queue_held_tail() {
   if (!is_tail_held_) return;
   const sched::StepBatch& batch = *in_flight_[n_in_flight_ - 1].batch;
   mask_slots_.clear();
@@ -242,36 +245,36 @@ void Generator::queue_held_tail(const EventSink& on_event) {
     if (sequence == nullptr) continue;  // it ended meanwhile
     Active& active = active_of(*sequence);
     if (active.matcher == nullptr) continue;
-    const auto slot = active.sampling.slot;
-    if (fill_mask(active, on_event)) mask_slots_.push_back(slot);
+    if (fill_mask(active)) mask_slots_.push_back(active.sampling.slot);
   }
   std::ranges::sort(mask_slots_);
   is_tail_held_ = false;
   runner_.queue_tail(mask_slots_);
 }
 
-// False: there is nothing to choose, and the answer has ended. The tokens that end an answer are
-// the engine's own: allowed where the text is complete, and min_tokens reached.
-bool Generator::fill_mask(Active& active, const EventSink& on_event) {
+// False: there is nothing to choose, and the answer ends with this step. The tokens that end an
+// answer are the engine's own: allowed where the text is complete, and min_tokens reached.
+bool Generator::fill_mask(Active& active) {
+  const auto end = [&active](FinishReason reason, std::string error) {
+    active.choiceless_end = reason;
+    active.choiceless_error = std::move(error);
+    return false;
+  };
   const auto mask = runner_.mask(active.sampling.slot);
   bool is_complete = false;
   try {
     active.matcher->fill_mask(mask);
     is_complete = active.matcher->is_complete();
   } catch (const std::exception& error) {
-    tell_end(active, FinishReason::error, error.what(), on_event);
-    return false;
+    return end(FinishReason::error, error.what());
   }
   const bool may_end = is_complete && active.sequence.n_generated_tokens() >= active.min_tokens;
   for (const TokenId id : eos_ids_) set_allowed(mask, id, false);
   for (const TokenId id : active.end_ids) set_allowed(mask, id, may_end);
   if (!active.allowed_ids.empty()) keep_allowed(mask, active.allowed_ids);
   if (allows_any(mask, runner_.vocab_size())) return true;
-  if (is_complete)
-    tell_end(active, FinishReason::stop, {}, on_event);
-  else
-    tell_end(active, FinishReason::error, "no token is left that the constraint allows", on_event);
-  return false;
+  if (is_complete) return end(FinishReason::stop, {});
+  return end(FinishReason::error, "no token is left that the constraint allows");
 }
 
 void Generator::finish_oldest(const EventSink& on_event) {
@@ -294,7 +297,9 @@ void Generator::finish_oldest(const EventSink& on_event) {
     const auto* sequence = batch.row_sequences[std::size_t(row)];
     if (sequence == nullptr) continue;  // it ended while the step ran
     Active& active = active_of(*sequence);
-    if (result.ids[std::size_t(row)] == kNoChoice)
+    if (active.choiceless_end != FinishReason::none)
+      tell_end(active, active.choiceless_end, active.choiceless_error, on_event);
+    else if (result.ids[std::size_t(row)] == kNoChoice)
       tell_end(active, FinishReason::error, not_finite_text(result.first_odd), on_event);
     else
       append_token(active, std::size_t(row), result, now, on_event);

@@ -93,8 +93,8 @@ class Generator {
                                       Clock::time_point now, const MatcherMaker& make_matcher);
   void add(std::unique_ptr<Active> active);
   bool queue_next();
-  void queue_held_tail(const EventSink& on_event);
-  bool fill_mask(Active& active, const EventSink& on_event);
+  void queue_held_tail();
+  bool fill_mask(Active& active);
   void finish_oldest(const EventSink& on_event);
   void fail_steps(std::string message, const EventSink& on_event);
   void tell_end(Active& active, FinishReason reason, std::string_view error,

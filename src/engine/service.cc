@@ -146,7 +146,10 @@ engine::ServedModel open_model(const Options& options, const ProgressSink& progr
                    .max_context_tokens = runner.limits().max_sequence_tokens(),
                    .vocab_size = runner.vocab_size(),
                    .has_tokenizer = session->tokenizer() != nullptr,
-                   .suggested_sampling = suggested_sampling(session->config().generation)}};
+                   .suggested_sampling = suggested_sampling(session->config().generation)},
+          .matchers_of = [&constraints = session->constraints()](const Constraint& constraint) {
+            return constraints.matchers_of(constraint);
+          }};
 }
 
 const tokenizer::Tokenizer& tokenizer_of(const engine::ServedModel& model) {

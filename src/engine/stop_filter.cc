@@ -17,8 +17,9 @@ constexpr char kInsideSpecial = 'i';
 
 }  // namespace
 
-StopFilter::StopFilter(std::vector<std::string> stops)
-    : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))) {
+StopFilter::StopFilter(std::vector<std::string> stops, bool keeps_stop)
+    : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))),
+      keeps_stop_(keeps_stop) {
   if (stops_->empty()) return;
   // What is held back, and a token.
   std::size_t n_bytes = 0;
@@ -64,7 +65,7 @@ void StopFilter::release(std::string& out) {
   kinds_.erase(0, kinds_.size() - n_tail);
 }
 
-// Ends the text before the stop string that ends here, if one does.
+// Ends the text at the stop string that ends here, if one does.
 bool StopFilter::stops_here(std::string& out) {
   std::size_t n_taken = 0;
   for (const auto& stop : *stops_) {
@@ -78,7 +79,7 @@ bool StopFilter::stops_here(std::string& out) {
     }
   }
   if (!is_stopped_) return false;
-  out.append(held_, 0, held_.size() - n_taken);
+  out.append(held_, 0, held_.size() - (keeps_stop_ ? 0 : n_taken));
   held_.clear();
   return true;
 }

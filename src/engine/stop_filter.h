@@ -13,8 +13,8 @@ namespace nereid::engine {
 
 class StopFilter {
  public:
-  // None of them is empty.
-  explicit StopFilter(std::vector<std::string> stops);
+  // None of them is empty. `keeps_stop`: the text ends behind the stop string, and not before it.
+  explicit StopFilter(std::vector<std::string> stops, bool keeps_stop = false);
 
   // Appends to `out` what can no longer belong to a stop string. True once a stop string is
   // complete: the text has ended and further pieces are ignored. Of several, the one complete first
@@ -37,6 +37,7 @@ class StopFilter {
   std::string held_;                                       // text that is not released
   std::string with_all_;  // the end of the text with special tokens in it
   std::string kinds_;     // of each byte of with_all_: text or special
+  bool keeps_stop_;
   bool is_stopped_ = false;
 };
 

@@ -48,11 +48,12 @@ class Matcher {
   bool accept_bytes(std::string_view bytes);
 
   // Writes all `words` (one bit a token, the lowest bit of words[0] is token 0): 1 = allowed next.
-  // Once the answer is finished, end tokens only. At least one bit is set.
+  // Once the answer is finished, end tokens only. No bit is set only where the vocabulary has no
+  // token for any byte that may follow. Uses scratch memory: one thread at a time.
   void fill_mask(std::span<std::uint32_t> words) const;
 
   bool is_complete() const;  // the text may end here
-  bool is_finished() const;  // nothing but an end token may follow
+  bool is_finished() const;  // nothing but an end token may follow, or one has come
 
  private:
   struct State;
