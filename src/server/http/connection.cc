@@ -38,7 +38,7 @@ constexpr int kClientClosedRequest = 499;
 
 std::string new_request_id() {
   static thread_local std::mt19937_64 random{std::random_device{}()};
-  return fmt::format("req_{:016x}", random());
+  return fmt::format("{:016x}", random());
 }
 
 // A client's own name for its request, where it is one line of plain characters.
