@@ -3,6 +3,7 @@
 //   scripted_server MODEL_DIR (for its tokenizer) CHAT_TEMPLATE SCRIPT [STEP_MS]
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/service_impl.h"
 #include "engine/session.h"
 #include "server/server.h"
@@ -55,7 +57,9 @@ class ScriptedRunner : public engine::Runner {
   engine::StepResult wait() override {
     read_[n_read_++ % 2] = std::move(results_.front());
     results_.pop_front();
-    return {.ids = read_[(n_read_ - 1) % 2]};
+    engine::StepResult result;
+    result.ids = read_[(n_read_ - 1) % 2];
+    return result;
   }
   void recover() override { results_.clear(); }
   void read_logits(std::span<float>) override {}
@@ -89,7 +93,8 @@ int serve(int argc, char** argv) {
                                 .version = "test",
                                 .logs_requests = false};
   server::Server server(options, [&](std::function<void()> on_step) {
-    ServiceOptions service{.on_step = std::move(on_step)};
+    ServiceOptions service;
+    service.on_step = std::move(on_step);
     return std::make_unique<Service>(std::make_unique<Service::Impl>(
         [&](const ProgressSink&) {
           return engine::ServedModel{.owner = runner,
@@ -100,7 +105,8 @@ int serve(int argc, char** argv) {
                                               .mode = "eager",
                                               .max_context_tokens = 4096,
                                               .vocab_size = tokenizer->vocab_size(),
-                                              .has_tokenizer = true}};
+                                              .has_tokenizer = true},
+                                     .matchers_of = {}};
         },
         std::move(service)));
   });

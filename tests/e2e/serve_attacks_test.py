@@ -170,7 +170,7 @@ class AttacksTest(unittest.TestCase):
         for schema in (bomb, loop, {"pattern": "(a{1,1000}){1,1000}", "type": "string"}):
             began = time.monotonic()
             said = self.talk(post(json.dumps({"prompt": "a", "max_tokens": 1, "guided_json": schema}).encode()))
-            self.assertIn(self.statuses(said)[:1], ([400], []), schema)
+            self.assertIn(self.statuses(said), ([400], [200]), schema)
             self.assertLess(time.monotonic() - began, 25)
 
     def test_slow_and_half_closed_clients(self):

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import jsonschema
 import nereid_cli
 import openai

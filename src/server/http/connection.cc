@@ -193,6 +193,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       }
       ErrorCodeOfBoost error;
       buffer_.consume(parser_->put(buffer_.data(), error));
+      // Beast looks at its limit only where a line of the head is cut.
+      if (!parser_->is_header_done() && buffer_.size() > host_->limits.header_bytes)
+        error = http::error::header_limit;
       if (parser_->is_header_done() && !has_head_ && (!error || error == http::error::need_more)) {
         has_head_ = true;
         if (!take_head()) return;
@@ -236,8 +239,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_version_ = head.version();
     closes_ = !parser_->keep_alive() || host_->is_draining;
 
-    std::size_t n_hosts = 0, n_codings = 0;
+    std::size_t n_hosts = 0, n_codings = 0, n_bytes = target.size();
     for (const auto& [name, value] : request_.headers) {
+      n_bytes += name.size() + value.size();
       n_hosts += equal_ignoring_case(name, "Host");
       if (equal_ignoring_case(name, "Transfer-Encoding")) {
         ++n_codings;
@@ -245,6 +249,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
         if (!equal_ignoring_case(value, "chunked"))
           return refuse(501, fmt::format("the transfer coding is not known; expected chunked"));
       }
+    }
+    if (n_bytes > host_->limits.header_bytes) {
+      refuse(http::error::header_limit);
+      return false;
     }
     if (n_codings > 0 && (n_codings > 1 || parser_version_ < 11))
       return refuse(400, "one Transfer-Encoding, and only in HTTP/1.1, is understood");
