@@ -113,15 +113,19 @@ Evaluator::Flow Evaluator::run_for(const Statement& statement, Scope& scope, Tex
       return eval(*statement.test, inner.get()).is_true();
     };
   const auto loop = std::make_shared<Loop>(items_of(runtime_, over), std::move(passes));
+  // Jinja's own rule: `else` runs where no item's body came to its end.
+  bool is_empty = true;
   while (loop->advance()) {
     runtime_.budget.spend();
     const EnteredScope inner(scopes_, &scope);
     inner.get().set("loop", Value(std::shared_ptr<Object>(loop)));
     assign(statement.target, inner.get(), loop->current());
-    if (run(statement.body, inner.get(), out) == Flow::kBreak) break;
+    const Flow flow = run(statement.body, inner.get(), out);
+    is_empty &= flow != Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
   loop->finish();
-  if (loop->has_run()) return Flow::kNext;
+  if (!is_empty) return Flow::kNext;
   const EnteredScope inner(scopes_, &scope);
   return run(statement.otherwise, inner.get(), out);
 }

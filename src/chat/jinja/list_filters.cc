@@ -122,6 +122,7 @@ Value join_filter(Runtime& runtime, const Value& value, const CallArgs& call) {
 
 Value map(Runtime& runtime, const Value& value, const CallArgs& call) {
   std::vector<Value> out;
+  if (!value.is_true()) return generator({});  // of none, too
   if (call.positional.empty()) {
     const Arguments args(call, "map", {"attribute", "default"}, 1);
     const AttributePath path = path_of(runtime, args, 0);
@@ -141,6 +142,7 @@ Value map(Runtime& runtime, const Value& value, const CallArgs& call) {
 template <bool kHolds, bool kOfAttribute>
 Value choose(Runtime& runtime, const Value& value, const CallArgs& call) {
   constexpr std::size_t kTestAt = kOfAttribute ? 1 : 0;
+  if (!value.is_true()) return generator({});  // of none, too
   if (call.positional.size() < kTestAt) throw Error("selectattr and rejectattr take an attribute");
   const AttributePath path(runtime, kOfAttribute ? call.positional[0] : Value::none());
   Test test = nullptr;

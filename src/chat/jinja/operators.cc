@@ -15,7 +15,8 @@ namespace {
   throw Error("{} does not go with '{}' and '{}'", name, a.type_name(), b.type_name());
 }
 
-Value checked(bool has_overflow, std::int64_t value) {
+// By reference: `value` is an argument beside the call that sets it.
+Value checked(bool has_overflow, const std::int64_t& value) {
   if (has_overflow) throw Error("an integer has more than 64 bits");
   return Value(value);
 }
