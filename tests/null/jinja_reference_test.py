@@ -1,7 +1,7 @@
 """Chat templates as our interpreter and as Python's Jinja render them, byte for byte.
 
-Templates drawn at random (NEREID_JINJA_CASES of them, from NEREID_JINJA_SEED on), the templates of well-known models,
-and what of a rendering is said to come from the caller."""
+Templates drawn at random (NEREID_JINJA_CASES of them, from NEREID_JINJA_SEED on), the templates of
+well-known models, and what of a rendering is said to come from the caller."""
 
 import datetime
 import json
@@ -92,7 +92,9 @@ class Driver:
 # What one of the two does not do, and says so: integers of any size, the letters of other types.
 UNSUPPORTED = re.compile(r"64 bits|is not supported|cannot be printed|nests|steps|is no key")
 # What Python prints of its objects has addresses in it.
-ADDRESS = re.compile(r"<[^<>]*(?: at 0x|object |Undefined|Macro |LoopContext |Cycler |Joiner |class )")
+ADDRESS = re.compile(
+    r"<[^<>]*(?: at 0x|object |Undefined|Macro |LoopContext |Cycler |Joiner |class )"
+)
 
 
 def differs(ours, theirs):
@@ -140,7 +142,9 @@ class RandomTemplates(unittest.TestCase):
                 n_texts += "text" in theirs and "text" in ours
                 if differs(ours, theirs):
                     failures.append((seed, row, ours, theirs))
-        print(f"seeds {SEED} to {SEED + N_CASES - 1}: {n_texts} rendered, the others refused by both")
+        print(
+            f"seeds {SEED} to {SEED + N_CASES - 1}: {n_texts} rendered, the others refused by both"
+        )
         for seed, row, ours, theirs in failures[: int(os.environ.get("NEREID_JINJA_SHOW", "3"))]:
             print(f"seed {seed}\n  {row['template']!r}\n  {json.dumps(row['context'])}")
             print(f"  ours   {ours}\n  theirs {theirs}")
@@ -169,7 +173,7 @@ TOOL = {
     "type": "function",
     "function": {
         "name": "get_weather",
-        "description": "The weather of a city, \"now\" <or> later",
+        "description": 'The weather of a city, "now" <or> later',
         "parameters": {
             "type": "object",
             "properties": {
@@ -198,7 +202,12 @@ CHATS = {
                 "content": "",
                 "tool_calls": [{"id": "call123_0", "type": "function", "function": CALL}],
             },
-            {"role": "tool", "tool_call_id": "call123_0", "name": "get_weather", "content": '{"t": 7}'},
+            {
+                "role": "tool",
+                "tool_call_id": "call123_0",
+                "name": "get_weather",
+                "content": '{"t": 7}',
+            },
             {"role": "assistant", "content": "7 degrees."},
             {"role": "user", "content": "Thanks"},
         ],
@@ -222,11 +231,17 @@ class TemplatesOfModels(unittest.TestCase):
                     row = {"template": template, "context": context | extra}
                     theirs, ours = reference(row), driver.render(row)
                     n_texts += "text" in theirs and "text" in ours
-                    if ("error" in theirs) != ("error" in ours) or theirs.get("text") != ours.get("text"):
+                    if ("error" in theirs) != ("error" in ours) or theirs.get("text") != ours.get(
+                        "text"
+                    ):
                         wrong.setdefault(name, []).append(chat)
                         print(f"{name}, {chat}:\n  ours   {ours}\n  theirs {theirs}"[:2000])
-        print(f"{len(found)} templates, {len(found) - len(wrong)} alike in all chats; {n_texts} texts")
-        self.assertGreaterEqual(len(found) - len(wrong), NEAR_ALL, f"templates that differ: {wrong}")
+        print(
+            f"{len(found)} templates, {len(found) - len(wrong)} alike in all chats; {n_texts} texts"
+        )
+        self.assertGreaterEqual(
+            len(found) - len(wrong), NEAR_ALL, f"templates that differ: {wrong}"
+        )
 
     def test_only_input_is_marked(self):
         found = templates()

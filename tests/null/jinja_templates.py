@@ -1,4 +1,4 @@
-"""The chat templates that llama-cpp-python's source package brings, fetched once into the user's cache."""
+"""The chat templates that llama-cpp-python's source package brings, fetched once into the cache."""
 
 import hashlib
 import os
@@ -40,7 +40,11 @@ def fetch(folder):
             with tarfile.open(fileobj=stream, mode="r|gz") as archive:
                 for member in archive:
                     path = Path(member.name)
-                    if member.isfile() and path.suffix == ".jinja" and path.parent.name == "templates":
+                    if (
+                        member.isfile()
+                        and path.suffix == ".jinja"
+                        and path.parent.name == "templates"
+                    ):
                         Path(made, path.name).write_bytes(archive.extractfile(member).read())
             while stream.read(1 << 20):
                 pass

@@ -117,7 +117,8 @@ Value join_filter(Runtime& runtime, const Value& value, const CallArgs& call) {
   std::vector<Text> parts;
   for (const Value& item : items_of(runtime, value))
     parts.push_back(to_text(path.of(item), runtime.budget));
-  return Value(join(runtime.budget, args.has(0) ? to_text(args[0], runtime.budget) : Text(), parts));
+  return Value(
+      join(runtime.budget, args.has(0) ? to_text(args[0], runtime.budget) : Text(), parts));
 }
 
 Value map(Runtime& runtime, const Value& value, const CallArgs& call) {

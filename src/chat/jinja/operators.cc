@@ -119,8 +119,7 @@ bool contains(Runtime& runtime, const Value& item, const Value& in) {
 
 Value binary(Runtime& runtime, std::string_view name, const Value& a, const Value& b) {
   if (a.is_undefined()) throw_undefined(a);
-  if (name == "%" && a.as_text() != nullptr)
-    return Value(format_percent(runtime, *a.as_text(), b));
+  if (name == "%" && a.as_text() != nullptr) return Value(format_percent(runtime, *a.as_text(), b));
   if (b.is_undefined()) throw_undefined(b);
   const auto i = a.as_int();
   const auto j = b.as_int();
