@@ -26,7 +26,7 @@ SEED = int(os.environ.get("NEREID_JINJA_SEED", "1"))
 class Generation(jinja2.ext.Extension):
     """{% generation %}: what it holds, printed."""
 
-    tags = {"generation"}
+    tags = frozenset({"generation"})
 
     def parse(self, parser):
         line = next(parser.stream).lineno
