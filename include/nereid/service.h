@@ -106,8 +106,8 @@ class NEREID_API Service {
   // Throws what opening the model throws.
   void wait_until_ready();
 
-  // Tokenises the prompt, on the caller's thread, and queues the request. Throws invalid_argument
-  // or context_length where it can never run, overloaded where the queue is full or the model still
+  // Tokenises the prompt and compiles the constraint, on the caller's thread, and queues the
+  // request. Throws invalid_argument or context_length where it can never run, overloaded where the queue is full or the model still
   // opens, draining after drain(), device where the device has failed, internal where the service
   // has, and what opening the model threw.
   Stream submit(const Request& request);
