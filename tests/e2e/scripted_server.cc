@@ -106,7 +106,7 @@ int serve(int argc, char** argv) {
                                               .max_context_tokens = 4096,
                                               .vocab_size = tokenizer->vocab_size(),
                                               .has_tokenizer = true},
-                                     .matchers_of = {}};
+                                     .matchers_of = [](const Constraint&) { return engine::MatcherMaker(); }};
         },
         std::move(service)));
   });
