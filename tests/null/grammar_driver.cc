@@ -24,12 +24,19 @@ constexpr TokenId kEnd = 0;
 std::shared_ptr<const grammar::Vocabulary> make_vocabulary() {
   std::vector<std::string> texts = {""};
   for (int byte = 0; byte < 256; ++byte) texts.emplace_back(1, static_cast<char>(byte));
-  for (const char* text :
-       {"{\"", "\":", "\": ", "\",", "\", \"", "\"}", "}}", "[[", "[{", "}]", "]}", "\":{\"", ", ",
-        ": ", "{}", "[]", "true", "false", "null", "10", "00", "1.", ".5", "-1", "e1", "  ", "\n  ",
-        "\n", "\n    ", "\\n", "\\u", "\\u00", "\\\"", "foo", "bar", "\"foo\"", "\"bar\":", "ab", "aa",
-        "type", "name", "\xC3", "\xF0\x9F", "\xF0\x9F\x92\xA9", "\x98\x80", "},{", "\"a\":", "1,", "2]",
-        "\"}}"})
+  for (const char* text : {"{\"",      "\":",   "\": ",     "\",",
+                           "\", \"",   "\"}",   "}}",       "[[",
+                           "[{",       "}]",    "]}",       "\":{\"",
+                           ", ",       ": ",    "{}",       "[]",
+                           "true",     "false", "null",     "10",
+                           "00",       "1.",    ".5",       "-1",
+                           "e1",       "  ",    "\n  ",     "\n",
+                           "\n    ",   "\\n",   "\\u",      "\\u00",
+                           "\\\"",     "foo",   "bar",      "\"foo\"",
+                           "\"bar\":", "ab",    "aa",       "type",
+                           "name",     "\xC3",  "\xF0\x9F", "\xF0\x9F\x92\xA9",
+                           "\x98\x80", "},{",   "\"a\":",   "1,",
+                           "2]",       "\"}}"})
     texts.emplace_back(text);
   return std::make_shared<const grammar::Vocabulary>(std::move(texts));
 }
@@ -62,7 +69,8 @@ bool accepts(const std::shared_ptr<const grammar::Grammar>& compiled,
     const TokenId id = fitting[rng() % fitting.size()];
     tokens.fill_mask(masks.words);
     const bool is_allowed = masks.has(id);
-    if (tokens.accept(id) != is_allowed) throw std::runtime_error("mask and accept() differ: " + text);
+    if (tokens.accept(id) != is_allowed)
+      throw std::runtime_error("mask and accept() differ: " + text);
     if (!is_allowed) break;
     at += vocabulary.text(id).size();
   }
@@ -96,7 +104,8 @@ bool draw(const std::shared_ptr<const grammar::Grammar>& compiled,
         break;
       }
     }
-    if (!matcher.accept(id)) throw std::runtime_error("an allowed token is refused behind: " + text);
+    if (!matcher.accept(id))
+      throw std::runtime_error("an allowed token is refused behind: " + text);
     if (id == kEnd) return true;
     text += vocabulary.text(id);
   }
