@@ -27,7 +27,8 @@ using namespace nereid;  // NOLINT: a program of a test
 
 class ScriptedRunner : public engine::Runner {
  public:
-  ScriptedRunner(std::vector<TokenId> script, std::int64_t vocab_size, std::chrono::milliseconds step)
+  ScriptedRunner(std::vector<TokenId> script, std::int64_t vocab_size,
+                 std::chrono::milliseconds step)
       : limits_{.max_batch_tokens = 256,
                 .max_mixed_tokens = 256,
                 .max_sequences = 16,
@@ -47,7 +48,8 @@ class ScriptedRunner : public engine::Runner {
 
   void queue(const engine::StepRequest& request) override {
     auto& ids = results_.emplace_back();
-    for (const auto& row : request.sampling) ids.push_back(script_.at(std::size_t(row.n_generated)));
+    for (const auto& row : request.sampling)
+      ids.push_back(script_.at(std::size_t(row.n_generated)));
     std::this_thread::sleep_for(step_);
   }
   std::span<std::uint32_t> mask(std::int32_t) override {
@@ -85,7 +87,8 @@ int serve(int argc, char** argv) {
   const TokenId end = tokenizer->vocab_size() - 1;
   script.resize(std::max<std::size_t>(script.size() + 1, 4096), end);
   const auto runner = std::make_shared<ScriptedRunner>(
-      std::move(script), tokenizer->vocab_size(), std::chrono::milliseconds(argc > 4 ? std::atoi(argv[4]) : 0));
+      std::move(script), tokenizer->vocab_size(),
+      std::chrono::milliseconds(argc > 4 ? std::atoi(argv[4]) : 0));
   server::ServerOptions options{.port = 0,
                                 .model_names = {"scripted"},
                                 .model_dir = argv[1],
@@ -97,16 +100,17 @@ int serve(int argc, char** argv) {
     service.on_step = std::move(on_step);
     return std::make_unique<Service>(std::make_unique<Service::Impl>(
         [&](const ProgressSink&) {
-          return engine::ServedModel{.owner = runner,
-                                     .runner = runner.get(),
-                                     .tokenizer = tokenizer,
-                                     .eos_ids = {end},
-                                     .info = {.device = "scripted",
-                                              .mode = "eager",
-                                              .max_context_tokens = 4096,
-                                              .vocab_size = tokenizer->vocab_size(),
-                                              .has_tokenizer = true},
-                                     .matchers_of = [](const Constraint&) { return engine::MatcherMaker(); }};
+          return engine::ServedModel{
+              .owner = runner,
+              .runner = runner.get(),
+              .tokenizer = tokenizer,
+              .eos_ids = {end},
+              .info = {.device = "scripted",
+                       .mode = "eager",
+                       .max_context_tokens = 4096,
+                       .vocab_size = tokenizer->vocab_size(),
+                       .has_tokenizer = true},
+              .matchers_of = [](const Constraint&) { return engine::MatcherMaker(); }};
         },
         std::move(service)));
   });

@@ -1,6 +1,7 @@
 """`nereid serve` against clients that break the rules, by mistake or not. Every case ends with a
 server that still answers."""
 
+import contextlib
 import json
 import random
 import socket
@@ -23,7 +24,9 @@ def post(body, *headers, path="/v1/completions", length=True, host="127.0.0.1"):
 
 
 def get(path, *headers, host="127.0.0.1", method="GET"):
-    return ("\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]) + "\r\n\r\n").encode()
+    return (
+        "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]) + "\r\n\r\n"
+    ).encode()
 
 
 class AttacksTest(unittest.TestCase):
@@ -73,7 +76,9 @@ class AttacksTest(unittest.TestCase):
         self.assert_status(b"GET / HTTP/1.1\r\n\r\n", 400)  # no Host
         self.assert_status(get("/", "Host: other"), 400)
         self.assert_status(b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 400, 505)
-        self.assert_status(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100, 400)  # TLS
+        self.assert_status(
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100, 400
+        )  # TLS
         self.assert_status(b"nonsense\r\n\r\n", 400)
         self.assert_status(get("/", "Bad\0Name: x"), 400)
         self.assert_status(get("/", "Upgrade: websocket", "Connection: Upgrade"), 400)
@@ -119,8 +124,13 @@ class AttacksTest(unittest.TestCase):
                 self.assertEqual(self.statuses(said), [200])
 
     def test_chunked_bodies_and_continue(self):
-        pieces = b"".join(b"%x\r\n%s\r\n" % (len(BODY[i : i + 7]), BODY[i : i + 7]) for i in range(0, len(BODY), 7))
-        self.assert_status(post(pieces + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False), 200)
+        pieces = b"".join(
+            b"%x\r\n%s\r\n" % (len(BODY[i : i + 7]), BODY[i : i + 7])
+            for i in range(0, len(BODY), 7)
+        )
+        self.assert_status(
+            post(pieces + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False), 200
+        )
         with self.connect() as client:
             client.sendall(post(BODY, "Expect: 100-continue")[: -len(BODY)])
             self.assertIn(b"100 Continue", client.recv(1000))
@@ -130,10 +140,16 @@ class AttacksTest(unittest.TestCase):
     def test_large_bodies(self):
         head = post(b"", "Content-Length: 1000000000", length=False)
         self.assert_status(head, 413)
-        for body in (b"[" * 100_000, b'{"a":' * 100_000, b'{"prompt":' + b"[" * 70 + b"]" * 70 + b"}"):
+        for body in (
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b'{"prompt":' + b"[" * 70 + b"]" * 70 + b"}",
+        ):
             self.assert_status(post(body), 400)
         self.assert_status(post(b'{"prompt": "\xff\xfe"}'), 400)
-        self.assert_status(post(b'{"prompt": "a", "stop": ' + json.dumps(["x"] * 10_000).encode() + b"}"), 400)
+        self.assert_status(
+            post(b'{"prompt": "a", "stop": ' + json.dumps(["x"] * 10_000).encode() + b"}"), 400
+        )
 
     def test_names_and_origins(self):
         self.assert_status(get("/v1/models", host="evil.example"), 403)  # DNS rebinding
@@ -142,14 +158,25 @@ class AttacksTest(unittest.TestCase):
         self.assert_status(post(BODY, "Origin: null"), 403)
         self.assert_status(get("/v1/models", "Origin: http://localhost:3000"), 200)
         said = self.talk(
-            get("/v1/completions", "Origin: http://localhost:3000", "Access-Control-Request-Method: POST",
-                method="OPTIONS")
+            get(
+                "/v1/completions",
+                "Origin: http://localhost:3000",
+                "Access-Control-Request-Method: POST",
+                method="OPTIONS",
+            )
         )
         self.assertIn(b"Access-Control-Allow-Origin: http://localhost:3000", said)
         self.assertNotIn(b"Access-Control-Allow-Origin", self.talk(get("/v1/models")))
 
     def test_paths(self):
-        for path in ("/../etc/passwd", "/v1/../v1/models", "//v1/models", "/v1/models/", "/%2e%2e/x", "/v1/models%00"):
+        for path in (
+            "/../etc/passwd",
+            "/v1/../v1/models",
+            "//v1/models",
+            "/v1/models/",
+            "/%2e%2e/x",
+            "/v1/models%00",
+        ):
             self.assert_status(get(path), 404)
         self.assert_status(get("/v1/models/../../etc/passwd"), 404)
         self.assert_status(get("/v1/models?x=y"), 200)
@@ -157,19 +184,27 @@ class AttacksTest(unittest.TestCase):
     def test_templates_and_schemas(self):
         def chat(**fields):
             return post(
-                json.dumps({"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, **fields}).encode(),
+                json.dumps(
+                    {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, **fields}
+                ).encode(),
                 path="/v1/chat/completions",
             )
 
         self.assert_status(chat(chat_template="{% for i in range(10**9) %}x{% endfor %}"), 400)
-        self.assert_status(chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400)
-        bomb = {"$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 20} for i in range(40)}}
+        self.assert_status(
+            chat(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400
+        )
+        bomb = {
+            "$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 20} for i in range(40)}
+        }
         bomb["$defs"]["40"] = {"type": "null"}
         bomb["$ref"] = "#/$defs/0"
         loop = {"$ref": "#"}
         for schema in (bomb, loop, {"pattern": "(a{1,1000}){1,1000}", "type": "string"}):
             began = time.monotonic()
-            said = self.talk(post(json.dumps({"prompt": "a", "max_tokens": 1, "guided_json": schema}).encode()))
+            said = self.talk(
+                post(json.dumps({"prompt": "a", "max_tokens": 1, "guided_json": schema}).encode())
+            )
             self.assertIn(self.statuses(said), ([400], [200]), schema)
             self.assertLess(time.monotonic() - began, 25)
 
@@ -188,7 +223,17 @@ class AttacksTest(unittest.TestCase):
     def test_random_bytes(self):
         seed = random.randrange(1 << 30)
         rng = random.Random(seed)
-        parts = [BODY, post(BODY), get("/health"), b"\r\n", b"\r\n\r\n", b"HTTP/1.1", b":", b"\0", b"Content-Length: 9"]
+        parts = [
+            BODY,
+            post(BODY),
+            get("/health"),
+            b"\r\n",
+            b"\r\n\r\n",
+            b"HTTP/1.1",
+            b":",
+            b"\0",
+            b"Content-Length: 9",
+        ]
         for _ in range(300):
             sent = bytearray(b"".join(rng.choice(parts) for _ in range(rng.randrange(1, 6))))
             for _ in range(rng.randrange(6)):
@@ -197,10 +242,8 @@ class AttacksTest(unittest.TestCase):
                 client.sendall(sent)
                 if rng.random() < 0.5:
                     client.settimeout(0.05)
-                    try:
+                    with contextlib.suppress(TimeoutError, ConnectionResetError):
                         client.recv(65536)
-                    except (TimeoutError, ConnectionResetError):
-                        pass
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many clients at once, and many of them badly behaved: no answer has a wrong byte, nothing is lost.
+"""Many clients at once, many of them badly behaved: no answer has a wrong byte, nothing is lost.
 
 NEREID_SOAK_SECONDS (15), NEREID_SOAK_STREAMS (200) and NEREID_SOAK_SEED; the long form is 600 and
 1000. Latencies and memory are printed, not judged, below two minutes."""
@@ -17,17 +17,34 @@ from served import serving
 SECONDS = float(os.environ.get("NEREID_SOAK_SECONDS", "15"))
 STREAMS = int(os.environ.get("NEREID_SOAK_STREAMS", "200"))
 SEED = int(os.environ.get("NEREID_SOAK_SEED", str(random.randrange(1 << 30))))
-PROMPTS = ["def add(a, b):", "class Stack:", "import os\n", "for i in range(10):\n", "# A comment\n", "x = "]
+PROMPTS = [
+    "def add(a, b):",
+    "class Stack:",
+    "import os\n",
+    "for i in range(10):\n",
+    "# A comment\n",
+    "x = ",
+]
 LENGTHS = (1, 7, 24, 60)
 
 
 def request_bytes(path, body):
     data = json.dumps(body).encode()
-    return b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data)) + data
+    return (
+        b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+        % (path.encode(), len(data))
+        + data
+    )
 
 
 def body_of(prompt, length, stream):
-    return {"prompt": prompt, "max_tokens": length, "temperature": 0, "ignore_eos": True, "stream": stream}
+    return {
+        "prompt": prompt,
+        "max_tokens": length,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": stream,
+    }
 
 
 async def read_reply(reader):
@@ -93,7 +110,9 @@ class Soak:
 
     async def client(self, end):
         while time.monotonic() < end:
-            with contextlib.suppress(ConnectionResetError, BrokenPipeError, asyncio.IncompleteReadError):
+            with contextlib.suppress(
+                ConnectionResetError, BrokenPipeError, asyncio.IncompleteReadError
+            ):
                 await self.one_request()
 
     async def one_request(self):

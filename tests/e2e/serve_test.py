@@ -23,7 +23,8 @@ PROMPT = "def fibonacci(n):"
 CHAT = (
     "{%- for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' }}"
     "{{ (m.content or '') + '<|eot_id|>' }}{%- endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    "{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 # It knows tools, and has the model write Hermes' calls.
 TOOLS = "{%- if tools %}<tools>{{ tools | tojson }}</tools> <tool_call>{% endif %}" + CHAT
@@ -49,9 +50,10 @@ def client_of(server, **options):
 def metrics_of(server):
     text = urllib.request.urlopen(server.url + "/metrics").read().decode()
     return {
-        (sample.name, tuple(sorted((k, v) for k, v in sample.labels.items() if k != "model_name"))): (
-            sample.value
-        )
+        (
+            sample.name,
+            tuple(sorted((k, v) for k, v in sample.labels.items() if k != "model_name")),
+        ): (sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -88,19 +90,26 @@ class CompletionsTest(unittest.TestCase):
         for fields in ({}, {"n": 3, "temperature": 1.0, "seed": 5}, {"stop": ["\n\n", "return"]}):
             whole = self.complete(**fields)
             texts, ends, usage = {}, {}, None
-            for chunk in self.complete(stream=True, stream_options={"include_usage": True}, **fields):
+            for chunk in self.complete(
+                stream=True, stream_options={"include_usage": True}, **fields
+            ):
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
                     texts[choice.index] = texts.get(choice.index, "") + choice.text
                     ends[choice.index] = choice.finish_reason or ends.get(choice.index)
-            self.assertEqual([texts[i] for i in range(len(whole.choices))], [c.text for c in whole.choices])
             self.assertEqual(
-                [ends[i] for i in range(len(whole.choices))], [c.finish_reason for c in whole.choices]
+                [texts[i] for i in range(len(whole.choices))], [c.text for c in whole.choices]
+            )
+            self.assertEqual(
+                [ends[i] for i in range(len(whole.choices))],
+                [c.finish_reason for c in whole.choices],
             )
             self.assertEqual(usage.completion_tokens, whole.usage.completion_tokens)
 
     def test_takes_prompts_in_four_forms(self):
-        ids = nereid_cli.run_json("generate", "demo", "-p", PROMPT, "-n", 1)["outputs"][0]["prompt_ids"]
+        ids = nereid_cli.run_json("generate", "demo", "-p", PROMPT, "-n", 1)["outputs"][0][
+            "prompt_ids"
+        ]
         one = self.complete().choices[0].text
         other = self.complete(prompt="import os").choices[0].text
         self.assertEqual(self.complete(prompt=ids).choices[0].text, one)
@@ -127,7 +136,9 @@ class CompletionsTest(unittest.TestCase):
             self.assertAlmostEqual(a, b, delta=1e-4)
         self.assertEqual("".join(answer.logprobs.tokens[1:]), text)
         best = self.complete(logprobs=2).choices[0].logprobs
-        for token, value, top in zip(best.tokens, best.token_logprobs, best.top_logprobs, strict=True):
+        for token, value, top in zip(
+            best.tokens, best.token_logprobs, best.top_logprobs, strict=True
+        ):
             self.assertEqual(value, max(top.values()))
             self.assertEqual(value, top[token])
 
@@ -150,7 +161,9 @@ class CompletionsTest(unittest.TestCase):
 
     def test_unknown_fields_are_counted(self):
         self.complete(extra_body={"mirostat": 2, "user": "me"})
-        self.assertGreaterEqual(metric(self.server, "unknown_request_fields_total", field="mirostat"), 1)
+        self.assertGreaterEqual(
+            metric(self.server, "unknown_request_fields_total", field="mirostat"), 1
+        )
         self.assertNotIn("user", str(metrics_of(self.server)))
 
     def test_schema_is_kept(self):
@@ -163,7 +176,12 @@ class CompletionsTest(unittest.TestCase):
             max_tokens=200,
             temperature=1.2,
             seed=3,
-            extra_body={"response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}}},
+            extra_body={
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "p", "schema": schema},
+                }
+            },
         ).choices[0]
         if answer.finish_reason == "stop":
             Point.model_validate_json(answer.text)
@@ -179,7 +197,9 @@ class CompletionsTest(unittest.TestCase):
 
     def test_fills_in(self):
         answer = self.complete(prompt="def add(a, b):\n", suffix="\n    return c\n", max_tokens=24)
-        self.assertNotEqual(answer.choices[0].text, self.complete(prompt="def add(a, b):\n").choices[0].text)
+        self.assertNotEqual(
+            answer.choices[0].text, self.complete(prompt="def add(a, b):\n").choices[0].text
+        )
 
     def test_small_questions(self):
         self.assertEqual([m.id for m in self.client.models.list()], ["demo"])
@@ -225,9 +245,7 @@ class ChatTest(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory()
         template = Path(cls.folder.name) / "template.jinja"
         template.write_text(TOOLS)
-        cls.context = serving(
-            "demo", "--chat-template", template, "--served-model-name", "tiny"
-        )
+        cls.context = serving("demo", "--chat-template", template, "--served-model-name", "tiny")
         cls.server = cls.context.__enter__()
         cls.client = client_of(cls.server)
 
@@ -249,7 +267,9 @@ class ChatTest(unittest.TestCase):
     def test_streamed_equals_unstreamed(self):
         whole = self.chat(n=2, logprobs=True, top_logprobs=2, temperature=0.9, seed=4)
         texts, tokens = ["", ""], [[], []]
-        for chunk in self.chat(n=2, logprobs=True, top_logprobs=2, temperature=0.9, seed=4, stream=True):
+        for chunk in self.chat(
+            n=2, logprobs=True, top_logprobs=2, temperature=0.9, seed=4, stream=True
+        ):
             for choice in chunk.choices:
                 texts[choice.index] += choice.delta.content or ""
                 if choice.logprobs:
@@ -279,13 +299,21 @@ class ChatTest(unittest.TestCase):
 
     def test_a_forced_call_is_one(self):
         for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
-            answer = self.chat(tools=[WEATHER], tool_choice=choice, max_tokens=400, temperature=1.0, seed=1,
-                               parallel_tool_calls=False)
+            answer = self.chat(
+                tools=[WEATHER],
+                tool_choice=choice,
+                max_tokens=400,
+                temperature=1.0,
+                seed=1,
+                parallel_tool_calls=False,
+            )
             if answer.choices[0].finish_reason == "length":
                 continue
             (call,) = answer.choices[0].message.tool_calls
             self.assertEqual(call.function.name, "weather")
-            jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+            jsonschema.validate(
+                json.loads(call.function.arguments), WEATHER["function"]["parameters"]
+            )
             self.assertEqual(answer.choices[0].finish_reason, "tool_calls")
 
     def test_parse_gives_the_model(self):
@@ -294,8 +322,12 @@ class ChatTest(unittest.TestCase):
             good: bool
 
         answer = self.client.chat.completions.parse(
-            model="tiny", messages=[{"role": "user", "content": "Hi"}], response_format=Answer,
-            temperature=1.0, seed=2, max_tokens=200,
+            model="tiny",
+            messages=[{"role": "user", "content": "Hi"}],
+            response_format=Answer,
+            temperature=1.0,
+            seed=2,
+            max_tokens=200,
         )
         self.assertIsInstance(answer.choices[0].message.parsed, Answer)
 
@@ -325,7 +357,8 @@ class ScriptedTest(unittest.TestCase):
     def test_calls_and_reasoning(self):
         server = self.served(
             "<think>\nThe user asks.\n</think>\n\nLet me look.\n<tool_call>\n"
-            '{"name": "weather", "arguments": {"city": "Köln \\"x\\""}}\n</tool_call>\n<tool_call>\n'
+            '{"name": "weather", "arguments": {"city": "Köln \\"x\\""}}\n</tool_call>\n'
+            "<tool_call>\n"
             '{"name": "weather", "arguments": {"city": "Bonn", "days": 2}}\n</tool_call>'
         )
         client = client_of(server)
@@ -353,7 +386,10 @@ class ScriptedTest(unittest.TestCase):
         self.assertEqual(reasoning, message.message.reasoning_content)
         self.assertEqual(
             [streamed[i] for i in sorted(streamed)],
-            [{"name": c.function.name, "arguments": c.function.arguments} for c in message.message.tool_calls],
+            [
+                {"name": c.function.name, "arguments": c.function.arguments}
+                for c in message.message.tool_calls
+            ],
         )
 
     def test_draining_finishes_what_was_begun(self):
@@ -407,7 +443,9 @@ class OperationTest(unittest.TestCase):
             client = client_of(server, max_retries=20)
             threads = [
                 threading.Thread(
-                    target=lambda: client.completions.create(model="demo", prompt=PROMPT, max_tokens=64)
+                    target=lambda: client.completions.create(
+                        model="demo", prompt=PROMPT, max_tokens=64
+                    )
                 )
                 for _ in range(3)
             ]
@@ -421,7 +459,12 @@ class OperationTest(unittest.TestCase):
             keys.write("# ours\nsecret-1\nsecret-2\n")
             keys.flush()
             with serving("demo", "--api-key-file", keys.name) as server:
-                for key, status in (("secret-1", 200), ("secret-2", 200), ("secret-3", 401), ("secret", 401)):
+                for key, status in (
+                    ("secret-1", 200),
+                    ("secret-2", 200),
+                    ("secret-3", 401),
+                    ("secret", 401),
+                ):
                     for header in ({"Authorization": f"Bearer {key}"}, {"x-api-key": key}):
                         reply = httpx.get(server.url + "/v1/models", headers=header)
                         self.assertEqual(reply.status_code, status, (key, header))

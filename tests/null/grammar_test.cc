@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <string>
@@ -155,6 +156,19 @@ TEST(Grammar, StringsAreValidUtf8AndWholeSurrogatePairs) {
   EXPECT_FALSE(accepts(grammar, "\"\xED\xA0\x80\""));
   EXPECT_FALSE(accepts(grammar, "\"\xF4\x90\x80\x80\""));
   EXPECT_FALSE(accepts(grammar, "\"\n\""));
+  // What is taken can go on: the second half of a pair begins nothing.
+  std::vector<std::uint32_t> mask((small_vocabulary()->n_tokens() + 31) / 32);
+  for (const char* text : {"\"\\ud", "\"\\udb", "\"\\udbf", "\"\\udc", "\"\\ude1", "\"\\udfff",
+                           "\"\\ud8", "\"\\ud800", "\"\\ud800\\ud", "\"\\ud800\\udc"}) {
+    Matcher matcher(grammar, kEnds);
+    const std::string_view bytes(text);
+    const bool is_second =
+        bytes.find("udc") == 2 || bytes.find("ude") == 2 || bytes.find("udf") == 2;
+    ASSERT_EQ(matcher.accept_bytes(bytes), !is_second) << text;
+    if (is_second) continue;
+    matcher.fill_mask(mask);
+    EXPECT_TRUE(std::ranges::any_of(mask, [](std::uint32_t word) { return word != 0; })) << text;
+  }
 }
 
 TEST(Grammar, RegularExpressionsMatchWhole) {

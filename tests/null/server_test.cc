@@ -74,8 +74,9 @@ class Client {
 };
 
 std::string post(const std::string& path, const std::string& body) {
-  return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
-         std::to_string(body.size()) + "\r\n\r\n" + body;
+  return "POST " + path +
+         " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + std::to_string(body.size()) +
+         "\r\n\r\n" + body;
 }
 
 class ServerTest : public testing::Test {
@@ -118,7 +119,8 @@ class ServerTest : public testing::Test {
   std::thread thread_;
 };
 
-constexpr const char* kLong = R"({"prompt": [1], "max_tokens": 60, "ignore_eos": true, "stream": true})";
+constexpr const char* kLong =
+    R"({"prompt": [1], "max_tokens": 60, "ignore_eos": true, "stream": true})";
 constexpr const char* kWhole = R"({"prompt": [1], "max_tokens": 60, "ignore_eos": true})";
 
 TEST_F(ServerTest, ClientsThatLeaveAreCancelledInEachState) {
@@ -193,7 +195,8 @@ TEST_F(ServerTest, SurvivesRandomBytes) {
   const std::vector<std::string> parts = {
       post("/v1/completions", R"({"prompt": [1, 2], "max_tokens": 2})"),
       post("/v1/completions", R"({"prompt": [[1], [2]], "n": 2, "stream": true, "stop": ["a"]})"),
-      post("/v1/completions", R"({"prompt": [1], "logprobs": 2, "echo": true, "temperature": 0.5})"),
+      post("/v1/completions",
+           R"({"prompt": [1], "logprobs": 2, "echo": true, "temperature": 0.5})"),
       post("/v1/completions", R"({"prompt": [1], "response_format": {"type": "json_object"}})"),
       post("/v1/chat/completions", R"({"messages": [{"role": "user", "content": "a"}]})"),
       post("/tokenize", R"({"prompt": "a"})"),

@@ -20,10 +20,10 @@ std::string model_json(const Serving& serving, std::string_view name) {
   const auto n_context = serving.service().status().state == ServiceState::ready
                              ? fmt::format("{}", serving.service().model().max_context_tokens)
                              : "null";
-  return fmt::format(
-      R"({{"id":{},"object":"model","created":{},"owned_by":"nereid","root":{},)"
-      R"("parent":null,"max_model_len":{}}})",
-      json_quoted(name), serving.started_s(), json_quoted(serving.options().model_dir.string()), n_context);
+  return fmt::format(R"({{"id":{},"object":"model","created":{},"owned_by":"nereid","root":{},)"
+                     R"("parent":null,"max_model_len":{}}})",
+                     json_quoted(name), serving.started_s(),
+                     json_quoted(serving.options().model_dir.string()), n_context);
 }
 
 std::string ids_json(const std::vector<TokenId>& ids) {
@@ -49,11 +49,11 @@ HttpReply model_reply(const Serving& serving, std::string_view name) {
 HttpReply health_reply(const Serving& serving) {
   const auto status = serving.service().status();
   HttpReply reply{.status = status.state == ServiceState::ready ? 200 : 503};
-  reply.body = fmt::format(R"({{"status":"{}","stage":{},"done":{},"of":{},"error":{}}})",
-                           status.state == ServiceState::ready ? "ok"
-                                                               : service_state_name(status.state),
-                           json_quoted(status.stage), status.n_done, status.n_total,
-                           status.error.empty() ? "null" : json_quoted(status.error));
+  reply.body =
+      fmt::format(R"({{"status":"{}","stage":{},"done":{},"of":{},"error":{}}})",
+                  status.state == ServiceState::ready ? "ok" : service_state_name(status.state),
+                  json_quoted(status.stage), status.n_done, status.n_total,
+                  status.error.empty() ? "null" : json_quoted(status.error));
   if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
   return reply;
 }

@@ -303,7 +303,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void refuse(const ErrorCodeOfBoost& error) {
     if (error == http::error::header_limit)
-      refuse(431, fmt::format("the head of a request may have {} bytes", host_->limits.header_bytes));
+      refuse(431,
+             fmt::format("the head of a request may have {} bytes", host_->limits.header_bytes));
     else if (error == http::error::body_limit)
       refuse(413, fmt::format("the body of a request may have {} bytes", host_->limits.body_bytes));
     else
@@ -314,9 +315,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::string head_of(int status, std::string_view content_type, const Headers& headers,
                       std::optional<std::size_t> n_body_bytes) {
-    std::string head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\n", status,
-                                   std::string(http::obsolete_reason(http::status(status))),
-                                   content_type);
+    std::string head =
+        fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\n", status,
+                    std::string(http::obsolete_reason(http::status(status))), content_type);
     const auto add = [&head](std::string_view name, std::string_view value) {
       head.append(name).append(": ").append(value).append("\r\n");
     };
@@ -451,7 +452,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   unsigned parser_version_ = 11;
   std::weak_ptr<ConnectionExchange> exchange_;
   int status_ = 0;
-  bool closes_ = false;       // after this answer
+  bool closes_ = false;  // after this answer
   bool is_chunked_ = false;
   bool is_answered_ = false;  // all of it is written or in waiting_
 
@@ -460,7 +461,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 };
 
 ConnectionExchange::~ConnectionExchange() {
-  if (connection_) connection_->reply({.status = 500, .body = error_body(500, "no answer was made")});
+  if (connection_)
+    connection_->reply({.status = 500, .body = error_body(500, "no answer was made")});
 }
 
 void ConnectionExchange::reply(HttpReply reply) {
