@@ -261,7 +261,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (n_hosts > 1 || (n_hosts == 0 && parser_version_ == 11))
       return refuse(400, "expected one Host header");
     if (parser_->upgrade() || request_.method == "CONNECT")
-      return refuse(400, "this server speaks HTTP/1.1 and nothing else");
+      return refuse(400, "no other protocol is spoken here; expected plain requests");
     const auto expectation = header_of(request_.headers, "Expect");
     if (!expectation.empty()) {
       if (!equal_ignoring_case(expectation, "100-continue"))
