@@ -60,6 +60,7 @@ int run(int argc, char** argv, const Environment& environment) {
   name_values(app);
   Command chosen;
   nereid::apps::add_generate(app, chosen);
+  nereid::apps::add_chat(app, chosen);
   nereid::apps::add_score(app, chosen);
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);
