@@ -16,10 +16,10 @@
 #include "apps/model_options.h"
 #include "apps/output.h"
 #include "apps/prompts.h"
+#include "apps/sampling_options.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/usage_error.h"
-#include "engine/sampling_params.h"
 #include "nereid/engine.h"
 
 namespace nereid::apps {
@@ -290,24 +290,9 @@ void add_constraint(CLI::App& command, Constraint& constraint) {
 }
 
 void add_sampling(CLI::App& command, GenerateArguments& arguments) {
-  const std::string group = "Answer";
+  const std::string group = kAnswerGroup;
   Request& request = arguments.request;
-  command.add_option("-n,--max-tokens", request.max_tokens, "Longest answer, in tokens")
-      ->check(in_range(engine::ranges::kMaxTokens))
-      ->capture_default_str()
-      ->group(group);
-  for (const engine::SamplingParam& param : engine::kSamplingParams) {
-    std::string flag = "--" + std::string(param.name);
-    std::ranges::replace(flag, '_', '-');
-    std::visit(
-        [&](const auto& field) {
-          command.add_option(flag, request.sampling.*field.member, param.help)
-              ->check(in_range(field.range))
-              ->capture_default_str()
-              ->group(group);
-        },
-        param.field);
-  }
+  add_sampling_options(command, request);
   command
       .add_option("--seed", arguments.seed,
                   "Of the first prompt; the second has the next, and so on")

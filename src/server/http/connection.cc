@@ -372,7 +372,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       return;
     }
     is_answered_ = false;
-    if (closes_) {
+    if (closes_ || host_->is_draining) {
       linger();
     } else {
       await_request();
