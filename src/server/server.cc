@@ -120,8 +120,15 @@ struct Server::Impl {
   }
 
   ~Impl() {
-    const std::scoped_lock lock(wakeup->mutex);
-    wakeup->wake = {};
+    {
+      const std::scoped_lock lock(wakeup->mutex);
+      wakeup->wake = {};
+    }
+    workers.join();
+    // What still waits in the loop is destroyed after all that it would call.
+    host->is_closed = true;
+    host->on_answered = {};
+    host->extra_headers = [](const HttpRequest*) { return Headers(); };
   }
 
   void listen() {
@@ -361,7 +368,14 @@ void Server::run() {
   impl_->accept();
   impl_->beat();
   impl_->watch();
-  impl_->io.run();
+  for (bool has_ended = false; !has_ended;) {
+    try {
+      impl_->io.run();
+      has_ended = true;
+    } catch (const std::exception& error) {  // memory is short: one client's loss, not all clients'
+      fmt::print(stderr, "nereid: {}\n", error.what());
+    }
+  }
   impl_->workers.join();
   const auto status = impl_->serving.service().status();
   if (status.state != ServiceState::failed) return;

@@ -334,7 +334,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void write(std::string_view bytes) {
-    if (state_ == State::closed) return;
+    if (state_ == State::closed || host_->is_closed) return;
     waiting_ += bytes;
     if (!is_write_posted_ && writing_.empty()) {
       // Once this turn of the loop is over, so that what it says goes out together.
