@@ -4,12 +4,16 @@
 #include <histedit.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <clocale>
 #include <cstdio>
 #include <cstdlib>
+#include <cwchar>
 #include <filesystem>
 #include <iostream>
 #include <string_view>
+
+#include "apps/output.h"
 
 namespace nereid::apps {
 
@@ -41,10 +45,7 @@ struct ChatInput::Editor {
     el_set(line, EL_PROMPT, &Editor::prompt);
     el_set(line, EL_EDITOR, "emacs");
     el_set(line, EL_HIST, ::history, history);
-    // Ctrl-C is a key while a line is edited, and a signal at any other time.
-    el_set(line, EL_SETTY, "-d", "intr=", nullptr);
-    el_set(line, EL_ADDFN, "nereid-interrupt", "Drop the line", &Editor::on_interrupt);
-    el_set(line, EL_BIND, "^C", "nereid-interrupt", nullptr);
+    el_wset(line, EL_GETCFN, &Editor::read_character);
     el_set(line, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     el_source(line, nullptr);  // ~/.editrc
     HistEvent event;
@@ -69,9 +70,19 @@ struct ChatInput::Editor {
     static char further[] = ". ";
     return of(line).is_first ? first : further;
   }
-  static unsigned char on_interrupt(EditLine* line, int /*key*/) {
-    of(line).is_interrupted = true;
-    return CC_EOF;
+  // The editor's own reads on after a signal; this one ends the line.
+  static int read_character(EditLine* line, wchar_t* character) {
+    std::mbstate_t state{};
+    for (;;) {
+      char byte = 0;
+      const auto n_read = ::read(STDIN_FILENO, &byte, 1);
+      if (n_read < 0 && errno == EINTR && !of(line).interrupt->is_set()) continue;
+      if (n_read != 1) return 0;
+      const std::size_t n_bytes = std::mbrtowc(character, &byte, 1, &state);
+      if (n_bytes == std::size_t(-2)) continue;  // more of it comes
+      if (n_bytes == std::size_t(-1)) *character = L'\uFFFD';
+      return 1;
+    }
   }
 
   // After each line: a program that is ended forgets nothing.
@@ -95,7 +106,7 @@ struct ChatInput::Editor {
   History* history = history_init();
   fs::path path = history_path();
   bool is_first = true;
-  bool is_interrupted = false;
+  const InterruptFlag* interrupt = nullptr;  // while a line is read
 };
 
 ChatInput::ChatInput() {
@@ -108,13 +119,14 @@ bool ChatInput::is_terminal() const { return editor_ != nullptr; }
 ChatInput::End ChatInput::next_line(bool is_first, std::string& line) {
   if (!editor_) return std::getline(std::cin, line) ? End::line : End::over;
   editor_->is_first = is_first;
-  editor_->is_interrupted = false;
+  const InterruptFlag interrupt;
+  editor_->interrupt = &interrupt;
   int n_bytes = 0;
   const char* const text = el_gets(editor_->line, &n_bytes);
   if (text == nullptr || n_bytes <= 0) {
-    std::fputs(editor_->is_interrupted ? "^C\n" : "\n", stdout);
+    std::fputs("\n", stdout);
     std::fflush(stdout);
-    return editor_->is_interrupted ? End::interrupted : End::over;
+    return interrupt.is_set() ? End::interrupted : End::over;
   }
   line.assign(text, std::size_t(n_bytes));
   if (line.find_first_not_of(" \t\r\n") != std::string::npos) editor_->remember(text);

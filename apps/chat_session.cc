@@ -169,7 +169,9 @@ nlohmann::ordered_json ChatSession::read_answer(Stream& stream, bool is_reasonin
 
 void ChatSession::set_system(const std::string& text) {
   if (!messages_.empty() && messages_[0]["role"] == "system") messages_.erase(0);
-  if (!text.empty()) messages_.insert(messages_.begin(), {{"role", "system"}, {"content", text}});
+  if (text.empty()) return;
+  const nlohmann::ordered_json message{{"role", "system"}, {"content", text}};
+  messages_.insert(messages_.begin(), message);
 }
 
 void ChatSession::clear() {

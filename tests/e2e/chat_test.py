@@ -23,7 +23,8 @@ class Chat(cli.TestCase):
         self.environment = dict(os.environ, XDG_STATE_HOME=str(self.folder), TERM="xterm")
 
     def arguments(self, *options):
-        return ("chat", "demo", "--chat-template", self.template, "-n", 12, *options)
+        length = () if "-n" in options else ("-n", 12)
+        return ("chat", "demo", "--chat-template", self.template, *length, *options)
 
     def chat(self, text, *options):
         return cli.run(*self.arguments(*options), input=text, env=self.environment)
@@ -135,7 +136,7 @@ class Terminal(Chat):
         return self.process.wait(timeout=60)
 
     def test_ctrl_c_stops_the_answer_only(self):
-        self.start("-n", 100000, "--context", 100000)
+        self.start("-n", 1900)
         self.type(QUESTION + "\n")
         self.read_until(r"return|\(n")
         self.type("\x03")
