@@ -14,6 +14,7 @@
 #include "apps/checks.h"
 #include "apps/commands.h"
 #include "apps/model_options.h"
+#include "apps/output.h"
 #include "apps/sampling_options.h"
 
 namespace nereid::apps {
@@ -45,6 +46,7 @@ int run_chat(const ChatArguments& arguments) {
   session.request() = arguments.request;
   session.set_system(arguments.system);
   bool has_failed = false;
+  const InterruptFlag outside_of_lines_and_answers;
   while (const std::optional<std::string> message = input.next_message()) {
     if (message->find_first_not_of(" \t\n") == std::string::npos) continue;
     try {

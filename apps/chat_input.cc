@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <histedit.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kHistoryLines = 1000;
+constexpr int kLookForCtrlCMs = 50;
 constexpr std::string_view kBlockMark = "\"\"\"";
 
 // Where the XDG base directory specification puts what outlives a program; empty without a home.
@@ -74,10 +76,13 @@ struct ChatInput::Editor {
   static int read_character(EditLine* line, wchar_t* character) {
     std::mbstate_t state{};
     for (;;) {
+      // A signal that comes just before the wait is seen when that ends.
+      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+      const int n_ready = ::poll(&input, 1, kLookForCtrlCMs);
+      if (of(line).interrupt->is_set()) return 0;
+      if (n_ready == 0 || (n_ready < 0 && errno == EINTR)) continue;
       char byte = 0;
-      const auto n_read = ::read(STDIN_FILENO, &byte, 1);
-      if (n_read < 0 && errno == EINTR && !of(line).interrupt->is_set()) continue;
-      if (n_read != 1) return 0;
+      if (::read(STDIN_FILENO, &byte, 1) != 1) return 0;
       const std::size_t n_bytes = std::mbrtowc(character, &byte, 1, &state);
       if (n_bytes == std::size_t(-2)) continue;  // more of it comes
       if (n_bytes == std::size_t(-1)) *character = L'\uFFFD';

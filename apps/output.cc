@@ -59,10 +59,10 @@ InterruptFlag::InterruptFlag() {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGINT, &action, &before_);
 }
 
-InterruptFlag::~InterruptFlag() { std::signal(SIGINT, SIG_DFL); }
+InterruptFlag::~InterruptFlag() { sigaction(SIGINT, &before_, nullptr); }
 
 bool InterruptFlag::is_set() const { return interrupt_received != 0; }
 
