@@ -14,8 +14,6 @@
 #include <iostream>
 #include <string_view>
 
-#include "apps/output.h"
-
 namespace nereid::apps {
 
 namespace fs = std::filesystem;
@@ -121,17 +119,16 @@ ChatInput::~ChatInput() = default;
 
 bool ChatInput::is_terminal() const { return editor_ != nullptr; }
 
-ChatInput::End ChatInput::next_line(bool is_first, std::string& line) {
+ChatInput::End ChatInput::next_line(bool is_first, InterruptFlag& interrupt, std::string& line) {
   if (!editor_) return std::getline(std::cin, line) ? End::line : End::over;
   editor_->is_first = is_first;
-  const InterruptFlag interrupt;
   editor_->interrupt = &interrupt;
   int n_bytes = 0;
   const char* const text = el_gets(editor_->line, &n_bytes);
   if (text == nullptr || n_bytes <= 0) {
     std::fputs("\n", stdout);
     std::fflush(stdout);
-    return interrupt.is_set() ? End::interrupted : End::over;
+    return interrupt.take() ? End::interrupted : End::over;
   }
   line.assign(text, std::size_t(n_bytes));
   if (line.find_first_not_of(" \t\r\n") != std::string::npos) editor_->remember(text);
@@ -140,12 +137,13 @@ ChatInput::End ChatInput::next_line(bool is_first, std::string& line) {
 }
 
 std::optional<std::string> ChatInput::next_message() {
+  InterruptFlag interrupt;
   std::string message;
   bool is_block = false;
   bool was_interrupted = false;
   for (bool is_first = true;;) {
     std::string line;
-    const End end = next_line(is_first, line);
+    const End end = next_line(is_first, interrupt, line);
     if (end == End::interrupted) {
       if (was_interrupted) return {};
       was_interrupted = is_first = true;

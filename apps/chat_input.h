@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "apps/output.h"
+
 namespace nereid::apps {
 
 class ChatInput {
@@ -26,7 +28,7 @@ class ChatInput {
 
  private:
   enum class End : unsigned char { line, interrupted, over };
-  End next_line(bool is_first, std::string& line);
+  End next_line(bool is_first, InterruptFlag& interrupt, std::string& line);
 
   struct Editor;
   std::unique_ptr<Editor> editor_;  // at a terminal

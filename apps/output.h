@@ -32,6 +32,8 @@ class InterruptFlag {
   InterruptFlag(const InterruptFlag&) = delete;
   InterruptFlag& operator=(const InterruptFlag&) = delete;
   bool is_set() const;
+  // Whether it was; it can be set anew.
+  bool take();
 
  private:
   struct sigaction before_;

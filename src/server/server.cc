@@ -319,7 +319,8 @@ struct Server::Impl {
     drain_ends = Clock::now() + serving.options().drain_time;
     host->is_draining = true;
     fmt::print(
-        stderr, "nereid: ending; answers under way: {}, which have {} s; a second signal ends at once\n",
+        stderr,
+        "nereid: ending; answers under way: {}, which have {} s; a second signal ends at once\n",
         lives.size(),
         std::chrono::duration_cast<std::chrono::seconds>(serving.options().drain_time).count());
     if (!was_opening) serving.service().drain(std::chrono::milliseconds(0));

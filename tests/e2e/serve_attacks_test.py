@@ -63,7 +63,9 @@ class AttacksTest(unittest.TestCase):
             return said
 
     def statuses(self, said):
-        return [int(part.split(b" ")[0]) for part in said.split(b"HTTP/1.1 ")[1:] if part[:1].isdigit()]
+        return [
+            int(part.split(b" ")[0]) for part in said.split(b"HTTP/1.1 ")[1:] if part[:1].isdigit()
+        ]
 
     def assert_status(self, sent, *expected):
         got = self.statuses(self.talk(sent))
