@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key that the standard gives references
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Shift": "\ue008", "Control": "\ue009", "End": "\ue010"}
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Shift": "\ue008", "Control": "\ue009"}
 PATIENCE_S = 60
 
 
@@ -26,7 +26,10 @@ class Browser:
     def __init__(self):
         self.downloads = tempfile.mkdtemp(prefix="nereid-downloads-")
         self.driver = subprocess.Popen(
-            ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ["chromedriver", "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         found = None
         for line in self.driver.stdout:
@@ -35,17 +38,24 @@ class Browser:
         if not found:
             raise AssertionError("chromedriver did not start")
         self.url = f"http://127.0.0.1:{found[1]}"
-        arguments = ["--headless=new", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
+        arguments = ["--headless=new", "--disable-gpu", "--hide-scrollbars"]
+        arguments.append("--disable-dev-shm-usage")  # containers have little of it
+        # As with a mouse, which a machine without a screen does not have.
+        arguments.append(
+            "--blink-settings=primaryHoverType=2,availableHoverTypes=2,"
+            "primaryPointerType=4,availablePointerTypes=4"
+        )
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")
-        options = {
-            "args": arguments,
-            "prefs": {"download.default_directory": self.downloads},
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": {
+                "args": arguments,
+                "prefs": {"download.default_directory": self.downloads},
+            },
+            "goog:loggingPrefs": {"browser": "ALL"},
         }
-        capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        session = self._ask(
-            "POST", "/session", {"capabilities": {"alwaysMatch": {"browserName": "chrome", **capabilities}}}
-        )
+        session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self.url += "/session/" + session["sessionId"]
 
     def close(self):
@@ -54,6 +64,7 @@ class Browser:
         finally:
             self.driver.terminate()
             self.driver.wait()
+            self.driver.stdout.close()
             shutil.rmtree(self.downloads, ignore_errors=True)
 
     def _ask(self, method, path, body=None):
@@ -95,7 +106,35 @@ class Browser:
         values = [KEYS.get(key, key) for key in keys]
         actions = [{"type": "keyDown", "value": value} for value in values]
         actions += [{"type": "keyUp", "value": value} for value in reversed(values)]
-        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+        keyboard = {"type": "key", "id": "keys", "actions": actions}
+        self._ask("POST", "/actions", {"actions": [keyboard]})
+
+    def all(self, selector, name="textContent"):
+        """A property of each element."""
+        return self.script(
+            "return [...document.querySelectorAll(arguments[0])].map((node) => node[arguments[1]])",
+            selector,
+            name,
+        )
+
+    def get(self, selector, name="textContent"):
+        found = self.all(selector, name)
+        if not found:
+            raise AssertionError(f"the page has no {selector}")
+        return found[0]
+
+    def wait_for(self, selector, n=None, text=""):
+        """Until there are `n` such elements (None: some), the first with `text` in it; its text."""
+        self.wait(
+            """((found) => (arguments[1] === null ? found.length : found.length === arguments[1]) &&
+              (found[0]?.textContent ?? '').includes(arguments[2]))(
+                document.querySelectorAll(arguments[0]))""",
+            selector,
+            n,
+            text,
+            what=f"{selector}, n={n}, text={text}",
+        )
+        return self.get(selector) if n != 0 else ""
 
     def wait(self, expression, *arguments, what=None):
         """Until the expression is true in the page; its value."""
@@ -116,10 +155,19 @@ class Browser:
             width=width,
             height=height,
             deviceScaleFactor=scale,
-            mobile=False,
+            mobile=width < 600,
         )
         scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme_feature])
+
+    def forget(self, origin=None):
+        """All complaints, and what pages of that origin stored."""
+        self.open("about:blank")
+        if origin:
+            self.devtools("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
+        for name in os.listdir(self.downloads):
+            os.remove(os.path.join(self.downloads, name))
+        self.complaints()
 
     def screenshot(self):
         return base64.b64decode(self.devtools("Page.captureScreenshot", format="png")["data"])
