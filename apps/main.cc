@@ -62,6 +62,7 @@ int run(int argc, char** argv, const Environment& environment) {
   Command chosen;
   nereid::apps::add_generate(app, chosen);
   nereid::apps::add_serve(app, chosen);
+  nereid::apps::add_chat(app, chosen);
   nereid::apps::add_score(app, chosen);
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);

@@ -109,46 +109,57 @@ void add_serve(CLI::App& app, Command& chosen) {
   command->add_option("--port", arguments->port, "Port to listen on; 0: a free one")
       ->check(in_range(kPort))
       ->capture_default_str();
-  command->add_option("--served-model-name", options.model_names,
-                      "What clients call the model; several may be given, the first is told")
+  command
+      ->add_option("--served-model-name", options.model_names,
+                   "What clients call the model; several may be given, the first is told")
       ->type_name("NAME")
       ->allow_extra_args(false);
-  command->add_option("--chat-template", options.chat_template,
-                      "File of a chat template, in place of the model's")
+  command
+      ->add_option("--chat-template", options.chat_template,
+                   "File of a chat template, in place of the model's")
       ->type_name("FILE")
       ->check(CLI::ExistingFile);
-  command->add_option("--api-key", options.api_keys, "A key that callers have to send; several may be")
+  command
+      ->add_option("--api-key", options.api_keys, "A key that callers have to send; several may be")
       ->type_name("KEY")
       ->allow_extra_args(false);
   command->add_option("--api-key-file", arguments->key_files, "A file with a key a line")
       ->type_name("FILE")
       ->allow_extra_args(false);
-  command->add_option("--cors-origin", options.cors_origins,
-                      "Pages from which browsers may ask, as https://example.org; * for all")
+  command
+      ->add_option("--cors-origin", options.cors_origins,
+                   "Pages from which browsers may ask, as https://example.org; * for all")
       ->type_name("ORIGIN")
       ->allow_extra_args(false);
-  command->add_option("--allowed-host", options.allowed_hosts,
-                      "A name under which the server is reached, besides localhost; * for any")
+  command
+      ->add_option("--allowed-host", options.allowed_hosts,
+                   "A name under which the server is reached, besides localhost; * for any")
       ->type_name("NAME")
       ->allow_extra_args(false);
-  command->add_option("--max-queue", arguments->service.max_queued_requests,
-                      "Requests that wait; more are refused with status 503")
+  command
+      ->add_option("--max-queue", arguments->service.max_queued_requests,
+                   "Requests that wait; more are refused with status 503")
       ->check(in_range(engine::ranges::kQueue))
       ->capture_default_str();
-  command->add_option("--max-queue-tokens", arguments->service.max_queued_prompt_tokens,
-                      "The same of their prompts' tokens")
+  command
+      ->add_option("--max-queue-tokens", arguments->service.max_queued_prompt_tokens,
+                   "The same of their prompts' tokens")
       ->check(in_range(engine::ranges::kQueue))
       ->capture_default_str();
-  command->add_option("--drain-timeout", arguments->drain_s,
-                      "Seconds to finish what was begun, when the server is told to end")
+  command
+      ->add_option("--drain-timeout", arguments->drain_s,
+                   "Seconds to finish what was begun, when the server is told to end")
       ->check(in_range(kSeconds))
       ->capture_default_str();
-  command->add_option("--metrics-prefix", options.metrics_prefix,
-                      "First part of the metrics' names; vllm suits dashboards made for that")
+  command
+      ->add_option("--metrics-prefix", options.metrics_prefix,
+                   "First part of the metrics' names; vllm suits dashboards made for that")
       ->type_name("NAME")
       ->check([](const std::string& name) -> std::string {
-        const bool is_name = !name.empty() && name.find_first_not_of(
-            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") == std::string::npos;
+        const bool is_name =
+            !name.empty() &&
+            name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") ==
+                std::string::npos;
         return is_name ? "" : "expected letters and underscores";
       })
       ->capture_default_str();

@@ -16,7 +16,6 @@
 
 #include "nereid/api.h"
 #include "nereid/constraint.h"
-#include "nereid/constraint.h"
 
 namespace nereid {
 

@@ -62,7 +62,8 @@ void end_within(Rendered& rendered, const std::string& last) {
   const std::size_t end = last.find_last_not_of(kSpace) + 1;
   const std::size_t at = rendered.text.rfind(last.substr(begin, end - begin));
   if (at == std::string::npos)
-    throw Error("continue_final_message: the chat template does not print the last message as it is");
+    throw Error(
+        "continue_final_message: the chat template does not print the last message as it is");
   const std::string whole = last.substr(begin);
   const bool is_trimmed = rendered.text.compare(at, whole.size(), whole) != 0;
   const std::size_t size = at + (is_trimmed ? end - begin : whole.size());
@@ -81,9 +82,7 @@ struct ChatTemplate::Parts {
         tokens(std::move(special)),
         is_fallback(is_made_up) {}
 
-  const Source& chosen(bool with_tools) const {
-    return with_tools && tool_use ? *tool_use : main;
-  }
+  const Source& chosen(bool with_tools) const { return with_tools && tool_use ? *tool_use : main; }
   bool uses(std::string_view name) const {
     return main.program.uses_name(name) || (tool_use && tool_use->program.uses_name(name));
   }
@@ -124,8 +123,8 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& model_dir,
 
 ChatTemplate ChatTemplate::parse(std::string source, const std::string& where,
                                  const SpecialTokens& tokens) {
-  return ChatTemplate(std::make_unique<const Parts>(Source(std::move(source), where), std::nullopt,
-                                                    tokens, false));
+  return ChatTemplate(
+      std::make_unique<const Parts>(Source(std::move(source), where), std::nullopt, tokens, false));
 }
 
 ChatTemplate ChatTemplate::fallback(const tokenizer::Tokenizer& tokenizer) {

@@ -47,10 +47,9 @@ void prepare_tool_calls(OrderedJson& message, const std::string& where) {
     OrderedJson& arguments = function["arguments"];
     if (!arguments.is_string()) continue;
     const auto& text = arguments.get_ref<const std::string&>();
-    OrderedJson parsed =
-        text.find_first_not_of(" \t\r\n") == std::string::npos
-            ? OrderedJson::object()
-            : OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
+    OrderedJson parsed = text.find_first_not_of(" \t\r\n") == std::string::npos
+                             ? OrderedJson::object()
+                             : OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!parsed.is_object())
       throw Error("{}.tool_calls: the arguments of '{}' are no JSON object", where,
                   function.contains("name") && function["name"].is_string()

@@ -41,8 +41,7 @@ std::map<std::string, TemplateSource> find_templates(const fs::path& model_dir) 
                        fmt::format("{} '{}'", where, name)};
       }
     } else if (!written.is_null()) {
-      throw Error("{} is {}; expected a string or a list of templates", where,
-                  written.type_name());
+      throw Error("{} is {}; expected a string or a list of templates", where, written.type_name());
     }
   }
   // A file goes before what the configuration says.
@@ -52,8 +51,7 @@ std::map<std::string, TemplateSource> find_templates(const fs::path& model_dir) 
   if (fs::is_directory(more))
     for (const auto& entry : fs::directory_iterator(more))
       if (entry.path().extension() == ".jinja")
-        found[entry.path().stem().string()] = {read_text_file(entry.path()),
-                                               entry.path().string()};
+        found[entry.path().stem().string()] = {read_text_file(entry.path()), entry.path().string()};
   return found;
 }
 

@@ -58,7 +58,7 @@ MatcherMaker ConstraintCache::matchers_of(const Constraint& constraint) {
   auto key = key_of(constraint);
   auto compiled = find(key);
   if (compiled == nullptr) {
-    compiled = grammar::compile(constraint, vocabulary());
+    compiled = grammar::compile(constraint, vocabulary(), {.cache_bytes = kMaskBytes});
     keep(std::move(key), compiled);
   }
   return [compiled] { return std::make_unique<GrammarMatcher>(compiled); };

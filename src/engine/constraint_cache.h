@@ -28,8 +28,9 @@ class ConstraintCache {
   // From any thread. Empty where there is no constraint; an Error says what is wrong with it.
   MatcherMaker matchers_of(const Constraint& constraint);
 
-  // A compiled schema, with the masks that it keeps, is a few megabytes at most.
-  static constexpr std::size_t kMaxGrammars = 64;
+  // Each keeps up to kMaskBytes of masks: half a gigabyte at worst, and a few megabytes as a rule.
+  static constexpr std::size_t kMaxGrammars = 32;
+  static constexpr std::size_t kMaskBytes = std::size_t{16} << 20;
 
  private:
   using Entry = std::pair<std::string, std::shared_ptr<const grammar::Grammar>>;

@@ -10,9 +10,9 @@ CharacterSet::CharacterSet(std::initializer_list<Range> ranges) {
 
 void CharacterSet::add(char32_t first, char32_t last) {
   // The ranges from `from` to `to` touch the new one.
-  const auto from = std::lower_bound(
-      ranges_.begin(), ranges_.end(), first,
-      [](const Range& range, char32_t c) { return range.last + 1 < c; });
+  const auto from =
+      std::lower_bound(ranges_.begin(), ranges_.end(), first,
+                       [](const Range& range, char32_t c) { return range.last + 1 < c; });
   auto to = from;
   for (; to != ranges_.end() && to->first <= last + 1; ++to) {
     first = std::min(first, to->first);
@@ -47,10 +47,9 @@ const CharacterSet& word_characters() {
 }
 
 const CharacterSet& white_space() {
-  static const CharacterSet set = {{0x09, 0x0D},     {0x20, 0x20},     {0xA0, 0xA0},
-                                   {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
-                                   {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000},
-                                   {0xFEFF, 0xFEFF}};
+  static const CharacterSet set = {
+      {0x09, 0x0D},     {0x20, 0x20},     {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+      {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
   return set;
 }
 

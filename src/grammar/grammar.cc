@@ -107,6 +107,8 @@ void Matcher::fill_mask(std::span<std::uint32_t> words) const {
 
 bool Matcher::is_complete() const { return state_->has_ended || state_->threads.is_complete; }
 
-bool Matcher::is_finished() const { return state_->has_ended || (is_complete() && state_->threads.list.empty()); }
+bool Matcher::is_finished() const {
+  return state_->has_ended || (is_complete() && state_->threads.list.empty());
+}
 
 }  // namespace nereid::grammar

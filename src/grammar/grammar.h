@@ -2,10 +2,10 @@
 // vocabulary for each position, exact for what is supported (docs/constrained.md).
 // Non-goal: sampling; repairing a text that broke the rules; keywords of JSON Schema that need
 // what is not read yet (not, if, contains, uniqueItems): those are an Error.
-// Rejected: xgrammar 0.2.9 (42,000 lines, 24 files, minutes of compiling on one core against a
-// few seconds for this layer). It fixes the order of properties, takes a schema without "type" by
-// guess, and passes over keywords that it does not know (uniqueItems, contains, multipleOf of
-// numbers, patterns with lengths) with a line in a log: the caller is told "valid" and is not.
+// Rejected: xgrammar 0.2.9: 42,000 lines, 30 files of about ten seconds each at -O2, where this
+// layer takes 25 seconds in all. It fixes the order of properties, and passes over keywords that it
+// does not know (uniqueItems, contains, multipleOf of numbers, a pattern with a length) with a line
+// in a log: the caller believes that the answer keeps them.
 #pragma once
 
 #include <cstddef>

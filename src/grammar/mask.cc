@@ -12,7 +12,7 @@ void set_bit(std::span<std::uint32_t> words, TokenId id) {
 }
 
 TerminalMask walk_terminal(const Vocabulary& vocabulary, const Terminal& terminal,
-                           Terminal::State start) {
+                           Terminal::State start, bool is_last) {
   TerminalMask out;
   std::vector<std::pair<std::uint32_t, Terminal::State>> path;  // a subtree's end, the state in it
   Terminal::State state = start;
@@ -25,8 +25,8 @@ TerminalMask walk_terminal(const Vocabulary& vocabulary, const Terminal& termina
       continue;
     }
     const bool goes_on = terminal.goes_on(state);
-    if (terminal.label(state) != 0 && (end > node + 1 || !goes_on))
-      out.exits.push_back({node, state});
+    if (terminal.label(state) != 0 && (!goes_on || (end > node + 1 && !is_last)))
+      out.exits.push_back({node, static_cast<std::uint32_t>(path.size() + 1), state});
     if (goes_on)
       for (const TokenId id : vocabulary.ids_at(node)) out.ids.push_back(id);
     if (goes_on && end > node + 1) {
@@ -99,29 +99,19 @@ class ExitWalk {
   std::vector<Threads> stack_;
 };
 
-// The bytes from the root to a node.
-void append_path(const Vocabulary& vocabulary, std::uint32_t node, std::string& text) {
-  std::uint32_t at = 0;
-  while (at != node) {
-    std::uint32_t child = at + 1;
-    while (vocabulary.node(child).end <= node) child = vocabulary.node(child).end;
-    text.push_back(static_cast<char>(vocabulary.node(child).byte));
-    at = child;
-  }
-}
-
 }  // namespace
 
 std::shared_ptr<const TerminalMask> MaskCache::get(const Program& program, TerminalId terminal,
-                                                   Terminal::State state) const {
+                                                   Terminal::State state, bool is_last) const {
   const Terminal& machine = program.terminals[terminal];
-  const Key key = {terminal, machine.mask_key(state, vocabulary_->longest_bytes())};
+  const Key key = {terminal, machine.mask_key(state, vocabulary_->longest_bytes()), is_last};
   {
     const std::lock_guard lock(mutex_);
     const auto found = masks_.find(key);
     if (found != masks_.end()) return found->second;
   }
-  auto made = std::make_shared<const TerminalMask>(walk_terminal(*vocabulary_, machine, state));
+  auto made =
+      std::make_shared<const TerminalMask>(walk_terminal(*vocabulary_, machine, state, is_last));
   const std::lock_guard lock(mutex_);
   if (n_bytes_ + made->size_bytes() > most_bytes_) {
     masks_.clear();
@@ -137,10 +127,11 @@ void add_allowed_tokens(const Program& program, const MaskCache& cache, const Th
   const Stepper stepper(program);
   ExitWalk exit_walk(program, vocabulary, text, words);
   for (const Thread& thread : threads.list) {
-    const auto mask = cache.get(program, thread.terminal, thread.state);
+    const bool is_last = thread.role == Role::whole || thread.role == Role::after;
+    const auto mask = cache.get(program, thread.terminal, thread.state, is_last);
     for (const TokenId id : mask->ids) set_bit(words, id);
     for (std::size_t i = 0; i < mask->words.size(); ++i) words[i] |= mask->words[i];
-    if (thread.role == Role::whole || thread.role == Role::after) {
+    if (is_last) {
       for (const TerminalMask::Exit& exit : mask->exits)
         for (const TokenId id : vocabulary.ids_at(exit.node)) set_bit(words, id);
       continue;
@@ -152,7 +143,7 @@ void add_allowed_tokens(const Program& program, const MaskCache& cache, const Th
       const std::uint32_t label = program.terminals[thread.terminal].label(exit.state);
       const std::size_t size_before = text.size();
       if (thread.role == Role::other) {
-        append_path(vocabulary, exit.node, text);
+        text += vocabulary.path_to(exit.node, exit.depth);
         Threads after;
         stepper.finish(thread, exit.state, text, after);
         exit_walk.walk(exit.node, after);

@@ -25,6 +25,7 @@ struct TerminalMask {
   // Nodes of the trie with which the terminal may end and something else go on, or must.
   struct Exit {
     std::uint32_t node;
+    std::uint32_t depth;
     Terminal::State state;
   };
   std::vector<Exit> exits = {};
@@ -40,14 +41,16 @@ class MaskCache {
   MaskCache(std::shared_ptr<const Vocabulary> vocabulary, std::size_t most_bytes)
       : vocabulary_(std::move(vocabulary)), most_bytes_(most_bytes) {}
 
+  // `is_last`: nothing follows the terminal, so exits that it also goes on from say nothing.
   std::shared_ptr<const TerminalMask> get(const Program& program, TerminalId terminal,
-                                          Terminal::State state) const;
+                                          Terminal::State state, bool is_last) const;
   const Vocabulary& vocabulary() const { return *vocabulary_; }
 
  private:
   struct Key {
     TerminalId terminal;
     Terminal::State state;
+    bool is_last;
     bool operator==(const Key&) const = default;
   };
   struct Hash {

@@ -13,7 +13,7 @@ namespace nereid::grammar {
 
 namespace {
 
-constexpr std::size_t kMostDigits = 400;          // more than the largest and smallest double have
+constexpr std::size_t kMostDigits = 400;  // more than the largest and smallest double have
 constexpr std::uint64_t kMostMultiple = 1'000'000'000;  // so that a remainder times ten fits
 constexpr std::size_t kMostMultipleFraction = 18;
 
@@ -34,9 +34,10 @@ struct Multiple {
     const std::size_t first = std::min(digits.find_first_not_of('0'), digits.size());
     if (value.fraction.size() > kMostMultipleFraction || digits.size() - first > 10 ||
         std::strtoull(digits.c_str(), nullptr, 10) > kMostMultiple)
-      throw Error("{}: multipleOf {} is not supported; expected at most {} digits after the point "
-                  "and at most {} of the last one's units", where, value.text(),
-                  kMostMultipleFraction, kMostMultiple);
+      throw Error(
+          "{}: multipleOf {} is not supported; expected at most {} digits after the point "
+          "and at most {} of the last one's units",
+          where, value.text(), kMostMultipleFraction, kMostMultiple);
     return {std::strtoull(digits.c_str(), nullptr, 10), value.fraction.size()};
   }
   std::uint64_t after(std::uint64_t remainder, unsigned digit) const {
@@ -50,13 +51,20 @@ struct Multiple {
 
 // What has been read of a number, as far as it matters for what may follow.
 struct Reading {
-  enum Phase : std::uint8_t { at_start, after_minus, after_zero, in_whole, after_point, in_fraction };
+  enum Phase : std::uint8_t {
+    at_start,
+    after_minus,
+    after_zero,
+    in_whole,
+    after_point,
+    in_fraction
+  };
   Phase phase = at_start;
   bool is_negative = false;
   bool is_zero = true;
-  std::uint32_t n_whole = 0;     // digits, as many as matter
-  std::uint32_t n_fraction = 0;  // likewise
-  std::vector<std::int8_t> orders = {};         // to each bound's magnitude, by the digits so far
+  std::uint32_t n_whole = 0;                   // digits, as many as matter
+  std::uint32_t n_fraction = 0;                // likewise
+  std::vector<std::int8_t> orders = {};        // to each bound's magnitude, by the digits so far
   std::vector<std::uint64_t> remainders = {};  // by each multiple
 
   auto operator<=>(const Reading&) const = default;
@@ -104,15 +112,15 @@ class NumberExplorer {
     if (reading.phase == Reading::after_zero) return std::nullopt;
     if (reading.phase == Reading::after_point || reading.phase == Reading::in_fraction)
       return take_fraction(next, digit) ? std::optional(next) : std::nullopt;
-    next.phase = reading.phase != Reading::in_whole && digit == 0 ? Reading::after_zero
-                                                                    : Reading::in_whole;
+    next.phase =
+        reading.phase != Reading::in_whole && digit == 0 ? Reading::after_zero : Reading::in_whole;
     for (std::size_t i = 0; i < bounds_.size(); ++i) {
       const std::string& whole = bounds_[i].bound.value.whole;
       if (next.orders[i] == 0 && reading.n_whole < whole.size())
         next.orders[i] = order_of(byte, whole[reading.n_whole]);
     }
-    next.n_whole = static_cast<std::uint32_t>(
-        std::min<std::size_t>(reading.n_whole + 1, most_whole_));
+    next.n_whole =
+        static_cast<std::uint32_t>(std::min<std::size_t>(reading.n_whole + 1, most_whole_));
     take_remainders(next, digit);
     return next;
   }
@@ -153,8 +161,8 @@ class NumberExplorer {
     for (std::size_t i = 0; i < bounds_.size(); ++i) {
       const std::string& fraction = bounds_[i].bound.value.fraction;
       if (reading.orders[i] == 0)
-        reading.orders[i] = order_of(static_cast<char>('0' + digit),
-                                     at < fraction.size() ? fraction[at] : '0');
+        reading.orders[i] =
+            order_of(static_cast<char>('0' + digit), at < fraction.size() ? fraction[at] : '0');
     }
     for (std::size_t i = 0; i < multiples_.size(); ++i) {
       if (at < multiples_[i].n_places)

@@ -30,9 +30,9 @@ TerminalId choice_terminal(ProgramBuilder& builder, const std::vector<std::strin
     throw Error("choice: {} choices; expected at most {}", choices.size(), limits.n_enum_values);
   for (const std::string& text : choices)
     if (!tokenizer::is_valid_utf8(text)) throw Error("choice: a choice is no valid UTF-8");
-  return builder.add_terminal(Terminal(
-      Terminal::Kind::bytes, std::make_shared<const Automaton>(automaton_of_bytes(
-                                 choices, limits.n_total_states, "choice: its texts"))));
+  return builder.add_terminal(
+      Terminal(Terminal::Kind::bytes, std::make_shared<const Automaton>(automaton_of_bytes(
+                                          choices, limits.n_total_states, "choice: its texts"))));
 }
 
 void check_size(const Constraint& constraint, const Limits& limits) {

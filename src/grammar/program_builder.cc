@@ -60,14 +60,14 @@ ProgramBuilder::ProgramBuilder(Program& program, SchemaSet& schemas, const Limit
 TerminalId ProgramBuilder::add_terminal(Terminal terminal) {
   n_states_ += terminal.n_states();
   if (n_states_ > limits_.n_total_states)
-    throw Error("the schema's strings and numbers need more than {} states together; make it simpler",
-                limits_.n_total_states);
+    throw Error(
+        "the schema's strings and numbers need more than {} states together; make it simpler",
+        limits_.n_total_states);
   program_.terminals.push_back(std::move(terminal));
   return static_cast<TerminalId>(program_.terminals.size() - 1);
 }
 
-TerminalId ProgramBuilder::terminal(const std::string& key,
-                                    const std::function<Terminal()>& make) {
+TerminalId ProgramBuilder::terminal(const std::string& key, const std::function<Terminal()>& make) {
   if (const auto found = terminals_.find(key); found != terminals_.end()) return found->second;
   const TerminalId id = add_terminal(make());
   terminals_.emplace(key, id);
@@ -116,9 +116,10 @@ void ProgramBuilder::finish() {
   find_heights();
   for (const OneOfPair& pair : one_of_pairs_)
     if (program_.nodes[pair.both].height < kNever)
-      throw Error("{}: oneOf is supported only where no value fits two alternatives, but {} and {} "
-                  "overlap; make them differ in type, in a required property's const, or use anyOf",
-                  pair.where, pair.first, pair.second);
+      throw Error(
+          "{}: oneOf is supported only where no value fits two alternatives, but {} and {} "
+          "overlap; make them differ in type, in a required property's const, or use anyOf",
+          pair.where, pair.first, pair.second);
 }
 
 std::vector<ProgramBuilder::Ids> ProgramBuilder::alternatives(const Ids& ids) {
@@ -149,8 +150,7 @@ void ProgramBuilder::expand(Ids closed, Ids pending, std::vector<const Schema::C
   for (const SchemaId id : closed) types &= schemas_[id].types;
   if (++n_steps_ > limits_.n_alternatives * 8 || n_chosen + choices.size() > kMostChoices)
     throw Error("{}: anyOf and oneOf have too many combinations here; expected at most {}",
-                place_of(closed),
-                limits_.n_alternatives);
+                place_of(closed), limits_.n_alternatives);
   if (types == 0) return;
   if (choices.empty()) {
     if (out.insert(closed).second && ++n_alternatives_ > limits_.n_total_alternatives)
@@ -198,9 +198,8 @@ ProgramBuilder::Merged ProgramBuilder::merge(const Ids& alternative) const {
   out.number.is_integer = (out.types & kFraction) == 0;
   if (out.values)
     std::erase_if(*out.values, [&](const Json& value) {
-      return !std::all_of(alternative.begin(), alternative.end(), [&](SchemaId id) {
-        return schemas_.is_valid_by_itself(id, value);
-      });
+      return !std::all_of(alternative.begin(), alternative.end(),
+                          [&](SchemaId id) { return schemas_.is_valid_by_itself(id, value); });
     });
   return out;
 }
@@ -275,8 +274,8 @@ TerminalId ProgramBuilder::number_terminal(const Merged& merged) {
     key += (bound.is_exclusive ? " <" : " <=") + bound.value.text();
   for (const Decimal& value : range.multiple_of) key += " %" + value.text();
   return terminal(key, [&] {
-    return Terminal(Terminal::Kind::bytes, std::make_shared<const Automaton>(automaton_of_numbers(
-                                               range, limits_, merged.where)));
+    return Terminal(Terminal::Kind::bytes, std::make_shared<const Automaton>(
+                                               automaton_of_numbers(range, limits_, merged.where)));
   });
 }
 
@@ -285,16 +284,15 @@ TerminalId ProgramBuilder::string_terminal(const Merged& merged) {
   for (const std::size_t pattern : merged.patterns) key += fmt::format(" {}", pattern);
   return terminal(key, [&] {
     if (!merged.patterns.empty())
-      return Terminal(Terminal::Kind::string,
-                      std::make_shared<const Automaton>(texts_of(merged)));
+      return Terminal(Terminal::Kind::string, std::make_shared<const Automaton>(texts_of(merged)));
     constexpr std::uint64_t kMost = 1U << 30;  // longer than any answer
     if (merged.least_characters > kMost)
       throw Error("{}: minLength {} is longer than any answer", merged.where,
                   merged.least_characters);
-    return Terminal::string_of_length(
-        static_cast<std::uint32_t>(merged.least_characters),
-        merged.most_characters > kMost ? Terminal::kNoLimit
-                                       : static_cast<std::uint32_t>(merged.most_characters));
+    return Terminal::string_of_length(static_cast<std::uint32_t>(merged.least_characters),
+                                      merged.most_characters > kMost
+                                          ? Terminal::kNoLimit
+                                          : static_cast<std::uint32_t>(merged.most_characters));
   });
 }
 
@@ -314,8 +312,8 @@ Automaton ProgramBuilder::texts_of(const Merged& merged) {
   return combine(
       parts,
       [](std::span<const std::uint32_t> labels) {
-        return static_cast<std::uint32_t>(
-            std::all_of(labels.begin(), labels.end(), [](std::uint32_t label) { return label != 0; }));
+        return static_cast<std::uint32_t>(std::all_of(
+            labels.begin(), labels.end(), [](std::uint32_t label) { return label != 0; }));
       },
       limits_.n_automaton_states, what);
 }

@@ -28,7 +28,8 @@ bool ProgramBuilder::is_name_allowed(const Ids& ids, const std::string& name) co
 void ProgramBuilder::add_property(Program::Object& object, const std::string& name, Ids value_ids,
                                   bool is_required) {
   if (++n_properties_ > limits_.n_total_states)
-    throw Error("the schema's objects have more than {} properties together", limits_.n_total_states);
+    throw Error("the schema's objects have more than {} properties together",
+                limits_.n_total_states);
   const std::u32string text = characters_of(name);
   const TerminalId key = terminal("key " + name, [&] {
     return Terminal(Terminal::Kind::string,
@@ -226,7 +227,8 @@ std::uint32_t ProgramBuilder::object_of_value(const Json& value, const std::stri
 
 std::uint32_t ProgramBuilder::array_of_value(const Json& value, const std::string& where) {
   Program::Array array;
-  for (const Json& inside : value) array.prefix.push_back(node_of({schema_of_value(inside, where)}));
+  for (const Json& inside : value)
+    array.prefix.push_back(node_of({schema_of_value(inside, where)}));
   array.least = array.most = array.prefix.size();
   program_.arrays.push_back(std::move(array));
   return static_cast<std::uint32_t>(program_.arrays.size() - 1);
@@ -273,8 +275,7 @@ std::uint32_t ProgramBuilder::height_of(const Program::Array& array) const {
   for (std::size_t i = 0; i < array.prefix.size() && i < array.least; ++i)
     height = std::max(height, program_.nodes[array.prefix[i]].height);
   if (array.least > array.prefix.size())
-    height = std::max(height,
-                      array.rest == kNone ? kNever : program_.nodes[array.rest].height);
+    height = std::max(height, array.rest == kNone ? kNever : program_.nodes[array.rest].height);
   return std::min(height + 1, kNever);
 }
 

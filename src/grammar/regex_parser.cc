@@ -80,7 +80,8 @@ class RegexReader {
     std::vector<std::size_t> parts;
     while (!ends() && !sees("|") && !sees(")")) {
       const std::size_t atom = read_atom(depth);
-      const bool repeats = nodes[atom].kind != Kind::text_begin && nodes[atom].kind != Kind::text_end;
+      const bool repeats =
+          nodes[atom].kind != Kind::text_begin && nodes[atom].kind != Kind::text_end;
       const auto counts = read_counts();
       if (counts && !repeats) fail("nothing to repeat");
       parts.push_back(counts ? add({.kind = Kind::repeat,
@@ -96,8 +97,8 @@ class RegexReader {
     std::uint64_t number = 0;
     const std::size_t begin = at_;
     for (; !ends() && pattern_[at_] >= '0' && pattern_[at_] <= '9'; ++at_)
-      number = std::min<std::uint64_t>(number * 10 + static_cast<std::uint64_t>(pattern_[at_] - '0'),
-                                       kUnbounded - 1);
+      number = std::min<std::uint64_t>(
+          number * 10 + static_cast<std::uint64_t>(pattern_[at_] - '0'), kUnbounded - 1);
     if (at_ == begin) return std::nullopt;
     return static_cast<std::uint32_t>(number);
   }
@@ -202,13 +203,20 @@ class RegexReader {
     if (ends()) fail("a \\ at the end");
     const char32_t letter = take_character();
     switch (letter) {
-      case 'n': return '\n';
-      case 'r': return '\r';
-      case 't': return '\t';
-      case 'f': return '\f';
-      case 'v': return '\v';
-      case 'x': return read_hex(2);
-      case 'u': return read_unicode_escape();
+      case 'n':
+        return '\n';
+      case 'r':
+        return '\r';
+      case 't':
+        return '\t';
+      case 'f':
+        return '\f';
+      case 'v':
+        return '\v';
+      case 'x':
+        return read_hex(2);
+      case 'u':
+        return read_unicode_escape();
       case '0':
         if (!ends() && pattern_[at_] >= '0' && pattern_[at_] <= '9') unsupported("an octal escape");
         return 0;
@@ -221,7 +229,8 @@ class RegexReader {
         ++at_;
         return static_cast<char32_t>(control - 'a' + 1);
       }
-      default: break;
+      default:
+        break;
     }
     if (letter >= '1' && letter <= '9') unsupported("a back reference");
     if ((letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z'))
@@ -330,8 +339,10 @@ class RegexCompiler {
   }
   std::size_t new_state() {
     if (states_.size() >= limits_.n_regex_nodes)
-      throw Error("{}: the pattern has more than {} parts with its repetitions written out; make "
-                  "them smaller", where_, limits_.n_regex_nodes);
+      throw Error(
+          "{}: the pattern has more than {} parts with its repetitions written out; make "
+          "them smaller",
+          where_, limits_.n_regex_nodes);
     states_.emplace_back();
     return states_.size() - 1;
   }
@@ -367,7 +378,8 @@ class RegexCompiler {
         }
         return to;
       }
-      case Kind::repeat: return emit_repeat(node, from);
+      case Kind::repeat:
+        return emit_repeat(node, from);
     }
     NEREID_UNREACHABLE("a regular expression's node");
   }

@@ -13,18 +13,36 @@ namespace nereid::grammar {
 
 namespace {
 
-constexpr std::array kAnnotations = {
-    "$comment", "$schema",  "$id",         "$anchor",    "$dynamicAnchor",  "$vocabulary",
-    "$defs",    "definitions", "title",    "description", "default",        "example",
-    "examples", "deprecated", "readOnly",  "writeOnly",  "format",          "contentEncoding",
-    "contentMediaType", "contentSchema",   "discriminator", "externalDocs", "xml"};
+constexpr std::array kAnnotations = {"$comment",
+                                     "$schema",
+                                     "$id",
+                                     "$anchor",
+                                     "$dynamicAnchor",
+                                     "$vocabulary",
+                                     "$defs",
+                                     "definitions",
+                                     "title",
+                                     "description",
+                                     "default",
+                                     "example",
+                                     "examples",
+                                     "deprecated",
+                                     "readOnly",
+                                     "writeOnly",
+                                     "format",
+                                     "contentEncoding",
+                                     "contentMediaType",
+                                     "contentSchema",
+                                     "discriminator",
+                                     "externalDocs",
+                                     "xml"};
 
 // A count, which may be written 2.0.
 std::uint64_t read_count(const Json& value, const std::string& where) {
-  const bool is_whole = value.is_number_unsigned() ||
-                        (value.is_number_float() && value.get<double>() >= 0 &&
-                         value.get<double>() < 1e15 &&
-                         value.get<double>() == static_cast<double>(value.get<std::uint64_t>()));
+  const bool is_whole =
+      value.is_number_unsigned() ||
+      (value.is_number_float() && value.get<double>() >= 0 && value.get<double>() < 1e15 &&
+       value.get<double>() == static_cast<double>(value.get<std::uint64_t>()));
   if (!is_whole)
     throw Error("{}: got {}; expected a whole number from 0", where, value.dump().substr(0, 100));
   return value.get<std::uint64_t>();
@@ -124,8 +142,10 @@ class SchemaReader {
           read_object(schema, keyword, value, here) ||
           read_combination(schema, keyword, value, here) || is_ignored(json, keyword, value, here))
         continue;
-      throw Error("{}: the keyword \"{}\" is not supported (docs/constrained.md lists those that "
-                  "are)", place(here), keyword);
+      throw Error(
+          "{}: the keyword \"{}\" is not supported (docs/constrained.md lists those that "
+          "are)",
+          place(here), keyword);
     }
   }
 
@@ -156,9 +176,8 @@ class SchemaReader {
     } else if (keyword == "const" || keyword == "enum") {
       if (keyword == "enum" && !value.is_array())
         throw Error("{}: got {}; expected an array", place(here), value.type_name());
-      std::vector<Json> values = keyword == "const"
-                                     ? std::vector<Json>{value}
-                                     : value.get<std::vector<Json>>();
+      std::vector<Json> values =
+          keyword == "const" ? std::vector<Json>{value} : value.get<std::vector<Json>>();
       if (values.size() > set_.limits_.n_enum_values)
         throw Error("{}: {} values; expected at most {}", place(here), values.size(),
                     set_.limits_.n_enum_values);
@@ -179,13 +198,13 @@ class SchemaReader {
       std::string_view name;
       int types;
     };
-    static constexpr Row kRows[] = {
-        {"null", kNull},   {"boolean", kFalse | kTrue}, {"integer", kInteger},
-        {"number", kInteger | kFraction}, {"string", kString}, {"array", kArray},
-        {"object", kObject}};
+    static constexpr Row kRows[] = {{"null", kNull},       {"boolean", kFalse | kTrue},
+                                    {"integer", kInteger}, {"number", kInteger | kFraction},
+                                    {"string", kString},   {"array", kArray},
+                                    {"object", kObject}};
     int types = 0;
-    const std::vector<Json> names = value.is_array() ? value.get<std::vector<Json>>()
-                                                     : std::vector<Json>{value};
+    const std::vector<Json> names =
+        value.is_array() ? value.get<std::vector<Json>>() : std::vector<Json>{value};
     for (const Json& name : names) {
       const auto row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& one) {
         return name.is_string() && name.get_ref<const std::string&>() == one.name;
@@ -263,9 +282,8 @@ class SchemaReader {
     } else if (keyword == "propertyNames") {
       schema.property_names = id_of(value, here);
     } else if (keyword == "required") {
-      if (!value.is_array() || !std::all_of(value.begin(), value.end(), [](const Json& name) {
-            return name.is_string();
-          }))
+      if (!value.is_array() || !std::all_of(value.begin(), value.end(),
+                                            [](const Json& name) { return name.is_string(); }))
         throw Error("{}: expected an array of names", place(here));
       schema.required = value.get<std::vector<std::string>>();
     } else if (keyword == "properties" || keyword == "patternProperties") {

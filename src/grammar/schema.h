@@ -95,8 +95,8 @@ class SchemaSet {
   std::vector<Schema> schemas_;
   std::vector<Automaton> patterns_;
   std::map<std::string, std::size_t> pattern_numbers_;
-  std::size_t n_states_ = 0;  // of all patterns
-  mutable std::size_t work_ = 0;   // of is_valid, as far as a limit counts it
+  std::size_t n_states_ = 0;      // of all patterns
+  mutable std::size_t work_ = 0;  // of is_valid, as far as a limit counts it
   mutable std::size_t depth_ = 0;
 };
 

@@ -8,15 +8,23 @@ namespace {
 
 std::uint8_t type_of(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return kNull;
-    case Json::value_t::boolean: return value.get<bool>() ? kTrue : kFalse;
+    case Json::value_t::null:
+      return kNull;
+    case Json::value_t::boolean:
+      return value.get<bool>() ? kTrue : kFalse;
     case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned: return kInteger;
-    case Json::value_t::number_float: return decimal_of(value, "").is_integer() ? kInteger : kFraction;
-    case Json::value_t::string: return kString;
-    case Json::value_t::array: return kArray;
-    case Json::value_t::object: return kObject;
-    default: return 0;
+    case Json::value_t::number_unsigned:
+      return kInteger;
+    case Json::value_t::number_float:
+      return decimal_of(value, "").is_integer() ? kInteger : kFraction;
+    case Json::value_t::string:
+      return kString;
+    case Json::value_t::array:
+      return kArray;
+    case Json::value_t::object:
+      return kObject;
+    default:
+      return 0;
   }
 }
 
@@ -63,9 +71,8 @@ bool SchemaSet::is_valid_by_itself(SchemaId id, const Json& value) const {
   if (!value.is_string()) return true;
   const std::u32string text = characters_of(value.get_ref<const std::string&>());
   return text.size() >= schema.least_characters && text.size() <= schema.most_characters &&
-         std::all_of(schema.patterns.begin(), schema.patterns.end(), [&](std::size_t pattern) {
-           return patterns_[pattern].label_of(text) != 0;
-         });
+         std::all_of(schema.patterns.begin(), schema.patterns.end(),
+                     [&](std::size_t pattern) { return patterns_[pattern].label_of(text) != 0; });
 }
 
 bool SchemaSet::is_valid(SchemaId id, const Json& value) const {
@@ -73,8 +80,10 @@ bool SchemaSet::is_valid(SchemaId id, const Json& value) const {
   constexpr std::size_t kMostWork = 1'000'000;
   constexpr std::size_t kMostDepth = 500;
   if (++work_ > kMostWork || depth_ >= kMostDepth)
-    throw Error("{}: the values of enum and const take more work to check than allowed; make "
-                "anyOf, oneOf and $ref beside them simpler", schemas_[id].where);
+    throw Error(
+        "{}: the values of enum and const take more work to check than allowed; make "
+        "anyOf, oneOf and $ref beside them simpler",
+        schemas_[id].where);
   ++depth_;
   const bool is_good = is_valid_deeper(id, value);
   --depth_;
@@ -94,9 +103,8 @@ bool SchemaSet::is_valid_deeper(SchemaId id, const Json& value) const {
     const Schema& schema = schemas_[now];
     open.insert(open.end(), schema.all_of.begin(), schema.all_of.end());
     for (const Schema::Choice& choice : schema.choices) {
-      const auto n = std::count_if(choice.of.begin(), choice.of.end(), [&](SchemaId one) {
-        return is_valid(one, value);
-      });
+      const auto n = std::count_if(choice.of.begin(), choice.of.end(),
+                                   [&](SchemaId one) { return is_valid(one, value); });
       if (n == 0 || (choice.is_one_of && n != 1)) return false;
     }
   }

@@ -25,7 +25,7 @@ enum Mode : std::uint32_t {
   kLow1,
   kLow2,
   kLow3,
-  kTail1,    // so many bytes of a UTF-8 character come
+  kTail1,  // so many bytes of a UTF-8 character come
   kTail2Of3,
   kTail2Of4,
   kTail3,
@@ -57,8 +57,7 @@ Terminal::Terminal(Kind kind, std::shared_ptr<const Automaton> content)
     : kind_(kind), content_(std::move(content)) {
   const std::uint32_t first = content_->start();
   if (first == Automaton::kDead) return;
-  start_ = kind == Kind::bytes ? first
-                               : pack(first, kind == Kind::string ? kOutside : kBetween, 0);
+  start_ = kind == Kind::bytes ? first : pack(first, kind == Kind::string ? kOutside : kBetween, 0);
 }
 
 Terminal Terminal::string_of_length(std::uint32_t least, std::uint32_t most) {
@@ -99,13 +98,20 @@ Terminal::State Terminal::step(State state, std::uint8_t byte) const {
   if (kind_ == Kind::bytes) return content_->next(static_cast<std::uint32_t>(state), byte);
   const std::uint32_t mode = mode_of(state);
   switch (mode) {
-    case kOutside: return byte == '"' ? pack(content, kBetween, 0) : kDead;
-    case kClosed: return kDead;
-    case kBetween: return step_between(content, byte);
-    case kBackslash: return step_escape(content, byte);
-    case kLowBackslash: return byte == '\\' ? pack(content, kLowU, read_of(state)) : kDead;
-    case kLowU: return byte == 'u' ? pack(content, kLow0, read_of(state) << 12) : kDead;
-    default: break;
+    case kOutside:
+      return byte == '"' ? pack(content, kBetween, 0) : kDead;
+    case kClosed:
+      return kDead;
+    case kBetween:
+      return step_between(content, byte);
+    case kBackslash:
+      return step_escape(content, byte);
+    case kLowBackslash:
+      return byte == '\\' ? pack(content, kLowU, read_of(state)) : kDead;
+    case kLowU:
+      return byte == 'u' ? pack(content, kLow0, read_of(state) << 12) : kDead;
+    default:
+      break;
   }
   if (mode <= kHex3) return step_hex(content, mode, read_of(state), byte);
   if (mode <= kLow3) return step_low_hex(content, mode, read_of(state), byte);
@@ -139,13 +145,15 @@ Terminal::State Terminal::step_tail(std::uint32_t content, std::uint32_t mode, s
   if (byte < 0x80 || byte > 0xBF) return kDead;
   const std::uint32_t now = (read << 6) | (byte & 0x3F);
   switch (mode) {
-    case kTail1: return take(content, now);
+    case kTail1:
+      return take(content, now);
     case kTail2Of3: {
       const char32_t first = now << 6;
       if (first < 0x800 || (first >= kFirstSurrogate && first <= kLastSurrogate)) return kDead;
       return within(content, kTail1, now, first, first | 0x3F);
     }
-    case kTail2Of4: return within(content, kTail1, now, now << 6, (now << 6) | 0x3F);
+    case kTail2Of4:
+      return within(content, kTail1, now, now << 6, (now << 6) | 0x3F);
     default: {
       const char32_t first = now << 12;
       if (first < 0x10000 || first > kLastCharacter) return kDead;
@@ -158,14 +166,22 @@ Terminal::State Terminal::step_escape(std::uint32_t content, std::uint8_t byte) 
   switch (byte) {
     case '"':
     case '\\':
-    case '/': return take(content, byte);
-    case 'b': return take(content, '\b');
-    case 'f': return take(content, '\f');
-    case 'n': return take(content, '\n');
-    case 'r': return take(content, '\r');
-    case 't': return take(content, '\t');
-    case 'u': return within(content, kHex0, 0, 0, kLastCharacter);
-    default: return kDead;
+    case '/':
+      return take(content, byte);
+    case 'b':
+      return take(content, '\b');
+    case 'f':
+      return take(content, '\f');
+    case 'n':
+      return take(content, '\n');
+    case 'r':
+      return take(content, '\r');
+    case 't':
+      return take(content, '\t');
+    case 'u':
+      return within(content, kHex0, 0, 0, kLastCharacter);
+    default:
+      return kDead;
   }
 }
 
@@ -186,7 +202,8 @@ Terminal::State Terminal::step_hex(std::uint32_t content, std::uint32_t mode, st
   const unsigned n_left = 4 * (kHex3 - mode);
   const char32_t first = now << n_left;
   const char32_t last = first | ((1U << n_left) - 1);
-  if (content_takes(content, first, last)) return pack(content, mode + 1, now);
+  const bool is_half = first >= kFirstSurrogate && last <= kLastSurrogate;
+  if (!is_half && content_takes(content, first, last)) return pack(content, mode + 1, now);
   const char32_t from = std::max<char32_t>(first, kFirstSurrogate);
   const char32_t to = std::min<char32_t>(last, 0xDBFF);
   if (from > to) return kDead;

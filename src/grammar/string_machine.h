@@ -26,8 +26,8 @@ class Terminal {
   State start() const { return start_; }
   // kDead where no end could be reached any more.
   State step(State state, std::uint8_t byte) const;
-  std::uint32_t label(State state) const;  // 0: it does not end here
-  bool goes_on(State state) const;         // whether any byte may follow
+  std::uint32_t label(State state) const;   // 0: it does not end here
+  bool goes_on(State state) const;          // whether any byte may follow
   bool content_goes_on(State state) const;  // of a closed string: whether it could have been longer
 
   // States with the same key allow the same tokens of at most `longest` bytes.

@@ -92,8 +92,8 @@ void Stepper::step(const Threads& from, std::string_view text, Threads& to) cons
 void Stepper::start(TerminalId id, Role role, std::uint32_t arg, const FramePtr& frame,
                     std::string_view text, Threads& to) const {
   const Terminal& terminal = program_.terminals[id];
-  Thread thread = {.terminal = id, .role = role, .arg = arg, .state = terminal.start(),
-                   .frame = frame};
+  Thread thread = {
+      .terminal = id, .role = role, .arg = arg, .state = terminal.start(), .frame = frame};
   if (role == Role::other) thread.begin = static_cast<std::uint32_t>(text.size());
   if (terminal.label(thread.state) != 0) finish(thread, thread.state, text, to);
   if (terminal.goes_on(thread.state)) add(std::move(thread), to);
@@ -210,8 +210,8 @@ void Stepper::start_entries(const FramePtr& frame, bool close_too, std::string_v
     const Program::Array& array = program_.arrays[frame->part];
     Frame inside = *frame;
     const std::uint32_t at = inside.count++;
-    start_value(at < array.prefix.size() ? array.prefix[at] : array.rest,
-                sealed(std::move(inside)), text, to);
+    start_value(at < array.prefix.size() ? array.prefix[at] : array.rest, sealed(std::move(inside)),
+                text, to);
   }
 }
 
@@ -263,30 +263,46 @@ void Stepper::finish(const Thread& thread, Terminal::State state, std::string_vi
   const FramePtr& frame = thread.frame;
   switch (thread.role) {
     case Role::whole:
-    case Role::after: to.is_complete = true; return;
-    case Role::lead: start_value(program_.value, frame, text, to); return;
+    case Role::after:
+      to.is_complete = true;
+      return;
+    case Role::lead:
+      start_value(program_.value, frame, text, to);
+      return;
     case Role::scalar:
-    case Role::close: after_value(frame, text, to); return;
+    case Role::close:
+      after_value(frame, text, to);
+      return;
     case Role::open: {
       const bool is_blank_of_use = may_close(*frame) || may_add(*frame);
       if (is_blank_of_use) start_blank(Role::inside, 0, frame, text, to);
       start_entries(frame, true, text, to);
       return;
     }
-    case Role::inside: start_entries(frame, true, text, to); return;
+    case Role::inside:
+      start_entries(frame, true, text, to);
+      return;
     case Role::key:
-    case Role::other: after_key(thread, state, text, to); return;
+    case Role::other:
+      after_key(thread, state, text, to);
+      return;
     case Role::colon:
       start_blank(Role::gap, thread.arg, frame, text, to);
       start_value(thread.arg, frame, text, to);
       return;
-    case Role::gap: start_value(thread.arg, frame, text, to); return;
+    case Role::gap:
+      start_value(thread.arg, frame, text, to);
+      return;
     case Role::comma:
       start_blank(Role::next, 0, frame, text, to);
       start_entries(frame, false, text, to);
       return;
-    case Role::next: start_entries(frame, false, text, to); return;
-    case Role::tail: start_close(frame, text, to); return;
+    case Role::next:
+      start_entries(frame, false, text, to);
+      return;
+    case Role::tail:
+      start_close(frame, text, to);
+      return;
     case Role::before:
     case Role::between:
       for (std::uint32_t i = 0; i < program_.calls.size(); ++i)

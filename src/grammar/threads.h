@@ -17,21 +17,21 @@ namespace nereid::grammar {
 
 // What a terminal is at its place, and so what follows it.
 enum class Role : std::uint8_t {
-  lead,      // white space before the answer's value
-  whole,     // all of the answer
-  scalar,    // a value
-  open,      // { or [
-  inside,    // white space behind it
-  key,       // a property's name; arg: which
-  other,     // a name that is no property's
-  colon,     // arg: the value's node
-  gap,       // white space behind the colon; likewise
-  comma,     // between values
-  next,      // white space behind it
-  tail,      // white space before } or ]
-  close,     // } or ]
-  before,    // the literals of calls
-  prefix,    // arg: which call
+  lead,    // white space before the answer's value
+  whole,   // all of the answer
+  scalar,  // a value
+  open,    // { or [
+  inside,  // white space behind it
+  key,     // a property's name; arg: which
+  other,   // a name that is no property's
+  colon,   // arg: the value's node
+  gap,     // white space behind the colon; likewise
+  comma,   // between values
+  next,    // white space behind it
+  tail,    // white space before } or ]
+  close,   // } or ]
+  before,  // the literals of calls
+  prefix,  // arg: which call
   suffix,
   between,
   after,
@@ -46,9 +46,9 @@ struct Frame {
   };
 
   Kind kind = Kind::object;
-  std::uint32_t part = 0;   // of Program::objects, arrays, calls
-  std::uint32_t depth = 0;  // this one included; calls count for nothing
-  std::uint32_t count = 0;  // of values, or calls, begun
+  std::uint32_t part = 0;                // of Program::objects, arrays, calls
+  std::uint32_t depth = 0;               // this one included; calls count for nothing
+  std::uint32_t count = 0;               // of values, or calls, begun
   std::uint32_t n_required = 0;          // of them
   std::vector<std::uint64_t> seen = {};  // properties
   std::shared_ptr<const OtherKey> other_keys = {};
@@ -79,7 +79,8 @@ class Stepper {
   // After one more byte, the last of `text`; `text` is the whole answer.
   void step(const Threads& from, std::string_view text, Threads& to) const;
   // `thread` has read its terminal, which ends in `state` with `text`: what may follow.
-  void finish(const Thread& thread, Terminal::State state, std::string_view text, Threads& to) const;
+  void finish(const Thread& thread, Terminal::State state, std::string_view text,
+              Threads& to) const;
 
  private:
   void start(TerminalId terminal, Role role, std::uint32_t arg, const FramePtr& frame,

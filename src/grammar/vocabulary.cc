@@ -58,8 +58,8 @@ Vocabulary::Vocabulary(std::vector<std::string> texts) : texts_(std::move(texts)
     last = now;
   }
   close(0);
-  nodes_.push_back({static_cast<std::uint32_t>(nodes_.size()),
-                    static_cast<std::uint32_t>(ids_.size()), 0});
+  nodes_.push_back(
+      {static_cast<std::uint32_t>(nodes_.size()), static_cast<std::uint32_t>(ids_.size()), 0});
 }
 
 }  // namespace nereid::grammar

@@ -50,6 +50,10 @@ class Vocabulary {
   std::span<const TokenId> ids_at(std::uint32_t i) const {
     return std::span(ids_).subspan(nodes_[i].first_id, nodes_[i + 1].first_id - nodes_[i].first_id);
   }
+  // The bytes from the root to node i, of which there are `depth`: every node has tokens below it.
+  std::string_view path_to(std::uint32_t i, std::size_t depth) const {
+    return text(ids_[nodes_[i].first_id]).substr(0, depth);
+  }
 
  private:
   std::vector<std::string> texts_;

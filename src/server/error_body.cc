@@ -25,7 +25,8 @@ int status_of(ErrorCode code) {
 }
 
 std::string code_of(ErrorCode code) {
-  if (code == ErrorCode::context_length) return "context_length_exceeded";  // as OpenAI's clients know it
+  if (code == ErrorCode::context_length)
+    return "context_length_exceeded";  // as OpenAI's clients know it
   return std::string(error_code_name(code));
 }
 

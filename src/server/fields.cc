@@ -36,8 +36,8 @@ OrderedJson parse_body(std::string_view body) {
     throw ApiError(400, fmt::format("the body is nested deeper than {} levels", kMaxJsonDepth), {},
                    "invalid_json");
   if (!json.is_object())
-    throw ApiError(400, fmt::format("expected a JSON object as the body, got {}", excerpt(json)), {},
-                   "invalid_json");
+    throw ApiError(400, fmt::format("expected a JSON object as the body, got {}", excerpt(json)),
+                   {}, "invalid_json");
   return json;
 }
 

@@ -1,8 +1,7 @@
-// Goal: the fields of a request's JSON object, typed and in range; what is wrong is an ApiError that
-// names the field. Fields that nobody looked at are known afterwards.
-// Non-goal: what the fields mean.
-// Rejected: an error for an unknown field. Clients send whatever some other server knows; it is
-// counted and logged instead, so that it is seen.
+// Goal: the fields of a request's JSON object, typed and in range; what is wrong is an ApiError
+// that names the field. Fields that nobody looked at are known afterwards. Non-goal: what the
+// fields mean. Rejected: an error for an unknown field. Clients send whatever some other server
+// knows; it is counted and logged instead, so that it is seen.
 #pragma once
 
 #include <cstdint>
@@ -36,9 +35,9 @@ class Fields {
   const OrderedJson* find(std::string_view name);
   const OrderedJson& need(std::string_view name, std::string_view expected);
 
-  std::optional<std::int64_t> integer(
-      std::string_view name, std::int64_t low = std::numeric_limits<std::int64_t>::min(),
-      std::int64_t high = std::numeric_limits<std::int64_t>::max());
+  std::optional<std::int64_t> integer(std::string_view name,
+                                      std::int64_t low = std::numeric_limits<std::int64_t>::min(),
+                                      std::int64_t high = std::numeric_limits<std::int64_t>::max());
   std::optional<double> number(std::string_view name, double low, double high);
   std::optional<bool> boolean(std::string_view name);
   std::optional<std::string> text(std::string_view name);

@@ -32,7 +32,8 @@ class AnswerWriter {
 
 class LiveAnswer {
  public:
-  LiveAnswer(std::vector<Stream> streams, std::unique_ptr<AnswerWriter> writer, bool streams_events);
+  LiveAnswer(std::vector<Stream> streams, std::unique_ptr<AnswerWriter> writer,
+             bool streams_events);
 
   // Takes what came and says it. False once all is said; the streams that are left then end.
   bool pump(Exchange& exchange);

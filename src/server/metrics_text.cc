@@ -134,8 +134,9 @@ std::string metrics_text(const Serving& serving, const WireMetrics& wire) {
   text.gauge("num_answers_running", "Answers that are computed; a request may ask for several.",
              metrics.n_running_answers);
   text.gauge("kv_cache_usage_perc", "Blocks of the cache that running answers hold, 0 to 1.",
-             metrics.n_kv_blocks > 0 ? double(metrics.n_used_kv_blocks) / double(metrics.n_kv_blocks)
-                                     : 0.0);
+             metrics.n_kv_blocks > 0
+                 ? double(metrics.n_used_kv_blocks) / double(metrics.n_kv_blocks)
+                 : 0.0);
   text.begin("cache_config_info", "gauge", "The cache of keys and values.");
   text.value(1, fmt::format("block_size=\"{}\",num_gpu_blocks=\"{}\"", serving.kv_block_tokens(),
                             metrics.n_kv_blocks));
@@ -188,7 +189,8 @@ std::string metrics_text(const Serving& serving, const WireMetrics& wire) {
                wire.n_disconnected);
   text.counter("http_slow_readers_total", "Streams cut off because nobody read them.",
                wire.n_cut_off);
-  text.begin("unknown_request_fields_total", "counter", "Fields of requests that mean nothing here.");
+  text.begin("unknown_request_fields_total", "counter",
+             "Fields of requests that mean nothing here.");
   for (const auto& [name, n] : serving.unknown_fields().counts())
     text.value(n, fmt::format("field=\"{}\"", escaped(name)));
   text.gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());

@@ -1,6 +1,7 @@
 // Goal: what the server and its engine have done, in Prometheus' text form, with the suffixes that
 // dashboards and routers know from vLLM.
-// Non-goal: prometheus-cpp, whose Debian package is a shared library that brings a web server along.
+// Non-goal: prometheus-cpp, whose Debian package is a shared library that brings a web server
+// along.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,7 @@ struct WireMetrics {
   // handler, method, status
   std::map<std::tuple<std::string, std::string, int>, std::int64_t> n_requests;
   std::map<std::string, Distribution> request_s;  // by handler
-  Distribution prompt_tokens, generated_tokens;  // of an answered request
+  Distribution prompt_tokens, generated_tokens;   // of an answered request
   std::size_t n_connections = 0;
   std::size_t n_cut_off = 0;
   std::int64_t n_disconnected = 0;  // clients that went away before their answer's end

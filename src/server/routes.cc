@@ -15,8 +15,9 @@ namespace {
 constexpr std::string_view kModelPath = "/v1/models/";
 
 HttpReply embeddings_reply(const HttpRequest&, Serving&, const WireMetrics&) {
-  return {.status = 501,
-          .body = error_body(501, "this server generates text; its models are not trained to embed")};
+  return {
+      .status = 501,
+      .body = error_body(501, "this server generates text; its models are not trained to embed")};
 }
 
 constexpr std::array kRoutes{

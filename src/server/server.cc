@@ -96,8 +96,7 @@ struct Wakeup {
 
 struct Server::Impl {
   Impl(ServerOptions options, const ServiceOpener& open)
-      : serving(std::move(options),
-                open([wakeup = wakeup] {
+      : serving(std::move(options), open([wakeup = wakeup] {
                   const std::scoped_lock lock(wakeup->mutex);
                   if (wakeup->wake) wakeup->wake();
                 })),
@@ -111,7 +110,9 @@ struct Server::Impl {
       wire.count(handler_label(request.path), method_label(request.method), status, seconds);
       log.write(request, status, seconds);
     };
-    host->extra_headers = [this](const HttpRequest* request) { return guard.cors_headers(*request); };
+    host->extra_headers = [this](const HttpRequest* request) {
+      return guard.cors_headers(*request);
+    };
     listen();
     wakeup->wake = [this] {
       if (!is_pump_posted.exchange(true)) asio::post(io, [this] { pump(); });
@@ -119,8 +120,15 @@ struct Server::Impl {
   }
 
   ~Impl() {
-    const std::scoped_lock lock(wakeup->mutex);
-    wakeup->wake = {};
+    {
+      const std::scoped_lock lock(wakeup->mutex);
+      wakeup->wake = {};
+    }
+    workers.join();
+    // What still waits in the loop is destroyed after all that it would call.
+    host->is_closed = true;
+    host->on_answered = {};
+    host->extra_headers = [](const HttpRequest*) { return Headers(); };
   }
 
   void listen() {
@@ -153,8 +161,7 @@ struct Server::Impl {
         });
         return;
       }
-      if (host->n_open < host->limits.n_connections)
-        serve_connection(std::move(socket), host);
+      if (host->n_open < host->limits.n_connections) serve_connection(std::move(socket), host);
       accept();
     });
   }
@@ -179,8 +186,8 @@ struct Server::Impl {
     } else if (allowed.empty()) {
       exchange->reply(reply_of(ApiError(404, fmt::format("there is nothing at {}", request.path))));
     } else if (route == nullptr) {
-      auto reply = reply_of(ApiError(
-          405, fmt::format("{} does not take {}; expected {}", request.path, request.method, allowed)));
+      auto reply = reply_of(ApiError(405, fmt::format("{} does not take {}; expected {}",
+                                                      request.path, request.method, allowed)));
       reply.headers.emplace_back("Allow", allowed);
       exchange->reply(std::move(reply));
     } else if (route->reply != nullptr) {
@@ -199,8 +206,8 @@ struct Server::Impl {
 
   void prepare(const Route& route, HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
     if (n_preparing >= kMaxPreparing) {
-      exchange->reply(reply_of(ApiError(503, "too many requests arrive at once; try again later",
-                                        {}, "overloaded")));
+      exchange->reply(reply_of(
+          ApiError(503, "too many requests arrive at once; try again later", {}, "overloaded")));
       return;
     }
     ++n_preparing;
@@ -211,8 +218,7 @@ struct Server::Impl {
     };
     asio::post(workers, [this, &route, request = std::move(request), exchange, is_gone]() mutable {
       Prepared prepared;
-      if (!*is_gone)
-        prepared = or_reply<Prepared>([&] { return route.prepare(request, serving); });
+      if (!*is_gone) prepared = or_reply<Prepared>([&] { return route.prepare(request, serving); });
       // The exchange is the I/O thread's, its end too.
       asio::post(io, [this, prepared = std::make_shared<Prepared>(std::move(prepared)),
                       exchange = std::move(exchange)] {
@@ -251,7 +257,8 @@ struct Server::Impl {
     bool goes_on = false;
     try {
       goes_on = live.answer->pump(*live.exchange);
-    } catch (const std::exception& error) {  // memory is short: one answer ends, the server does not
+    } catch (
+        const std::exception& error) {  // memory is short: one answer ends, the server does not
       fmt::print(stderr, "nereid: an answer was given up: {}\n", error.what());
       live.exchange->reply(reply_of(ApiError(500, "the answer could not be told")));
     }
@@ -311,16 +318,18 @@ struct Server::Impl {
     was_opening = serving.service().status().state == ServiceState::opening;
     drain_ends = Clock::now() + serving.options().drain_time;
     host->is_draining = true;
-    fmt::print(stderr, "nereid: {} answers are finished first, for at most {} s; once more ends them\n",
-               lives.size(), std::chrono::duration_cast<std::chrono::seconds>(
-                                 serving.options().drain_time).count());
+    fmt::print(
+        stderr, "nereid: ending; answers under way: {}, which have {} s; a second signal ends at once\n",
+        lives.size(),
+        std::chrono::duration_cast<std::chrono::seconds>(serving.options().drain_time).count());
     if (!was_opening) serving.service().drain(std::chrono::milliseconds(0));
   }
 
   // Tells who is still served, and goes.
   void leave() {
-    for (auto& [number, live] : lives) live.answer->fail_with(
-        *live.exchange, ApiError(503, "the server is shutting down", {}, "draining"));
+    for (auto& [number, live] : lives)
+      live.answer->fail_with(*live.exchange,
+                             ApiError(503, "the server is shutting down", {}, "draining"));
     lives.clear();
     boost::system::error_code ignored;
     acceptor.close(ignored);
@@ -359,7 +368,14 @@ void Server::run() {
   impl_->accept();
   impl_->beat();
   impl_->watch();
-  impl_->io.run();
+  for (bool has_ended = false; !has_ended;) {
+    try {
+      impl_->io.run();
+      has_ended = true;
+    } catch (const std::exception& error) {  // memory is short: one client's loss, not all clients'
+      fmt::print(stderr, "nereid: {}\n", error.what());
+    }
+  }
   impl_->workers.join();
   const auto status = impl_->serving.service().status();
   if (status.state != ServiceState::failed) return;

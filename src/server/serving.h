@@ -23,7 +23,7 @@ namespace nereid::server {
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
-  std::uint16_t port = 8000;              // 0: a free one
+  std::uint16_t port = 8000;               // 0: a free one
   std::vector<std::string> api_keys = {};  // empty: everybody is let in
   // Pages from which browsers may use this server, "https://example.org"; "*": all.
   std::vector<std::string> cors_origins = {};

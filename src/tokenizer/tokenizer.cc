@@ -165,8 +165,8 @@ bool Tokenizer::Parts::is_special(std::int32_t id) const {
   return token != nullptr && token->special;
 }
 
-// Where the parts of `input` that lie in `piece`, at `offset` of the input's text, are found once it
-// is normalized: a boundary is as far from the start as what is before it becomes long.
+// Where the parts of `input` that lie in `piece`, at `offset` of the input's text, are found once
+// it is normalized: a boundary is as far from the start as what is before it becomes long.
 std::vector<TextRange> Tokenizer::Parts::normal_ranges(const Piece& piece, std::size_t offset,
                                                        std::span<const TextRange> input) const {
   constexpr std::size_t kMaxBoundaries = 256;  // each costs as much as the text before it
@@ -199,7 +199,8 @@ std::vector<Piece> Tokenizer::Parts::split(std::string_view text, std::span<cons
     }
     std::vector<TextRange> barred;
     if (!input.empty() && added->seeks_normalized())
-      barred = normal_ranges(piece, static_cast<std::size_t>(piece.text.data() - text.data()), input);
+      barred =
+          normal_ranges(piece, static_cast<std::size_t>(piece.text.data() - text.data()), input);
     if (normalizer) {
       NormalText normal{std::string(piece.text), piece.at_start};
       normalizer->apply(normal);
@@ -219,7 +220,8 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
                                             std::span<const TextRange> input) const {
   TextArena arena;
   if (!is_valid_utf8(text)) {
-    if (!input.empty()) throw Error("a text with marked ranges is not valid UTF-8; expected it to be");
+    if (!input.empty())
+      throw Error("a text with marked ranges is not valid UTF-8; expected it to be");
     text = arena.hold(to_valid_utf8(text));
   }
   const std::vector<Piece> pieces = parts_->split(text, input, arena);

@@ -53,7 +53,7 @@ class Events(PageTest):
         tool = {"type": "function", "function": {"name": "weather"}}
         self.set(tools=json.dumps([tool]))
         self.browser.type("#message", "Paris?\n")
-        self.browser.wait_for("#message[placeholder='Result of weather']")
+        self.browser.wait_for("#message[aria-label='Result of weather']")
         self.assertEqual(self.browser.get(".thinking div"), "Look <b>it</b> up.")
         self.assertEqual(json.loads(self.browser.get(".calls code")), {"city": "Paris"})
         self.browser.type("#message", "sunny\n")

@@ -102,7 +102,9 @@ class Text(PageTest):
         )["text"]
         self.assertEqual(self.text(), PROMPT + wanted)
         self.assertEqual(self.marked(), [wanted])
-        self.assertRegex(stats, rf"^{N_TOKENS} tokens · [\d.]+ tokens/s · prompt \d+ · limit reached")
+        self.assertRegex(
+            stats, rf"^{N_TOKENS} tokens · [\d.]+ tokens/s · prompt \d+ · limit reached"
+        )
         self.check_complaints()
 
     def test_undo_takes_what_the_model_wrote_and_leaves_what_the_writer_did(self):

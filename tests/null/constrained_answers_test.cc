@@ -122,7 +122,8 @@ TEST_P(ConstrainedAnswers, AConstraintEndsThemBeforeMinTokensAndPastIgnoredEnds)
   }
   auto two = request_;
   two.min_tokens = 2;
-  const auto got = answers(runner, {{two, {{.allowed = {40, kFakeEos}, .is_complete = true}}}});
+  FakeRunner another(options());
+  const auto got = answers(another, {{two, {{.allowed = {40, kFakeEos}, .is_complete = true}}}});
   ASSERT_GE(got[0].ids.size(), 3U);
   EXPECT_EQ(got[0].ids[0], 40);
   EXPECT_EQ(got[0].ids[1], 40);
@@ -140,8 +141,8 @@ TEST_P(ConstrainedAnswers, AllowedIdsHoldBesideIt) {
 
 TEST_P(ConstrainedAnswers, AMatcherThatThrowsCostsItsAnswerAlone) {
   FakeRunner runner(options());
-  const auto got =
-      answers(runner, {{request_, {{.allowed = {40}}, {.throws = true}}}, {request_, {}}});
+  const auto got = answers(
+      runner, {{request_, {{.allowed = {40}}, {.allowed = {}, .throws = true}}}, {request_, {}}});
   EXPECT_EQ(got[0].ids, std::vector<TokenId>{40});
   EXPECT_EQ(got[0].finish_reason, FinishReason::error);
   EXPECT_EQ(got[0].error, "the table is used up");

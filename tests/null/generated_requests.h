@@ -106,7 +106,9 @@ inline Answer answer_alone(const Request& request, std::int32_t index, std::uint
     answer.ids.push_back(id);
     context.push_back(id);
     const bool is_end = std::ranges::find(end_ids, id) != end_ids.end();
-    if (is_constrained && !is_end) EXPECT_TRUE(matcher.accept(id));
+    if (is_constrained && !is_end) {
+      EXPECT_TRUE(matcher.accept(id));
+    }
     if (is_end || (is_constrained && matcher.is_finished())) {
       answer.finish_reason = FinishReason::stop;
       break;

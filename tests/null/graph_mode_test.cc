@@ -75,7 +75,9 @@ Ids continued(const Request& request) {
     if (is_constrained)
       id = allowed_from(id, [&](std::int32_t some) { return matcher.allows(some); });
     if (id < 0) break;
-    if (is_constrained) EXPECT_TRUE(matcher.accept(id));
+    if (is_constrained) {
+      EXPECT_TRUE(matcher.accept(id));
+    }
     ids.push_back(id);
     added.push_back(id);
   }

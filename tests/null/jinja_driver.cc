@@ -21,9 +21,9 @@ ordered_json render(const ordered_json& row) {
     jinja::Runtime runtime(program.limits(), std::time(nullptr));
     jinja::Dict context;
     for (const auto& [name, value] : row.at("context").items())
-      context.set(jinja::Value(name),
-                  jinja::from_json(value, name != "bos_token" && name != "eos_token",
-                                   runtime.budget));
+      context.set(
+          jinja::Value(name),
+          jinja::from_json(value, name != "bos_token" && name != "eos_token", runtime.budget));
     const jinja::Text text = program.render(runtime, context);
     ordered_json ranges = ordered_json::array();
     for (const auto& range : text.input()) ranges.push_back({range.begin, range.end});

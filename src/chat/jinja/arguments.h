@@ -1,4 +1,5 @@
-// Goal: the arguments of a call bound to the names of a function's parameters, as Python binds them.
+// Goal: the arguments of a call bound to the names of a function's parameters, as Python binds
+// them.
 #pragma once
 
 #include <initializer_list>
@@ -21,7 +22,9 @@ class Arguments {
   const Value& operator[](std::size_t i) const { return *values_[i]; }
   const Text& text(std::size_t i) const;
   std::int64_t integer(std::size_t i, std::int64_t fallback) const;
-  bool boolean(std::size_t i, bool fallback) const { return has(i) ? values_[i]->is_true() : fallback; }
+  bool boolean(std::size_t i, bool fallback) const {
+    return has(i) ? values_[i]->is_true() : fallback;
+  }
 
  private:
   std::string_view function_;

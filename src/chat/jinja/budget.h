@@ -50,8 +50,7 @@ class Budget {
 class Nesting {
  public:
   Nesting(int& depth, int most, const char* what) : depth_(depth) {
-    if (depth >= most)
-      throw Error("the chat template nests {} deeper than {} levels", what, most);
+    if (depth >= most) throw Error("the chat template nests {} deeper than {} levels", what, most);
     ++depth_;
   }
   ~Nesting() { --depth_; }

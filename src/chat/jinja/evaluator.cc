@@ -56,12 +56,16 @@ Evaluator::Flow Evaluator::run(const Statement& statement, Scope& scope, Text& o
   runtime_.budget.spend();
   line_ = statement.line;
   switch (statement.kind) {
-    case StatementKind::kData: write(out, Text(statement.text)); break;
+    case StatementKind::kData:
+      write(out, Text(statement.text));
+      break;
     case StatementKind::kOutput:
       write(out, to_text(eval(*statement.expr, scope), runtime_.budget));
       break;
-    case StatementKind::kIf: return run_if(statement, scope, out);
-    case StatementKind::kFor: return run_for(statement, scope, out);
+    case StatementKind::kIf:
+      return run_if(statement, scope, out);
+    case StatementKind::kFor:
+      return run_for(statement, scope, out);
     case StatementKind::kSet:
       assign(statement.target, scope, eval(*statement.expr, scope));
       break;
@@ -76,10 +80,16 @@ Evaluator::Flow Evaluator::run(const Statement& statement, Scope& scope, Text& o
       write(out, to_text(eval_filter(*statement.expr, scope, &made), runtime_.budget));
       break;
     }
-    case StatementKind::kMacro: define_macro(statement, scope); break;
-    case StatementKind::kBreak: return Flow::kBreak;
-    case StatementKind::kContinue: return Flow::kContinue;
-    case StatementKind::kGeneration: write(out, run_apart(statement, scope)); break;
+    case StatementKind::kMacro:
+      define_macro(statement, scope);
+      break;
+    case StatementKind::kBreak:
+      return Flow::kBreak;
+    case StatementKind::kContinue:
+      return Flow::kContinue;
+    case StatementKind::kGeneration:
+      write(out, run_apart(statement, scope));
+      break;
   }
   return Flow::kNext;
 }
@@ -113,15 +123,19 @@ Evaluator::Flow Evaluator::run_for(const Statement& statement, Scope& scope, Tex
       return eval(*statement.test, inner.get()).is_true();
     };
   const auto loop = std::make_shared<Loop>(items_of(runtime_, over), std::move(passes));
+  // Jinja's own rule: `else` runs where no item's body came to its end.
+  bool is_empty = true;
   while (loop->advance()) {
     runtime_.budget.spend();
     const EnteredScope inner(scopes_, &scope);
     inner.get().set("loop", Value(std::shared_ptr<Object>(loop)));
     assign(statement.target, inner.get(), loop->current());
-    if (run(statement.body, inner.get(), out) == Flow::kBreak) break;
+    const Flow flow = run(statement.body, inner.get(), out);
+    is_empty &= flow != Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
   loop->finish();
-  if (loop->has_run()) return Flow::kNext;
+  if (!is_empty) return Flow::kNext;
   const EnteredScope inner(scopes_, &scope);
   return run(statement.otherwise, inner.get(), out);
 }
@@ -189,27 +203,42 @@ Value Evaluator::eval(const Expr& expr, Scope& scope) {
   runtime_.budget.spend();
   line_ = expr.line;
   switch (expr.kind) {
-    case ExprKind::kConst: return expr.value;
-    case ExprKind::kName: return eval_name(expr, scope);
-    case ExprKind::kTuple: return eval_items(expr, scope, ListKind::kTuple);
-    case ExprKind::kList: return eval_items(expr, scope, ListKind::kList);
-    case ExprKind::kDict: return eval_dict(expr, scope);
+    case ExprKind::kConst:
+      return expr.value;
+    case ExprKind::kName:
+      return eval_name(expr, scope);
+    case ExprKind::kTuple:
+      return eval_items(expr, scope, ListKind::kTuple);
+    case ExprKind::kList:
+      return eval_items(expr, scope, ListKind::kList);
+    case ExprKind::kDict:
+      return eval_dict(expr, scope);
     case ExprKind::kAttribute:
       return get_attribute(runtime_, eval(*expr.children[0], scope), expr.name);
     case ExprKind::kItem:
-    case ExprKind::kBinary: return eval_pair(expr, scope);
-    case ExprKind::kSlice: return eval_slice(expr, scope);
-    case ExprKind::kCall: return eval_call(expr, scope);
-    case ExprKind::kFilter: return eval_filter(expr, scope, nullptr);
-    case ExprKind::kTest: return eval_test(expr, scope);
-    case ExprKind::kNegative: return negative(eval(*expr.children[0], scope));
-    case ExprKind::kPositive: return positive(eval(*expr.children[0], scope));
+    case ExprKind::kBinary:
+      return eval_pair(expr, scope);
+    case ExprKind::kSlice:
+      return eval_slice(expr, scope);
+    case ExprKind::kCall:
+      return eval_call(expr, scope);
+    case ExprKind::kFilter:
+      return eval_filter(expr, scope, nullptr);
+    case ExprKind::kTest:
+      return eval_test(expr, scope);
+    case ExprKind::kNegative:
+      return negative(eval(*expr.children[0], scope));
+    case ExprKind::kPositive:
+      return positive(eval(*expr.children[0], scope));
     case ExprKind::kNot:
     case ExprKind::kAnd:
     case ExprKind::kOr:
-    case ExprKind::kCondition: return eval_logic(expr, scope);
-    case ExprKind::kConcat: return eval_concat(expr, scope);
-    case ExprKind::kCompare: return eval_compare(expr, scope);
+    case ExprKind::kCondition:
+      return eval_logic(expr, scope);
+    case ExprKind::kConcat:
+      return eval_concat(expr, scope);
+    case ExprKind::kCompare:
+      return eval_compare(expr, scope);
   }
   NEREID_UNREACHABLE("{}", static_cast<int>(expr.kind));
 }
@@ -296,10 +325,14 @@ Value Evaluator::eval_logic(const Expr& expr, Scope& scope) {
   Value first = eval(*expr.children[0], scope);
   const bool is_true = first.is_true();
   switch (expr.kind) {
-    case ExprKind::kNot: return Value(!is_true);
-    case ExprKind::kAnd: return is_true ? eval(*expr.children[1], scope) : first;
-    case ExprKind::kOr: return is_true ? first : eval(*expr.children[1], scope);
-    default: break;
+    case ExprKind::kNot:
+      return Value(!is_true);
+    case ExprKind::kAnd:
+      return is_true ? eval(*expr.children[1], scope) : first;
+    case ExprKind::kOr:
+      return is_true ? first : eval(*expr.children[1], scope);
+    default:
+      break;
   }
   if (is_true) return eval(*expr.children[1], scope);
   if (expr.children[2]) return eval(*expr.children[2], scope);

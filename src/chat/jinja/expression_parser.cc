@@ -17,10 +17,12 @@ bool starts_test_argument(const TokenStream& tokens) {
   switch (tokens.current().kind) {
     case TokenKind::kString:
     case TokenKind::kInteger:
-    case TokenKind::kFloat: return true;
+    case TokenKind::kFloat:
+      return true;
     case TokenKind::kName:
       return !tokens.at_name("else") && !tokens.at_name("or") && !tokens.at_name("and");
-    default: return tokens.at_operator("[") || tokens.at_operator("{");
+    default:
+      return tokens.at_operator("[") || tokens.at_operator("{");
   }
 }
 
@@ -195,8 +197,8 @@ ExprPointer ExpressionParser::unary(bool with_filters) {
   ExprPointer value;
   if (tokens_.at_operator("-") || tokens_.at_operator("+")) {
     const Token sign = tokens_.next();
-    value = node(sign.text == "-" ? ExprKind::kNegative : ExprKind::kPositive, sign.line,
-                 unary(false));
+    value =
+        node(sign.text == "-" ? ExprKind::kNegative : ExprKind::kPositive, sign.line, unary(false));
   } else {
     value = primary();
   }
@@ -268,7 +270,8 @@ ExprPointer ExpressionParser::primary() {
     case TokenKind::kFloat:
       made->value = Value(std::strtod(tokens_.next().text.c_str(), nullptr));
       return made;
-    default: break;
+    default:
+      break;
   }
   if (tokens_.at_operator("(")) return parenthesized();
   if (tokens_.at_operator("{")) return dict();
@@ -323,8 +326,8 @@ ExprPointer ExpressionParser::subscript(ExprPointer value) {
   }
   tokens_.expect_operator("]");
   if (n_colons > 0)
-    return node(ExprKind::kSlice, line, std::move(value), std::move(parts[0]),
-                std::move(parts[1]), std::move(parts[2]));
+    return node(ExprKind::kSlice, line, std::move(value), std::move(parts[0]), std::move(parts[1]),
+                std::move(parts[2]));
   if (!parts[0]) tokens_.fail("an index");
   return node(ExprKind::kItem, line, std::move(value), std::move(parts[0]));
 }
@@ -339,8 +342,7 @@ void ExpressionParser::call_arguments(Expr& call) {
     }
     is_first = false;
     if (tokens_.at_operator("*") || tokens_.at_operator("**"))
-      throw Error("line {}: {} of a call is not supported", tokens_.line(),
-                  tokens_.current().text);
+      throw Error("line {}: {} of a call is not supported", tokens_.line(), tokens_.current().text);
     if (tokens_.at(TokenKind::kName) && tokens_.look().kind == TokenKind::kOperator &&
         tokens_.look().text == "=") {
       std::string name = tokens_.next().text;

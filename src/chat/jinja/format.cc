@@ -37,9 +37,9 @@ class PercentFormatter {
       one(tuple);
     }
     const std::size_t n_given = tuple != nullptr ? tuple->items.size() : 1;
-    const bool may_be_left = values_.as_dict() != nullptr || values_.as_list(ListKind::kList) != nullptr;
-    if (n_used_ < n_given && !may_be_left)
-      throw Error("%: not all values are used by the format");
+    const bool may_be_left =
+        values_.as_dict() != nullptr || values_.as_list(ListKind::kList) != nullptr;
+    if (n_used_ < n_given && !may_be_left) throw Error("%: not all values are used by the format");
     return std::move(out_);
   }
 
@@ -127,19 +127,18 @@ class PercentFormatter {
           number = static_cast<std::int64_t>(*value.as_float());
         if (!number || directive.precision >= 0) throw_type("% with a number", value);
         return signed_text(directive, *number < 0,
-                           directive.letter == 'x'
-                               ? fmt::format("{:x}", magnitude(*number))
-                               : fmt::format("{}", magnitude(*number)));
+                           directive.letter == 'x' ? fmt::format("{:x}", magnitude(*number))
+                                                   : fmt::format("{}", magnitude(*number)));
       }
       case 'f': {
         const auto number = value.as_number();
         if (!number || directive.precision > kMaxPrecision) throw_type("%f", value);
-        return signed_text(
-            directive, std::signbit(*number),
-            fmt::format("{:.{}f}", std::abs(*number),
-                        directive.precision < 0 ? 6 : directive.precision));
+        return signed_text(directive, std::signbit(*number),
+                           fmt::format("{:.{}f}", std::abs(*number),
+                                       directive.precision < 0 ? 6 : directive.precision));
       }
-      default: throw Error("%: the directive '{}' is not supported", directive.letter);
+      default:
+        throw Error("%: the directive '{}' is not supported", directive.letter);
     }
   }
 
@@ -149,16 +148,21 @@ class PercentFormatter {
   }
 
   static Text signed_text(const Directive& directive, bool is_negative, const std::string& digits) {
-    const char* sign = is_negative ? "-" : directive.has_sign ? "+" : directive.has_space ? " " : "";
+    const char* sign = is_negative           ? "-"
+                       : directive.has_sign  ? "+"
+                       : directive.has_space ? " "
+                                             : "";
     return Text(sign + digits);
   }
 
   void finish(const Directive& directive, const Text& text) {
     const bool is_number = directive.letter != 's' && directive.letter != 'r';
-    if (directive.is_left) return write(pad(runtime_.budget, text, directive.width, Align::kLeft, Text(" ")));
+    if (directive.is_left)
+      return write(pad(runtime_.budget, text, directive.width, Align::kLeft, Text(" ")));
     if (!directive.is_zero || !is_number)
       return write(pad(runtime_.budget, text, directive.width, Align::kRight, Text(" ")));
-    const bool has_sign = !text.empty() && std::string_view("+- ").find(text.view()[0]) != std::string_view::npos;
+    const bool has_sign =
+        !text.empty() && std::string_view("+- ").find(text.view()[0]) != std::string_view::npos;
     write(text.part(0, has_sign ? 1 : 0));
     write(pad(runtime_.budget, text.part(has_sign ? 1 : 0, text.size()),
               directive.width - (has_sign ? 1 : 0), Align::kRight, Text("0")));

@@ -19,16 +19,20 @@ class Converter {
     const Nesting nesting(depth_, budget_.limits().depth, "JSON");
     budget_.spend();
     switch (json.type()) {
-      case OrderedJson::value_t::boolean: return Value(json.get<bool>());
-      case OrderedJson::value_t::number_integer: return Value(json.get<std::int64_t>());
+      case OrderedJson::value_t::boolean:
+        return Value(json.get<bool>());
+      case OrderedJson::value_t::number_integer:
+        return Value(json.get<std::int64_t>());
       case OrderedJson::value_t::number_unsigned: {
         const auto number = json.get<std::uint64_t>();
         if (number > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
           throw Error("the integer {} has more than 64 bits", number);
         return Value(static_cast<std::int64_t>(number));
       }
-      case OrderedJson::value_t::number_float: return Value(json.get<double>());
-      case OrderedJson::value_t::string: return text(json.get_ref<const std::string&>());
+      case OrderedJson::value_t::number_float:
+        return Value(json.get<double>());
+      case OrderedJson::value_t::string:
+        return text(json.get_ref<const std::string&>());
       case OrderedJson::value_t::array: {
         std::vector<Value> items;
         items.reserve(json.size());
@@ -40,15 +44,16 @@ class Converter {
         for (const auto& [key, item] : json.items()) dict->set(text(key), convert(item));
         return Value(std::shared_ptr<const Dict>(std::move(dict)));
       }
-      default: return Value::none();
+      default:
+        return Value::none();
     }
   }
 
  private:
   Value text(const std::string& bytes) {
     budget_.spend_text(bytes.size());
-    return Value(Text(tokenizer::is_valid_utf8(bytes) ? bytes : tokenizer::to_valid_utf8(bytes),
-                      is_input_));
+    return Value(
+        Text(tokenizer::is_valid_utf8(bytes) ? bytes : tokenizer::to_valid_utf8(bytes), is_input_));
   }
 
   bool is_input_;
@@ -83,7 +88,8 @@ Value from_json(const OrderedJson& json, bool is_input, Budget& budget) {
 Value parse_json_text(const Text& text, Budget& budget) {
   budget.spend_text(text.size());
   budget.spend(text.size() / 4);
-  if (nests_deeper(text.view(), budget.limits().depth)) throw Error("from_json: JSON nests too deep");
+  if (nests_deeper(text.view(), budget.limits().depth))
+    throw Error("from_json: JSON nests too deep");
   const auto json = OrderedJson::parse(text.view(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw Error("from_json: the text is not JSON");
   return from_json(json, text.has_input(), budget);

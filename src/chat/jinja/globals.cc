@@ -22,8 +22,8 @@ Value range(Runtime& runtime, const CallArgs& call) {
   const std::int64_t step = args.integer(2, 1);
   if (step == 0) throw Error("range: the step is 0");
   // In 128 bits, in which no difference of two integers overflows.
-  const __int128 span = step > 0 ? static_cast<__int128>(stop) - start
-                                 : static_cast<__int128>(start) - stop;
+  const __int128 span =
+      step > 0 ? static_cast<__int128>(stop) - start : static_cast<__int128>(start) - stop;
   const __int128 stride = step > 0 ? static_cast<__int128>(step) : -static_cast<__int128>(step);
   const __int128 n = span > 0 ? (span + stride - 1) / stride : 0;
   if (n > kMaxRange) throw Error("range has more than {} integers", kMaxRange);
@@ -149,8 +149,8 @@ struct Function final : Object {
 
 Value make_joiner(Runtime&, const CallArgs& call) {
   const Arguments args(call, "joiner", {"sep"});
-  return Value(std::shared_ptr<Object>(
-      std::make_shared<Joiner>(args.has(0) ? args[0] : Value(Text(", ")))));
+  return Value(
+      std::shared_ptr<Object>(std::make_shared<Joiner>(args.has(0) ? args[0] : Value(Text(", ")))));
 }
 
 Value make_cycler(Runtime&, const CallArgs& call) {
@@ -174,8 +174,7 @@ constexpr std::array kGlobals = {
 
 std::optional<Value> find_global(std::string_view name) {
   for (const GlobalRow& row : kGlobals)
-    if (row.name == name)
-      return Value(std::shared_ptr<Object>(std::make_shared<Function>(row)));
+    if (row.name == name) return Value(std::shared_ptr<Object>(std::make_shared<Function>(row)));
   return std::nullopt;
 }
 

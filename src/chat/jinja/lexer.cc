@@ -202,9 +202,9 @@ class Lexer {
     std::size_t end = at_;
     bool is_float = false;
     const auto digits = [&] {
-      while (end < source_.size() && (is_digit(source_[end]) ||
-                                      (source_[end] == '_' && end + 1 < source_.size() &&
-                                       is_digit(source_[end + 1]))))
+      while (end < source_.size() &&
+             (is_digit(source_[end]) ||
+              (source_[end] == '_' && end + 1 < source_.size() && is_digit(source_[end + 1]))))
         ++end;
     };
     const char base = static_cast<char>(peek(1) | 0x20);
@@ -218,8 +218,8 @@ class Lexer {
       digits();
     }
     if (end < source_.size() && (source_[end] | 0x20) == 'e') {
-      const std::size_t sign = end + 1 < source_.size() &&
-                               (source_[end + 1] == '+' || source_[end + 1] == '-');
+      const std::size_t sign =
+          end + 1 < source_.size() && (source_[end + 1] == '+' || source_[end + 1] == '-');
       if (end + 1 + sign < source_.size() && is_digit(source_[end + 1 + sign])) {
         is_float = true;
         end += 1 + sign;
@@ -266,9 +266,9 @@ class Lexer {
       std::uint32_t code = 0;
       for (; n < most && at + n < source_.size(); ++n) {
         const char d = source_[at + n];
-        const int digit = is_digit(d) ? d - '0' : (d | 0x20) >= 'a' && (d | 0x20) <= 'f'
-                                                      ? (d | 0x20) - 'a' + 10
-                                                      : 99;
+        const int digit = is_digit(d)                              ? d - '0'
+                          : (d | 0x20) >= 'a' && (d | 0x20) <= 'f' ? (d | 0x20) - 'a' + 10
+                                                                   : 99;
         if (digit >= base) break;
         code = code * static_cast<std::uint32_t>(base) + static_cast<std::uint32_t>(digit);
       }

@@ -117,11 +117,13 @@ Value join_filter(Runtime& runtime, const Value& value, const CallArgs& call) {
   std::vector<Text> parts;
   for (const Value& item : items_of(runtime, value))
     parts.push_back(to_text(path.of(item), runtime.budget));
-  return Value(join(runtime.budget, args.has(0) ? to_text(args[0], runtime.budget) : Text(), parts));
+  return Value(
+      join(runtime.budget, args.has(0) ? to_text(args[0], runtime.budget) : Text(), parts));
 }
 
 Value map(Runtime& runtime, const Value& value, const CallArgs& call) {
   std::vector<Value> out;
+  if (!value.is_true()) return generator({});  // of none, too
   if (call.positional.empty()) {
     const Arguments args(call, "map", {"attribute", "default"}, 1);
     const AttributePath path = path_of(runtime, args, 0);
@@ -141,6 +143,7 @@ Value map(Runtime& runtime, const Value& value, const CallArgs& call) {
 template <bool kHolds, bool kOfAttribute>
 Value choose(Runtime& runtime, const Value& value, const CallArgs& call) {
   constexpr std::size_t kTestAt = kOfAttribute ? 1 : 0;
+  if (!value.is_true()) return generator({});  // of none, too
   if (call.positional.size() < kTestAt) throw Error("selectattr and rejectattr take an attribute");
   const AttributePath path(runtime, kOfAttribute ? call.positional[0] : Value::none());
   Test test = nullptr;

@@ -22,7 +22,6 @@ class Loop final : public Object, public std::enable_shared_from_this<Loop> {
   // To the next item; false at the end.
   bool advance();
   const Value& current() const { return *current_; }
-  bool has_run() const { return index0_ >= 0; }
 
   std::string_view type_name() const override { return "LoopContext"; }
   std::optional<Value> attribute(std::string_view name) override;

@@ -58,18 +58,28 @@ Value dict_view(Runtime& runtime, const Value& self, const CallArgs& call) {
 }
 
 // A row without a function is one that changes what it is called on.
-constexpr std::array kListMethods = {
-    Method{"index", list_index}, Method{"count", list_count}, Method{"copy", copy},
-    Method{"append"}, Method{"clear"}, Method{"extend"}, Method{"insert"}, Method{"pop"},
-    Method{"remove"}, Method{"reverse"}, Method{"sort"}};
+constexpr std::array kListMethods = {Method{"index", list_index},
+                                     Method{"count", list_count},
+                                     Method{"copy", copy},
+                                     Method{"append"},
+                                     Method{"clear"},
+                                     Method{"extend"},
+                                     Method{"insert"},
+                                     Method{"pop"},
+                                     Method{"remove"},
+                                     Method{"reverse"},
+                                     Method{"sort"}};
 constexpr std::array kTupleMethods = {Method{"index", list_index}, Method{"count", list_count}};
-constexpr std::array kDictMethods = {
-    Method{"get", dict_get},
-    Method{"items", dict_view<DictPart::kItems>},
-    Method{"keys", dict_view<DictPart::kKeys>},
-    Method{"values", dict_view<DictPart::kValues>},
-    Method{"copy", copy},
-    Method{"clear"}, Method{"pop"}, Method{"popitem"}, Method{"setdefault"}, Method{"update"}};
+constexpr std::array kDictMethods = {Method{"get", dict_get},
+                                     Method{"items", dict_view<DictPart::kItems>},
+                                     Method{"keys", dict_view<DictPart::kKeys>},
+                                     Method{"values", dict_view<DictPart::kValues>},
+                                     Method{"copy", copy},
+                                     Method{"clear"},
+                                     Method{"pop"},
+                                     Method{"popitem"},
+                                     Method{"setdefault"},
+                                     Method{"update"}};
 
 struct BoundMethod final : Object {
   BoundMethod(Value bound, const Method& row) : self(std::move(bound)), method(row) {}

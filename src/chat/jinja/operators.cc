@@ -15,7 +15,8 @@ namespace {
   throw Error("{} does not go with '{}' and '{}'", name, a.type_name(), b.type_name());
 }
 
-Value checked(bool has_overflow, std::int64_t value) {
+// By reference: `value` is an argument beside the call that sets it.
+Value checked(bool has_overflow, const std::int64_t& value) {
   if (has_overflow) throw Error("an integer has more than 64 bits");
   return Value(value);
 }
@@ -118,8 +119,7 @@ bool contains(Runtime& runtime, const Value& item, const Value& in) {
 
 Value binary(Runtime& runtime, std::string_view name, const Value& a, const Value& b) {
   if (a.is_undefined()) throw_undefined(a);
-  if (name == "%" && a.as_text() != nullptr)
-    return Value(format_percent(runtime, *a.as_text(), b));
+  if (name == "%" && a.as_text() != nullptr) return Value(format_percent(runtime, *a.as_text(), b));
   if (b.is_undefined()) throw_undefined(b);
   const auto i = a.as_int();
   const auto j = b.as_int();

@@ -78,8 +78,7 @@ class Parser {
     if (name.text == "filter") return filter_block();
     if (name.text == "generation") return generation();
     if (name.text == "break" || name.text == "continue") {
-      if (loops_ == 0)
-        throw Error("line {}: '{}' stands outside of a loop", name.line, name.text);
+      if (loops_ == 0) throw Error("line {}: '{}' stands outside of a loop", name.line, name.text);
       Statement made =
           make(name.text == "break" ? StatementKind::kBreak : StatementKind::kContinue);
       end_tag();

@@ -91,9 +91,8 @@ class Printer {
     const char quote = has_single && !has_double ? '"' : '\'';
     room(text.size() + 2);
     out_.append(std::string_view(&quote, 1));
-    out_.append(text.map_characters([quote](std::string& made, char32_t code) {
-      append_repr_character(made, code, quote);
-    }));
+    out_.append(text.map_characters(
+        [quote](std::string& made, char32_t code) { append_repr_character(made, code, quote); }));
     out_.append(std::string_view(&quote, 1));
   }
 
@@ -120,14 +119,29 @@ class Printer {
 
 void append_json_character(std::string& out, char32_t code, bool ensure_ascii) {
   switch (code) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
-    case '\f': out += "\\f"; return;
-    case '\b': out += "\\b"; return;
-    default: break;
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    case '\f':
+      out += "\\f";
+      return;
+    case '\b':
+      out += "\\b";
+      return;
+    default:
+      break;
   }
   const auto number = static_cast<std::uint32_t>(code);
   if (code < 0x20 || (ensure_ascii && code >= 0x7F && code < 0x10000)) {
@@ -249,10 +263,9 @@ std::string float_repr(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   std::array<char, 64> shortest{};
-  const auto end =
-      std::to_chars(shortest.data(), shortest.data() + shortest.size(), value,
-                    std::chars_format::scientific)
-          .ptr;
+  const auto end = std::to_chars(shortest.data(), shortest.data() + shortest.size(), value,
+                                 std::chars_format::scientific)
+                       .ptr;
   std::string_view text(shortest.data(), static_cast<std::size_t>(end - shortest.data()));
   const std::size_t at_e = text.find('e');
   int exponent = 0;
@@ -270,17 +283,18 @@ std::string float_repr(double value) {
     if (n_digits > 1) out += '.' + digits.substr(1);
     return out + fmt::format("e{}{:02}", exponent < 0 ? '-' : '+', std::abs(exponent));
   }
-  if (exponent < 0) return out + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
+  if (exponent < 0)
+    return out + "0." + std::string(static_cast<std::size_t>(-exponent - 1), '0') + digits;
   if (n_digits <= exponent + 1)
-    return out + digits + std::string(static_cast<std::size_t>(exponent + 1 - n_digits), '0') + ".0";
+    return out + digits + std::string(static_cast<std::size_t>(exponent + 1 - n_digits), '0') +
+           ".0";
   return out + digits.substr(0, static_cast<std::size_t>(exponent + 1)) + '.' +
          digits.substr(static_cast<std::size_t>(exponent + 1));
 }
 
 Text to_text(const Value& value, Budget& budget) {
   if (const Text* text = value.as_text()) return *text;
-  if (value.as_list() == nullptr && value.as_dict() == nullptr)
-    return Text(Printer::scalar(value));
+  if (value.as_list() == nullptr && value.as_dict() == nullptr) return Text(Printer::scalar(value));
   return to_repr(value, budget);
 }
 

@@ -51,7 +51,8 @@ Value get_item(Runtime& runtime, const Value& object, const Value& key) {
   const Text* name = key.as_text();
   if (name == nullptr) return Value::undefined(fmt::format("an item of a {}", object.type_name()));
   if (auto found = find_attribute(object, std::string(name->view()))) return std::move(*found);
-  return Value::undefined(fmt::format("'{}' of a {}", name->view().substr(0, 80), object.type_name()));
+  return Value::undefined(
+      fmt::format("'{}' of a {}", name->view().substr(0, 80), object.type_name()));
 }
 
 Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop,

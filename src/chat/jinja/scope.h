@@ -1,4 +1,5 @@
-// Goal: the variables of a template: each block that has its own sees those of the blocks around it.
+// Goal: the variables of a template: each block that has its own sees those of the blocks around
+// it.
 #pragma once
 
 #include <memory>

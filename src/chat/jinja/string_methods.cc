@@ -57,9 +57,9 @@ Value partition(Runtime& runtime, const Value& self, const CallArgs& call) {
     return kFromRight ? Value::list({none, none, self}, ListKind::kTuple)
                       : Value::list({self, none, none}, ListKind::kTuple);
   }
-  return Value::list({Value(text.part(0, at)), args[0],
-                      Value(text.part(at + separator.size(), text.size()))},
-                     ListKind::kTuple);
+  return Value::list(
+      {Value(text.part(0, at)), args[0], Value(text.part(at + separator.size(), text.size()))},
+      ListKind::kTuple);
 }
 
 template <bool kAtEnd>
@@ -87,8 +87,7 @@ Value remove_affix(Runtime& runtime, const Value& self, const CallArgs& call) {
   if (kAtEnd)
     return Value(text.view().ends_with(affix.view()) ? text.part(0, text.size() - affix.size())
                                                      : text);
-  return Value(text.view().starts_with(affix.view()) ? text.part(affix.size(), text.size())
-                                                     : text);
+  return Value(text.view().starts_with(affix.view()) ? text.part(affix.size(), text.size()) : text);
 }
 
 Value replace_method(Runtime& runtime, const Value& self, const CallArgs& call) {
@@ -189,8 +188,7 @@ Value has_case(Runtime& runtime, const Value& self, const CallArgs& call) {
 
 bool is_digit_character(char32_t code) {
   return tokenizer::is_decimal(code) || code == 0xB2 || code == 0xB3 || code == 0xB9 ||
-         code == 0x2070 || (code >= 0x2074 && code <= 0x2079) ||
-         (code >= 0x2080 && code <= 0x2089);
+         code == 0x2070 || (code >= 0x2074 && code <= 0x2079) || (code >= 0x2080 && code <= 0x2089);
 }
 bool is_alphanumeric(char32_t code) {
   return tokenizer::is_alphabetic(code) || tokenizer::is_numeric(code);

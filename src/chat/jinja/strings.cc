@@ -126,9 +126,9 @@ Text strip(const Text& text, std::optional<std::string_view> characters, Ends en
   const std::string_view bytes = text.view();
   const auto goes = [&](std::size_t at) {
     const Utf8Char character = utf8_at(bytes, at);
-    return characters ? characters->find(bytes.substr(at, character.size_bytes)) !=
-                            std::string_view::npos
-                      : is_python_space(character.code);
+    return characters
+               ? characters->find(bytes.substr(at, character.size_bytes)) != std::string_view::npos
+               : is_python_space(character.code);
   };
   std::size_t begin = 0;
   std::size_t end = bytes.size();
@@ -276,8 +276,8 @@ Text title_of_words(const Text& text) {
   bool is_first = true;
   return text.map_characters([&](std::string& out, char32_t code) {
     is_first ? tokenizer::append_uppercase(out, code) : tokenizer::append_lowercase(out, code);
-    is_first = is_python_space(code) || code == '-' || code == '(' || code == '{' ||
-               code == '[' || code == '<';
+    is_first = is_python_space(code) || code == '-' || code == '(' || code == '{' || code == '[' ||
+               code == '<';
   });
 }
 
@@ -293,9 +293,9 @@ Text pad(Budget& budget, const Text& text, std::int64_t width, Align align, cons
   const std::int64_t n = width - n_characters(text.view());
   if (n <= 0) return text;
   // Of an odd rest, the one more stands where Python puts it.
-  const std::int64_t left = align == Align::kLeft     ? 0
-                            : align == Align::kRight  ? n
-                                                      : n / 2 + (n & width & 1);
+  const std::int64_t left = align == Align::kLeft    ? 0
+                            : align == Align::kRight ? n
+                                                     : n / 2 + (n & width & 1);
   Text out = repeat(budget, fill, left);
   budget.spend_text(out.size() + text.size());
   out.append(text);

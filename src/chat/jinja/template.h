@@ -24,7 +24,7 @@ class Template {
   // `context`: its variables. The runtime is made with limits() and used once.
   Text render(Runtime& runtime, const Dict& context) const;
   const Limits& limits() const;
-  bool uses_name(std::string_view name) const;   // see inspect.h
+  bool uses_name(std::string_view name) const;  // see inspect.h
   bool loops_over(std::string_view key) const;
 
  private:

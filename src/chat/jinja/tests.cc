@@ -82,7 +82,8 @@ bool has_case_of(Runtime& runtime, const Value& value, const CallArgs& call) {
   const Arguments none(call, "the test", {});
   const Value text(to_text(value, runtime.budget));
   CallArgs no_args;
-  return nereid::chat::jinja::call(runtime, *find_method(text, std::string(kMethod)), no_args).is_true();
+  return nereid::chat::jinja::call(runtime, *find_method(text, std::string(kMethod)), no_args)
+      .is_true();
 }
 constexpr std::string_view kIsLower = "islower";
 constexpr std::string_view kIsUpper = "isupper";

@@ -57,14 +57,22 @@ class TokenStream {
  private:
   std::string describe() const {
     switch (current().kind) {
-      case TokenKind::kData: return "text";
-      case TokenKind::kBlockBegin: return "{%";
-      case TokenKind::kBlockEnd: return "%}";
-      case TokenKind::kVariableBegin: return "{{";
-      case TokenKind::kVariableEnd: return "}}";
-      case TokenKind::kString: return "a string";
-      case TokenKind::kEnd: return "the end of the template";
-      default: return "'" + current().text.substr(0, 40) + "'";
+      case TokenKind::kData:
+        return "text";
+      case TokenKind::kBlockBegin:
+        return "{%";
+      case TokenKind::kBlockEnd:
+        return "%}";
+      case TokenKind::kVariableBegin:
+        return "{{";
+      case TokenKind::kVariableEnd:
+        return "}}";
+      case TokenKind::kString:
+        return "a string";
+      case TokenKind::kEnd:
+        return "the end of the template";
+      default:
+        return "'" + current().text.substr(0, 40) + "'";
     }
   }
 

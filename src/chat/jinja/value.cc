@@ -145,11 +145,16 @@ std::string_view Value::type_name() const {
   if (as_dict() != nullptr) return "dict";
   if (const List* items = as_list()) {
     switch (items->kind) {
-      case ListKind::kList: return "list";
-      case ListKind::kTuple: return "tuple";
-      case ListKind::kRange: return "range";
-      case ListKind::kView: return "dict view";
-      case ListKind::kGenerator: return "generator";
+      case ListKind::kList:
+        return "list";
+      case ListKind::kTuple:
+        return "tuple";
+      case ListKind::kRange:
+        return "range";
+      case ListKind::kView:
+        return "dict view";
+      case ListKind::kGenerator:
+        return "generator";
     }
   }
   return as_object()->type_name();

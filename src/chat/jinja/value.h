@@ -29,7 +29,7 @@ enum class ListKind : std::uint8_t { kList, kTuple, kRange, kView, kGenerator };
 struct List {
   ListKind kind = ListKind::kList;
   std::vector<Value> items;
-  std::string label;               // of a range or a view: how Python prints it
+  std::string label;              // of a range or a view: how Python prints it
   mutable bool is_spent = false;  // of a generator, which can be read once
 };
 
@@ -71,7 +71,7 @@ class Value {
   const std::string& undefined_name() const;
 
   bool is_true() const;
-  std::string_view type_name() const;  // Python's
+  std::string_view type_name() const;      // Python's
   bool is_same(const Value& other) const;  // Python's `is`
 
  private:

@@ -105,8 +105,7 @@ Value format_filter(Runtime& runtime, const Value& value, const CallArgs& call) 
     throw Error("format: positional and named values cannot be mixed");
   const Text format = to_text(value, runtime.budget);
   if (call.named.empty())
-    return Value(
-        format_percent(runtime, format, Value::list(call.positional, ListKind::kTuple)));
+    return Value(format_percent(runtime, format, Value::list(call.positional, ListKind::kTuple)));
   auto dict = std::make_shared<Dict>();
   for (const auto& [name, item] : call.named) dict->set(Value(name), item);
   return Value(format_percent(runtime, format, Value(std::shared_ptr<const Dict>(dict))));
@@ -227,24 +226,15 @@ Value safe(Runtime& runtime, const Value& value, const CallArgs& call) {
 }
 
 constexpr std::array kValueFilters = {
-    FilterRow{"abs", absolute},
-    FilterRow{"capitalize", changed<capitalize>},
-    FilterRow{"center", center},
-    FilterRow{"d", default_filter},
-    FilterRow{"default", default_filter},
-    FilterRow{"float", float_filter},
-    FilterRow{"format", format_filter},
-    FilterRow{"from_json", from_json_filter},
-    FilterRow{"indent", indent},
-    FilterRow{"int", int_filter},
-    FilterRow{"lower", changed<lower>},
-    FilterRow{"replace", replace_filter},
-    FilterRow{"round", round_filter},
-    FilterRow{"safe", safe},
-    FilterRow{"string", string_filter},
-    FilterRow{"title", changed<title_of_words>},
-    FilterRow{"tojson", json_filter},
-    FilterRow{"trim", trim},
+    FilterRow{"abs", absolute},           FilterRow{"capitalize", changed<capitalize>},
+    FilterRow{"center", center},          FilterRow{"d", default_filter},
+    FilterRow{"default", default_filter}, FilterRow{"float", float_filter},
+    FilterRow{"format", format_filter},   FilterRow{"from_json", from_json_filter},
+    FilterRow{"indent", indent},          FilterRow{"int", int_filter},
+    FilterRow{"lower", changed<lower>},   FilterRow{"replace", replace_filter},
+    FilterRow{"round", round_filter},     FilterRow{"safe", safe},
+    FilterRow{"string", string_filter},   FilterRow{"title", changed<title_of_words>},
+    FilterRow{"tojson", json_filter},     FilterRow{"trim", trim},
     FilterRow{"upper", changed<upper>},
 };
 

@@ -35,8 +35,9 @@ class ChatCompletionsWriter : public ChatWriter {
         has_prompt_logprobs_(plan.has_prompt_logprobs),
         n_prompt_tokens_(std::int64_t(plan.request.prompt_ids.size())),
         choices_(std::size_t(plan.request.n_answers)) {
-    head_ = fmt::format(R"({{"id":"chatcmpl-{}","object":"chat.completion{}","created":{},"model":)",
-                        id, streaming_.is_on ? ".chunk" : "", std::time(nullptr));
+    head_ =
+        fmt::format(R"({{"id":"chatcmpl-{}","object":"chat.completion{}","created":{},"model":)",
+                    id, streaming_.is_on ? ".chunk" : "", std::time(nullptr));
     append_json_string(head_, serving.model_name());
     head_ += R"(,"system_fingerprint":)";
     append_json_string(head_, serving.fingerprint());
@@ -44,8 +45,8 @@ class ChatCompletionsWriter : public ChatWriter {
 
   void finish(const std::vector<Completion>& completions, std::string& events) override {
     if (streaming_.has_usage)
-      fmt::format_to(std::back_inserter(events), "data: {},\"choices\":[],\"usage\":{}}}\n\n", head_,
-                     usage_of(completions).json());
+      fmt::format_to(std::back_inserter(events), "data: {},\"choices\":[],\"usage\":{}}}\n\n",
+                     head_, usage_of(completions).json());
     events += "data: [DONE]\n\n";
   }
 
@@ -89,10 +90,9 @@ class ChatCompletionsWriter : public ChatWriter {
         json = fmt::format(R"({{"reasoning_content":{}}})", json_quoted(delta.text));
         break;
       case Kind::call_begin:
-        json = fmt::format(
-            R"({{"tool_calls":[{{"index":{},"id":{},"type":"function","function":)"
-            R"({{"name":{},"arguments":""}}}}]}})",
-            delta.call_index, json_quoted(delta.id), json_quoted(delta.name));
+        json = fmt::format(R"({{"tool_calls":[{{"index":{},"id":{},"type":"function","function":)"
+                           R"({{"name":{},"arguments":""}}}}]}})",
+                           delta.call_index, json_quoted(delta.id), json_quoted(delta.name));
         break;
       case Kind::call_arguments:
         json = fmt::format(R"({{"tool_calls":[{{"index":{},"function":{{"arguments":{}}}}}]}})",
@@ -118,9 +118,10 @@ class ChatCompletionsWriter : public ChatWriter {
   void append_chunk(std::string& events, std::size_t answer, std::string_view delta,
                     std::string_view finish_reason) {
     Choice& choice = choices_[answer];
-    fmt::format_to(std::back_inserter(events),
-                   R"(data: {},"choices":[{{"index":{},"delta":{},"logprobs":{},"finish_reason":{}}}])",
-                   head_, answer, delta, logprobs_json(choice.logprobs), finish_reason);
+    fmt::format_to(
+        std::back_inserter(events),
+        R"(data: {},"choices":[{{"index":{},"delta":{},"logprobs":{},"finish_reason":{}}}])", head_,
+        answer, delta, logprobs_json(choice.logprobs), finish_reason);
     choice.logprobs.clear();
     if (streaming_.has_running_usage) {
       events += R"(,"usage":)";
@@ -136,8 +137,8 @@ class ChatCompletionsWriter : public ChatWriter {
 
   void append_choice(std::string& body, std::size_t index, const Answer& answer) {
     const ChatMessage& message = messages()[index];
-    fmt::format_to(std::back_inserter(body), R"({{"index":{},"message":{{"role":"assistant","content":)",
-                   index);
+    fmt::format_to(std::back_inserter(body),
+                   R"({{"index":{},"message":{{"role":"assistant","content":)", index);
     if (message.content.empty() && !message.calls.empty())
       body += "null";
     else

@@ -1,6 +1,5 @@
-// Goal: POST /v1/chat/completions: an answer to messages, with tools, reasoning told apart, and log-
-// probabilities.
-// Non-goal: which prompt that is (chat_plan.h).
+// Goal: POST /v1/chat/completions: an answer to messages, with tools, reasoning told apart, and
+// log- probabilities. Non-goal: which prompt that is (chat_plan.h).
 #pragma once
 
 #include "server/api/prepared.h"

@@ -23,7 +23,8 @@ struct Tools {
 
 Tools read_tool_choice(Fields& fields, const OrderedJson& tools) {
   constexpr std::string_view kExpected =
-      "\"none\", \"auto\", \"required\", or {\"type\": \"function\", \"function\": {\"name\": ...}}";
+      "\"none\", \"auto\", \"required\", or {\"type\": \"function\", \"function\": {\"name\": "
+      "...}}";
   Tools read{.choice = tools.is_null() ? ToolChoice::none : ToolChoice::automatic};
   const auto* choice = fields.find("tool_choice");
   if (choice == nullptr) return read;
@@ -62,14 +63,15 @@ Constraint forced_calls(Fields& fields, const OrderedJson& tools, const Tools& c
     const auto name = function["name"].get<std::string>();
     if (choice.choice == ToolChoice::named && name != choice.name) continue;
     const auto parameters = function.find("parameters");
-    constraint.calls.push_back(
-        {.prefix = format.call_prefix(name),
-         .schema = parameters == function.end() || parameters->is_null() ? R"({"type":"object"})"
-                                                                         : parameters->dump(),
-         .suffix = format.call_suffix()});
+    constraint.calls.push_back({.prefix = format.call_prefix(name),
+                                .schema = parameters == function.end() || parameters->is_null()
+                                              ? R"({"type":"object"})"
+                                              : parameters->dump(),
+                                .suffix = format.call_suffix()});
   }
   if (constraint.calls.empty())
-    fields.fail("tool_choice", fmt::format("a tool of \"tools\"; none is called \"{}\"", choice.name));
+    fields.fail("tool_choice",
+                fmt::format("a tool of \"tools\"; none is called \"{}\"", choice.name));
   return constraint;
 }
 
@@ -112,16 +114,18 @@ ChatPlan plan_chat(Fields& fields, Serving& serving) {
   if (choice.choice != ToolChoice::none) {
     const auto& format = chat::detect_tool_format(chat_template.source(true));
     if (!chat_template.knows_tools() || format.shape == chat::CallShape::none)
-      throw ApiError(400,
-                     "\"tools\": this model's chat template has no tools, or writes their calls in a "
-                     "way that is not known here; leave them out",
-                     "tools", "unsupported_parameter");
+      throw ApiError(
+          400,
+          "\"tools\": this model's chat template has no tools, or writes their calls in a "
+          "way that is not known here; leave them out",
+          "tools", "unsupported_parameter");
     plan.output.tools = &format;
     // The marks of calls are special tokens of some models.
     plan.request.skip_special_tokens = false;
     if (choice.choice != ToolChoice::automatic) {
       if (plan.request.constraint.kind != Constraint::Kind::none)
-        throw ApiError(400, "\"tool_choice\" forces a call and \"response_format\" a text; send one",
+        throw ApiError(400,
+                       "\"tool_choice\" forces a call and \"response_format\" a text; send one",
                        "tool_choice", "invalid_value");
       plan.request.constraint = forced_calls(fields, chat.tools, choice, format, several);
     }
@@ -135,7 +139,8 @@ ChatPlan plan_chat(Fields& fields, Serving& serving) {
   auto prompt = chat_prompt(chat, serving);
   plan.request.prompt_ids = std::move(prompt.ids);
   if (!is_constrained) {
-    plan.output.reasoning = &chat::detect_reasoning_format(chat_template.source(!chat.tools.is_null()));
+    plan.output.reasoning =
+        &chat::detect_reasoning_format(chat_template.source(!chat.tools.is_null()));
     plan.output.is_reasoning_open = plan.output.reasoning->is_opened_by(prompt.text);
   }
   note_unknown(fields, serving);

@@ -71,7 +71,8 @@ ChatMessages read_chat_messages(Fields& fields) {
   }
   if (const auto effort = fields.text("reasoning_effort")) {
     chat.kwargs["reasoning_effort"] = *effort;
-    if (!chat.kwargs.contains("enable_thinking")) chat.kwargs["enable_thinking"] = *effort != "none";
+    if (!chat.kwargs.contains("enable_thinking"))
+      chat.kwargs["enable_thinking"] = *effort != "none";
   }
   chat.continue_final_message = fields.boolean("continue_final_message").value_or(false);
   chat.add_generation_prompt =
@@ -82,8 +83,9 @@ ChatMessages read_chat_messages(Fields& fields) {
                    "\"add_generation_prompt\" begins another; send one of them",
                    "continue_final_message", "invalid_value");
   if (fields.find("chat_template") != nullptr)
-    throw ApiError(400, "\"chat_template\": a request brings no template of its own here; start the "
-                        "server with --chat-template",
+    throw ApiError(400,
+                   "\"chat_template\": a request brings no template of its own here; start the "
+                   "server with --chat-template",
                    "chat_template", "unsupported_parameter");
   return chat;
 }

@@ -1,6 +1,6 @@
-// Goal: an answer to messages, told apart into content, reasoning and calls while it comes; an API's
-// writer says each piece in its own words, and all of it at the end in one.
-// Non-goal: those words.
+// Goal: an answer to messages, told apart into content, reasoning and calls while it comes; an
+// API's writer says each piece in its own words, and all of it at the end in one. Non-goal: those
+// words.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +33,10 @@ class ChatWriter : public AnswerWriter {
 
  protected:
   // Before the deltas of a progress.
-  virtual void on_part(std::size_t /*answer*/, const Progress& /*progress*/, std::string& /*events*/) {}
-  virtual void on_delta(std::size_t answer, const chat::OutputDelta& delta, std::string& events) = 0;
+  virtual void on_part(std::size_t /*answer*/, const Progress& /*progress*/,
+                       std::string& /*events*/) {}
+  virtual void on_delta(std::size_t answer, const chat::OutputDelta& delta,
+                        std::string& events) = 0;
   // The answer's message is whole.
   virtual void on_end(std::size_t answer, std::string& events) = 0;
 

@@ -27,7 +27,7 @@ constexpr std::int64_t kDefaultMaxTokens = 16;  // OpenAI's
 struct CompletionsOptions {
   Streaming streaming;
   bool echoes = false;
-  bool tells_nothing_new = false;         // max_tokens 0: the prompt is all that is asked for
+  bool tells_nothing_new = false;  // max_tokens 0: the prompt is all that is asked for
   std::optional<std::int32_t> n_logprobs = {};
   bool has_prompt_logprobs = false;       // in vLLM's form
   std::size_t n_answers = 1;              // to each prompt
@@ -81,8 +81,8 @@ class CompletionsWriter : public AnswerWriter {
 
   void finish(const std::vector<Completion>& completions, std::string& events) override {
     if (options_.streaming.has_usage)
-      fmt::format_to(std::back_inserter(events), "data: {},\"choices\":[],\"usage\":{}}}\n\n", head_,
-                     usage(completions).json());
+      fmt::format_to(std::back_inserter(events), "data: {},\"choices\":[],\"usage\":{}}}\n\n",
+                     head_, usage(completions).json());
     events += "data: [DONE]\n\n";
   }
 
@@ -100,7 +100,9 @@ class CompletionsWriter : public AnswerWriter {
     return "data: " + error_body(error) + "\n\n";
   }
 
-  void set_prompt_tokens(std::vector<std::int64_t> n_tokens) { n_prompt_tokens_ = std::move(n_tokens); }
+  void set_prompt_tokens(std::vector<std::int64_t> n_tokens) {
+    n_prompt_tokens_ = std::move(n_tokens);
+  }
 
  private:
   struct Choice {
@@ -132,13 +134,13 @@ class CompletionsWriter : public AnswerWriter {
     }
     fmt::format_to(std::back_inserter(body), R"({{"index":{},"text":)", index);
     append_json_string(body, text);
-    fmt::format_to(std::back_inserter(body), R"(,"logprobs":{},"finish_reason":{})",
-                   logprobs ? logprobs->take() : "null",
-                   options_.tells_nothing_new ? "\"length\""
-                                              : finish_reason_json(answer.finish_reason));
+    fmt::format_to(
+        std::back_inserter(body), R"(,"logprobs":{},"finish_reason":{})",
+        logprobs ? logprobs->take() : "null",
+        options_.tells_nothing_new ? "\"length\"" : finish_reason_json(answer.finish_reason));
     if (options_.has_prompt_logprobs)
-      body += R"(,"prompt_logprobs":)" +
-              prompt_logprobs_json(*tokenizer_, completion.prompt_logprobs);
+      body +=
+          R"(,"prompt_logprobs":)" + prompt_logprobs_json(*tokenizer_, completion.prompt_logprobs);
     body += '}';
   }
 
@@ -216,8 +218,7 @@ Prepared prepare_completions(const HttpRequest& http, Serving& serving) {
     shared.n_prompt_logprobs = std::max(std::int32_t(*n), shared.n_prompt_logprobs.value_or(0));
   }
   if (options.streaming.is_on && shared.n_prompt_logprobs)
-    throw ApiError(400,
-                   "log-probabilities of the prompt are not streamed; send \"stream\": false",
+    throw ApiError(400, "log-probabilities of the prompt are not streamed; send \"stream\": false",
                    "stream", "unsupported_parameter");
   const auto suffix = fields.text("suffix");
   note_unknown(fields, serving);
@@ -245,7 +246,8 @@ Prepared prepare_completions(const HttpRequest& http, Serving& serving) {
       std::make_unique<CompletionsWriter>(serving, http.id, std::move(options), requests.size());
   writer->set_prompt_tokens(std::move(n_prompt_tokens));
   std::vector<Stream> streams_of_requests;
-  for (const auto& request : requests) streams_of_requests.push_back(serving.service().submit(request));
+  for (const auto& request : requests)
+    streams_of_requests.push_back(serving.service().submit(request));
   return std::make_unique<LiveAnswer>(std::move(streams_of_requests), std::move(writer), streams);
 }
 

@@ -130,16 +130,18 @@ void read_sampling(Fields& fields, const Serving& serving, Request& request) {
   request.cache_salt = fields.text("cache_salt").value_or("");
   refuse_unsupported(fields);
   fields.ignore({"user", "metadata", "store", "service_tier", "priority", "request_id",
-                 "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "length_penalty",
-                 "spaces_between_special_tokens", "early_stopping", "return_tokens_as_token_ids",
-                 "verbosity", "prediction", "modalities", "timings_per_token", "cache_prompt"});
+                 "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+                 "length_penalty", "spaces_between_special_tokens", "early_stopping",
+                 "return_tokens_as_token_ids", "verbosity", "prediction", "modalities",
+                 "timings_per_token", "cache_prompt"});
 }
 
 void read_constraint(Fields& fields, Request& request) {
   auto& constraint = request.constraint;
   const auto set = [&](Constraint::Kind kind, std::string text = {}) {
     if (constraint.kind != Constraint::Kind::none)
-      throw ApiError(400, "the answer is constrained twice; send one of response_format and the like",
+      throw ApiError(400,
+                     "the answer is constrained twice; send one of response_format and the like",
                      "response_format", "invalid_value");
     constraint.kind = kind;
     constraint.text = std::move(text);
@@ -183,7 +185,8 @@ void read_constraint(Fields& fields, Request& request) {
     Fields inner(*outputs, "structured_outputs.");
     read(inner, "json", "regex", "choice", "grammar");
     if (inner.boolean("json_object").value_or(false)) set(Constraint::Kind::json_object);
-    if (inner.find("structural_tag") != nullptr) inner.fail("structural_tag", "nothing: not supported");
+    if (inner.find("structural_tag") != nullptr)
+      inner.fail("structural_tag", "nothing: not supported");
   }
   read(fields, "guided_json", "guided_regex", "guided_choice", "guided_grammar");
 }

@@ -15,7 +15,7 @@ namespace nereid::server {
 // Of "stream" and "stream_options".
 struct Streaming {
   bool is_on = false;
-  bool has_usage = false;         // a last event with the usage of all
+  bool has_usage = false;          // a last event with the usage of all
   bool has_running_usage = false;  // one in each event
 };
 

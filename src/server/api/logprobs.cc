@@ -29,7 +29,8 @@ std::string name_of(const std::string& bytes) {
   if (tokenizer::is_valid_utf8(bytes)) return bytes;
   std::string name = "bytes:";
   for (const char byte : bytes)
-    fmt::format_to(std::back_inserter(name), "\\x{:02x}", unsigned(static_cast<unsigned char>(byte)));
+    fmt::format_to(std::back_inserter(name), "\\x{:02x}",
+                   unsigned(static_cast<unsigned char>(byte)));
   return name;
 }
 

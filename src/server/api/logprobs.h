@@ -39,7 +39,8 @@ class CompletionLogprobs {
   std::int64_t offset_chars_ = 0;
 };
 
-// vLLM's form of a prompt's: a list of {"id": {"logprob", "rank", "decoded_token"}}, the first null.
+// vLLM's form of a prompt's: a list of {"id": {"logprob", "rank", "decoded_token"}}, the first
+// null.
 std::string prompt_logprobs_json(const tokenizer::Tokenizer& tokenizer,
                                  std::span<const TokenLogprobs> tokens);
 

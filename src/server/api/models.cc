@@ -34,11 +34,10 @@ std::string model_json(const Serving& serving, std::string_view name) {
       is_ready ? fmt::format("{}", serving.service().model().max_context_tokens) : "null";
   const char* chats = "null";
   if (is_ready) chats = has_chat_template(serving) ? "true" : "false";
-  return fmt::format(
-      R"({{"id":{},"object":"model","created":{},"owned_by":"nereid","root":{},)"
-      R"("parent":null,"max_model_len":{},"has_chat_template":{}}})",
-      json_quoted(name), serving.started_s(), json_quoted(serving.options().model_dir.string()), n_context,
-      chats);
+  return fmt::format(R"({{"id":{},"object":"model","created":{},"owned_by":"nereid","root":{},)"
+                     R"("parent":null,"max_model_len":{},"has_chat_template":{}}})",
+                     json_quoted(name), serving.started_s(),
+                     json_quoted(serving.options().model_dir.string()), n_context, chats);
 }
 
 std::string ids_json(const std::vector<TokenId>& ids) {
@@ -64,11 +63,11 @@ HttpReply model_reply(const Serving& serving, std::string_view name) {
 HttpReply health_reply(const Serving& serving) {
   const auto status = serving.service().status();
   HttpReply reply{.status = status.state == ServiceState::ready ? 200 : 503};
-  reply.body = fmt::format(R"({{"status":"{}","stage":{},"done":{},"of":{},"error":{}}})",
-                           status.state == ServiceState::ready ? "ok"
-                                                               : service_state_name(status.state),
-                           json_quoted(status.stage), status.n_done, status.n_total,
-                           status.error.empty() ? "null" : json_quoted(status.error));
+  reply.body =
+      fmt::format(R"({{"status":"{}","stage":{},"done":{},"of":{},"error":{}}})",
+                  status.state == ServiceState::ready ? "ok" : service_state_name(status.state),
+                  json_quoted(status.stage), status.n_done, status.n_total,
+                  status.error.empty() ? "null" : json_quoted(status.error));
   if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
   return reply;
 }

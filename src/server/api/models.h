@@ -1,5 +1,5 @@
-// Goal: the small questions: which model, how far it is, what a text is in tokens, what a chat is as
-// a prompt. None of them computes on the device.
+// Goal: the small questions: which model, how far it is, what a text is in tokens, what a chat is
+// as a prompt. None of them computes on the device.
 #pragma once
 
 #include "server/http/message.h"

@@ -7,10 +7,10 @@
 namespace nereid::server {
 
 std::string Usage::json() const {
-  return fmt::format(
-      R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
-      R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
-      n_prompt_tokens, n_generated_tokens, n_prompt_tokens + n_generated_tokens, n_cached_tokens);
+  return fmt::format(R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
+                     R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
+                     n_prompt_tokens, n_generated_tokens, n_prompt_tokens + n_generated_tokens,
+                     n_cached_tokens);
 }
 
 Usage usage_of(const std::vector<Completion>& completions) {

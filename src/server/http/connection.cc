@@ -193,6 +193,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       }
       ErrorCodeOfBoost error;
       buffer_.consume(parser_->put(buffer_.data(), error));
+      // Beast looks at its limit only where a line of the head is cut.
+      if (!parser_->is_header_done() && buffer_.size() > host_->limits.header_bytes)
+        error = http::error::header_limit;
       if (parser_->is_header_done() && !has_head_ && (!error || error == http::error::need_more)) {
         has_head_ = true;
         if (!take_head()) return;
@@ -236,8 +239,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_version_ = head.version();
     closes_ = !parser_->keep_alive() || host_->is_draining;
 
-    std::size_t n_hosts = 0, n_codings = 0;
+    std::size_t n_hosts = 0, n_codings = 0, n_bytes = target.size();
     for (const auto& [name, value] : request_.headers) {
+      n_bytes += name.size() + value.size();
       n_hosts += equal_ignoring_case(name, "Host");
       if (equal_ignoring_case(name, "Transfer-Encoding")) {
         ++n_codings;
@@ -246,6 +250,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
           return refuse(501, fmt::format("the transfer coding is not known; expected chunked"));
       }
     }
+    if (n_bytes > host_->limits.header_bytes) {
+      refuse(http::error::header_limit);
+      return false;
+    }
     if (n_codings > 0 && (n_codings > 1 || parser_version_ < 11))
       return refuse(400, "one Transfer-Encoding, and only in HTTP/1.1, is understood");
     if (parser_version_ != 10 && parser_version_ != 11)
@@ -253,7 +261,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (n_hosts > 1 || (n_hosts == 0 && parser_version_ == 11))
       return refuse(400, "expected one Host header");
     if (parser_->upgrade() || request_.method == "CONNECT")
-      return refuse(400, "this server speaks HTTP/1.1 and nothing else");
+      return refuse(400, "no other protocol is spoken here; expected plain requests");
     const auto expectation = header_of(request_.headers, "Expect");
     if (!expectation.empty()) {
       if (!equal_ignoring_case(expectation, "100-continue"))
@@ -295,7 +303,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void refuse(const ErrorCodeOfBoost& error) {
     if (error == http::error::header_limit)
-      refuse(431, fmt::format("the head of a request may have {} bytes", host_->limits.header_bytes));
+      refuse(431,
+             fmt::format("the head of a request may have {} bytes", host_->limits.header_bytes));
     else if (error == http::error::body_limit)
       refuse(413, fmt::format("the body of a request may have {} bytes", host_->limits.body_bytes));
     else
@@ -306,9 +315,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::string head_of(int status, std::string_view content_type, const Headers& headers,
                       std::optional<std::size_t> n_body_bytes) {
-    std::string head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\n", status,
-                                   std::string(http::obsolete_reason(http::status(status))),
-                                   content_type);
+    std::string head =
+        fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\n", status,
+                    std::string(http::obsolete_reason(http::status(status))), content_type);
     const auto add = [&head](std::string_view name, std::string_view value) {
       head.append(name).append(": ").append(value).append("\r\n");
     };
@@ -325,7 +334,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void write(std::string_view bytes) {
-    if (state_ == State::closed) return;
+    if (state_ == State::closed || host_->is_closed) return;
     waiting_ += bytes;
     if (!is_write_posted_ && writing_.empty()) {
       // Once this turn of the loop is over, so that what it says goes out together.
@@ -363,7 +372,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       return;
     }
     is_answered_ = false;
-    if (closes_) {
+    if (closes_ || host_->is_draining) {
       linger();
     } else {
       await_request();
@@ -443,7 +452,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   unsigned parser_version_ = 11;
   std::weak_ptr<ConnectionExchange> exchange_;
   int status_ = 0;
-  bool closes_ = false;       // after this answer
+  bool closes_ = false;  // after this answer
   bool is_chunked_ = false;
   bool is_answered_ = false;  // all of it is written or in waiting_
 
@@ -452,7 +461,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 };
 
 ConnectionExchange::~ConnectionExchange() {
-  if (connection_) connection_->reply({.status = 500, .body = error_body(500, "no answer was made")});
+  if (connection_)
+    connection_->reply({.status = 500, .body = error_body(500, "no answer was made")});
 }
 
 void ConnectionExchange::reply(HttpReply reply) {

@@ -32,7 +32,8 @@ struct ConnectionHost {
   std::size_t n_open = 0;
   std::size_t n_body_bytes = 0;  // of bodies that are being read
   std::size_t n_cut_off = 0;     // slow readers
-  bool is_draining = false;   // connections are closed after their answer
+  bool is_draining = false;      // connections are closed after their answer
+  bool is_closed = false;     // the loop turns no more: nothing is written
 };
 
 // Serves the socket until either side closes it.
