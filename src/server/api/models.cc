@@ -16,14 +16,28 @@ namespace nereid::server {
 
 namespace {
 
+// Whether chat is what the model was trained for. Of a template that cannot be read the chat's own
+// errors tell more than a list of models could.
+bool has_chat_template(const Serving& serving) {
+  try {
+    return !serving.chat_template().is_fallback();
+  } catch (const ApiError&) {  // no tokenizer
+    return false;
+  } catch (const Error&) {
+    return true;
+  }
+}
+
 std::string model_json(const Serving& serving, std::string_view name) {
-  const auto n_context = serving.service().status().state == ServiceState::ready
-                             ? fmt::format("{}", serving.service().model().max_context_tokens)
-                             : "null";
+  const bool is_ready = serving.service().status().state == ServiceState::ready;
+  const auto n_context =
+      is_ready ? fmt::format("{}", serving.service().model().max_context_tokens) : "null";
+  const char* chats = "null";
+  if (is_ready) chats = has_chat_template(serving) ? "true" : "false";
   return fmt::format(R"({{"id":{},"object":"model","created":{},"owned_by":"nereid","root":{},)"
-                     R"("parent":null,"max_model_len":{}}})",
+                     R"("parent":null,"max_model_len":{},"has_chat_template":{}}})",
                      json_quoted(name), serving.started_s(),
-                     json_quoted(serving.options().model_dir.string()), n_context);
+                     json_quoted(serving.options().model_dir.string()), n_context, chats);
 }
 
 std::string ids_json(const std::vector<TokenId>& ids) {
