@@ -14,11 +14,11 @@ namespace {
 // Claude Code's first block of the system's text is for its maker's accounts. It is another in each
 // request: with it no prompt's beginning would be found in the cache.
 constexpr std::string_view kBillingMark = "x-anthropic-billing-header:";
-constexpr std::size_t kMaxStops = 64;
+constexpr std::size_t kMaxStopSequences = 64;
 
-class Reader {
+class MessagesReader {
  public:
-  Reader(const OrderedJson& body, Serving& serving) : fields_(body), serving_(serving) {}
+  MessagesReader(const OrderedJson& body, Serving& serving) : fields_(body), serving_(serving) {}
 
   OrderedJson read(bool needs_length) {
     const auto n_tokens = fields_.integer("max_tokens", 1);
@@ -34,7 +34,7 @@ class Reader {
     }
     read_output_config();
     read_thinking();
-    if (const auto stops = fields_.texts("stop_sequences", kMaxStops); !stops.empty())
+    if (const auto stops = fields_.texts("stop_sequences", kMaxStopSequences); !stops.empty())
       draft_["stop"] = stops;
     fields_.ignore({"metadata", "service_tier", "cache_control", "betas", "context_management",
                     "inference_geo", "diagnostics", "speed"});
@@ -212,7 +212,7 @@ class Reader {
 }  // namespace
 
 OrderedJson read_messages_request(const OrderedJson& body, Serving& serving, bool needs_length) {
-  return Reader(body, serving).read(needs_length);
+  return MessagesReader(body, serving).read(needs_length);
 }
 
 }  // namespace nereid::server

@@ -25,9 +25,9 @@ OrderedJson custom_parameters() {
           {"additionalProperties", false}};
 }
 
-class Reader {
+class ResponsesReader {
  public:
-  Reader(const OrderedJson& body, Serving& serving) : fields_(body), serving_(serving) {}
+  ResponsesReader(const OrderedJson& body, Serving& serving) : fields_(body), serving_(serving) {}
 
   ResponsesRequest read() {
     refuse_state();
@@ -255,7 +255,7 @@ class Reader {
 }  // namespace
 
 ResponsesRequest read_responses_request(const OrderedJson& body, Serving& serving) {
-  return Reader(body, serving).read();
+  return ResponsesReader(body, serving).read();
 }
 
 }  // namespace nereid::server
