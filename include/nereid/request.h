@@ -117,6 +117,7 @@ struct Answer {
   std::string text = {};
   std::vector<TokenLogprobs> logprobs = {};  // of each of `ids`, where asked for
   FinishReason finish_reason = FinishReason::none;
+  std::string stop = {};   // of Request::stop the one that ended it; empty: nothing of them did
   std::string error = {};  // FinishReason::error: what went wrong; the text until then stays
 };
 

@@ -27,6 +27,8 @@ class CompletionText {
   bool push_end_token(std::int32_t id, std::string& out);
   // There are no more tokens. True where the rest held a stop string.
   bool finish(std::string& out);
+  // The stop string that ended the text, if one did.
+  std::string_view stop() const { return stops_.found(); }
 
  private:
   bool pending_has_stop(std::string& out);

@@ -63,6 +63,7 @@ Reply::Added Reply::add(const AnswerEvent& event) {
       reason = FinishReason::stop;
     else if (ends_here)
       text.finish(new_text_);
+    answer.stop = text.stop();
   }
   if (ends_here) reason = FinishReason::stop;
   answer.text += new_text_;

@@ -26,6 +26,8 @@ class StopFilter {
   void finish(std::string& out);
 
   bool has_stops() const { return !stops_->empty(); }
+  // The stop string that ended the text; of several in one place the longest. Empty: none did.
+  std::string_view found() const { return found_ == nullptr ? std::string_view() : *found_; }
 
  private:
   bool stops_here(std::string& out);
@@ -38,7 +40,7 @@ class StopFilter {
   std::string with_all_;  // the end of the text with special tokens in it
   std::string kinds_;     // of each byte of with_all_: text or special
   bool keeps_stop_;
-  bool is_stopped_ = false;
+  const std::string* found_ = nullptr;  // of stops_
 };
 
 }  // namespace nereid::engine

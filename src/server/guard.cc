@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "server/error_body.h"
 #include "server/http/text.h"
 
 namespace nereid::server {
@@ -57,24 +56,18 @@ bool Guard::has_key(const HttpRequest& request) const {
   return is_known;
 }
 
-std::optional<HttpReply> Guard::refuse(const HttpRequest& request, bool needs_key) const {
-  const auto refusal = [](int status, const char* why) {
-    return HttpReply{.status = status, .body = error_body(status, why)};
-  };
+std::optional<ApiError> Guard::refuse(const HttpRequest& request, bool needs_key) const {
   const auto host = header_of(request.headers, "Host");
   if (!is_own_name(host))
-    return refusal(403,
-                   "this server is not known by that Host; name it with --allowed-host if it is");
+    return ApiError(403,
+                    "this server is not known by that Host; name it with --allowed-host if it is");
   const auto origin = header_of(request.headers, "Origin");
   if (!origin.empty() && !is_allowed_origin(origin, host))
-    return refusal(403, "pages of that Origin may not use this server; --cors-origin allows one");
-  if (needs_key && !options_.api_keys.empty() && !has_key(request)) {
-    auto reply = refusal(401,
-                         "expected one of this server's API keys, as \"Authorization: Bearer KEY\" "
-                         "or \"x-api-key: KEY\"");
-    reply.headers.emplace_back("WWW-Authenticate", "Bearer");
-    return reply;
-  }
+    return ApiError(403, "pages of that Origin may not use this server; --cors-origin allows one");
+  if (needs_key && !options_.api_keys.empty() && !has_key(request))
+    return ApiError(401,
+                    "expected one of this server's API keys, as \"Authorization: Bearer KEY\" or "
+                    "\"x-api-key: KEY\"");
   return std::nullopt;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "server/error_body.h"
 #include "server/http/message.h"
 #include "server/serving.h"
 
@@ -17,7 +18,7 @@ class Guard {
   explicit Guard(const ServerOptions& options);
 
   // Why the request is refused, before anybody looks at what it asks.
-  std::optional<HttpReply> refuse(const HttpRequest& request, bool needs_key) const;
+  std::optional<ApiError> refuse(const HttpRequest& request, bool needs_key) const;
   // The answer to a browser's question whether a page may ask.
   HttpReply preflight_reply(const HttpRequest& request) const;
   // Of any reply to it.

@@ -26,6 +26,8 @@ class AnswerWriter {
   virtual void finish(const std::vector<Completion>& completions, std::string& events) = 0;
   // The whole reply's body, in place of events.
   virtual std::string body(const std::vector<Completion>& completions) = 0;
+  // Where nothing was said yet.
+  virtual std::string whole_error(const ApiError& error) { return error_body(error); }
   // Of a stream that cannot go on.
   virtual std::string error_event(const ApiError& error) = 0;
 };

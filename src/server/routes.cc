@@ -4,7 +4,9 @@
 
 #include "server/api/chat.h"
 #include "server/api/completions.h"
+#include "server/api/messages.h"
 #include "server/api/models.h"
+#include "server/api/responses.h"
 #include "server/error_body.h"
 #include "server/page.h"
 
@@ -55,6 +57,21 @@ constexpr std::array kRoutes{
     Route{.method = "POST", .path = "/v1/embeddings", .reply = embeddings_reply},
     Route{.method = "POST", .path = "/v1/completions", .prepare = prepare_completions},
     Route{.method = "POST", .path = "/v1/chat/completions", .prepare = prepare_chat},
+    Route{.method = "POST", .path = "/v1/responses", .prepare = prepare_responses},
+    Route{.method = "GET",
+          .path = "/v1/responses/*",
+          .reply = [](const HttpRequest&, Serving&,
+                      const WireMetrics&) { return stored_response_reply(); }},
+    Route{.method = "POST",
+          .path = "/v1/messages",
+          .prepare = prepare_messages,
+          .write_error = messages_error_body},
+    Route{.method = "POST",
+          .path = "/v1/messages/count_tokens",
+          .prepare = [](const HttpRequest& http, Serving& serving) -> Prepared {
+            return count_tokens_reply(http, serving);
+          },
+          .write_error = messages_error_body},
     Route{.method = "POST",
           .path = "/tokenize",
           .prepare = [](const HttpRequest& http, Serving& serving) -> Prepared {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "server/api/prepared.h"
+#include "server/error_body.h"
 #include "server/http/message.h"
 #include "server/metrics_text.h"
 #include "server/serving.h"
@@ -19,6 +21,8 @@ struct Route {
   // reads a body is prepared on a worker.
   HttpReply (*reply)(const HttpRequest&, Serving&, const WireMetrics&) = nullptr;
   Prepared (*prepare)(const HttpRequest&, Serving&) = nullptr;
+  // The form of its errors.
+  std::string (*write_error)(const ApiError&) = error_body;
 };
 
 std::span<const Route> routes();

@@ -64,25 +64,28 @@ std::string handler_label(std::string_view path) {
   return "none";
 }
 
-HttpReply reply_of(const ApiError& error) {
-  HttpReply reply{.status = error.status, .body = error_body(error)};
+using WriteError = decltype(Route::write_error);
+
+HttpReply reply_of(const ApiError& error, WriteError write = error_body) {
+  HttpReply reply{.status = error.status, .body = write(error)};
   if (error.status == 503 || error.status == 429) reply.headers.emplace_back("Retry-After", "1");
+  if (error.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   return reply;
 }
 
 // What `action` throws, as a reply.
 template <typename Result, typename Action>
-Result or_reply(const Action& action) {
+Result or_reply(WriteError write, const Action& action) {
   try {
     return action();
   } catch (const ApiError& error) {
-    return reply_of(error);
+    return reply_of(error, write);
   } catch (const Error& error) {
-    return reply_of(ApiError(error));
+    return reply_of(ApiError(error), write);
   } catch (const std::bad_alloc&) {
-    return reply_of(ApiError(503, "memory is short; try again later", {}, "overloaded"));
+    return reply_of(ApiError(503, "memory is short; try again later", {}, "overloaded"), write);
   } catch (const std::exception& error) {
-    return reply_of(ApiError(500, error.what(), {}, "internal"));
+    return reply_of(ApiError(500, error.what(), {}, "internal"), write);
   }
 }
 
@@ -169,10 +172,12 @@ struct Server::Impl {
   void handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
     const Route* route = nullptr;
     std::string allowed;
+    WriteError write = error_body;
     for (const auto& candidate : routes()) {
       if (!matches(candidate, request.path)) continue;
       if (!allowed.empty()) allowed += ", ";
       allowed += candidate.method;
+      write = candidate.write_error;
       if (candidate.method == request.method ||
           (candidate.method == "GET" && request.method == "HEAD"))
         route = &candidate;
@@ -180,19 +185,20 @@ struct Server::Impl {
     const bool is_preflight = request.method == "OPTIONS" && !allowed.empty();
     const bool needs_key = route == nullptr ? !is_preflight : route->needs_key;
     if (auto refusal = guard.refuse(request, needs_key)) {
-      exchange->reply(std::move(*refusal));
+      exchange->reply(reply_of(*refusal, write));
     } else if (is_preflight) {
       exchange->reply(guard.preflight_reply(request));
     } else if (allowed.empty()) {
       exchange->reply(reply_of(ApiError(404, fmt::format("there is nothing at {}", request.path))));
     } else if (route == nullptr) {
-      auto reply = reply_of(ApiError(405, fmt::format("{} does not take {}; expected {}",
-                                                      request.path, request.method, allowed)));
+      auto reply = reply_of(ApiError(
+          405, fmt::format("{} does not take {}; expected {}", request.path, request.method, allowed)),
+                            write);
       reply.headers.emplace_back("Allow", allowed);
       exchange->reply(std::move(reply));
     } else if (route->reply != nullptr) {
       exchange->reply(
-          or_reply<HttpReply>([&] { return route->reply(request, serving, wire_metrics()); }));
+          or_reply<HttpReply>(write, [&] { return route->reply(request, serving, wire_metrics()); }));
     } else {
       prepare(*route, std::move(request), exchange);
     }
@@ -206,8 +212,9 @@ struct Server::Impl {
 
   void prepare(const Route& route, HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
     if (n_preparing >= kMaxPreparing) {
-      exchange->reply(reply_of(
-          ApiError(503, "too many requests arrive at once; try again later", {}, "overloaded")));
+      exchange->reply(reply_of(ApiError(503, "too many requests arrive at once; try again later",
+                                        {}, "overloaded"),
+                               route.write_error));
       return;
     }
     ++n_preparing;
@@ -218,7 +225,8 @@ struct Server::Impl {
     };
     asio::post(workers, [this, &route, request = std::move(request), exchange, is_gone]() mutable {
       Prepared prepared;
-      if (!*is_gone) prepared = or_reply<Prepared>([&] { return route.prepare(request, serving); });
+      if (!*is_gone)
+        prepared = or_reply<Prepared>(route.write_error, [&] { return route.prepare(request, serving); });
       // The exchange is the I/O thread's, its end too.
       asio::post(io, [this, prepared = std::make_shared<Prepared>(std::move(prepared)),
                       exchange = std::move(exchange)] {

@@ -12,13 +12,14 @@ namespace {
 
 // What a byte at a time gives, computed without holding anything back: the reference.
 std::string expected_text(const std::string& text, const std::vector<std::string>& stops,
-                          bool keeps_stop, bool& is_stopped) {
+                          bool keeps_stop, bool& is_stopped, std::string& found) {
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
     for (const auto& stop : stops)
       if (text.substr(0, end).ends_with(stop)) longest = std::max(longest, stop.size());
     if (longest == 0) continue;
     is_stopped = true;
+    found = text.substr(end - longest, longest);
     return text.substr(0, keeps_stop ? end : end - longest);
   }
   is_stopped = false;
@@ -89,7 +90,8 @@ TEST(StopFilter, AnyCutOfTheTextGivesTheSame) {
     const std::string text = word(24);
     bool is_stopped = false;
     const bool keeps_stop = random() % 2 == 0;
-    const std::string expected = expected_text(text, stops, keeps_stop, is_stopped);
+    std::string found;
+    const std::string expected = expected_text(text, stops, keeps_stop, is_stopped, found);
     n_stopped += is_stopped;
 
     StopFilter filter(stops, keeps_stop);
@@ -104,6 +106,7 @@ TEST(StopFilter, AnyCutOfTheTextGivesTheSame) {
     filter.finish(out);
     ASSERT_EQ(out, expected) << text;
     ASSERT_EQ(was_stopped, is_stopped) << text;
+    ASSERT_EQ(filter.found(), found) << text;
   }
   EXPECT_GT(n_stopped, 1000);
 }
