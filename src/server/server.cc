@@ -191,14 +191,14 @@ struct Server::Impl {
     } else if (allowed.empty()) {
       exchange->reply(reply_of(ApiError(404, fmt::format("there is nothing at {}", request.path))));
     } else if (route == nullptr) {
-      auto reply = reply_of(ApiError(
-          405, fmt::format("{} does not take {}; expected {}", request.path, request.method, allowed)),
+      auto reply = reply_of(ApiError(405, fmt::format("{} does not take {}; expected {}",
+                                                      request.path, request.method, allowed)),
                             write);
       reply.headers.emplace_back("Allow", allowed);
       exchange->reply(std::move(reply));
     } else if (route->reply != nullptr) {
-      exchange->reply(
-          or_reply<HttpReply>(write, [&] { return route->reply(request, serving, wire_metrics()); }));
+      exchange->reply(or_reply<HttpReply>(
+          write, [&] { return route->reply(request, serving, wire_metrics()); }));
     } else {
       prepare(*route, std::move(request), exchange);
     }
@@ -212,9 +212,9 @@ struct Server::Impl {
 
   void prepare(const Route& route, HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
     if (n_preparing >= kMaxPreparing) {
-      exchange->reply(reply_of(ApiError(503, "too many requests arrive at once; try again later",
-                                        {}, "overloaded"),
-                               route.write_error));
+      exchange->reply(reply_of(
+          ApiError(503, "too many requests arrive at once; try again later", {}, "overloaded"),
+          route.write_error));
       return;
     }
     ++n_preparing;
@@ -226,7 +226,8 @@ struct Server::Impl {
     asio::post(workers, [this, &route, request = std::move(request), exchange, is_gone]() mutable {
       Prepared prepared;
       if (!*is_gone)
-        prepared = or_reply<Prepared>(route.write_error, [&] { return route.prepare(request, serving); });
+        prepared =
+            or_reply<Prepared>(route.write_error, [&] { return route.prepare(request, serving); });
       // The exchange is the I/O thread's, its end too.
       asio::post(io, [this, prepared = std::make_shared<Prepared>(std::move(prepared)),
                       exchange = std::move(exchange)] {
