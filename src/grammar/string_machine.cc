@@ -31,6 +31,9 @@ enum Mode : std::uint32_t {
   kTail3,
 };
 
+// Of ASCII. These are not written as \uXXXX: a model that begins to spell "name" so has no end.
+constexpr char32_t kFirstPrintable = 0x20, kLastPrintable = 0x7E;
+
 constexpr Terminal::State pack(std::uint32_t content, std::uint32_t mode, std::uint32_t read) {
   return (std::uint64_t{content} << 32) | (std::uint64_t{mode} << 24) | read;
 }
@@ -70,6 +73,16 @@ Terminal Terminal::string_of_length(std::uint32_t least, std::uint32_t most) {
 
 bool Terminal::content_takes(std::uint32_t content, char32_t first, char32_t last) const {
   return content_ ? content_->goes_on(content, first, last) : content < most_;
+}
+
+// Whether one of [first, last] may be written as \uXXXX.
+bool Terminal::takes_escaped(std::uint32_t content, char32_t first, char32_t last) const {
+  const auto takes = [&](char32_t from, char32_t to) {
+    return from <= to && content_takes(content, from, to);
+  };
+  const bool is_half = first >= kFirstSurrogate && last <= kLastSurrogate;
+  return !is_half && (takes(first, std::min<char32_t>(last, kFirstPrintable - 1)) ||
+                      takes(std::max<char32_t>(first, kLastPrintable + 1), last));
 }
 
 std::uint32_t Terminal::content_label(std::uint32_t content) const {
@@ -191,6 +204,7 @@ Terminal::State Terminal::step_hex(std::uint32_t content, std::uint32_t mode, st
   if (!digit) return kDead;
   const std::uint32_t now = (read << 4) | *digit;
   if (mode == kHex3) {
+    if (now >= kFirstPrintable && now <= kLastPrintable) return kDead;
     if (now < kFirstSurrogate || now > kLastSurrogate) return take(content, now);
     if (now >= 0xDC00) return kDead;  // the second half without the first
     const std::uint32_t high = now - kFirstSurrogate;
@@ -202,8 +216,7 @@ Terminal::State Terminal::step_hex(std::uint32_t content, std::uint32_t mode, st
   const unsigned n_left = 4 * (kHex3 - mode);
   const char32_t first = now << n_left;
   const char32_t last = first | ((1U << n_left) - 1);
-  const bool is_half = first >= kFirstSurrogate && last <= kLastSurrogate;
-  if (!is_half && content_takes(content, first, last)) return pack(content, mode + 1, now);
+  if (takes_escaped(content, first, last)) return pack(content, mode + 1, now);
   const char32_t from = std::max<char32_t>(first, kFirstSurrogate);
   const char32_t to = std::min<char32_t>(last, 0xDBFF);
   if (from > to) return kDead;

@@ -51,6 +51,7 @@ class Terminal {
   State step_tail(std::uint32_t content, std::uint32_t mode, std::uint32_t read,
                   std::uint8_t byte) const;
   bool content_takes(std::uint32_t content, char32_t first, char32_t last) const;
+  bool takes_escaped(std::uint32_t content, char32_t first, char32_t last) const;
   std::uint32_t content_label(std::uint32_t content) const;
 
   Kind kind_ = Kind::string;

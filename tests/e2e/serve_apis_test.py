@@ -169,6 +169,7 @@ class ResponsesTest(ServerCase):
             tools=[FUNCTION],
             tool_choice="required",
             parallel_tool_calls=False,
+            max_output_tokens=200,
         ) as stream:
             arguments = ""
             for event in stream:
