@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 namespace nereid::grammar {
@@ -85,6 +86,14 @@ bool Terminal::takes_escaped(std::uint32_t content, char32_t first, char32_t las
                       takes(std::max<char32_t>(first, kLastPrintable + 1), last));
 }
 
+// Whether a backslash may come: of printable ASCII, before what has an escape of its own.
+bool Terminal::goes_on_escaped(std::uint32_t content) const {
+  return takes_escaped(content, 0, kLastCharacter) ||
+         std::ranges::any_of(std::string_view("\"\\/"), [&](char c) {
+           return content_takes(content, char32_t(c), char32_t(c));
+         });
+}
+
 std::uint32_t Terminal::content_label(std::uint32_t content) const {
   return content_ ? content_->label(content) : static_cast<std::uint32_t>(content >= least_);
 }
@@ -134,7 +143,7 @@ Terminal::State Terminal::step(State state, std::uint8_t byte) const {
 Terminal::State Terminal::step_between(std::uint32_t content, std::uint8_t byte) const {
   if (kind_ == Kind::string) {
     if (byte == '"') return content_label(content) != 0 ? pack(content, kClosed, 0) : kDead;
-    if (byte == '\\') return within(content, kBackslash, 0, 0, kLastCharacter);
+    if (byte == '\\') return goes_on_escaped(content) ? pack(content, kBackslash, 0) : kDead;
     if (byte < 0x20) return kDead;
   }
   if (byte < 0x80) return take(content, byte);
@@ -192,7 +201,7 @@ Terminal::State Terminal::step_escape(std::uint32_t content, std::uint8_t byte) 
     case 't':
       return take(content, '\t');
     case 'u':
-      return within(content, kHex0, 0, 0, kLastCharacter);
+      return takes_escaped(content, 0, kLastCharacter) ? pack(content, kHex0, 0) : kDead;
     default:
       return kDead;
   }

@@ -52,6 +52,7 @@ class Terminal {
                   std::uint8_t byte) const;
   bool content_takes(std::uint32_t content, char32_t first, char32_t last) const;
   bool takes_escaped(std::uint32_t content, char32_t first, char32_t last) const;
+  bool goes_on_escaped(std::uint32_t content) const;
   std::uint32_t content_label(std::uint32_t content) const;
 
   Kind kind_ = Kind::string;
