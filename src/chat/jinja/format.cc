@@ -187,6 +187,7 @@ Text format_braces(Runtime& runtime, const Text& format, const CallArgs& values)
   const std::string_view bytes = format.view();
   Text out;
   std::size_t n_used = 0;
+  bool has_numbers = false;
   const auto write = [&](const Text& part) {
     runtime.budget.spend_text(out.size() + part.size());
     out.append(part);
@@ -195,6 +196,9 @@ Text format_braces(Runtime& runtime, const Text& format, const CallArgs& values)
     const bool is_number =
         name.find_first_not_of("0123456789") == std::string_view::npos && name.size() < 6;
     if (is_number) {
+      if (name.empty() ? has_numbers : n_used > 0)
+        throw Error("format: {{}} and {{0}} do not go together; expected one of the two ways");
+      has_numbers = !name.empty();
       const std::size_t i = name.empty() ? n_used++ : std::stoul(std::string(name));
       if (i >= values.positional.size())
         throw Error("format: the text asks for more values than were given");

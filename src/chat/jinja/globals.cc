@@ -31,9 +31,7 @@ Value range(Runtime& runtime, const CallArgs& call) {
   std::vector<Value> items;
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(n); ++i)
     items.emplace_back(start + i * step);
-  return Value::list(std::move(items), ListKind::kRange,
-                     step == 1 ? fmt::format("range({}, {})", start, stop)
-                               : fmt::format("range({}, {}, {})", start, stop, step));
+  return Value::range(std::move(items), {start, stop, step});
 }
 
 // What dict() and namespace() take: a dict or pairs, then names.

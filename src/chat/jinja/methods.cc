@@ -39,12 +39,9 @@ Value dict_get(Runtime&, const Value& self, const CallArgs& call) {
   return args.has(1) ? args[1] : Value::none();
 }
 
-enum class DictPart : std::uint8_t { kKeys, kValues, kItems };
 template <DictPart kPart>
 Value dict_view(Runtime& runtime, const Value& self, const CallArgs& call) {
-  constexpr std::array<std::string_view, 3> kLabels = {"dict_keys", "dict_values", "dict_items"};
-  const std::string_view label = kLabels[static_cast<std::size_t>(kPart)];
-  const Arguments args(call, label, {});
+  const Arguments args(call, "a dict's view", {});
   const Dict& dict = *self.as_dict();
   runtime.budget.spend(2 * dict.size());
   std::vector<Value> items;
@@ -54,7 +51,7 @@ Value dict_view(Runtime& runtime, const Value& self, const CallArgs& call) {
     else
       items.push_back(kPart == DictPart::kKeys ? key : value);
   }
-  return Value::list(std::move(items), ListKind::kView, std::string(label));
+  return Value::view(std::move(items), kPart);
 }
 
 // A row without a function is one that changes what it is called on.

@@ -99,9 +99,13 @@ class Printer {
   void repr_list(const List& list) {
     if (list.kind == ListKind::kGenerator)
       throw Error("a generator cannot be printed; expected |list before it");
-    if (list.kind == ListKind::kRange) return write(list.label);
+    if (list.kind == ListKind::kRange) return repr_range(list.bounds);
     const bool is_tuple = list.kind == ListKind::kTuple;
-    if (list.kind == ListKind::kView) write(list.label + "(");
+    if (list.kind == ListKind::kView) {
+      constexpr std::array<std::string_view, 3> kOpenings = {"dict_keys(", "dict_values(",
+                                                             "dict_items("};
+      write(kOpenings[static_cast<std::size_t>(list.part)]);
+    }
     write(is_tuple ? "(" : "[");
     for (std::size_t i = 0; i < list.items.size(); ++i) {
       if (i > 0) write(", ");
@@ -110,6 +114,11 @@ class Printer {
     if (is_tuple && list.items.size() == 1) write(",");
     write(is_tuple ? ")" : "]");
     if (list.kind == ListKind::kView) write(")");
+  }
+
+  void repr_range(const RangeBounds& range) {
+    write(range.step == 1 ? fmt::format("range({}, {})", range.start, range.stop)
+                          : fmt::format("range({}, {}, {})", range.start, range.stop, range.step));
   }
 
   Budget& budget_;

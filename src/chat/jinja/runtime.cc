@@ -35,6 +35,21 @@ std::optional<Value> find_attribute(const Value& object, const std::string& name
   return find_method(object, name);
 }
 
+RangeBounds slice_range(const RangeBounds& range, const Slice& slice, std::size_t n_items) {
+  const auto [start, stop] = bounds_of(slice, n_items);
+  const auto at = [&](std::int64_t index) {
+    std::int64_t value = 0;
+    if (__builtin_mul_overflow(index, range.step, &value) ||
+        __builtin_add_overflow(value, range.start, &value))
+      throw Error("an integer has more than 64 bits");
+    return value;
+  };
+  std::int64_t step = 0;
+  if (__builtin_mul_overflow(range.step, slice.step, &step))
+    throw Error("an integer has more than 64 bits");
+  return {at(start), at(stop), step};
+}
+
 }  // namespace
 
 Value get_attribute(Runtime& runtime, const Value& object, const std::string& name) {
@@ -74,8 +89,9 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
     runtime.budget.spend();
     items.push_back(list->items[at]);
   });
-  return Value::list(std::move(items),
-                     list->kind == ListKind::kTuple ? ListKind::kTuple : ListKind::kList);
+  if (list->kind == ListKind::kRange)
+    return Value::range(std::move(items), slice_range(list->bounds, slice, list->items.size()));
+  return Value::list(std::move(items), list->kind);
 }
 
 Value call(Runtime& runtime, const Value& callee, CallArgs& args) {

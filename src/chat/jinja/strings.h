@@ -18,9 +18,13 @@ struct Slice {
   std::int64_t step = 1;
 };
 
-// Python's indices of a slice of something with `n` elements, in order.
-template <typename Visit>
-void for_each_index(const Slice& slice, std::size_t n, Visit visit) {
+struct SliceBounds {
+  std::int64_t start;
+  std::int64_t stop;
+};
+
+// Where a slice of something with `n` elements begins and ends in Python.
+inline SliceBounds bounds_of(const Slice& slice, std::size_t n) {
   const auto size = static_cast<std::int64_t>(n);
   const bool back = slice.step < 0;
   const auto clamp = [&](std::optional<std::int64_t> bound, std::int64_t absent) {
@@ -28,9 +32,14 @@ void for_each_index(const Slice& slice, std::size_t n, Visit visit) {
     if (*bound < 0) return std::max<std::int64_t>(*bound + size, back ? -1 : 0);
     return std::min(*bound, back ? size - 1 : size);
   };
-  std::int64_t at = clamp(slice.start, back ? size - 1 : 0);
-  const std::int64_t stop = clamp(slice.stop, back ? -1 : size);
-  while (back ? at > stop : at < stop) {
+  return {clamp(slice.start, back ? size - 1 : 0), clamp(slice.stop, back ? -1 : size)};
+}
+
+// The indices of such a slice, in order.
+template <typename Visit>
+void for_each_index(const Slice& slice, std::size_t n, Visit visit) {
+  auto [at, stop] = bounds_of(slice, n);
+  while (slice.step < 0 ? at > stop : at < stop) {
     visit(static_cast<std::size_t>(at));
     if (__builtin_add_overflow(at, slice.step, &at)) return;
   }

@@ -1,11 +1,17 @@
 #include "chat/jinja/value.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
 namespace nereid::chat::jinja {
 
 namespace {
+
+// Others are a key as the one object that they are.
+bool has_items_as_key(const List& list) {
+  return list.kind == ListKind::kTuple || list.kind == ListKind::kRange;
+}
 
 // What tells keys apart: equal keys have equal texts (1, 1.0 and True are one key).
 void append_key(std::string& out, const Value& key) {
@@ -25,12 +31,13 @@ void append_key(std::string& out, const Value& key) {
     out += 'n';
   } else if (key.is_undefined()) {
     out += 'u';
-  } else if (const List* list = key.as_list()) {
-    out += '(';
+  } else if (const List* list = key.as_list(); list != nullptr && has_items_as_key(*list)) {
+    out += list->kind == ListKind::kRange ? 'r' : '(';
     for (const Value& item : list->items) append_key(out, item);
     out += ')';
   } else {
-    out += 'o' + std::to_string(reinterpret_cast<std::uintptr_t>(key.as_object()));
+    const void* is = list != nullptr ? static_cast<const void*>(list) : key.as_object();
+    out += 'o' + std::to_string(reinterpret_cast<std::uintptr_t>(is));
   }
 }
 
@@ -38,6 +45,19 @@ bool less_lists(const List& a, const List& b, Budget& budget) {
   for (std::size_t i = 0; i < a.items.size() && i < b.items.size(); ++i)
     if (!equal(a.items[i], b.items[i], budget)) return less(a.items[i], b.items[i], budget);
   return a.items.size() < b.items.size();
+}
+
+// Keys and items are sets to Python; values are not.
+bool is_set(const Value& value) {
+  const List* list = value.as_list(ListKind::kView);
+  return list != nullptr && list->part != DictPart::kValues;
+}
+
+bool is_subset(const List& a, const List& b, Budget& budget) {
+  return std::all_of(a.items.begin(), a.items.end(), [&](const Value& item) {
+    return std::any_of(b.items.begin(), b.items.end(),
+                       [&](const Value& other) { return equal(item, other, budget); });
+  });
 }
 
 bool equal_dicts(const Dict& a, const Dict& b, Budget& budget) {
@@ -68,11 +88,26 @@ Value Value::undefined(std::string name) {
   return value;
 }
 
-Value Value::list(std::vector<Value> items, ListKind kind, std::string label) {
+Value Value::list(std::vector<Value> items, ListKind kind) {
   auto list = std::make_shared<List>();
   list->kind = kind;
   list->items = std::move(items);
-  list->label = std::move(label);
+  return Value(std::shared_ptr<const List>(std::move(list)));
+}
+
+Value Value::range(std::vector<Value> items, const RangeBounds& bounds) {
+  auto list = std::make_shared<List>();
+  list->kind = ListKind::kRange;
+  list->items = std::move(items);
+  list->bounds = bounds;
+  return Value(std::shared_ptr<const List>(std::move(list)));
+}
+
+Value Value::view(std::vector<Value> items, DictPart part) {
+  auto list = std::make_shared<List>();
+  list->kind = ListKind::kView;
+  list->items = std::move(items);
+  list->part = part;
   return Value(std::shared_ptr<const List>(std::move(list)));
 }
 
@@ -207,7 +242,7 @@ void throw_type(std::string_view what, const Value& value) {
 void require_hashable(const Value& key) {
   const List* list = key.as_list();
   if (key.as_dict() != nullptr ||
-      (list != nullptr && (list->kind == ListKind::kList || list->kind == ListKind::kView)))
+      (list != nullptr && (list->kind == ListKind::kList || is_set(key))))
     throw Error("a value of type '{}' is no key", key.type_name());
   if (list != nullptr && list->kind == ListKind::kTuple)
     for (const Value& item : list->items) require_hashable(item);
@@ -224,6 +259,7 @@ bool equal(const Value& a, const Value& b, Budget& budget) {
     const List* y = b.as_list();
     if (x == y) return true;
     if (y == nullptr || x->kind != y->kind || x->items.size() != y->items.size()) return false;
+    if (is_set(a) && is_set(b)) return is_subset(*x, *y, budget);
     if (x->kind == ListKind::kGenerator || x->kind == ListKind::kView) return false;
     for (std::size_t i = 0; i < x->items.size(); ++i)
       if (!equal(x->items[i], y->items[i], budget)) return false;
@@ -244,6 +280,7 @@ bool less(const Value& a, const Value& b, Budget& budget) {
   if (x != nullptr && y != nullptr && x->kind == y->kind &&
       (x->kind == ListKind::kList || x->kind == ListKind::kTuple))
     return less_lists(*x, *y, budget);
+  if (is_set(a) && is_set(b)) return x->items.size() < y->items.size() && is_subset(*x, *y, budget);
   if (a.is_undefined()) throw_undefined(a);
   if (b.is_undefined()) throw_undefined(b);
   throw Error("values of type '{}' and '{}' have no order", a.type_name(), b.type_name());

@@ -26,10 +26,19 @@ struct Object;
 
 // What looks like a list: `kind` says how it prints and what may be done with it.
 enum class ListKind : std::uint8_t { kList, kTuple, kRange, kView, kGenerator };
+// What a range was made of: how it prints, and what a slice of it is made of.
+struct RangeBounds {
+  std::int64_t start;
+  std::int64_t stop;
+  std::int64_t step;
+};
+enum class DictPart : std::uint8_t { kKeys, kValues, kItems };
+
 struct List {
   ListKind kind = ListKind::kList;
   std::vector<Value> items;
-  std::string label;              // of a range or a view: how Python prints it
+  RangeBounds bounds{};           // of a range
+  DictPart part{};                // of a view
   mutable bool is_spent = false;  // of a generator, which can be read once
 };
 
@@ -51,8 +60,9 @@ class Value {
   explicit Value(std::shared_ptr<const List> list) : data_(std::move(list)) {}
   explicit Value(std::shared_ptr<const Dict> dict) : data_(std::move(dict)) {}
   explicit Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
-  static Value list(std::vector<Value> items, ListKind kind = ListKind::kList,
-                    std::string label = {});
+  static Value list(std::vector<Value> items, ListKind kind = ListKind::kList);
+  static Value range(std::vector<Value> items, const RangeBounds& bounds);
+  static Value view(std::vector<Value> items, DictPart part);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
   bool is_none() const { return std::holds_alternative<std::monostate>(data_); }
