@@ -30,16 +30,6 @@ constexpr std::string_view kPlain =
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
 
-struct Source {
-  Source(std::string source, const std::string& where)
-      : text(std::move(source)),
-        program(jinja::Template::parse(text, where)),
-        reads_content_parts(program.loops_over("content")) {}
-  std::string text;
-  jinja::Template program;
-  bool reads_content_parts;
-};
-
 // The text that the answer goes on with.
 std::string text_to_continue(const OrderedJson& messages) {
   if (messages.empty() || messages.back()["role"] != "assistant")
@@ -74,6 +64,16 @@ void end_within(Rendered& rendered, const std::string& last) {
 }
 
 }  // namespace
+
+struct ChatTemplate::Source {
+  Source(std::string source, const std::string& where)
+      : text(std::move(source)),
+        program(jinja::Template::parse(text, where)),
+        reads_content_parts(program.loops_over("content")) {}
+  std::string text;
+  jinja::Template program;
+  bool reads_content_parts;
+};
 
 struct ChatTemplate::Parts {
   Parts(Source source, std::optional<Source> with_tools, SpecialTokens special, bool is_made_up)

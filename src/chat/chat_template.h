@@ -72,6 +72,7 @@ class ChatTemplate {
   const SpecialTokens& special_tokens() const;
 
  private:
+  struct Source;
   struct Parts;
   explicit ChatTemplate(std::unique_ptr<const Parts> parts);
 
