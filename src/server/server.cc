@@ -89,15 +89,15 @@ Result or_reply(WriteError write, const Action& action) {
   }
 }
 
-// What the service's thread calls after a step, while the server may be gone already.
-struct Wakeup {
-  std::mutex mutex;
-  std::function<void()> wake;
-};
-
 }  // namespace
 
 struct Server::Impl {
+  // What the service's thread calls after a step, while the server may be gone already.
+  struct Wakeup {
+    std::mutex mutex;
+    std::function<void()> wake;
+  };
+
   Impl(ServerOptions options, const ServiceOpener& open)
       : serving(std::move(options), open([wakeup = wakeup] {
                   const std::scoped_lock lock(wakeup->mutex);
