@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import jsonschema
@@ -67,7 +68,7 @@ def suite_files():
         try:
             with urllib.request.urlopen(archive_address(), timeout=60) as reply:
                 data = reply.read()
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             print(f"the suite could not be fetched ({error}): its part of the test is left out")
             return
         cache.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import os
 import tarfile
 import tempfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 URL = (
@@ -65,7 +66,7 @@ def templates():
     if not folder.exists():
         try:
             fetch(folder)
-        except OSError as error:
+        except (OSError, EOFError, HTTPException, tarfile.TarError) as error:
             print(f"no templates of others: {error}")
             return None
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
