@@ -1,5 +1,7 @@
 #include "engine/session.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "engine/ranges.h"
@@ -30,6 +32,8 @@ Session::Session(const Options& options, const ProgressSink& progress) : options
   tokenizer_ = tokenizer.get();
   constraints_.emplace(tokenizer_, runner_->vocab_size());
   eos_ids_ = end_ids(config_.generation, tokenizer_.get());
+  // What was needed to read files goes back to the system.
+  malloc_trim(0);
 }
 
 }  // namespace nereid::engine
