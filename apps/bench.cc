@@ -129,7 +129,7 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
   });
 }
 
-void add_serve(CLI::App& bench, Command& chosen) {
+void add_bench_serve(CLI::App& bench, Command& chosen) {
   auto arguments = std::make_shared<ServeArguments>();
   auto& workload = arguments->bench.workload;
   auto& engine = arguments->model.options;
@@ -230,7 +230,7 @@ void add_bench(CLI::App& app, Command& chosen) {
   command.footer("\nExamples:\n  nereid bench e2e demo\n  nereid bench kernels demo --device cpu");
   command.require_subcommand(1);
   add_end_to_end(command, chosen);
-  add_serve(command, chosen);
+  add_bench_serve(command, chosen);
   add_kernels(command, chosen);
 }
 

@@ -16,9 +16,10 @@
 #include "apps/model_options.h"
 #include "apps/output.h"
 #include "apps/prompts.h"
+#include "apps/sampling_options.h"
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/usage_error.h"
-#include "engine/sampling_params.h"
 #include "nereid/engine.h"
 
 namespace nereid::apps {
@@ -255,25 +256,43 @@ void add_biases(const std::vector<std::string>& texts, Request& request) {
   }
 }
 
+// What the text must be: one of these options at most.
+void add_constraint(CLI::App& command, Constraint& constraint) {
+  auto* const group = command.add_option_group("Constraint", "What the answer's text must be");
+  group->require_option(0, 1);
+  group->add_flag_callback(
+      "--json-object", [&] { constraint.kind = Constraint::Kind::json_object; }, "A JSON object");
+  group
+      ->add_option_function<std::string>(
+          "--json-schema",
+          [&](const std::string& path) {
+            constraint = {.kind = Constraint::Kind::json_schema, .text = read_text_file(path)};
+          },
+          "JSON after the JSON Schema in this file")
+      ->type_name("FILE");
+  group
+      ->add_option_function<std::string>(
+          "--regex",
+          [&](const std::string& pattern) {
+            constraint = {.kind = Constraint::Kind::regex, .text = pattern};
+          },
+          "Text that this regular expression matches as a whole")
+      ->type_name("PATTERN");
+  group
+      ->add_option_function<std::vector<std::string>>(
+          "--choice",
+          [&](const std::vector<std::string>& choices) {
+            constraint = {.kind = Constraint::Kind::choice, .choices = choices};
+          },
+          "One of these texts; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
+}
+
 void add_sampling(CLI::App& command, GenerateArguments& arguments) {
-  const std::string group = "Answer";
+  const std::string group = kAnswerGroup;
   Request& request = arguments.request;
-  command.add_option("-n,--max-tokens", request.max_tokens, "Longest answer, in tokens")
-      ->check(in_range(engine::ranges::kMaxTokens))
-      ->capture_default_str()
-      ->group(group);
-  for (const engine::SamplingParam& param : engine::kSamplingParams) {
-    std::string flag = "--" + std::string(param.name);
-    std::ranges::replace(flag, '_', '-');
-    std::visit(
-        [&](const auto& field) {
-          command.add_option(flag, request.sampling.*field.member, param.help)
-              ->check(in_range(field.range))
-              ->capture_default_str()
-              ->group(group);
-        },
-        param.field);
-  }
+  add_sampling_options(command, request);
   command
       .add_option("--seed", arguments.seed,
                   "Of the first prompt; the second has the next, and so on")
@@ -289,6 +308,12 @@ void add_sampling(CLI::App& command, GenerateArguments& arguments) {
       .add_option("--stop-id", request.stop_ids, "End the answer with this token; may be repeated")
       ->allow_extra_args(false)
       ->type_name("ID")
+      ->group(group);
+  command.add_flag("--include-stop", request.include_stop, "Leave the stop text in the answer")
+      ->group(group);
+  command
+      .add_flag("!--special-tokens", request.skip_special_tokens,
+                "Special tokens are text, but for the one that ends the answer")
       ->group(group);
   command.add_flag("--ignore-eos", request.ignore_eos, "Go on past the model's end-of-text token")
       ->group(group);
@@ -337,6 +362,7 @@ void add_generate(CLI::App& app, Command& chosen) {
   command.footer(kFooter);
   add_prompts(command, arguments->prompts);
   add_sampling(command, *arguments);
+  add_constraint(command, arguments->request.constraint);
   add_model_options(command, arguments->model);
   command.add_flag("--json", arguments->is_json, "One JSON object on stdout instead of text");
   command.add_flag("--stats", arguments->has_stats, "A closing line of statistics on stderr");

@@ -22,6 +22,7 @@ constexpr const char* kFooter = R"(
 Examples:
   nereid generate demo -p "def fibonacci(n):" --stats    write code with the bundled model
   nereid generate path/to/Llama-3.2-1B -p "The moon" -n 64 --temperature 0.8 --seed 7
+  nereid serve demo                                       answer over HTTP, as OpenAI's API does
   nereid score demo -f main.py                            how likely is this text?
   nereid compile demo --target cuda:90 --out demo-h100    its kernels, compiled for another machine
   nereid inspect model demo                               what is in this model?
@@ -60,6 +61,8 @@ int run(int argc, char** argv, const Environment& environment) {
   name_values(app);
   Command chosen;
   nereid::apps::add_generate(app, chosen);
+  nereid::apps::add_serve(app, chosen);
+  nereid::apps::add_chat(app, chosen);
   nereid::apps::add_score(app, chosen);
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);

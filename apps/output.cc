@@ -54,17 +54,29 @@ void write_json(const nlohmann::ordered_json& document) {
   write_out(document.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
-InterruptFlag::InterruptFlag() {
+namespace {
+
+void catch_interrupt(struct sigaction* before) {
   interrupt_received = 0;
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGINT, &action, before);
 }
 
-InterruptFlag::~InterruptFlag() { std::signal(SIGINT, SIG_DFL); }
+}  // namespace
+
+InterruptFlag::InterruptFlag() { catch_interrupt(&before_); }
+
+InterruptFlag::~InterruptFlag() { sigaction(SIGINT, &before_, nullptr); }
 
 bool InterruptFlag::is_set() const { return interrupt_received != 0; }
+
+bool InterruptFlag::take() {
+  if (!is_set()) return false;
+  catch_interrupt(nullptr);
+  return true;
+}
 
 nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_token_ms) {
   return {{"ttft_ms", stats.ttft_ms},

@@ -2,6 +2,8 @@
 // of statistics.
 #pragma once
 
+#include <csignal>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -30,6 +32,11 @@ class InterruptFlag {
   InterruptFlag(const InterruptFlag&) = delete;
   InterruptFlag& operator=(const InterruptFlag&) = delete;
   bool is_set() const;
+  // Whether it was; it can be set anew.
+  bool take();
+
+ private:
+  struct sigaction before_;
 };
 
 // "stats" of --json.

@@ -39,6 +39,13 @@ nereid_find_archive(nettle nettle nettle/sha2.h)
 nereid_find_archive(pcre2 pcre2-8 pcre2.h)
 nereid_find_archive(utf8proc utf8proc utf8proc.h)
 target_compile_definitions(utf8proc INTERFACE UTF8PROC_STATIC)
+# The line editor of `nereid chat`, and what its archive needs of others.
+nereid_find_archive(editline edit histedit.h)
+nereid_find_archive(tinfo tinfo term.h)
+nereid_find_archive(bsd bsd bsd/vis.h)
+nereid_find_archive(md md md5.h)
+set_target_properties(editline PROPERTIES INTERFACE_LINK_LIBRARIES "tinfo;bsd")
+set_target_properties(bsd PROPERTIES INTERFACE_LINK_LIBRARIES md)
 
 add_library(nereid_flags INTERFACE)
 target_compile_options(nereid_flags INTERFACE -Wall -Wextra -Wshadow

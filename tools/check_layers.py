@@ -10,7 +10,7 @@ ANY_INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 LAYER_TARGET = re.compile(r"\bnereid(?:::|_)([a-z]+)\b")
 # The installed headers are the face of the engine; these layers therefore see them. base defines
 # what everything throws.
-MAY_INCLUDE_API = {"base", "program", "engine", "measure", "server"}
+MAY_INCLUDE_API = {"base", "grammar", "program", "engine", "measure", "server"}
 
 
 def read_layers(path):

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "nereid/api.h"
+#include "nereid/constraint.h"
 
 namespace nereid {
 
@@ -49,11 +50,15 @@ struct Request {
   SamplingParams sampling = {};
   std::int32_t n_answers = 1;     // to the one prompt; answer i is drawn with the seed + i
   std::int64_t max_tokens = 128;  // generation also ends where the model's context is full
-  // Until so many are generated, no token is chosen that would end the answer (a stop string may).
+  // Until so many are generated, no token is chosen that would end the answer (a stop string may,
+  // and so does a constraint that nothing can follow).
   std::int64_t min_tokens = 0;
   // The text ends before the first of these. They may name special tokens ("<|im_end|>"), which are
   // no part of the text.
   std::vector<std::string> stop = {};
+  bool include_stop = false;  // it ends behind that one instead, as far as that is text
+  // False: special tokens are text as others are, but for the one that ended the answer.
+  bool skip_special_tokens = true;
   std::vector<TokenId> stop_ids = {};  // tokens that end the answer as an end-of-text token does
   bool ignore_eos = false;             // go on past the model's end-of-text token
   // Log-probabilities of each chosen token, by the model itself (before penalties, biases and
@@ -62,6 +67,10 @@ struct Request {
   std::optional<std::int32_t> n_prompt_logprobs = {};  // the same of the prompt's tokens
   std::vector<TokenBias> logit_bias = {};              // before penalties and temperature
   std::vector<TokenId> allowed_ids = {};               // only these are chosen; empty: all
+  // What the text of each answer must be. Tokens that end an answer are chosen only where it is
+  // complete; where nothing can follow, the answer ends (FinishReason::stop) without one. Longer
+  // than max_tokens, or cut by a stop string, it is a beginning of such a text.
+  Constraint constraint = {};
   // Prompts share the cached start of others only where this is the same.
   std::string cache_salt = {};
   std::chrono::milliseconds time_limit{0};  // from submit(); then it ends with what it has; 0: none
@@ -108,6 +117,7 @@ struct Answer {
   std::string text = {};
   std::vector<TokenLogprobs> logprobs = {};  // of each of `ids`, where asked for
   FinishReason finish_reason = FinishReason::none;
+  std::string stop = {};   // of Request::stop the one that ended it; empty: nothing of them did
   std::string error = {};  // FinishReason::error: what went wrong; the text until then stays
 };
 

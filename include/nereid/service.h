@@ -59,6 +59,9 @@ struct ModelInfo {
   std::int64_t max_context_tokens = 0;
   std::int64_t vocab_size = 0;
   bool has_tokenizer = false;
+  // What the model's files suggest, over a temperature of 1. Requests are greedy unless they say
+  // otherwise.
+  SamplingParams suggested_sampling = {};
 };
 
 // The answers to one request. For one thread at a time. Its text is made here, on the thread that
@@ -106,10 +109,10 @@ class NEREID_API Service {
   // Throws what opening the model throws.
   void wait_until_ready();
 
-  // Tokenises the prompt, on the caller's thread, and queues the request. Throws invalid_argument
-  // or context_length where it can never run, overloaded where the queue is full or the model still
-  // opens, draining after drain(), device where the device has failed, internal where the service
-  // has, and what opening the model threw.
+  // Tokenises the prompt and compiles the constraint, on the caller's thread, and queues the
+  // request. Throws invalid_argument or context_length where it can never run, overloaded where the
+  // queue is full or the model still opens, draining after drain(), device where the device has
+  // failed, internal where the service has, and what opening the model threw.
   Stream submit(const Request& request);
   // Takes no more requests, and waits until all are answered. False where that took longer than
   // `longest_wait`: they go on.

@@ -1,6 +1,7 @@
 #include "engine/completion_text.h"
 
 #include <utility>
+#include <vector>
 
 #include "tokenizer/utf8.h"
 
@@ -16,19 +17,19 @@ std::vector<std::string> whole_characters(std::vector<std::string> stops) {
 
 }  // namespace
 
-CompletionText::CompletionText(const tokenizer::Tokenizer& tokenizer,
-                               std::span<const std::int32_t> prompt_ids,
-                               std::vector<std::string> stops)
+CompletionText::CompletionText(const tokenizer::Tokenizer& tokenizer, const Request& request)
     : tokenizer_(&tokenizer),
-      decoder_(tokenizer),
-      stops_(whole_characters(std::move(stops))),
+      skips_special_(request.skip_special_tokens),
+      decoder_(tokenizer, skips_special_),
+      stops_(whole_characters(request.stop), request.include_stop),
       probe_(stops_) {
-  for (const auto id : prompt_ids) decoder_.push(id);
+  for (const auto id : request.prompt_ids) decoder_.push(id);
   unsettled_ = decoder_.pending();
 }
 
 bool CompletionText::push(std::int32_t id, std::string& out) {
-  if (tokenizer_->is_special(id)) return stops_.push_special(tokenizer_->token_text(id), out);
+  if (skips_special_ && tokenizer_->is_special(id))
+    return stops_.push_special(tokenizer_->token_text(id), out);
   if (stops_.push(without_prompt(decoder_.push(id)), out)) return true;
   return stops_.has_stops() && pending_has_stop(out);
 }

@@ -6,21 +6,19 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "engine/stop_filter.h"
+#include "nereid/request.h"
 #include "tokenizer/tokenizer.h"
 
 namespace nereid::engine {
 
 class CompletionText {
  public:
-  // `tokenizer` must outlive this.
-  CompletionText(const tokenizer::Tokenizer& tokenizer, std::span<const std::int32_t> prompt_ids,
-                 std::vector<std::string> stops);
+  // `tokenizer` must outlive this. `request.prompt_ids` is the prompt.
+  CompletionText(const tokenizer::Tokenizer& tokenizer, const Request& request);
 
   // Appends the text that this token settles to `out`. True where a stop string is complete: the
   // text has ended.
@@ -29,12 +27,15 @@ class CompletionText {
   bool push_end_token(std::int32_t id, std::string& out);
   // There are no more tokens. True where the rest held a stop string.
   bool finish(std::string& out);
+  // The stop string that ended the text, if one did.
+  std::string_view stop() const { return stops_.found(); }
 
  private:
   bool pending_has_stop(std::string& out);
   std::string_view without_prompt(std::string_view text);
 
   const tokenizer::Tokenizer* tokenizer_;
+  bool skips_special_;
   tokenizer::StreamDecoder decoder_;
   StopFilter stops_, probe_;  // probe_: to try text that is not settled
   std::string unsettled_;     // what the prompt would decode to in addition if it ended the text

@@ -96,7 +96,8 @@ RequestId Engine::submit(const Request& request) {
   const auto* tokenizer = impl_->session.tokenizer();
   Request with_ids = request;
   with_ids.prompt_ids = engine::prompt_ids_of(request, tokenizer);
-  const RequestId id = impl_->generator.submit(with_ids);
+  const auto make_matcher = impl_->session.constraints().matchers_of(request.constraint);
+  const RequestId id = impl_->generator.submit(with_ids, engine::Clock::now(), make_matcher);
   try {
     impl_->replies.emplace(
         id, engine::Reply(tokenizer, with_ids,

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/usage_error.h"
 #include "engine/ranges.h"
+#include "engine/token_mask.h"
 
 namespace nereid::engine {
 
@@ -26,6 +27,12 @@ struct Generator::Active {
   std::int32_t n_preemptions = 0;  // of its sequence, as far as its slot knows
   std::vector<BiasRow> biases;
   std::vector<TokenId> allowed_ids;
+  // Follows what was generated; null: unconstrained.
+  std::unique_ptr<TokenMatcher> matcher;
+  // The step in flight has nothing to choose for it: told with that step's other results.
+  FinishReason choiceless_end = FinishReason::none;
+  std::string choiceless_error;
+  std::int64_t min_tokens = 0;
   std::int32_t n_top_prompt = -1;  // of scored prompt tokens; -1: they are not scored
   std::int32_t n_scored = 1;       // prompt tokens whose scores were told; the first has none
   FinishReason early_end = FinishReason::none;  // to be told by the next step
@@ -49,6 +56,7 @@ Generator::Generator(Runner& runner, std::vector<TokenId> eos_ids, Clock::time_p
   rows_.reserve(std::size_t(limits.max_logit_rows));
   target_ids_.reserve(std::size_t(limits.max_logit_rows));
   token_slots_.reserve(std::size_t(limits.max_batch_tokens));
+  mask_slots_.reserve(std::size_t(limits.max_sequences));
 }
 
 Generator::~Generator() = default;
@@ -91,7 +99,8 @@ std::vector<TokenId> Generator::end_ids_of(const Request& request) const {
 
 std::unique_ptr<Generator::Active> Generator::make_active(const Request& request,
                                                           std::int32_t answer,
-                                                          Clock::time_point now) {
+                                                          Clock::time_point now,
+                                                          const MatcherMaker& make_matcher) {
   const auto n_prompt = std::int64_t(request.prompt_ids.size());
   const auto n_new =
       std::min(request.max_tokens, runner_.limits().max_sequence_tokens() - n_prompt);
@@ -114,9 +123,12 @@ std::unique_ptr<Generator::Active> Generator::make_active(const Request& request
   active->end_ids = end_ids_of(request);
   active->biases = bias_rows(request, active->end_ids);
   active->allowed_ids = request.allowed_ids;
+  std::ranges::sort(active->allowed_ids);
   active->counts_tokens = row.has_penalty();
-  active->needs_slot =
-      active->counts_tokens || !active->biases.empty() || !active->allowed_ids.empty();
+  if (make_matcher) active->matcher = make_matcher();
+  active->min_tokens = request.min_tokens;
+  active->needs_slot = active->counts_tokens || !active->biases.empty() ||
+                       !active->allowed_ids.empty() || active->matcher != nullptr;
   active->submitted = now;
   active->has_time_limit = request.time_limit.count() > 0;
   if (active->has_time_limit) active->deadline = later(now, request.time_limit);
@@ -124,7 +136,8 @@ std::unique_ptr<Generator::Active> Generator::make_active(const Request& request
   return active;
 }
 
-RequestId Generator::submit(const Request& request, Clock::time_point now) {
+RequestId Generator::submit(const Request& request, Clock::time_point now,
+                            const MatcherMaker& make_matcher) {
   if (!broken_.empty())
     throw Error(ErrorCode::device, "the device failed: {}; open the model again", broken_);
   check(request);
@@ -132,7 +145,7 @@ RequestId Generator::submit(const Request& request, Clock::time_point now) {
   try {
     unfinished_[id].reserve(std::size_t(request.n_answers));
     for (std::int32_t answer = 0; answer < request.n_answers; ++answer)
-      add(make_active(request, answer, now));
+      add(make_active(request, answer, now, make_matcher));
   } catch (...) {
     withdraw(id);
     unfinished_.erase(id);
@@ -196,9 +209,10 @@ bool Generator::step(const EventSink& on_event) {
   if (has_early_ends_ || n_with_limits_ > 0) tell_early_ends(Clock::now(), on_event);
   try {
     const std::size_t n_most = works_ahead_ ? 2 : 1;
-    while (n_in_flight_ < n_most && queue_next()) {
-    }
+    while (n_in_flight_ < n_most && queue_next())
+      if (n_in_flight_ == 1) queue_held_tail();
     if (n_in_flight_ > 0) finish_oldest(on_event);
+    queue_held_tail();
   } catch (const std::exception& error) {
     fail_steps(error.what(), on_event);
   }
@@ -213,9 +227,54 @@ bool Generator::queue_next() {
   if (batch.n_tokens == 0) return false;
   in_flight_[n_in_flight_++] = {&batch, Clock::now()};
   fill_rows(batch);
-  runner_.queue(
-      {.batch = &batch, .sampling = rows_, .token_slots = token_slots_, .target_ids = target_ids_});
+  runner_.queue({.batch = &batch,
+                 .sampling = rows_,
+                 .token_slots = token_slots_,
+                 .target_ids = target_ids_,
+                 .waits_for_masks = is_tail_held_});
   return true;
+}
+
+// All steps before it are finished: the matchers have what they chose.
+void Generator::queue_held_tail() {
+  if (!is_tail_held_) return;
+  const sched::StepBatch& batch = *in_flight_[n_in_flight_ - 1].batch;
+  mask_slots_.clear();
+  for (std::int32_t row = 0; row < batch.n_sample_rows; ++row) {
+    const auto* sequence = batch.row_sequences[std::size_t(row)];
+    if (sequence == nullptr) continue;  // it ended meanwhile
+    Active& active = active_of(*sequence);
+    if (active.matcher == nullptr) continue;
+    if (fill_mask(active)) mask_slots_.push_back(active.sampling.slot);
+  }
+  std::ranges::sort(mask_slots_);
+  is_tail_held_ = false;
+  runner_.queue_tail(mask_slots_);
+}
+
+// False: there is nothing to choose, and the answer ends with this step. The tokens that end an
+// answer are the engine's own: allowed where the text is complete, and min_tokens reached.
+bool Generator::fill_mask(Active& active) {
+  const auto end = [&active](FinishReason reason, std::string error) {
+    active.choiceless_end = reason;
+    active.choiceless_error = std::move(error);
+    return false;
+  };
+  const auto mask = runner_.mask(active.sampling.slot);
+  bool is_complete = false;
+  try {
+    active.matcher->fill_mask(mask);
+    is_complete = active.matcher->is_complete();
+  } catch (const std::exception& error) {
+    return end(FinishReason::error, error.what());
+  }
+  const bool may_end = is_complete && active.sequence.n_generated_tokens() >= active.min_tokens;
+  for (const TokenId id : eos_ids_) set_allowed(mask, id, false);
+  for (const TokenId id : active.end_ids) set_allowed(mask, id, may_end);
+  if (!active.allowed_ids.empty()) keep_allowed(mask, active.allowed_ids);
+  if (allows_any(mask, runner_.vocab_size())) return true;
+  if (is_complete) return end(FinishReason::stop, {});
+  return end(FinishReason::error, "no token is left that the constraint allows");
 }
 
 void Generator::finish_oldest(const EventSink& on_event) {
@@ -238,7 +297,9 @@ void Generator::finish_oldest(const EventSink& on_event) {
     const auto* sequence = batch.row_sequences[std::size_t(row)];
     if (sequence == nullptr) continue;  // it ended while the step ran
     Active& active = active_of(*sequence);
-    if (result.ids[std::size_t(row)] == kNoChoice)
+    if (active.choiceless_end != FinishReason::none)
+      tell_end(active, active.choiceless_end, active.choiceless_error, on_event);
+    else if (result.ids[std::size_t(row)] == kNoChoice)
       tell_end(active, FinishReason::error, not_finite_text(result.first_odd), on_event);
     else
       append_token(active, std::size_t(row), result, now, on_event);
@@ -264,10 +325,12 @@ void Generator::fill_rows(const sched::StepBatch& batch) {
   }
   rows_.clear();
   target_ids_.clear();
+  is_tail_held_ = false;
   for (std::int32_t row = 0; row < batch.n_logit_rows; ++row) {
     const Active& active = active_of(*batch.row_sequences[std::size_t(row)]);
     if (row < batch.n_sample_rows) {
       rows_.push_back(active.sampling);
+      is_tail_held_ |= active.matcher != nullptr;
       // The last of the pending ones is what this row chooses.
       rows_.back().n_generated =
           active.sequence.n_generated_tokens() + active.sequence.n_pending_tokens() - 1;
@@ -325,6 +388,8 @@ TokenLogprobs logprobs_of_row(const StepResult& result, std::size_t row, TokenId
 void Generator::append_token(Active& active, std::size_t row, const StepResult& result,
                              Clock::time_point now, const EventSink& on_event) {
   const TokenId id = result.ids[row];
+  const bool is_end = std::ranges::find(active.end_ids, id) != active.end_ids.end();
+  if (active.matcher != nullptr && !is_end && !matches(active, id, on_event)) return;
   if (!active.has_tokens)
     stats_.record_first_token(active.submitted, now);
   else
@@ -337,12 +402,28 @@ void Generator::append_token(Active& active, std::size_t row, const StepResult& 
     active.logprobs = logprobs_of_row(result, row, id, active.sampling.n_top);
     event.logprobs = {&active.logprobs, 1};
   }
-  if (std::ranges::find(active.end_ids, id) != active.end_ids.end())
+  event.has_end_token = is_end;
+  if (is_end || (active.matcher != nullptr && active.matcher->is_finished()))
     event.finish_reason = FinishReason::stop;
   else if (active.sequence.is_exhausted())
     event.finish_reason = FinishReason::length;
   const bool ends_here = on_event(event);
   if (ends_here || event.finish_reason != FinishReason::none) finish(active);
+}
+
+// False: the answer has ended with an error, before this token.
+bool Generator::matches(Active& active, TokenId id, const EventSink& on_event) {
+  try {
+    if (active.matcher->accept(id)) return true;
+    tell_end(active, FinishReason::error,
+             fmt::format("token {} was chosen, which the constraint forbids: logit_bias or the "
+                         "model's logits left none that it allows",
+                         id),
+             on_event);
+  } catch (const std::exception& error) {
+    tell_end(active, FinishReason::error, error.what(), on_event);
+  }
+  return false;
 }
 
 // Rows that follow those of the sampled ids: of each prompt that is scored, its tokens in order.
@@ -409,6 +490,7 @@ void Generator::fail_steps(std::string message, const EventSink& on_event) {
     for (const auto* sequence : in_flight_[i].batch->sequences)
       if (sequence != nullptr) lost.push_back(&active_of(*sequence));
   n_in_flight_ = 0;
+  is_tail_held_ = false;
   scheduler_.fail();
   stats_.record_failed_step();
   try {

@@ -1,6 +1,7 @@
 // Goal: prompts as ids in, ids out: continuous batching of many requests over one Runner, a step at
 // a time. Where the device works beside the host, the next step is queued before the last one's ids
-// are looked at.
+// are looked at; but what chooses among an answer's constrained tokens only after that, while the
+// device computes their logits.
 // Non-goal: text and results (Reply), threads (ServiceCore), which sequences run (sched), computing
 // (Runner).
 // Rejected: text in here. A server makes it on its callers' threads; here the device would wait for
@@ -19,6 +20,7 @@
 
 #include "engine/runner.h"
 #include "engine/stats.h"
+#include "engine/token_matcher.h"
 #include "nereid/request.h"
 #include "sched/scheduler.h"
 
@@ -33,6 +35,7 @@ struct AnswerEvent {
   // Of the prompt, where asked for: of the tokens that this step scored, in order.
   std::span<const TokenLogprobs> prompt_logprobs = {};
   std::int64_t n_cached_tokens = 0;  // of the prompt; known with the first token
+  bool has_end_token = false;  // the last of `ids` ends the answer, and is no part of its text
   FinishReason finish_reason = FinishReason::none;
   std::string_view error = {};
 };
@@ -50,8 +53,9 @@ class Generator {
   // An Error says what is out of range, or why the request can never run. From any thread.
   void check(const Request& request) const;
   // `request.prompt_ids` is the prompt; its text is not looked at. Throws as check() does, and
-  // where the device has failed.
-  RequestId submit(const Request& request, Clock::time_point now = Clock::now());
+  // where the device has failed. `make_matcher`: of its constraint, where it has one.
+  RequestId submit(const Request& request, Clock::time_point now = Clock::now(),
+                   const MatcherMaker& make_matcher = {});
   // Runs a step and tells what came of it. False where nothing is left to do. A step that fails
   // ends the answers that were in it, with its message; where the device cannot go on, all others
   // too, and broken() says why.
@@ -86,9 +90,11 @@ class Generator {
   Active& active_of(const sched::Sequence& sequence) { return *active_[sequence.id()]; }
   std::vector<TokenId> end_ids_of(const Request& request) const;
   std::unique_ptr<Active> make_active(const Request& request, std::int32_t answer,
-                                      Clock::time_point now);
+                                      Clock::time_point now, const MatcherMaker& make_matcher);
   void add(std::unique_ptr<Active> active);
   bool queue_next();
+  void queue_held_tail();
+  bool fill_mask(Active& active);
   void finish_oldest(const EventSink& on_event);
   void fail_steps(std::string message, const EventSink& on_event);
   void tell_end(Active& active, FinishReason reason, std::string_view error,
@@ -100,6 +106,7 @@ class Generator {
   void fill_rows(const sched::StepBatch& batch);
   void append_token(Active& active, std::size_t row, const StepResult& result,
                     Clock::time_point now, const EventSink& on_event);
+  bool matches(Active& active, TokenId id, const EventSink& on_event);
   void tell_scores(const sched::StepBatch& batch, const StepResult& result,
                    const EventSink& on_event);
 
@@ -115,6 +122,7 @@ class Generator {
   RequestId n_submitted_ = 0;
   std::array<InFlight, 2> in_flight_;  // the oldest first
   std::size_t n_in_flight_ = 0;
+  bool is_tail_held_ = false;  // of the newest in flight
   bool works_ahead_;
 
   std::vector<std::int32_t> free_slots_;  // of the Runner's tables
@@ -127,6 +135,7 @@ class Generator {
   std::vector<SamplingRow> rows_;          // [L]
   std::vector<std::int32_t> token_slots_;  // [T]
   std::vector<std::int32_t> target_ids_;   // [L]
+  std::vector<std::int32_t> mask_slots_;   // of the held tail's constrained rows
 };
 
 }  // namespace nereid::engine

@@ -12,6 +12,7 @@ KeptEvent::KeptEvent(const AnswerEvent& event)
       logprobs(event.logprobs.begin(), event.logprobs.end()),
       prompt_logprobs(event.prompt_logprobs.begin(), event.prompt_logprobs.end()),
       n_cached_tokens(event.n_cached_tokens),
+      has_end_token(event.has_end_token),
       finish_reason(event.finish_reason),
       error(event.error) {}
 
@@ -22,6 +23,7 @@ AnswerEvent KeptEvent::view() const {
           .logprobs = logprobs,
           .prompt_logprobs = prompt_logprobs,
           .n_cached_tokens = n_cached_tokens,
+          .has_end_token = has_end_token,
           .finish_reason = finish_reason,
           .error = error};
 }

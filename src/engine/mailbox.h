@@ -26,6 +26,7 @@ struct KeptEvent {
   std::vector<TokenId> ids;
   std::vector<TokenLogprobs> logprobs, prompt_logprobs;
   std::int64_t n_cached_tokens;
+  bool has_end_token;
   FinishReason finish_reason;
   std::string error;
 };

@@ -29,7 +29,7 @@ Reply::Reply(const tokenizer::Tokenizer* tokenizer, const Request& request,
     answer.ids.reserve(std::size_t(n_tokens));
     if (tokenizer == nullptr) continue;
     answer.text.reserve(std::size_t(n_tokens * kTextBytesPerToken));
-    texts_.emplace_back(*tokenizer, completion_.prompt_ids, request.stop);
+    texts_.emplace_back(*tokenizer, request);
   }
   new_text_.reserve(tokenizer::kTokenTextBytes);
 }
@@ -53,7 +53,7 @@ Reply::Added Reply::add(const AnswerEvent& event) {
   if (!texts_.empty()) {
     CompletionText& text = texts_[index];
     for (const TokenId id : event.ids) {
-      if (reason == FinishReason::stop)
+      if (event.has_end_token)
         text.push_end_token(id, new_text_);
       else
         ends_here = text.push(id, new_text_);
@@ -63,6 +63,7 @@ Reply::Added Reply::add(const AnswerEvent& event) {
       reason = FinishReason::stop;
     else if (ends_here)
       text.finish(new_text_);
+    answer.stop = text.stop();
   }
   if (ends_here) reason = FinishReason::stop;
   answer.text += new_text_;

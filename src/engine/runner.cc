@@ -61,11 +61,18 @@ class ProgramRunner final : public Runner {
                               .n_sequences = batch.n_sequences,
                               .n_decodes = batch.n_decodes,
                               .n_logits = batch.n_logit_rows,
-                              .max_query_tokens = batch.max_q_len}};
+                              .max_query_tokens = batch.max_q_len},
+                             request.waits_for_masks};
     fill_inputs(request, program_.begin(step));
     program_.queue(step);
-    tails_[n_queued_++] = step.tail;
-    if (std::exchange(print_launches_, false)) fmt::print(stderr, "{}", program_.trace());
+    if (!step.waits_for_masks) note_queued(step.tail);
+  }
+
+  std::span<std::uint32_t> mask(std::int32_t slot) override { return program_.mask(slot); }
+
+  void queue_tail(std::span<const std::int32_t> slots) override {
+    program_.queue_tail(slots);
+    note_queued(model::Tail::full);
   }
 
   StepResult wait() override {
@@ -123,6 +130,11 @@ class ProgramRunner final : public Runner {
   }
 
  private:
+  void note_queued(model::Tail tail) {
+    tails_[n_queued_++] = tail;
+    if (std::exchange(print_launches_, false)) fmt::print(stderr, "{}", program_.trace());
+  }
+
   template <typename T>
   static std::span<const T> values(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};

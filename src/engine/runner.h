@@ -34,6 +34,9 @@ struct StepRequest {
   std::span<const std::int32_t> token_slots;
   // [L] the id whose log-probability is wanted; -1: of the sampled one
   std::span<const std::int32_t> target_ids;
+  // Its ids are not chosen before queue_tail(): some rows' masks are not known yet. One of its rows
+  // has a slot.
+  bool waits_for_masks = false;
 };
 
 struct StepResult {
@@ -72,6 +75,12 @@ class Runner {
 
   // At most two steps are queued and not waited for.
   virtual void queue(const StepRequest& request) = 0;
+  // What slot's tokens are allowed, a bit each, [ceil(V / 32)]: to be filled when a step waits for
+  // masks and all before it are done, in place of what the slot's tables say.
+  virtual std::span<std::uint32_t> mask(std::int32_t slot) = 0;
+  // The rest of the step that waits for masks, with those of these slots, ascending; before any
+  // other step is queued.
+  virtual void queue_tail(std::span<const std::int32_t> slots) = 0;
   // For the oldest one. The spans stay valid until the step after the next is queued.
   virtual StepResult wait() = 0;
   StepResult step(const StepRequest& request) {

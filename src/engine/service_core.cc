@@ -77,8 +77,9 @@ void ServiceCore::refuse(ErrorCode code, const std::string& why) {
 }
 
 std::shared_ptr<Ticket> ServiceCore::submit(Request request) {
-  model();
+  const auto& served = model();
   generator_->check(request);
+  auto make_matcher = served.matchers_of(request.constraint);
   auto ticket = std::make_shared<Ticket>();
   ticket->n_answers = request.n_answers;
   ticket->n_prompt_tokens = std::int64_t(request.prompt_ids.size());
@@ -104,7 +105,7 @@ std::shared_ptr<Ticket> ServiceCore::submit(Request request) {
   ticket->id = n_submitted_;
   // Requests that bring no seed differ by the order in which they came.
   if (!request.sampling.seed) request.sampling.seed = std::uint64_t(ticket->id);
-  inbox_->put(Inbox::Submission{ticket, std::move(request)});
+  inbox_->put(Inbox::Submission{ticket, std::move(request), std::move(make_matcher)});
   ++n_submitted_;
   n_submitted_prompt_tokens_ += ticket->n_prompt_tokens;
   return ticket;
@@ -248,7 +249,8 @@ void ServiceCore::take_mail(bool waits) {
 void ServiceCore::start(const Inbox::Submission& submission) {
   const auto& ticket = submission.ticket;
   try {
-    ticket->number = generator_->submit(submission.request, ticket->submitted);
+    ticket->number =
+        generator_->submit(submission.request, ticket->submitted, submission.make_matcher);
     running_.emplace(ticket->number, ticket);
   } catch (const std::exception& error) {
     // It was in order when it came: the device has failed since, or memory is short.

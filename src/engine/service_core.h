@@ -33,6 +33,7 @@ struct ServedModel {
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;  // may be null
   std::vector<TokenId> eos_ids;
   ModelInfo info;
+  std::function<MatcherMaker(const Constraint&)> matchers_of;  // from any thread
 };
 // Called on the service's thread.
 using ModelOpener = std::function<ServedModel(const ProgressSink&)>;
@@ -60,6 +61,7 @@ class Inbox {
   struct Submission {
     std::shared_ptr<Ticket> ticket;
     Request request;
+    MatcherMaker make_matcher;
   };
   // An answer ends, or with -1 all that have not.
   struct End {
@@ -96,7 +98,7 @@ class ServiceCore {
   ServiceStatus status() const;
   void wait_until_ready();
   const ServedModel& model() const;
-  // `request.prompt_ids` is the prompt.
+  // `request.prompt_ids` is the prompt. Compiles its constraint.
   std::shared_ptr<Ticket> submit(Request request);
   bool drain(std::chrono::milliseconds longest_wait);
   Metrics metrics() const;

@@ -12,6 +12,8 @@ namespace nereid {
 struct Service::Impl {
   Impl(engine::ModelOpener opener, ServiceOptions options)
       : core(std::move(opener), std::move(options)) {}
+  // For layers above, which use more of it than is installed.
+  static const Impl& of(const Service& service) { return *service.impl_; }
 
   engine::ServiceCore core;
 };

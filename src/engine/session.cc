@@ -1,5 +1,7 @@
 #include "engine/session.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "engine/ranges.h"
@@ -28,7 +30,10 @@ Session::Session(const Options& options, const ProgressSink& progress) : options
   device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
   runner_ = Runner::create(*device_, config_, options_, progress);
   tokenizer_ = tokenizer.get();
+  constraints_.emplace(tokenizer_, runner_->vocab_size());
   eos_ids_ = end_ids(config_.generation, tokenizer_.get());
+  // What was needed to read files goes back to the system.
+  malloc_trim(0);
 }
 
 }  // namespace nereid::engine

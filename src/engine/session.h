@@ -5,11 +5,13 @@
 
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
 #include "device/registry.h"
+#include "engine/constraint_cache.h"
 #include "engine/runner.h"
 #include "model/config.h"
 #include "nereid/options.h"
@@ -28,12 +30,14 @@ class Session {
   // Null where the model has no tokenizer.json.
   const tokenizer::Tokenizer* tokenizer() const { return tokenizer_.get(); }
   const std::shared_ptr<const tokenizer::Tokenizer>& shared_tokenizer() const { return tokenizer_; }
+  ConstraintCache& constraints() { return *constraints_; }
   const std::vector<std::int32_t>& eos_ids() const { return eos_ids_; }
 
  private:
   Options options_;
   model::ModelConfig config_;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
+  std::optional<ConstraintCache> constraints_;
   std::vector<std::int32_t> eos_ids_;
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<Runner> runner_;  // dies before its device

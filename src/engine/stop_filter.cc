@@ -17,8 +17,9 @@ constexpr char kInsideSpecial = 'i';
 
 }  // namespace
 
-StopFilter::StopFilter(std::vector<std::string> stops)
-    : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))) {
+StopFilter::StopFilter(std::vector<std::string> stops, bool keeps_stop)
+    : stops_(std::make_shared<const std::vector<std::string>>(std::move(stops))),
+      keeps_stop_(keeps_stop) {
   if (stops_->empty()) return;
   // What is held back, and a token.
   std::size_t n_bytes = 0;
@@ -30,7 +31,7 @@ StopFilter::StopFilter(std::vector<std::string> stops)
 }
 
 bool StopFilter::push(std::string_view piece, std::string& out) {
-  if (is_stopped_) return true;
+  if (found_ != nullptr) return true;
   if (stops_->empty()) {
     out += piece;
     return false;
@@ -46,7 +47,7 @@ bool StopFilter::push(std::string_view piece, std::string& out) {
 }
 
 bool StopFilter::push_special(std::string_view token, std::string& out) {
-  if (is_stopped_ || stops_->empty() || token.empty()) return is_stopped_;
+  if (found_ != nullptr || stops_->empty() || token.empty()) return found_ != nullptr;
   with_all_ += token;
   kinds_ += kSpecial;
   kinds_.append(token.size() - 1, kInsideSpecial);
@@ -64,21 +65,20 @@ void StopFilter::release(std::string& out) {
   kinds_.erase(0, kinds_.size() - n_tail);
 }
 
-// Ends the text before the stop string that ends here, if one does.
+// Ends the text at the stop string that ends here, if one does.
 bool StopFilter::stops_here(std::string& out) {
   std::size_t n_taken = 0;
+  const auto take = [&](const std::string& stop, std::size_t n_bytes) {
+    n_taken = std::max(n_taken, n_bytes);
+    if (found_ == nullptr || stop.size() > found_->size()) found_ = &stop;
+  };
   for (const auto& stop : *stops_) {
-    if (held_.ends_with(stop)) {
-      is_stopped_ = true;
-      n_taken = std::max(n_taken, stop.size());
-    }
-    if (with_all_.ends_with(stop) && kinds_[kinds_.size() - stop.size()] != kInsideSpecial) {
-      is_stopped_ = true;
-      n_taken = std::max(n_taken, n_text_bytes(stop.size()));
-    }
+    if (held_.ends_with(stop)) take(stop, stop.size());
+    if (with_all_.ends_with(stop) && kinds_[kinds_.size() - stop.size()] != kInsideSpecial)
+      take(stop, n_text_bytes(stop.size()));
   }
-  if (!is_stopped_) return false;
-  out.append(held_, 0, held_.size() - n_taken);
+  if (found_ == nullptr) return false;
+  out.append(held_, 0, held_.size() - (keeps_stop_ ? 0 : n_taken));
   held_.clear();
   return true;
 }

@@ -13,8 +13,8 @@ namespace nereid::engine {
 
 class StopFilter {
  public:
-  // None of them is empty.
-  explicit StopFilter(std::vector<std::string> stops);
+  // None of them is empty. `keeps_stop`: the text ends behind the stop string, and not before it.
+  explicit StopFilter(std::vector<std::string> stops, bool keeps_stop = false);
 
   // Appends to `out` what can no longer belong to a stop string. True once a stop string is
   // complete: the text has ended and further pieces are ignored. Of several, the one complete first
@@ -26,6 +26,8 @@ class StopFilter {
   void finish(std::string& out);
 
   bool has_stops() const { return !stops_->empty(); }
+  // The stop string that ended the text; of several in one place the longest. Empty: none did.
+  std::string_view found() const { return found_ == nullptr ? std::string_view() : *found_; }
 
  private:
   bool stops_here(std::string& out);
@@ -37,7 +39,8 @@ class StopFilter {
   std::string held_;                                       // text that is not released
   std::string with_all_;  // the end of the text with special tokens in it
   std::string kinds_;     // of each byte of with_all_: text or special
-  bool is_stopped_ = false;
+  bool keeps_stop_;
+  const std::string* found_ = nullptr;  // of stops_
 };
 
 }  // namespace nereid::engine

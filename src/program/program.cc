@@ -51,11 +51,26 @@ InputLayout layout_of(const StepClass& steps) {
   return steps.is_decode ? InputLayout::decode : InputLayout::any;
 }
 
+// Of a class's launches: all, or those before the first that reads masks, and the rest.
+constexpr std::size_t kWhole = 0, kForward = 1, kMasked = 2, kNParts = 3;
+
+bool reads_masks(const StepPlan& plan, const PlannedLaunch& launch) {
+  return std::ranges::any_of(launch.pointers, [&](const auto& pointer) {
+    return pointer.second != graph::kNoValue &&
+           plan.graph.value(pointer.second).name == names::kAllowed;
+  });
+}
+
 }  // namespace
 
 // A class of steps, bound to the program's memory.
 struct Program::Ready {
   std::vector<BoundLaunch> launches;
+  struct Part {
+    std::size_t begin = 0, end = 0;  // of the launches
+    std::unique_ptr<device::CapturedWork> captured;
+  };
+  std::array<Part, kNParts> parts;
   struct Output {
     device::Address address;
     std::size_t row_bytes;
@@ -68,7 +83,6 @@ struct Program::Ready {
   std::vector<device::Address> values;
   // Where steps are captured.
   bool was_run = false;
-  std::unique_ptr<device::CapturedWork> captured;
 };
 
 Program::Program(device::Device& device, const model::ModelConfig& config, const Options& options,
@@ -79,6 +93,7 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
       bundle_(std::move(bundle)),
       weights_(device),
       inputs_(device),
+      masks_(device),
       checks_numbers_(options.check_numbers),
       ready_(StepClass::kNumber) {
   // Read beside the files of the model.
@@ -99,6 +114,8 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
   }
   states_.allocate(device_, planner_->values(graph::ValueKind::state), planner_->largest(),
                    settings_.limits);
+  masks_.place(states_.address(names::kAllowed), settings_.limits.max_sequences,
+               model::n_mask_words(config_.vocab_size));
   const auto largest_decode = decode_sizes(settings_.limits.max_sequences);
   for (const auto& value : planner_->values(graph::ValueKind::input))
     inputs_.declare(value, largest_decode, planner_->largest());
@@ -246,6 +263,11 @@ Program::Ready& Program::prepare(const StepClass& steps) {
     made->launches.push_back(bind(launch, variant, load(variant), addresses));
     if (checks_numbers_) made->nodes.push_back(launch.node);
   }
+  const auto first_masked =
+      std::ranges::find_if(plan.launches, [&](const auto& it) { return reads_masks(plan, it); });
+  const auto n_forward = static_cast<std::size_t>(first_masked - plan.launches.begin());
+  made->parts[kWhole].end = made->parts[kMasked].end = plan.launches.size();
+  made->parts[kForward].end = made->parts[kMasked].begin = n_forward;
   for (const auto id : plan.graph.outputs) {
     const auto& value = plan.graph.value(id);
     const auto address = addresses.values[static_cast<std::size_t>(id)];
@@ -294,32 +316,35 @@ void Program::pad_inputs(const graph::Sizes& used, const graph::Sizes& padded) {
   for (std::size_t i = begin; i < begin + n; ++i) logit_rows[i] = static_cast<std::int32_t>(i);
 }
 
-void Program::launch(Ready& ready, const graph::Sizes& sizes, std::string& first_odd) {
-  first_odd.clear();
+void Program::launch(Ready& ready, std::size_t part, const graph::Sizes& sizes,
+                     std::string& first_odd) {
+  const auto begin = ready.parts[part].begin, end = ready.parts[part].end;
+  if (begin == 0) first_odd.clear();
   if (!checks_numbers_) {
-    for (auto& launch : ready.launches) launch.run(device_, sizes);
+    for (auto i = begin; i < end; ++i) ready.launches[i].run(device_, sizes);
     return;
   }
   const NumberCheck check(device_, ready.graph, sizes, ready.values);
-  for (std::size_t i = 0; i < ready.launches.size(); ++i) {
+  for (auto i = begin; i < end; ++i) {
     if (!ready.launches[i].run(device_, sizes)) continue;
     device_.synchronize();
     if (first_odd.empty()) first_odd = check.odd_results(ready.nodes[i]);
   }
 }
 
-void Program::queue_launches(const Step& step, Ready& ready, const graph::Sizes& sizes) {
-  if (sizes != step.sizes) pad_inputs(step.sizes, sizes);
-  inputs_.send();
+void Program::queue_launches(const Step& step, Ready& ready, std::size_t part) {
+  const auto sizes = padded(step);
   auto& first_odd = steps_[next_step_].first_odd;
   // The first one goes the plain way: drivers load a kernel at its first launch, which they cannot
   // do while they capture.
-  if (!is_captured(step) || !std::exchange(ready.was_run, true)) {
-    launch(ready, sizes, first_odd);
+  if (!is_captured(step) || !ready.was_run) {
+    launch(ready, part, sizes, first_odd);
+    ready.was_run |= part != kForward;
     return;
   }
-  if (!ready.captured) ready.captured = device_.capture([&] { launch(ready, sizes, first_odd); });
-  device_.replay(*ready.captured);
+  auto& captured = ready.parts[part].captured;
+  if (!captured) captured = device_.capture([&] { launch(ready, part, sizes, first_odd); });
+  device_.replay(*captured);
 }
 
 std::vector<Step> Program::first_steps() const {
@@ -345,9 +370,11 @@ void Program::warm() {
     if (!is_captured(step)) continue;
     begin(step);
     pad_inputs({.n_sequences = 0}, step.sizes);
-    queue_launches(step, ready, step.sizes);
+    inputs_.send();
+    queue_launches(step, ready, kWhole);
     if (step.sizes.n_sequences == settings_.limits.max_sequences)
-      ready.captured = device_.capture([&] { launch(ready, step.sizes, steps_[0].first_odd); });
+      ready.parts[kWhole].captured =
+          device_.capture([&] { launch(ready, kWhole, step.sizes, steps_[0].first_odd); });
     // Both sets of inputs are free again.
     device_.synchronize();
   }
@@ -355,7 +382,7 @@ void Program::warm() {
 }
 
 StepInputs& Program::begin(const Step& step) {
-  NEREID_CHECK(n_queued_ < steps_.size(), "{} steps are queued", n_queued_);
+  NEREID_CHECK(n_queued_ < steps_.size() && !held_, "{} steps are queued", n_queued_);
   inputs_.begin(layout_of(StepClass::of(step.tail, step.sizes)));
   return inputs_;
 }
@@ -366,8 +393,29 @@ void Program::queue(const Step& step) {
                sizes.n_tokens);
   NEREID_CHECK(sizes.n_logits <= limits().max_logit_rows, "{} rows", sizes.n_logits);
   auto& ready = prepare(StepClass::of(step.tail, sizes));
+  if (sizes != step.sizes) pad_inputs(step.sizes, sizes);
+  inputs_.send();
+  if (step.waits_for_masks) {
+    NEREID_CHECK(ready.parts[kMasked].begin < ready.parts[kMasked].end, "no launch reads masks");
+    queue_launches(step, ready, kForward);
+    held_ = step;
+    return;
+  }
+  queue_launches(step, ready, kWhole);
+  queue_results(step, ready);
+}
+
+void Program::queue_tail(std::span<const std::int32_t> slots) {
+  NEREID_CHECK(held_, "no step waits for masks");
+  const auto step = *std::exchange(held_, std::nullopt);
+  auto& ready = prepare(StepClass::of(step.tail, padded(step)));
+  masks_.send(slots);
+  queue_launches(step, ready, kMasked);
+  queue_results(step, ready);
+}
+
+void Program::queue_results(const Step& step, const Ready& ready) {
   auto& queued = steps_[next_step_];
-  queue_launches(step, ready, sizes);
   last_ = &ready;
   last_n_logits_ = step.sizes.n_logits;
   queued.output = {};
@@ -397,6 +445,7 @@ StepOutput Program::wait() {
 // Counters are zero between launches, but not where one was cut short.
 void Program::recover() {
   n_queued_ = 0;
+  held_.reset();
   device_.synchronize();
   for (const auto& buffer : counters_) device_.fill_zero(buffer.address(), buffer.size_bytes());
   inputs_.forget_sent();

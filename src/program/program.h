@@ -31,6 +31,7 @@
 #include "model/checkpoint.h"
 #include "nereid/options.h"
 #include "program/bind.h"
+#include "program/mask_rows.h"
 #include "program/planner.h"
 #include "program/states.h"
 #include "program/step_inputs.h"
@@ -41,6 +42,8 @@ namespace nereid::program {
 struct Step {
   model::Tail tail = model::Tail::greedy;
   graph::Sizes sizes;
+  // What reads the state `allowed`, and all after it, is held until queue_tail(). Tail::full only.
+  bool waits_for_masks = false;
 };
 
 // What a tail gives (model::build_graph) but for logits: ids first, where it chooses any.
@@ -76,6 +79,11 @@ class Program {
   // Queues the step begun. Its plan is made when the first of its class comes; after that nothing
   // is allocated.
   void queue(const Step& step);
+  // A row of `allowed` to be filled, while the step that is to read it has its tail held, and no
+  // step before it is in flight.
+  std::span<std::uint32_t> mask(std::int32_t slot) { return masks_.row(slot); }
+  // The rest of a step that waits for masks: these rows are sent, in ascending order.
+  void queue_tail(std::span<const std::int32_t> slots);
   // For the oldest step that is queued.
   StepOutput wait();
   // After a call that threw: nothing is queued any more. An Error says why the device can do no
@@ -108,11 +116,12 @@ class Program {
   bool is_captured(const Step& step) const;
   graph::Sizes padded(const Step& step) const;
   void pad_inputs(const graph::Sizes& used, const graph::Sizes& padded);
-  void queue_launches(const Step& step, Ready& ready, const graph::Sizes& sizes);
+  void queue_launches(const Step& step, Ready& ready, std::size_t part);
+  void queue_results(const Step& step, const Ready& ready);
   device::Address address_of(const StepPlan& plan, device::Address arena, graph::ValueId id) const;
   const kernel::Variant& variant_of(const PlannedLaunch& launch) const;
   Ready& prepare(const StepClass& steps);
-  void launch(Ready& ready, const graph::Sizes& sizes, std::string& first_odd);
+  void launch(Ready& ready, std::size_t part, const graph::Sizes& sizes, std::string& first_odd);
   device::Address at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
                            const char* what);
 
@@ -126,6 +135,7 @@ class Program {
   Weights weights_;
   States states_;
   StepInputs inputs_;
+  MaskRows masks_;
   // Inputs, each with what it holds in a row without a sequence.
   std::vector<std::pair<int, std::int32_t>> padding_;
   int query_starts_ = -1, logit_rows_ = -1;
@@ -141,6 +151,7 @@ class Program {
   };
   std::array<Queued, 2> steps_;
   std::size_t next_step_ = 0, n_queued_ = 0;
+  std::optional<Step> held_;  // its tail waits for masks; not among those that are queued
   bool may_capture_ = false;
   bool checks_numbers_ = false;
   std::unordered_map<std::size_t, StepPlan> planned_;  // ahead of use, by StepClass::index()

@@ -136,7 +136,8 @@ const AddedTokens::Finder::Pattern* AddedTokens::Finder::longest_at(std::string_
   return longest;
 }
 
-void AddedTokens::Finder::split(const Piece& piece, std::vector<Piece>& out) const {
+void AddedTokens::Finder::split(const Piece& piece, std::span<const TextRange> barred,
+                                std::vector<Piece>& out) const {
   const std::string_view text = piece.text;
   const auto add_text = [&](std::size_t begin, std::size_t end) {
     if (begin < end)
@@ -144,8 +145,15 @@ void AddedTokens::Finder::split(const Piece& piece, std::vector<Piece>& out) con
   };
   std::size_t done = 0;
   for (std::size_t at = 0; !patterns_.empty() && at < text.size();) {
+    while (!barred.empty() && barred.front().end <= at) barred = barred.subspan(1);
+    if (!barred.empty() && barred.front().begin <= at) {
+      at = barred.front().end;
+      continue;
+    }
+    // A shorter token that ends before what is barred is found, though a longer one would reach it.
+    const std::string_view free = barred.empty() ? text : text.substr(0, barred.front().begin);
     const auto byte = static_cast<std::uint8_t>(text[at]);
-    const Pattern* found = first_[byte] == first_[byte + 1U] ? nullptr : longest_at(text, at);
+    const Pattern* found = first_[byte] == first_[byte + 1U] ? nullptr : longest_at(free, at);
     if (found == nullptr) {
       ++at;
       continue;

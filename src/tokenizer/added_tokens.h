@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,6 +13,7 @@
 #include "base/json_fwd.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/text_range.h"
 #include "tokenizer/vocab.h"
 
 namespace nereid::tokenizer {
@@ -32,11 +34,17 @@ class AddedTokens {
   AddedTokens(const Json& config, const Vocab& vocab, const Normalizer* normalizer,
               const std::string& where);
 
-  // Appends `piece` (a text) cut at the tokens sought before, and after, normalization.
-  void split_raw(const Piece& piece, std::vector<Piece>& out) const { raw_.split(piece, out); }
-  void split_normalized(const Piece& piece, std::vector<Piece>& out) const {
-    normalized_.split(piece, out);
+  // Appends `piece` (a text) cut at the tokens sought before, and after, normalization. A token is
+  // not found where it has a byte of `barred`, ascending ranges of the piece's text.
+  void split_raw(const Piece& piece, std::span<const TextRange> barred,
+                 std::vector<Piece>& out) const {
+    raw_.split(piece, barred, out);
   }
+  void split_normalized(const Piece& piece, std::span<const TextRange> barred,
+                        std::vector<Piece>& out) const {
+    normalized_.split(piece, barred, out);
+  }
+  bool seeks_normalized() const { return !normalized_.empty(); }
 
   const AddedToken* by_id(std::int32_t id) const;
   std::optional<std::int32_t> find(std::string_view content) const;
@@ -49,7 +57,9 @@ class AddedTokens {
    public:
     void add(std::string pattern, const AddedToken& token);
     void build();
-    void split(const Piece& piece, std::vector<Piece>& out) const;
+    void split(const Piece& piece, std::span<const TextRange> barred,
+               std::vector<Piece>& out) const;
+    bool empty() const { return patterns_.empty(); }
 
    private:
     struct Pattern {

@@ -60,6 +60,7 @@ class FuseStage : public Assigned<FuseStage> {
     next_->end_token();
     next_->finish();
   }
+  static void apply_to_bytes(std::string&) {}
 };
 
 // Without a decoder the tokens are joined by spaces, as Hugging Face does.
@@ -76,6 +77,7 @@ class JoinStage : public Assigned<JoinStage> {
     next_->end_token();
   }
   void finish() override { next_->finish(); }
+  static void apply_to_bytes(std::string& token) { token.insert(0, 1, ' '); }
 
  private:
   bool any_ = false;
@@ -95,6 +97,11 @@ class ByteLevelStage : public Assigned<ByteLevelStage, WholeToken> {
     next_->text(out_);
     next_->end_token();
     next_->finish();
+  }
+  static void apply_to_bytes(std::string& token) {
+    std::string bytes;
+    append_from_byte_level(bytes, token);
+    token = std::move(bytes);
   }
 
  private:
@@ -117,6 +124,9 @@ class ByteFallbackStage : public Assigned<ByteFallbackStage, WholeToken> {
   void finish() override {
     end_run();
     next_->finish();
+  }
+  static void apply_to_bytes(std::string& token) {
+    if (const auto byte = byte_of(token)) token.assign(1, *byte);
   }
 
  private:
@@ -268,6 +278,7 @@ template <typename T>
 class Plain : public Decoder {
  public:
   std::unique_ptr<Stage> start(TokenSink& next) const override { return std::make_unique<T>(next); }
+  void apply_to_bytes(std::string& token) const override { T::apply_to_bytes(token); }
 };
 
 class Replace : public Decoder {
@@ -276,6 +287,15 @@ class Replace : public Decoder {
       : pattern_(config, where), content_(json_field<std::string>(config, "content", where)) {}
   std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<ReplaceStage>(next, pattern_, content_);
+  }
+  void apply_to_bytes(std::string& token) const override {
+    if (!is_valid_utf8(token)) return;  // a byte of ByteFallback
+    std::vector<Span> spans;
+    pattern_.spans(token, spans);
+    std::string out;
+    for (const Span& span : spans)
+      out += span.is_match ? content_ : token.substr(span.begin, span.end - span.begin);
+    token = std::move(out);
   }
 
  private:
@@ -295,6 +315,8 @@ class Strip : public Decoder {
   std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<StripStage>(next, content_, n_start_, n_stop_);
   }
+  // What it strips stands at the ends of the text, which Fuse made one token.
+  void apply_to_bytes(std::string&) const override {}
 
  private:
   static std::size_t read_count(const Json& config, const std::string& key,
@@ -316,6 +338,11 @@ class Metaspace : public Decoder {
       : options_(MetaspaceOptions::read(config, where)) {}
   std::unique_ptr<Stage> start(TokenSink& next) const override {
     return std::make_unique<MetaspaceStage>(next, options_);
+  }
+  void apply_to_bytes(std::string& token) const override {
+    const std::string& mark = options_.replacement;
+    for (std::size_t at = 0; (at = token.find(mark, at)) != std::string::npos; ++at)
+      token.replace(at, mark.size(), " ");
   }
 
  private:

@@ -43,6 +43,9 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
   virtual std::unique_ptr<Stage> start(TokenSink& next) const = 0;
+  // `token`, written as the decoder before leaves it, becomes the bytes that it adds in the middle
+  // of a text: not always whole characters.
+  virtual void apply_to_bytes(std::string& token) const = 0;
 };
 
 // The decoders in order: for a null `config` one that joins by spaces. An Error names `where` and a

@@ -89,7 +89,10 @@ struct Tokenizer::Parts {
   std::vector<std::unique_ptr<const Decoder>> decoders;
   SpecialFrame frame;
 
-  std::vector<Piece> split(std::string_view text, TextArena& arena) const;
+  std::vector<Piece> split(std::string_view text, std::span<const TextRange> input,
+                           TextArena& arena) const;
+  std::vector<TextRange> normal_ranges(const Piece& piece, std::size_t offset,
+                                       std::span<const TextRange> input) const;
   std::optional<std::int32_t> find(std::string_view token) const;
   std::string_view token_text(std::int32_t id) const;
   bool is_special(std::int32_t id) const;
@@ -162,30 +165,66 @@ bool Tokenizer::Parts::is_special(std::int32_t id) const {
   return token != nullptr && token->special;
 }
 
-std::vector<Piece> Tokenizer::Parts::split(std::string_view text, TextArena& arena) const {
+// Where the parts of `input` that lie in `piece`, at `offset` of the input's text, are found once
+// it is normalized: a boundary is as far from the start as what is before it becomes long.
+std::vector<TextRange> Tokenizer::Parts::normal_ranges(const Piece& piece, std::size_t offset,
+                                                       std::span<const TextRange> input) const {
+  constexpr std::size_t kMaxBoundaries = 256;  // each costs as much as the text before it
+  std::vector<TextRange> ranges;
+  for (const TextRange& range : input) {
+    if (range.end <= offset || range.begin >= offset + piece.text.size()) continue;
+    ranges.push_back({std::max(range.begin, offset) - offset,
+                      std::min(range.end, offset + piece.text.size()) - offset});
+  }
+  if (!normalizer || ranges.empty()) return ranges;
+  if (2 * ranges.size() > kMaxBoundaries) return {{0, std::string_view::npos}};
+  const auto normal_size = [&](std::size_t n_bytes) {
+    NormalText before{std::string(piece.text.substr(0, n_bytes)), piece.at_start};
+    if (n_bytes > 0) normalizer->apply(before);
+    return before.text.size();
+  };
+  for (TextRange& range : ranges) range = {normal_size(range.begin), normal_size(range.end)};
+  return ranges;
+}
+
+std::vector<Piece> Tokenizer::Parts::split(std::string_view text, std::span<const TextRange> input,
+                                           TextArena& arena) const {
   std::vector<Piece> raw;
-  added->split_raw({text, -1, true}, raw);
+  added->split_raw({text, -1, true}, input, raw);
   std::vector<Piece> pieces;
   for (Piece& piece : raw) {
     if (piece.id >= 0) {
       pieces.push_back(piece);
       continue;
     }
+    std::vector<TextRange> barred;
+    if (!input.empty() && added->seeks_normalized())
+      barred =
+          normal_ranges(piece, static_cast<std::size_t>(piece.text.data() - text.data()), input);
     if (normalizer) {
       NormalText normal{std::string(piece.text), piece.at_start};
       normalizer->apply(normal);
       piece = {arena.hold(std::move(normal.text)), -1, normal.at_start};
     }
-    added->split_normalized(piece, pieces);
+    added->split_normalized(piece, barred, pieces);
   }
   if (pre_tokenizer) pre_tokenizer->apply(pieces, arena);
   return pieces;
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  return encode(text, add_special_tokens, {});
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens,
+                                            std::span<const TextRange> input) const {
   TextArena arena;
-  if (!is_valid_utf8(text)) text = arena.hold(to_valid_utf8(text));
-  const std::vector<Piece> pieces = parts_->split(text, arena);
+  if (!is_valid_utf8(text)) {
+    if (!input.empty())
+      throw Error("a text with marked ranges is not valid UTF-8; expected it to be");
+    text = arena.hold(to_valid_utf8(text));
+  }
+  const std::vector<Piece> pieces = parts_->split(text, input, arena);
 
   std::vector<std::int32_t> ids;
   if (add_special_tokens) ids = parts_->frame.before;
@@ -203,8 +242,14 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
 }
 
 std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view prompt) const {
-  std::vector<std::int32_t> ids = encode(prompt);
-  if (!written_start(prompt).empty())
+  return encode_prompt(prompt, {});
+}
+
+std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view prompt,
+                                                   std::span<const TextRange> input) const {
+  std::vector<std::int32_t> ids = encode(prompt, /*add_special_tokens=*/true, input);
+  const std::size_t start = written_start(prompt).size();
+  if (start > 0 && (input.empty() || input.front().begin >= start))
     ids.erase(ids.begin(), ids.begin() + std::ptrdiff_t(parts_->frame.before.size()));
   return ids;
 }
@@ -234,6 +279,13 @@ std::optional<std::int32_t> Tokenizer::token_id(std::string_view token) const {
   return parts_->find(token);
 }
 
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  if (is_special(id)) return {};
+  std::string bytes(token_text(id));
+  if (!bytes.empty())
+    for (const auto& decoder : parts_->decoders) decoder->apply_to_bytes(bytes);
+  return bytes;
+}
 std::string_view Tokenizer::token_text(std::int32_t id) const { return parts_->token_text(id); }
 bool Tokenizer::is_special(std::int32_t id) const { return parts_->is_special(id); }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/json_fwd.h"
+#include "tokenizer/text_range.h"
 
 namespace nereid::tokenizer {
 
@@ -39,9 +40,17 @@ class Tokenizer {
   // text are found in any case.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens = true) const;
 
+  // The same, but no added token is found where it has a byte of `input`: ascending ranges of what
+  // somebody other than the prompt's author wrote. Between the tokens that are found, text is
+  // encoded as ever. With ranges, `text` is valid UTF-8, or an Error.
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens,
+                                   std::span<const TextRange> input) const;
+
   // The same, but a start that encode() would add and the prompt has already is there once:
   // "<s>The moon", written by hand or by a chat template, does not begin with two <s>.
   std::vector<std::int32_t> encode_prompt(std::string_view prompt) const;
+  std::vector<std::int32_t> encode_prompt(std::string_view prompt,
+                                          std::span<const TextRange> input) const;
   // That start, as the prompt writes it; empty where it does not.
   std::string_view written_start(std::string_view prompt) const;
 
@@ -51,6 +60,9 @@ class Tokenizer {
   std::optional<std::int32_t> token_id(std::string_view token) const;
   std::string_view token_text(
       std::int32_t id) const;  // as the vocabulary writes it; empty where there is none
+  // The bytes that the token adds in the middle of a text: not always whole characters. Empty for
+  // special tokens and where there is none.
+  std::string token_bytes(std::int32_t id) const;
   bool is_special(std::int32_t id) const;
   std::int32_t vocab_size() const;  // one more than the largest id
 

@@ -82,12 +82,39 @@ bool is_word(char32_t code) {
          in_range(code, 0x1F170, 0x1F189);
 }
 
+bool is_alphabetic(char32_t code) {
+  const auto found = category(code);
+  return found >= UTF8PROC_CATEGORY_LU && found <= UTF8PROC_CATEGORY_LO;
+}
+
+bool is_decimal(char32_t code) { return category(code) == UTF8PROC_CATEGORY_ND; }
+
+bool is_uppercase(char32_t code) {
+  return category(code) == UTF8PROC_CATEGORY_LU || category(code) == UTF8PROC_CATEGORY_LT;
+}
+
+bool is_lowercase(char32_t code) { return category(code) == UTF8PROC_CATEGORY_LL; }
+
+bool is_printable(char32_t code) {
+  if (code < 0x80) return in_range(code, 0x20, 0x7E);
+  const auto found = category(code);
+  return found != UTF8PROC_CATEGORY_CN && found < UTF8PROC_CATEGORY_ZS;
+}
+
 void append_lowercase(std::string& out, char32_t code) {
   if (code == 0x130) {  // the only character whose lowercase is two
     out.append("i\xCC\x87");
     return;
   }
   append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))));
+}
+
+void append_uppercase(std::string& out, char32_t code) {
+  if (code == 0xDF) {  // of the few whose uppercase is two characters, the one in daily use
+    out.append("SS");
+    return;
+  }
+  append_utf8(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code))));
 }
 
 std::string normal_form(std::string_view valid, NormalForm form) {

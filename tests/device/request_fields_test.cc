@@ -18,6 +18,7 @@
 #include "engine/reply.h"
 #include "engine/scoring.h"
 #include "engine/session.h"
+#include "null/scripted_matcher.h"
 
 namespace nereid::engine {
 namespace {
@@ -111,7 +112,8 @@ Request drawn(std::mt19937& random, std::int64_t n_vocab) {
 std::map<RequestId, Completion> run(Generator& generator, const std::vector<Request>& requests) {
   std::map<RequestId, Reply> replies;
   for (const auto& request : requests)
-    replies.emplace(generator.submit(request), Reply(nullptr, request, 1 << 20));
+    replies.emplace(generator.submit(request, Clock::now(), scripted_matchers(request.constraint)),
+                    Reply(nullptr, request, 1 << 20));
   while (generator.step([&](const AnswerEvent& event) {
     replies.at(event.request).add(event);
     return false;
@@ -262,6 +264,65 @@ TEST_P(RequestFields, SeveralAnswersAreSeveralRequests) {
     for (const auto& [id, completion] : run(generator, single))
       EXPECT_EQ(together.answers[a++].ids, completion.answers[0].ids) << "answer " << a;
   }
+}
+
+// Constrained answers beside others: every token is one that the rules allow where it stands, and
+// the likeliest of those where it is not drawn; the others are as without them.
+TEST_P(RequestFields, AConstraintAllowsWhatItSays) {
+  auto exact = options();
+  exact.batch_invariant = true;
+  Session session(exact);
+  Reference reference(session);
+  Generator generator(session.runner(), session.eos_ids());
+  std::mt19937 random(79);
+  std::vector<Request> requests;
+  for (int i = 0; i < 16; ++i) {
+    auto request = drawn(random, session.runner().vocab_size());
+    request.n_answers = 1;
+    request.allowed_ids.clear();
+    request.stop_ids.clear();
+    if (i % 3 != 0) request.constraint = scripted(random());
+    requests.push_back(request);
+  }
+  auto others = requests;
+  std::erase_if(others, [](const Request& request) {
+    return request.constraint.kind != Constraint::Kind::none;
+  });
+  const auto alone = run(generator, others);
+  auto other = alone.begin();
+  int n_chosen = 0, n_greedy = 0, n_near_ties = 0;
+  for (const auto& [id, completion] : run(generator, requests)) {
+    const auto& request = requests[std::size_t(id) - others.size()];
+    const auto& ids = completion.answers[0].ids;
+    SCOPED_TRACE(testing::Message() << "request " << id);
+    if (request.constraint.kind == Constraint::Kind::none) {
+      EXPECT_EQ(ids, (other++)->second.answers[0].ids);
+      continue;
+    }
+    auto text = request.prompt_ids;
+    text.insert(text.end(), ids.begin(), ids.end());
+    const auto logits = reference.logits(text);
+    const std::set<TokenId> ends(session.eos_ids().begin(), session.eos_ids().end());
+    ScriptedMatcher matcher(std::stoull(request.constraint.text));
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      auto x = adjusted(logits[request.prompt_ids.size() - 1 + t], request, std::span(ids).first(t),
+                        ends);
+      for (std::size_t v = 0; v < x.size(); ++v)
+        if (ends.contains(TokenId(v)) ? !matcher.is_complete() : !matcher.allows(TokenId(v)))
+          x[v] = -std::numeric_limits<double>::infinity();
+      ++n_chosen;
+      ASSERT_TRUE(std::isfinite(x[std::size_t(ids[t])])) << "token " << t << " is forbidden";
+      if (ends.contains(ids[t])) break;
+      ASSERT_TRUE(matcher.accept(ids[t]));
+      if (request.sampling.temperature > 0) continue;
+      ++n_greedy;
+      const auto best = std::size_t(std::ranges::max_element(x) - x.begin());
+      n_near_ties += std::size_t(ids[t]) != best;
+      EXPECT_NEAR(x[std::size_t(ids[t])], x[best], tolerance()) << "token " << t;
+    }
+  }
+  EXPECT_GT(n_chosen, 50);
+  EXPECT_LE(n_near_ties * 10, n_greedy);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, RequestFields, testing::Values("cpu", "cuda"),

@@ -29,7 +29,7 @@ struct Said {
 };
 
 Said say(const Tokenizer& tokenizer, const Ids& prompt, const Ids& ids, const Stops& stops) {
-  CompletionText text(tokenizer, prompt, stops);
+  CompletionText text(tokenizer, {.prompt_ids = prompt, .stop = stops});
   Said said;
   for (const auto id : ids) {
     ++said.n_tokens;
@@ -178,6 +178,42 @@ TEST(CompletionText, AStopStringOfBytesEndsAtItsToken) {
   EXPECT_TRUE(said.is_stopped);
 }
 
+TEST(CompletionText, SpecialTokensAreTextWhereAskedTo) {
+  for (const char* name : {"llama2", "llama3", "gpt2", "metaspace_first"}) {
+    SCOPED_TRACE(name);
+    const Tokenizer tokenizer = small_tokenizer(name);
+    const std::int32_t special = *tokenizer.token_id("<|special|>");
+    Ids prompt = tokenizer.encode("Hello");
+    Ids ids = tokenizer.encode(" one", false);
+    ids.push_back(special);
+    for (const auto id : tokenizer.encode("two", false)) ids.push_back(id);
+    ids.push_back(special);
+    Ids all = prompt;
+    all.insert(all.end(), ids.begin(), ids.end() - 1);
+    const auto with_special = [&](const Ids& some) { return tokenizer.decode(some, false); };
+    const std::string whole = with_special(all).substr(with_special(prompt).size());
+    ASSERT_NE(whole.find("<|special|>"), std::string::npos);
+
+    // As a whole; and cut before and behind each stop string that is a part of it.
+    for (std::size_t begin = 0; begin <= whole.size(); ++begin)
+      for (const bool keeps_stop : {false, true}) {
+        Request request{.prompt_ids = prompt, .include_stop = keeps_stop};
+        request.skip_special_tokens = false;
+        const std::string stop = whole.substr(begin, 3);
+        if (!stop.empty()) request.stop = {stop};
+        CompletionText text(tokenizer, request);
+        std::string out;
+        bool is_stopped = false;
+        for (std::size_t i = 0; i + 1 < ids.size() && !is_stopped; ++i)
+          is_stopped = text.push(ids[i], out);
+        if (!is_stopped) text.push_end_token(special, out);
+        text.finish(out);
+        const auto at = stop.empty() ? whole.size() : whole.find(stop);
+        EXPECT_EQ(out, whole.substr(0, at + (keeps_stop ? stop.size() : 0))) << stop;
+      }
+  }
+}
+
 TEST(CompletionText, StopStringsNameSpecialTokens) {
   for (const char* name : {"llama2", "llama3", "gpt2", "metaspace_first"}) {
     SCOPED_TRACE(name);
@@ -212,7 +248,7 @@ TEST(CompletionText, StopStringsNameSpecialTokens) {
       EXPECT_FALSE(said.is_stopped) << stop;
     }
 
-    CompletionText ended(tokenizer, prompt, {"ne<|special|>"});
+    CompletionText ended(tokenizer, {.prompt_ids = prompt, .stop = {"ne<|special|>"}});
     std::string text;
     for (std::size_t i = 0; i < n_before; ++i) EXPECT_FALSE(ended.push(ids[i], text));
     EXPECT_TRUE(ended.push_end_token(special, text));

@@ -58,6 +58,7 @@ class FakeRunner : public Runner {
     std::vector<BiasRow> biases;
     Ids allowed_ids;
   };
+  static constexpr std::size_t kMaskWords = (kVocab + 31) / 32;
 
   // The model itself: the token after `context`.
   static std::int32_t next_id(const Ids& context, const SamplingRow& row,
@@ -103,7 +104,8 @@ class FakeRunner : public Runner {
   bool works_beside_host() const override { return works_beside_host_; }
 
   void queue(const StepRequest& request) override {
-    NEREID_CHECK(results_.size() < 2, "{} steps are queued", results_.size());
+    NEREID_CHECK(results_.size() < 2 && held_.batch == nullptr, "{} steps are queued",
+                 results_.size());
     const sched::StepBatch& batch = *request.batch;
     NEREID_CHECK(batch.block_table_stride == kContext / kBlockTokens, "{} columns",
                  batch.block_table_stride);
@@ -118,9 +120,45 @@ class FakeRunner : public Runner {
       if (!request.token_slots.empty() && request.token_slots[std::size_t(t)] >= 0)
         ++slots_.at(std::size_t(request.token_slots[std::size_t(t)])).n_generated[id];
     }
+    if (request.waits_for_masks) {
+      held_ = request;
+      // What the caller's spans hold may be another step's by then.
+      held_rows_.assign(request.sampling.begin(), request.sampling.end());
+      held_targets_.assign(request.target_ids.begin(), request.target_ids.end());
+      held_.sampling = held_rows_;
+      held_.target_ids = held_targets_;
+      ++n_held_steps;
+      return;
+    }
     results_.push_back(compute(request));
     last_ids_ = results_.back().ids;
     on_queued(step);
+  }
+
+  // Filled with what a caller must write over.
+  std::span<std::uint32_t> mask(std::int32_t slot) override {
+    NEREID_CHECK(held_.batch != nullptr && results_.empty(), "{} steps run", results_.size());
+    auto& words = masks_[slot];
+    words.assign(kMaskWords, 0x5A5A5A5A);
+    return words;
+  }
+
+  void queue_tail(std::span<const std::int32_t> slots) override {
+    NEREID_CHECK(held_.batch != nullptr && results_.empty(), "{} steps run", results_.size());
+    NEREID_CHECK(std::ranges::is_sorted(slots, std::less_equal<>()), "slots do not ascend");
+    if (is_lost_) throw Error(ErrorCode::device, "the device is lost");
+    on_tail(n_steps - 1);
+    for (const auto slot : slots) {
+      auto& ids = slots_.at(std::size_t(slot)).allowed_ids;
+      ids.clear();
+      const auto& words = masks_.at(slot);
+      for (std::int32_t id = 0; id < kVocab; ++id)
+        if (((words[std::size_t(id) / 32] >> (id % 32)) & 1) != 0) ids.push_back(id);
+    }
+    results_.push_back(compute(held_));
+    held_ = {};
+    last_ids_ = results_.back().ids;
+    on_queued(n_steps - 1);
   }
 
   StepResult wait() override {
@@ -139,6 +177,7 @@ class FakeRunner : public Runner {
 
   void recover() override {
     results_.clear();
+    held_ = {};
     n_waited = n_steps;
     if (is_lost_) throw Error(ErrorCode::device, "the device is lost");
   }
@@ -166,12 +205,15 @@ class FakeRunner : public Runner {
 
   int n_steps = 0;
   int n_waited = 0;
+  int n_held_steps = 0;      // that waited for masks
   std::int32_t odd_id = -1;  // a sequence with this id has logits that are not finite
   std::int64_t n_computed_tokens = 0;
 
  protected:
-  // May throw: before anything of a step is done, after all of it is, when it is waited for.
+  // May throw: before anything of a step is done, before the tail of one that waits for masks,
+  // after all of it is done, when it is waited for.
   virtual void on_queue(int) {}
+  virtual void on_tail(int) {}
   virtual void on_queued(int) {}
   virtual void on_wait(int) {}
   virtual std::int32_t choose(const Ids& context, const SamplingRow& row, const Slot& slot) {
@@ -245,6 +287,10 @@ class FakeRunner : public Runner {
   std::array<Result, 2> read_;
   std::size_t n_read_ = 0;
   std::vector<float> logits_;
+  StepRequest held_;  // batch null: none
+  std::vector<SamplingRow> held_rows_;
+  Ids held_targets_;
+  std::map<std::int32_t, std::vector<std::uint32_t>> masks_;  // by slot
 };
 
 }  // namespace nereid::engine

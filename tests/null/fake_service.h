@@ -22,7 +22,8 @@ inline ServedModel served(std::shared_ptr<FakeRunner> runner) {
           .info = {.device = "fake",
                    .mode = "eager",
                    .max_context_tokens = runner->limits().max_sequence_tokens(),
-                   .vocab_size = FakeRunner::kVocab}};
+                   .vocab_size = FakeRunner::kVocab},
+          .matchers_of = scripted_matchers};
 }
 
 inline std::unique_ptr<Service> serve(std::shared_ptr<FakeRunner> runner,

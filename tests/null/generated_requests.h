@@ -12,6 +12,7 @@
 
 #include "engine/token_bias.h"
 #include "null/fake_runner.h"
+#include "null/scripted_matcher.h"
 
 namespace nereid::engine {
 
@@ -39,6 +40,7 @@ inline Request drawn_request(std::mt19937& random) {
   // One that may be chosen at any time.
   if (!request.allowed_ids.empty()) request.allowed_ids.push_back(request.stop_ids.empty() ? 1 : 2);
   std::erase(request.stop_ids, 2);
+  if (random() % 3 == 0) request.constraint = scripted(random());
   return request;
 }
 
@@ -59,6 +61,21 @@ inline TokenLogprobs logprobs_alone(const std::vector<TokenId>& context, TokenId
   return logprobs;
 }
 
+// What a constrained answer's next token may be.
+inline std::vector<TokenId> allowed_alone(const Request& request, const ScriptedMatcher& matcher,
+                                          const std::vector<TokenId>& end_ids, std::int64_t n) {
+  std::vector<TokenId> allowed;
+  for (TokenId id = 0; id < FakeRunner::kVocab; ++id) {
+    bool is_allowed = matcher.allows(id) && id != kFakeEos;
+    if (std::ranges::find(end_ids, id) != end_ids.end())
+      is_allowed = matcher.is_complete() && n >= request.min_tokens;
+    if (!request.allowed_ids.empty())
+      is_allowed &= std::ranges::find(request.allowed_ids, id) != request.allowed_ids.end();
+    if (is_allowed) allowed.push_back(id);
+  }
+  return allowed;
+}
+
 // The reference: one sequence, the whole context each time.
 inline Answer answer_alone(const Request& request, std::int32_t index, std::uint64_t default_seed) {
   std::vector<TokenId> context = request.prompt_ids;
@@ -67,18 +84,32 @@ inline Answer answer_alone(const Request& request, std::int32_t index, std::uint
   auto end_ids = request.stop_ids;
   if (!request.ignore_eos) end_ids.push_back(kFakeEos);
   const auto biases = bias_rows(request, end_ids);
+  const bool is_constrained = request.constraint.kind != Constraint::Kind::none;
+  ScriptedMatcher matcher(is_constrained ? std::stoull(request.constraint.text) : 0);
   while (std::int64_t(answer.ids.size()) < request.max_tokens &&
          std::int64_t(context.size()) < FakeRunner::kContext) {
     SamplingRow row;
     row.params = request.sampling;
     row.seed = request.sampling.seed.value_or(default_seed) + std::uint64_t(index);
     row.n_generated = std::int32_t(answer.ids.size());
-    const auto id = FakeRunner::next_id(context, row, biases, request.allowed_ids);
+    auto allowed = request.allowed_ids;
+    if (is_constrained) {
+      allowed = allowed_alone(request, matcher, end_ids, std::ssize(answer.ids));
+      if (allowed.empty()) {
+        answer.finish_reason = matcher.is_complete() ? FinishReason::stop : FinishReason::error;
+        break;
+      }
+    }
+    const auto id = FakeRunner::next_id(context, row, biases, allowed);
     if (request.n_logprobs)
       answer.logprobs.push_back(logprobs_alone(context, id, *request.n_logprobs));
     answer.ids.push_back(id);
     context.push_back(id);
-    if (std::ranges::find(end_ids, id) != end_ids.end()) {
+    const bool is_end = std::ranges::find(end_ids, id) != end_ids.end();
+    if (is_constrained && !is_end) {
+      EXPECT_TRUE(matcher.accept(id));
+    }
+    if (is_end || (is_constrained && matcher.is_finished())) {
       answer.finish_reason = FinishReason::stop;
       break;
     }

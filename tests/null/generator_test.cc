@@ -27,7 +27,8 @@ class Harness {
 
   RequestId submit(Request request) {
     request.prompt_ids = prompt_ids_of(request, tokenizer_);
-    const RequestId id = generator.submit(request);
+    const RequestId id =
+        generator.submit(request, Clock::now(), scripted_matchers(request.constraint));
     replies.emplace(id, Reply(tokenizer_, request, 1 << 20));
     return id;
   }
@@ -72,6 +73,7 @@ void expect_all_as_alone(const FakeOptions& options, bool expect_preemption) {
     for (std::size_t i = 0; i < requests.size(); ++i)
       expect_as_alone(harness.replies.at(RequestId(i)).completion(), requests[i], std::uint64_t(i));
     EXPECT_EQ(harness.generator.stats().n_preemptions > 0, expect_preemption);
+    EXPECT_GT(runner.n_held_steps, 10);
   }
 }
 
@@ -145,7 +147,7 @@ TEST(Generator, LogitsThatAreNotFiniteEndTheirRequestAlone) {
     runner.odd_id = 17;
     Harness harness(runner);
     auto requests = drawn_requests(40, 7);
-    for (auto& request : requests) request.n_answers = 1;
+    for (auto& request : requests) request.n_answers = 1, request.constraint = {};
     for (const auto& request : requests) harness.submit(request);
     harness.run();
     int n_errors = 0;

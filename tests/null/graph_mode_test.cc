@@ -29,6 +29,7 @@
 #include "kernel/spec.h"
 #include "null/cuda_driver_stand_in.h"
 #include "null/failing_device.h"
+#include "null/scripted_matcher.h"
 #include "program/planner.h"
 
 namespace nereid::engine {
@@ -45,20 +46,40 @@ constexpr std::int64_t kBlockTokens = 64;
 constexpr std::int64_t kNBlocks = 40;
 constexpr std::int64_t kMaxSequences = 12;  // no power of two: the last bucket
 constexpr const char* kTarget = "cuda:90";
+constexpr std::int32_t kNIds = 500;  // that the tests' model says; the fixture has a few more
 
 fs::path fixture() { return fs::path(NEREID_SOURCE_DIR) / "tests" / "fixtures" / "llama3"; }
 
 std::int32_t next_id(std::span<const std::int32_t> context) {
   std::uint64_t hash = 14695981039346656037U;
   for (const auto id : context) hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211U;
-  return static_cast<std::int32_t>((hash >> 20) % 500);
+  return static_cast<std::int32_t>((hash >> 20) % kNIds);
 }
 
-Ids continued(Ids ids, std::int64_t n_new) {
+// The first from there on that is allowed, from the end on to the beginning; -1: none is.
+template <typename IsAllowed>
+std::int32_t allowed_from(std::int32_t first, const IsAllowed& is_allowed) {
+  for (std::int32_t i = 0; i < kNIds; ++i)
+    if (is_allowed((first + i) % kNIds)) return (first + i) % kNIds;
+  return -1;
+}
+
+// What a request alone gets.
+Ids continued(const Request& request) {
+  Ids ids = request.prompt_ids;
   Ids added;
-  for (std::int64_t i = 0; i < n_new; ++i) {
-    ids.push_back(next_id(ids));
-    added.push_back(ids.back());
+  const bool is_constrained = request.constraint.kind != Constraint::Kind::none;
+  ScriptedMatcher matcher(is_constrained ? std::stoull(request.constraint.text) : 0);
+  while (std::ssize(added) < request.max_tokens && !(is_constrained && matcher.is_finished())) {
+    auto id = next_id(ids);
+    if (is_constrained)
+      id = allowed_from(id, [&](std::int32_t some) { return matcher.allows(some); });
+    if (id < 0) break;
+    if (is_constrained) {
+      EXPECT_TRUE(matcher.accept(id));
+    }
+    ids.push_back(id);
+    added.push_back(id);
   }
   return added;
 }
@@ -190,6 +211,16 @@ class ModelOfTheTest {
         attended_.insert(s);
       if (launch.is_replayed) n_replayed_rows.push_back(value("n_seqs"));
     }
+    if (launch.symbol == "adjust_logits") {
+      n_masked += launch.is_replayed;
+      masks_.clear();
+      for (std::uint64_t row = 0; row < value("n_rows"); ++row) {
+        const auto slot = ids_at("slots_ptr")[row];
+        if (slot < 0) continue;
+        const auto* words = ids_at("allowed_ptr") + std::uint64_t(slot) * value("allowed_stride");
+        masks_[row].assign(words, words + value("allowed_stride"));
+      }
+    }
     if (is_last(launch)) choose(ids_at("out_ptr"), value("n_rows"));
   }
 
@@ -203,7 +234,8 @@ class ModelOfTheTest {
 
   std::vector<std::uint64_t> n_replayed_rows;  // of each attention in a replayed step
   std::uint64_t n_padded = 0;
-  std::uint64_t n_mixed = 0;  // attention of decoding rows beside prompts
+  std::uint64_t n_masked = 0;  // replayed steps of the largest kind
+  std::uint64_t n_mixed = 0;   // attention of decoding rows beside prompts
 
  private:
   void take(std::int32_t* out, const std::int32_t* ids, const std::int32_t* last_ids,
@@ -239,7 +271,15 @@ class ModelOfTheTest {
       }
       n_padded += context.empty();
       out[row] = context.empty() ? -7 : next_id(context);
+      const auto mask = masks_.find(row);
+      if (context.empty() || mask == masks_.end()) continue;
+      out[row] = std::max(0, allowed_from(out[row], [&](std::int32_t id) {
+                            const auto word =
+                                static_cast<std::uint32_t>(mask->second.at(std::size_t(id) / 32));
+                            return ((word >> (id % 32)) & 1) != 0;
+                          }));
     }
+    masks_.clear();
   }
 
   const StandInBundle& bundle_;
@@ -251,6 +291,7 @@ class ModelOfTheTest {
   const std::int32_t* query_starts_ = nullptr;
   std::set<std::uint64_t> attended_;  // sequences of the step
   std::uint64_t max_blocks_ = 0;
+  std::map<std::uint64_t, Ids> masks_;  // of the step's rows that have a slot
 };
 
 class GraphModeTest : public testing::Test {
@@ -303,7 +344,9 @@ class GraphModeTest : public testing::Test {
   static std::vector<Answer> answers(Generator& generator, const std::vector<Request>& requests) {
     std::vector<Answer> all(requests.size());
     std::map<RequestId, std::size_t> index;
-    for (std::size_t i = 0; i < requests.size(); ++i) index[generator.submit(requests[i])] = i;
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      index[generator.submit(requests[i], Clock::now(),
+                             scripted_matchers(requests[i].constraint))] = i;
     while (generator.step([&](const AnswerEvent& event) {
       auto& answer = all[index.at(event.request)];
       answer.ids.insert(answer.ids.end(), event.ids.begin(), event.ids.end());
@@ -341,7 +384,49 @@ class GraphModeTest : public testing::Test {
   static void expect_right(const std::vector<Request>& requests, const std::vector<Ids>& got) {
     ASSERT_EQ(got.size(), requests.size());
     for (std::size_t i = 0; i < requests.size(); ++i)
-      EXPECT_EQ(got[i], continued(requests[i].prompt_ids, requests[i].max_tokens)) << i;
+      EXPECT_EQ(got[i], continued(requests[i])) << i;
+  }
+
+  void expect_failures_to_cost_their_step(const std::vector<Request>& requests) {
+    for (const char* mode : {"eager", "graph"}) {
+      SCOPED_TRACE(mode);
+      const auto opened = open(mode);
+      auto& [device, runner, generator] = *opened;
+      answers(generator, requests);
+      // Of three steps, once all that is made when first used is there.
+      const auto before = device.n_launches;
+      std::int64_t n_steps = 0;
+      std::int64_t n_launches = 0;
+      for (const auto& request : requests)
+        generator.submit(request, Clock::now(), scripted_matchers(request.constraint));
+      while (generator.step([](const AnswerEvent&) { return false; }))
+        if (++n_steps == 3) n_launches = device.n_launches - before;
+      ASSERT_GT(n_launches, 3);
+      int n_unharmed = 0;
+      for (std::int64_t n = 0; n < n_launches; ++n) {
+        SCOPED_TRACE(testing::Message() << "launch " << n << " of " << n_launches);
+        device.fail_at = device.n_launches + n;
+        int n_failed = 0;
+        const auto all = answers(generator, requests);
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+          const auto expected = continued(requests[i]);
+          ASSERT_LE(all[i].ids.size(), expected.size());
+          EXPECT_TRUE(std::ranges::equal(all[i].ids, std::span(expected).first(all[i].ids.size())));
+          if (all[i].error.find("as the test asked") != std::string::npos) {
+            ++n_failed;
+          } else {
+            ++n_unharmed;
+            EXPECT_EQ(all[i].ids, expected) << i;
+          }
+        }
+        EXPECT_GE(n_failed, 1);
+      }
+      EXPECT_GT(n_unharmed, 0);
+      device.fail_at = -1;
+      std::vector<Ids> ids;
+      for (auto& answer : answers(generator, requests)) ids.push_back(answer.ids);
+      expect_right(requests, ids);
+    }
   }
 
   const StandInBundle bundle_{options("eager")};
@@ -433,49 +518,56 @@ TEST(GraphMode, IsAnErrorWhereADeviceCannotCapture) {
   }
 }
 
+TEST_F(GraphModeTest, ConstrainedAnswersAreMadeInTwoGraphsAStep) {
+  auto requests = mixed_requests(60);
+  for (std::size_t i = 0; i < requests.size(); i += 2) requests[i].constraint = scripted(i);
+  for (const char* mode : {"eager", "compiled"}) {
+    SCOPED_TRACE(mode);
+    expect_right(requests, generate(mode, requests));
+    EXPECT_EQ(model_.n_masked, 0u);
+  }
+  expect_right(requests, generate("graph", requests));
+  EXPECT_GT(model_.n_masked, 20u);
+}
+
+TEST_F(GraphModeTest, AConstrainedStepMakesTheSameCallsEachTime) {
+  // Answers that are long enough.
+  std::vector<Request> requests;
+  for (std::uint64_t number = 0; requests.size() < 3; ++number) {
+    Request request{.prompt_ids = {1, 2, 3}, .max_tokens = 40, .constraint = scripted(number)};
+    if (continued(request).size() == 40) requests.push_back(request);
+  }
+  generate("graph", requests);
+  std::vector<std::string> calls;
+  for (const auto& call : driver_->calls)
+    if (call != "cuCtxSetCurrent") calls.push_back(call);
+  // Inputs and the forward part; the wait for the step before; masks, the rest, and four results.
+  const std::vector<std::string> step{"cuMemcpyHtoDAsync_v2", "cuGraphLaunch",
+                                      "cuEventSynchronize",   "cuMemcpyHtoDAsync_v2",
+                                      "cuGraphLaunch",        "cuMemcpyDtoHAsync_v2",
+                                      "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync_v2",
+                                      "cuMemcpyDtoHAsync_v2", "cuEventRecord"};
+  const auto last = std::find_end(calls.begin(), calls.end(), step.begin(), step.end());
+  ASSERT_NE(last, calls.end());
+  ASSERT_GT(last - calls.begin(), 10 * 25);
+  for (int i = 0; i < 10 * 25; ++i)
+    ASSERT_EQ(*(last - 1 - i), step[static_cast<std::size_t>(9 - i % 10)]) << i;
+}
+
 // For every launch of three steps, with eight requests in flight, of which some wait.
 TEST_F(GraphModeTest, ALaunchThatFailsCostsWhatWasInItsStep) {
   auto requests = mixed_requests(8);
   for (auto& request : requests) request.max_tokens = 4 + request.max_tokens % 5;
-  for (const char* mode : {"eager", "graph"}) {
-    SCOPED_TRACE(mode);
-    const auto opened = open(mode);
-    auto& [device, runner, generator] = *opened;
-    answers(generator, requests);
-    // Of three steps, once all that is made when first used is there.
-    const auto before = device.n_launches;
-    std::int64_t n_steps = 0;
-    std::int64_t n_launches = 0;
-    for (const auto& request : requests) generator.submit(request);
-    while (generator.step([](const AnswerEvent&) { return false; }))
-      if (++n_steps == 3) n_launches = device.n_launches - before;
-    ASSERT_GT(n_launches, 3);
-    int n_unharmed = 0;
-    for (std::int64_t n = 0; n < n_launches; ++n) {
-      SCOPED_TRACE(testing::Message() << "launch " << n << " of " << n_launches);
-      device.fail_at = device.n_launches + n;
-      int n_failed = 0;
-      const auto all = answers(generator, requests);
-      for (std::size_t i = 0; i < requests.size(); ++i) {
-        const auto expected = continued(requests[i].prompt_ids, requests[i].max_tokens);
-        ASSERT_LE(all[i].ids.size(), expected.size());
-        EXPECT_TRUE(std::ranges::equal(all[i].ids, std::span(expected).first(all[i].ids.size())));
-        if (all[i].finish_reason == FinishReason::error) {
-          ++n_failed;
-          EXPECT_THAT(all[i].error, HasSubstr("as the test asked"));
-        } else {
-          ++n_unharmed;
-          EXPECT_EQ(all[i].ids, expected) << i;
-        }
-      }
-      EXPECT_GE(n_failed, 1);
-    }
-    EXPECT_GT(n_unharmed, 0);
-    device.fail_at = -1;
-    std::vector<Ids> ids;
-    for (auto& answer : answers(generator, requests)) ids.push_back(answer.ids);
-    expect_right(requests, ids);
+  expect_failures_to_cost_their_step(requests);
+}
+
+TEST_F(GraphModeTest, ALaunchThatFailsCostsWhatWasInItsConstrainedStep) {
+  auto requests = mixed_requests(8);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i].max_tokens = 4 + requests[i].max_tokens % 5;
+    if (i % 2 == 0) requests[i].constraint = scripted(i + 100);
   }
+  expect_failures_to_cost_their_step(requests);
 }
 
 }  // namespace

@@ -12,14 +12,15 @@ namespace {
 
 // What a byte at a time gives, computed without holding anything back: the reference.
 std::string expected_text(const std::string& text, const std::vector<std::string>& stops,
-                          bool& is_stopped) {
+                          bool keeps_stop, bool& is_stopped, std::string& found) {
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
     for (const auto& stop : stops)
       if (text.substr(0, end).ends_with(stop)) longest = std::max(longest, stop.size());
     if (longest == 0) continue;
     is_stopped = true;
-    return text.substr(0, end - longest);
+    found = text.substr(end - longest, longest);
+    return text.substr(0, keeps_stop ? end : end - longest);
   }
   is_stopped = false;
   return text;
@@ -54,6 +55,18 @@ TEST(StopFilter, LeavesTheStopStringOut) {
   EXPECT_EQ(out, "text ");
 }
 
+TEST(StopFilter, KeepsTheStopStringWhereAskedTo) {
+  StopFilter filter({"END"}, /*keeps_stop=*/true);
+  std::string out;
+  EXPECT_FALSE(filter.push("text E", out));
+  EXPECT_EQ(out, "text ");
+  EXPECT_TRUE(filter.push("ND and more", out));
+  EXPECT_EQ(out, "text END");
+  EXPECT_TRUE(filter.push("after", out));
+  filter.finish(out);
+  EXPECT_EQ(out, "text END");
+}
+
 TEST(StopFilter, GivesBackWhatWasHeldWhenTheTextEnds) {
   StopFilter filter({"END"});
   std::string out;
@@ -76,10 +89,12 @@ TEST(StopFilter, AnyCutOfTheTextGivesTheSame) {
     for (auto& stop : stops) stop = word(6);
     const std::string text = word(24);
     bool is_stopped = false;
-    const std::string expected = expected_text(text, stops, is_stopped);
+    const bool keeps_stop = random() % 2 == 0;
+    std::string found;
+    const std::string expected = expected_text(text, stops, keeps_stop, is_stopped, found);
     n_stopped += is_stopped;
 
-    StopFilter filter(stops);
+    StopFilter filter(stops, keeps_stop);
     std::string out;
     bool was_stopped = false;
     for (std::size_t at = 0; at < text.size();) {
@@ -91,6 +106,7 @@ TEST(StopFilter, AnyCutOfTheTextGivesTheSame) {
     filter.finish(out);
     ASSERT_EQ(out, expected) << text;
     ASSERT_EQ(was_stopped, is_stopped) << text;
+    ASSERT_EQ(filter.found(), found) << text;
   }
   EXPECT_GT(n_stopped, 1000);
 }
@@ -113,6 +129,7 @@ TEST(StopFilter, SpecialTokensAreSoughtButNoPartOfTheText) {
 
     // The reference: after each token, the tokens from some token on joined, with special ones and
     // without.
+    const bool keeps_stop = random() % 2 == 0;
     std::string expected;
     bool is_stopped = false;
     for (std::size_t end = 1; end <= tokens.size() && !is_stopped; ++end) {
@@ -128,13 +145,13 @@ TEST(StopFilter, SpecialTokensAreSoughtButNoPartOfTheText) {
         for (const auto& stop : stops) {
           if (stop != all && (stop != tail || is_special(tokens[end - 1]))) continue;
           is_stopped = true;
-          expected = text.substr(0, text.size() - tail.size());
+          expected = keeps_stop ? text : text.substr(0, text.size() - tail.size());
         }
       }
     }
     n_stopped += is_stopped;
 
-    StopFilter filter(stops);
+    StopFilter filter(stops, keeps_stop);
     std::string out;
     bool was_stopped = false;
     for (const auto& token : tokens) {
