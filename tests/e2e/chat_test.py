@@ -151,7 +151,7 @@ class Terminal(Chat):
         self.type("half a line\x03")
         self.read_until(r"once more")
         self.type("/set max_tokens 5\n")
-        self.read_until(r"max_tokens 5,")
+        self.read_until(r"max_tokens 5,[^>]*> ")  # before it, Ctrl-C stops nothing
         self.type("\x03")
         self.read_until(r"once more")
         self.type("\x03")
