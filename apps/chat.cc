@@ -74,6 +74,7 @@ void add_chat(CLI::App& app, Command& chosen) {
       .add_option("--chat-template", arguments->template_file,
                   "A file with a Jinja template, in place of the model's own")
       ->type_name("FILE")
+      ->check(CLI::ExistingFile)
       ->group(kAnswerGroup);
   command.add_option("--system", arguments->system, "How the model is to behave")
       ->type_name("TEXT")

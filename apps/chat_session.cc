@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "chat/output/output_parser.h"
+#include "engine/service_impl.h"
 
 namespace nereid::apps {
 
@@ -65,6 +66,14 @@ class AnswerPrinter {
   bool ends_line_ = false;
 };
 
+// Once the model is opened.
+const tokenizer::Tokenizer& tokenizer_of(Service& service) {
+  service.wait_until_ready();
+  const auto& tokenizer = Service::Impl::of(service).core.model().tokenizer;
+  if (!tokenizer) throw Error("the model has no tokenizer.json; there is no chat without text");
+  return *tokenizer;
+}
+
 chat::ChatTemplate load_template(const std::filesystem::path& model_dir,
                                  const std::filesystem::path& file,
                                  const tokenizer::Tokenizer& tokenizer) {
@@ -82,13 +91,11 @@ chat::ChatTemplate load_template(const std::filesystem::path& model_dir,
 
 ChatSession::ChatSession(const Options& options, const std::filesystem::path& template_file,
                          bool is_terminal)
-    : tokenizer_(tokenizer::Tokenizer::load(options.model_dir)),
+    : service_(options),
+      tokenizer_(tokenizer_of(service_)),
       template_(load_template(options.model_dir, template_file, tokenizer_)),
       reasoning_(&chat::detect_reasoning_format(template_.source())),
-      is_terminal_(is_terminal),
-      service_(options) {
-  service_.wait_until_ready();
-}
+      is_terminal_(is_terminal) {}
 
 void ChatSession::ask(const std::string& message) {
   messages_.push_back({{"role", "user"}, {"content", message}});

@@ -50,11 +50,11 @@ class ChatSession {
   void answer();
   nlohmann::ordered_json read_answer(Stream& stream, bool is_reasoning_open, LastAnswer& answer);
 
-  tokenizer::Tokenizer tokenizer_;
+  Service service_;
+  const tokenizer::Tokenizer& tokenizer_;  // the service's
   chat::ChatTemplate template_;
   const chat::ReasoningFormat* reasoning_;
   bool is_terminal_;
-  Service service_;
   Request request_;
   nlohmann::ordered_json messages_ = nlohmann::ordered_json::array();
   LastAnswer last_;

@@ -1,8 +1,11 @@
 #include "engine/sampling_params.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <string>
 #include <type_traits>
+#include <variant>
 
 #include "base/error.h"
 #include "model/architecture.h"
@@ -17,7 +20,32 @@ int handle_of(const program::StepInputs& inputs, std::string_view name) {
   return handle;
 }
 
+std::optional<double> parse_real(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 }  // namespace
+
+SamplingParams suggested_sampling(const model::GenerationSettings& settings) {
+  SamplingParams sampling{.temperature = 1.0F};
+  for (const auto& [name, text, source] : settings.sampling)
+    for (const auto& param : kSamplingParams) {
+      if (param.name != name) continue;
+      const auto value = parse_real(text);
+      std::visit(
+          [&](const auto& field) {
+            using Value = std::remove_reference_t<decltype(sampling.*field.member)>;
+            if (!value || !field.range.contains(*value))
+              throw Error("{}: \"{}\" = {}: expected {}", source, name, text, field.range.expected);
+            sampling.*field.member = Value(*value);
+          },
+          param.field);
+    }
+  return sampling;
+}
 
 SamplingInputs::SamplingInputs(const program::StepInputs& inputs)
     : seed_(handle_of(inputs, model::names::kSeed)),

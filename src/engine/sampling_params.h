@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "engine/ranges.h"
+#include "model/generation_settings.h"
 #include "nereid/request.h"
 #include "program/step_inputs.h"
 
@@ -58,6 +59,10 @@ inline constexpr std::array kSamplingParams{
                             {-ranges::kMaxFloat, ranges::kMaxFloat, "a finite number (0: off)"}},
                   "The same, for each time that the answer has said it"},
 };
+
+// What a model's makers suggest, over a temperature of 1. An Error names the file and the field that
+// is out of range.
+SamplingParams suggested_sampling(const model::GenerationSettings& settings);
 
 // How one row's next id is chosen: what its request asked for, and what the engine knows of it.
 struct SamplingRow {

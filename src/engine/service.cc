@@ -1,14 +1,12 @@
 #include "nereid/service.h"
 
-#include <charconv>
 #include <new>
-#include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/reply.h"
+#include "engine/sampling_params.h"
 #include "engine/service_impl.h"
 #include "engine/session.h"
 #include "program/settings.h"
@@ -108,31 +106,6 @@ void Stream::cancel() { impl().cancel(); }
 
 namespace {
 
-std::optional<double> parse_real(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-SamplingParams suggested_sampling(const model::GenerationSettings& settings) {
-  SamplingParams sampling{.temperature = 1.0F};
-  for (const auto& [name, text, source] : settings.sampling)
-    for (const auto& param : engine::kSamplingParams) {
-      if (param.name != name) continue;
-      const auto value = parse_real(text);
-      std::visit(
-          [&](const auto& field) {
-            using Value = std::remove_reference_t<decltype(sampling.*field.member)>;
-            if (!value || !field.range.contains(*value))
-              throw Error("{}: \"{}\" = {}: expected {}", source, name, text, field.range.expected);
-            sampling.*field.member = Value(*value);
-          },
-          param.field);
-    }
-  return sampling;
-}
-
 engine::ServedModel open_model(const Options& options, const ProgressSink& progress) {
   auto session = std::make_shared<engine::Session>(options, progress);
   const auto& device = session->device().info();
@@ -146,7 +119,7 @@ engine::ServedModel open_model(const Options& options, const ProgressSink& progr
                    .max_context_tokens = runner.limits().max_sequence_tokens(),
                    .vocab_size = runner.vocab_size(),
                    .has_tokenizer = session->tokenizer() != nullptr,
-                   .suggested_sampling = suggested_sampling(session->config().generation)},
+                   .suggested_sampling = engine::suggested_sampling(session->config().generation)},
           .matchers_of = [&constraints = session->constraints()](const Constraint& constraint) {
             return constraints.matchers_of(constraint);
           }};

@@ -1,7 +1,8 @@
 // Goal: how a model's makers say that text is generated from it: the tokens that end it, and the
 // sampling that they suggest. Each setting counts from the first file that names it, in the order
 // generation_config.json, config.json, tokenizer_config.json, special_tokens_map.json.
-// Non-goal: using the suggestions. What a request says holds, and its defaults are greedy.
+// Non-goal: using the suggestions. What a request says holds, and its defaults are greedy; a server
+// starts from them (ModelInfo::suggested_sampling).
 #pragma once
 
 #include <cstdint>

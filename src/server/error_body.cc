@@ -1,5 +1,7 @@
 #include "server/error_body.h"
 
+#include <utility>
+
 #include "base/error.h"
 #include "server/json_text.h"
 
@@ -70,6 +72,13 @@ std::string error_body(const ApiError& error) {
   append_or_null(body, error.code);
   body += "}}";
   return body;
+}
+
+HttpReply error_reply(const ApiError& error, std::string body) {
+  HttpReply reply{.status = error.status, .body = std::move(body)};
+  if (error.status == 503 || error.status == 429) reply.headers.emplace_back("Retry-After", "1");
+  if (error.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return reply;
 }
 
 std::string error_body(int status, std::string_view message) {

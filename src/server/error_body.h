@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "nereid/error.h"
+#include "server/http/message.h"
 
 namespace nereid::server {
 
@@ -28,6 +29,9 @@ struct ApiError : std::runtime_error {
 // {"error": {"message", "type", "param", "code"}}
 std::string error_body(const ApiError& error);
 std::string error_body(int status, std::string_view message);
+
+// The reply with this body: an overload says when to come again, a missing key which kind is meant.
+HttpReply error_reply(const ApiError& error, std::string body);
 
 // "invalid_request_error", "server_error", ...
 std::string_view error_type(int status);

@@ -70,9 +70,7 @@ void LiveAnswer::fail_with(Exchange& exchange, const ApiError& error) {
     exchange.end();
     return;
   }
-  HttpReply reply{.status = error.status, .body = writer_->whole_error(error)};
-  if (error.status == 503) reply.headers.emplace_back("Retry-After", "1");
-  exchange.reply(std::move(reply));
+  exchange.reply(error_reply(error, writer_->whole_error(error)));
 }
 
 }  // namespace nereid::server

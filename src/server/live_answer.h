@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "nereid/service.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 #include "server/error_body.h"
 #include "server/http/exchange.h"
 

@@ -161,7 +161,7 @@ std::string metrics_text(const Serving& serving, const WireMetrics& wire) {
   text.counter("requests_cancelled_total", "Answers that were cancelled.",
                metrics.n_ended_answers[std::size_t(FinishReason::cancelled)]);
   text.begin("admission_rejections_total", "counter", "Requests refused before they were queued.");
-  text.value(metrics.n_refused, "reason=\"overloaded\"");
+  text.value(metrics.n_refused, "reason=\"overloaded_or_draining\"");
   text.histogram("request_queue_time_seconds", "From submitted to the first step's end.",
                  metrics.queue_s);
   text.histogram("time_to_first_token_seconds", "From submitted to the first token.",

@@ -67,10 +67,7 @@ std::string handler_label(std::string_view path) {
 using WriteError = decltype(Route::write_error);
 
 HttpReply reply_of(const ApiError& error, WriteError write = error_body) {
-  HttpReply reply{.status = error.status, .body = write(error)};
-  if (error.status == 503 || error.status == 429) reply.headers.emplace_back("Retry-After", "1");
-  if (error.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
-  return reply;
+  return error_reply(error, write(error));
 }
 
 // What `action` throws, as a reply.
@@ -266,10 +263,10 @@ struct Server::Impl {
     bool goes_on = false;
     try {
       goes_on = live.answer->pump(*live.exchange);
-    } catch (
-        const std::exception& error) {  // memory is short: one answer ends, the server does not
+    } catch (const std::exception& error) {
+      // Memory is short: one answer ends, the server does not.
       fmt::print(stderr, "nereid: an answer was given up: {}\n", error.what());
-      live.exchange->reply(reply_of(ApiError(500, "the answer could not be told")));
+      live.answer->fail_with(*live.exchange, ApiError(500, "the answer could not be told"));
     }
     if (!goes_on) {
       const auto& usage = live.answer->usage();

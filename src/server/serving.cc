@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "base/error.h"
 #include "engine/service_impl.h"
@@ -40,7 +41,11 @@ Serving::Serving(ServerOptions options, std::unique_ptr<Service> service)
       fingerprint_("nereid-" + options_.version),
       started_s_(std::chrono::duration_cast<std::chrono::seconds>(
                      std::chrono::system_clock::now().time_since_epoch())
-                     .count()) {}
+                     .count()) {
+  // A file that was given is read at once, so that what is wrong with it is said at the start.
+  if (!options_.chat_template.empty())
+    template_ = chat::ChatTemplate::load(options_.model_dir, options_.chat_template);
+}
 
 const tokenizer::Tokenizer& Serving::tokenizer() const {
   const auto& model = Service::Impl::of(*service_).core.model();
@@ -52,10 +57,12 @@ const tokenizer::Tokenizer& Serving::tokenizer() const {
 const chat::ChatTemplate& Serving::chat_template() const {
   const auto& tokens = tokenizer();
   std::call_once(template_read_, [&] {
-    if (options_.chat_template.empty())
-      template_ = chat::ChatTemplate::load(options_.model_dir, tokens);
-    else
-      template_ = chat::ChatTemplate::load(options_.model_dir, options_.chat_template);
+    if (template_) return;
+    template_ = chat::ChatTemplate::load(options_.model_dir, tokens);
+    if (template_->is_fallback())
+      fmt::print(stderr,
+                 "nereid: the model has no chat template: messages are put together in a general "
+                 "form; --chat-template FILE gives it one\n");
   });
   return *template_;
 }

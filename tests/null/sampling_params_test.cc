@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "device/cpu/cpu_device.h"
 #include "graph/ir.h"
 #include "model/architecture.h"
@@ -29,6 +30,31 @@ TEST(SamplingParams, AreTheRolesOfTheOps) {
     for (const auto& role : graph::op_row(op).operands)
       if (role.type.text.ends_with("[N]")) roles.insert(role.name);
   EXPECT_THAT(roles, testing::UnorderedElementsAreArray(expected));
+}
+
+TEST(SamplingParams, AreAsAModelsMakersSuggest) {
+  const auto suggested = suggested_sampling({.eos_ids = {},
+                                             .eos_token = {},
+                                             .eos_source = {},
+                                             .sampling = {{"do_sample", "true", "a.json"},
+                                                          {"top_k", "20", "a.json"},
+                                                          {"top_p", "0.95", "a.json"}}});
+  EXPECT_EQ(suggested.temperature, 1.0F);  // not greedy, where nobody says
+  EXPECT_EQ(suggested.top_k, 20);
+  EXPECT_EQ(suggested.top_p, 0.95F);
+  EXPECT_EQ(suggested.repetition_penalty, 1.0F);
+  for (const char* value : {"-1", "\"warm\"", "[]"}) {
+    try {
+      suggested_sampling({.eos_ids = {},
+                          .eos_token = {},
+                          .eos_source = {},
+                          .sampling = {{"temperature", value, "generation_config.json"}}});
+      ADD_FAILURE() << value;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("generation_config.json"),
+                                               testing::HasSubstr("temperature")));
+    }
+  }
 }
 
 TEST(SamplingInputs, EachValueGoesToItsInputAndRow) {

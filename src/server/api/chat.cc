@@ -12,7 +12,7 @@
 #include "server/api/chat_plan.h"
 #include "server/api/chat_writer.h"
 #include "server/api/logprobs.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 #include "server/json_text.h"
 
 namespace nereid::server {

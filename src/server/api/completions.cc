@@ -14,7 +14,7 @@
 #include "server/api/fill_in.h"
 #include "server/api/generation_fields.h"
 #include "server/api/logprobs.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 #include "server/json_text.h"
 
 namespace nereid::server {

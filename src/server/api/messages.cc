@@ -8,7 +8,7 @@
 
 #include "server/api/messages_request.h"
 #include "server/api/piece_writer.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 #include "server/json_text.h"
 
 namespace nereid::server {

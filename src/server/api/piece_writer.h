@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "server/api/chat_writer.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 
 namespace nereid::server {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "server/api/piece_writer.h"
-#include "server/api/usage.h"
+#include "server/usage.h"
 #include "server/json_text.h"
 
 namespace nereid::server {

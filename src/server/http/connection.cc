@@ -247,7 +247,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         ++n_codings;
         // What two programs on the way read differently is how a request hides in another.
         if (!equal_ignoring_case(value, "chunked"))
-          return refuse(501, fmt::format("the transfer coding is not known; expected chunked"));
+          return refuse(501, "the transfer coding is not known; expected chunked");
       }
     }
     if (n_bytes > host_->limits.header_bytes) {

@@ -1,4 +1,5 @@
 // Goal: what a client may cost before it has been heard.
+// Non-goal: the queue of requests that were (ServiceOptions).
 #pragma once
 
 #include <chrono>

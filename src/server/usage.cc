@@ -1,4 +1,4 @@
-#include "server/api/usage.h"
+#include "server/usage.h"
 
 #include <fmt/format.h>
 
