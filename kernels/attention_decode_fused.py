@@ -8,14 +8,8 @@ those of a step that decode, its first.
 
 out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh];
 norms [Dh] (HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come
-from registers, rounded as the cache has them. Softmax and sums: fp32.
-Grid: (S, Hq / HEADS, SPLITS). A split takes every SPLITS-th tile of BLOCK_N keys, the first one the
-newest token too; each leaves its sums in `partial`, and the one that comes last, by the count in
-`arrivals`, adds them up in the order of the splits and sets the count back to 0. What a sequence
-gets depends on nothing else in the batch. SPLITS 1 needs neither buffer.
-DOT: scores and sums of a group's heads on matrix units; else head by head.
-PDL: as in linear_gemv. Before its wait the kernel reads block tables, contexts, positions and old
-keys and values: the two launches before it must write none of these.
+from registers, rounded as the cache has them. Softmax and sums: fp32, no `tl.dot`.
+Grid: (S, Hq / HEADS). For a CPU's cores; on a GPU attention_decode_split.
 """
 
 from functools import partial
@@ -23,23 +17,20 @@ from functools import partial
 import numpy as np
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.numbers import rounded
 from kernels.lib.paged import exponent_base, normalised, page_offset, soft_cap
-from kernels.lib.paged_cases import GROUPS, HEAD_DIMS, draw_contexts, draw_window, fused_case
+from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.lib.rope import head_norm, rope_factors, rope_reference, turn
 from kernels.spec import (
     FLOATS,
     Spec,
-    counter,
     derived,
     given,
     inout,
     inp,
     out,
     scalar,
-    scratch,
     size,
     step_size,
     stride,
@@ -48,61 +39,10 @@ from kernels.spec import (
 
 
 @triton.jit
-def load_tile(
-    cache_ptr, block, start, end, kv_head, n_kv_heads, lane, LANES: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """Rows [start, start + BLOCK_N) of a head of a cache, which lie in one block; 0 from `end` on
-    and past LANES lanes."""
-    page = (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
-    rows = tl.arange(0, BLOCK_N)
-    at = cache_ptr + page * HEAD_DIM + rows[:, None] * HEAD_DIM + lane[None, :]
-    mask = (start + rows < end)[:, None] & (lane[None, :] < LANES)
-    return tl.load(at, mask=mask, other=0.0)
-
-
-@triton.jit
-def block_of(block_table, start, max_blocks, BLOCK_TOKENS: tl.constexpr):
-    """Of a tile that may begin past the end of the table: then nothing is read of the block."""
-    return tl.load(block_table + tl.minimum(start // BLOCK_TOKENS, max_blocks - 1)).to(tl.int64)
-
-
-@triton.jit
-def combine(
-    out_ptr, partial_ptr, n_active, SPLITS: tl.constexpr, HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """The output of HEADS heads from the sums that n_active splits have left."""
-    splits = tl.arange(0, SPLITS)
-    heads = tl.arange(0, BLOCK_H)
-    offs_d = tl.arange(0, BLOCK_D)
-    mask_h = heads < HEADS
-    peaks_ptr = partial_ptr + SPLITS * HEADS * BLOCK_D
-    at = splits[:, None] * HEADS + heads[None, :]
-    mask = (splits[:, None] < n_active) & mask_h[None, :]
-    peaks = tl.load(peaks_ptr + at, mask=mask, other=float("-inf"))
-    totals = tl.load(peaks_ptr + SPLITS * HEADS + at, mask=mask, other=0.0)
-    base = exponent_base(tl.max(peaks, axis=0))
-    total = tl.sum(totals * tl.exp2(peaks - base[None, :]), axis=0)
-    acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
-    for i in tl.static_range(SPLITS):
-        mask = mask_h & (i < n_active)
-        peak = tl.load(peaks_ptr + i * HEADS + heads, mask=mask, other=float("-inf"))
-        weight = tl.exp2(peak - base)
-        at = partial_ptr + (i * HEADS + heads)[:, None] * BLOCK_D + offs_d[None, :]
-        acc += tl.load(at, mask=mask[:, None], other=0.0) * weight[:, None]
-    y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
-    at = out_ptr + heads[:, None] * HEAD_DIM + offs_d[None, :]
-    tl.store(at, y, mask=mask_h[:, None] & (offs_d[None, :] < HEAD_DIM))
-
-
-@triton.jit
 def attention_decode_fused(
     out_ptr,
     k_cache_ptr,
     v_cache_ptr,
-    partial_ptr,
-    arrivals_ptr,
     qkv_ptr,
     q_norm_ptr,
     k_norm_ptr,
@@ -125,23 +65,15 @@ def attention_decode_fused(
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_QK_NORM: tl.constexpr,
-    SPLITS: tl.constexpr,
     HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr,
-    DOT: tl.constexpr,
-    PDL: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-    BLOCK_H: tl.constexpr,
     BLOCK_HALF: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     LOG2E: tl.constexpr = 1.4426950408889634
     HALF: tl.constexpr = HEAD_DIM // 2
-    if PDL == 2:
-        gdc_launch_dependents()
     seq = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
-    split = tl.program_id(2)
     group = n_heads // n_kv_heads
     kv_head = head // group
     context = tl.load(context_lens_ptr + seq)
@@ -150,31 +82,14 @@ def attention_decode_fused(
 
     # Old keys: all but the newest token's, which is not read from the cache.
     n_old = context - 1
-    begin = 0
-    if window > 0:  # a branch: without a window nothing waits for the context to find its block
-        begin = tl.maximum(context - window, 0)
-    first = begin // BLOCK_N
-    start = (first + split) * BLOCK_N
-    n_active = tl.minimum(tl.maximum(tl.cdiv(n_old, BLOCK_N) - first, 1), SPLITS)
-    has_newest = (split == 0) & (context > 0)
+    begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
+    has_newest = context > 0
 
     half = tl.arange(0, BLOCK_HALF)
     offs_d = tl.arange(0, BLOCK_D)
     rows = tl.arange(0, BLOCK_N)
-    if DOT:
-        block = block_of(block_table, start, max_blocks, BLOCK_TOKENS)
-        k1 = load_tile(k_cache_ptr, block, start, n_old, kv_head, n_kv_heads, half, HALF,
-                       HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-        k2 = load_tile(k_cache_ptr + HALF, block, start, n_old, kv_head, n_kv_heads, half,
-                       HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-        v = load_tile(v_cache_ptr, block, start, n_old, kv_head, n_kv_heads, offs_d, HEAD_DIM,
-                      HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
     cos, sin = rope_factors(tl.load(positions_ptr + seq), inv_freq_ptr, half, HALF)
     slot = tl.load(slots_ptr + seq).to(tl.int64)
-    if PDL > 0:
-        gdc_wait()
-    if PDL == 3:
-        gdc_launch_dependents()
 
     # The newest key and value.
     row = qkv_ptr + seq * qkv_stride
@@ -205,143 +120,63 @@ def attention_decode_fused(
     new_k2 = new_k2.to(tl.float32)
     new_v = new_v.to(tl.float32)
     out_at = out_ptr + seq * out_stride + head * HEAD_DIM
-    program = seq * tl.num_programs(1) + tl.program_id(1)
-    sums_ptr = partial_ptr + program * (SPLITS * HEADS * (BLOCK_D + 2))
-    peaks_ptr = sums_ptr + SPLITS * HEADS * BLOCK_D + split * HEADS
-    sums_ptr += split * HEADS * BLOCK_D
 
-    if DOT:
-        heads = tl.arange(0, BLOCK_H)
-        mask_h = heads < HEADS
-        mask = mask_h[:, None] & mask_half[None, :]
-        q_at = row + (head + heads)[:, None] * HEAD_DIM + half[None, :]
-        x1 = tl.load(q_at, mask=mask, other=0.0).to(tl.float32)
-        x2 = tl.load(q_at + HALF, mask=mask, other=0.0).to(tl.float32)
+    queries = ()
+    largest = ()
+    total = ()
+    acc = ()
+    for i in tl.static_range(HEADS):
+        q_at = row + (head + i) * HEAD_DIM + half
+        x1 = tl.load(q_at, mask=mask_half, other=0.0).to(tl.float32)
+        x2 = tl.load(q_at + HALF, mask=mask_half, other=0.0).to(tl.float32)
         if HAS_QK_NORM:
-            x1, x2 = head_norm(x1, x2, q_norm_ptr, half, HALF, qk_eps)
-        x1, x2 = turn(x1, x2, cos[None, :], sin[None, :])
-        q1 = x1.to(qkv_ptr.dtype.element_ty)
-        q2 = x2.to(qkv_ptr.dtype.element_ty)
-        new_score = tl.sum(q1.to(tl.float32) * new_k1[None, :], axis=1)
-        new_score = (new_score + tl.sum(q2.to(tl.float32) * new_k2[None, :], axis=1)) * factor
+            n1, n2 = head_norm(x1[None, :], x2[None, :], q_norm_ptr, half, HALF, qk_eps)
+            x1 = tl.sum(n1, axis=0)
+            x2 = tl.sum(n2, axis=0)
+        x1, x2 = turn(x1, x2, cos, sin)
+        x1 = x1.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
+        x2 = x2.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
+        new_score = tl.sum(x1 * new_k1, axis=0) + tl.sum(x2 * new_k2, axis=0)
         if HAS_SOFTCAP:
             new_score = soft_cap(new_score, softcap) * LOG2E
-        largest = tl.where(has_newest, new_score, float("-inf"))
-        total = tl.where(has_newest, 1.0, tl.zeros((BLOCK_H,), tl.float32))
-        acc = tl.where(has_newest, new_v, 0.0)[None, :] + tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
-        # Where queries and cache differ in type, products are taken in fp32.
-        SAME: tl.constexpr = qkv_ptr.dtype.element_ty == k_cache_ptr.dtype.element_ty
-        if not SAME:
-            q1 = q1.to(tl.float32)
-            q2 = q2.to(tl.float32)
-        while start < n_old:
-            k_pos = start + rows
-            seen = (k_pos < n_old) & (k_pos >= begin)
-            score = tl.dot(q1, tl.trans(k1.to(q1.dtype)), input_precision="ieee")
-            score = tl.dot(q2, tl.trans(k2.to(q2.dtype)), score, input_precision="ieee") * factor
+        queries = queries + ((x1, x2),)
+        largest = largest + (tl.where(has_newest, new_score, float("-inf")),)
+        total = total + (tl.where(has_newest, 1.0, 0.0),)
+        acc = acc + (tl.where(has_newest, new_v, 0.0),)
+    for tile in range(begin // BLOCK_N * BLOCK_N, n_old, BLOCK_N):
+        k_pos = tile + rows
+        seen = (k_pos < n_old) & (k_pos >= begin)
+        tile_page = page_offset(block_table, tile, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+        mask_n = k_pos[:, None] < n_old
+        mask_k = mask_n if BLOCK_HALF == HALF else mask_n & mask_half[None, :]
+        mask_v = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
+        old_k = k_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + half[None, :]
+        old_v = v_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + offs_d[None, :]
+        old_k1 = tl.load(old_k, mask=mask_k, other=0.0).to(tl.float32)
+        old_k2 = tl.load(old_k + HALF, mask=mask_k, other=0.0).to(tl.float32)
+        old_v = tl.load(old_v, mask=mask_v, other=0.0).to(tl.float32)
+        new_largest = ()
+        new_total = ()
+        new_acc = ()
+        for i in tl.static_range(HEADS):
+            score = tl.sum(old_k1 * queries[i][0][None, :], axis=1)
+            score += tl.sum(old_k2 * queries[i][1][None, :], axis=1)
             if HAS_SOFTCAP:
                 score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen[None, :], score, float("-inf"))
-            peak = tl.maximum(largest, tl.max(score, axis=1))
+            score = tl.where(seen, score, float("-inf"))
+            peak = tl.maximum(largest[i], tl.max(score, axis=0))
             base = exponent_base(peak)
-            p = tl.exp2(score - base[:, None])
-            shrink = tl.exp2(largest - base)
-            total = total * shrink + tl.sum(p, axis=1)
-            acc = acc * shrink[:, None]
-            acc = tl.dot(p.to(q1.dtype), v.to(q1.dtype), acc, input_precision="ieee")
-            largest = peak
-            start += SPLITS * BLOCK_N
-            block = block_of(block_table, start, max_blocks, BLOCK_TOKENS)
-            k1 = load_tile(k_cache_ptr, block, start, n_old, kv_head, n_kv_heads, half, HALF,
-                           HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-            k2 = load_tile(k_cache_ptr + HALF, block, start, n_old, kv_head, n_kv_heads, half,
-                           HALF, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-            v = load_tile(v_cache_ptr, block, start, n_old, kv_head, n_kv_heads, offs_d,
-                          HEAD_DIM, HEAD_DIM, BLOCK_TOKENS, BLOCK_N)  # fmt: skip
-        at = heads[:, None] * HEAD_DIM + offs_d[None, :]
-        if SPLITS == 1:
-            y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
-            tl.store(out_at + at, y, mask=mask_h[:, None] & mask_d[None, :])
-        else:
-            mask = mask_h & (split < n_active)
-            at = heads[:, None] * BLOCK_D + offs_d[None, :]
-            tl.store(sums_ptr + at, acc, mask=mask[:, None])
-            tl.store(peaks_ptr + heads, largest, mask=mask)
-            tl.store(peaks_ptr + SPLITS * HEADS + heads, total, mask=mask)
-    else:
-        queries = ()
-        largest = ()
-        total = ()
-        acc = ()
-        for i in tl.static_range(HEADS):
-            q_at = row + (head + i) * HEAD_DIM + half
-            x1 = tl.load(q_at, mask=mask_half, other=0.0).to(tl.float32)
-            x2 = tl.load(q_at + HALF, mask=mask_half, other=0.0).to(tl.float32)
-            if HAS_QK_NORM:
-                n1, n2 = head_norm(x1[None, :], x2[None, :], q_norm_ptr, half, HALF, qk_eps)
-                x1 = tl.sum(n1, axis=0)
-                x2 = tl.sum(n2, axis=0)
-            x1, x2 = turn(x1, x2, cos, sin)
-            x1 = x1.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
-            x2 = x2.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
-            new_score = tl.sum(x1 * new_k1, axis=0) + tl.sum(x2 * new_k2, axis=0)
-            if HAS_SOFTCAP:
-                new_score = soft_cap(new_score, softcap) * LOG2E
-            queries = queries + ((x1, x2),)
-            largest = largest + (tl.where(has_newest, new_score, float("-inf")),)
-            total = total + (tl.where(has_newest, 1.0, 0.0),)
-            acc = acc + (tl.where(has_newest, new_v, 0.0),)
-        for tile in range(start, n_old, SPLITS * BLOCK_N):
-            k_pos = tile + rows
-            seen = (k_pos < n_old) & (k_pos >= begin)
-            tile_page = page_offset(block_table, tile, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
-            mask_n = k_pos[:, None] < n_old
-            mask_k = mask_n if BLOCK_HALF == HALF else mask_n & mask_half[None, :]
-            mask_v = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
-            old_k = k_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + half[None, :]
-            old_v = v_cache_ptr + tile_page + rows[:, None] * HEAD_DIM + offs_d[None, :]
-            old_k1 = tl.load(old_k, mask=mask_k, other=0.0).to(tl.float32)
-            old_k2 = tl.load(old_k + HALF, mask=mask_k, other=0.0).to(tl.float32)
-            old_v = tl.load(old_v, mask=mask_v, other=0.0).to(tl.float32)
-            new_largest = ()
-            new_total = ()
-            new_acc = ()
-            for i in tl.static_range(HEADS):
-                score = tl.sum(old_k1 * queries[i][0][None, :], axis=1)
-                score += tl.sum(old_k2 * queries[i][1][None, :], axis=1)
-                if HAS_SOFTCAP:
-                    score = soft_cap(score, softcap) * LOG2E
-                score = tl.where(seen, score, float("-inf"))
-                peak = tl.maximum(largest[i], tl.max(score, axis=0))
-                base = exponent_base(peak)
-                p = tl.exp2(score - base)
-                shrink = tl.exp2(largest[i] - base)
-                new_largest = new_largest + (peak,)
-                new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
-                new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * old_v, axis=0),)
-            largest = new_largest
-            total = new_total
-            acc = new_acc
-        for i in tl.static_range(HEADS):
-            if SPLITS == 1:
-                y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
-                tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d)
-            else:
-                is_active = split < n_active
-                tl.store(sums_ptr + i * BLOCK_D + offs_d, acc[i], mask=is_active)
-                tl.store(peaks_ptr + i, largest[i], mask=is_active)
-                tl.store(peaks_ptr + SPLITS * HEADS + i, total[i], mask=is_active)
-
-    if SPLITS > 1:
-        is_active = split < n_active
-        if is_active:
-            count_ptr = arrivals_ptr + program
-            tl.debug_barrier()
-            arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
-            if arrived == n_active - 1:
-                tl.store(count_ptr, 0)
-                combine(out_at, partial_ptr + program * (SPLITS * HEADS * (BLOCK_D + 2)), n_active,
-                        SPLITS, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D)  # fmt: skip
+            p = tl.exp2(score - base)
+            shrink = tl.exp2(largest[i] - base)
+            new_largest = new_largest + (peak,)
+            new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
+            new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * old_v, axis=0),)
+        largest = new_largest
+        total = new_total
+        acc = new_acc
+    for i in tl.static_range(HEADS):
+        y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
+        tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d)
 
 
 def reference(a):
@@ -381,12 +216,10 @@ def reference(a):
                 score = a["softcap"] * np.tanh(score / a["softcap"])
             p = np.exp(score - score.max())
             out_ptr[s, h * dim : (h + 1) * dim] = p / p.sum() @ v[kv, oldest:].astype(np.float64)
-    arrivals = np.zeros_like(a["arrivals_ptr"])
     return {
         "out_ptr": out_ptr,
         "k_cache_ptr": k_cache,
         "v_cache_ptr": v_cache,
-        "arrivals_ptr": arrivals,
     }
 
 
@@ -419,36 +252,13 @@ def cases(act):
 
 
 def draw(d, act):
-    v, c = d.variant, d.case
-    dim, (n_heads, n_kv_heads), block = d.turn(*HEAD_DIMS), v.of(*GROUPS), v.of(16, 64)
-    group = n_heads // n_kv_heads
-    norm, has_softcap = v.chance(0.3), v.chance(0.3)
-    choice = v.of(
-        {}, {}, {"SPLITS": 2, "HEADS": group}, {"SPLITS": 16, "HEADS": 1, "DOT": 0},
-        {"SPLITS": 4, "HEADS": group, "DOT": 1}, {"SPLITS": 1, "HEADS": group, "DOT": 1},
-    )  # fmt: skip
-    contexts = draw_contexts(d, block, 2 * n_kv_heads * dim)
-    n_seqs = len(contexts)
-    width = (n_heads + 2 * n_kv_heads) * dim
-    # A turned query is rounded to its type, which at large scores decides who wins: large queries
-    # stand at position 0, where nothing turns.
-    is_huge = c.chance(0.2)
-    return fused_case(
-        d.name, contexts, n_heads, n_kv_heads, dim, act=d.types(act), cache=d.types("fp16"),
-        window=draw_window(d), softcap=c.of(1.0, 5.0, 30.0) if has_softcap else 0.0, block=block,
-        norm=norm, pad=d.gap(width, n_seqs), out_pad=d.gap(n_heads * dim, n_seqs),
-        std=1e4 if is_huge else 1.0,
-        no_slot=c.of((), (0,), (1, 2)), slot=v.of("i32", "i64"), norm_type=d.types("fp16"),
-        first=0 if is_huge else None, choice=choice, n_others=c.of(0, 0, c.between(0, n_seqs)),
-    )  # fmt: skip
+    return draw_fused(d, act, ({}, {"HEADS": 1}, {"HEADS": "group"}))
 
 
 _GPU = {
-    "SPLITS": 16,
-    "HEADS": "n_heads // n_kv_heads",
+    # All heads of a group where they are few enough to unroll.
+    "HEADS": "n_heads // n_kv_heads if n_heads // n_kv_heads <= 8 else 1",
     "BLOCK_N": "min(BLOCK_TOKENS, 64)",
-    "DOT": 1,
-    "PDL": 0,
     "num_warps": 4,
     "num_stages": 1,
 }
@@ -456,13 +266,11 @@ _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode_fused,
     op="rope_attention",
-    when="decode",
+    when="decode and not gpu",
     params=(
         out("out_ptr", FLOATS, "n_seqs", "out_stride"),
         inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
         inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        scratch("partial_ptr", "fp32", "n_seqs", "n_heads", "SPLITS", "BLOCK_D + 2"),
-        counter("arrivals_ptr", "i32", "n_seqs", "n_heads // HEADS"),
         inp("qkv_ptr", FLOATS, "n_seqs", "qkv_stride"),
         inp("q_norm_ptr", FLOATS, "HEAD_DIM"),
         inp("k_norm_ptr", FLOATS, "HEAD_DIM"),
@@ -485,17 +293,12 @@ SPEC = Spec(
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),
         given("HAS_QK_NORM", of="has(q_norm)"),
-        tuned("SPLITS"),
         tuned("HEADS"),
         tuned("BLOCK_N"),
-        tuned("DOT"),
-        tuned("PDL"),
-        derived("BLOCK_G", "next_pow2(HEADS)"),
-        derived("BLOCK_H", "max(next_pow2(HEADS), 16 if DOT else 1)"),
-        derived("BLOCK_HALF", "max(next_pow2(HEAD_DIM // 2), 16 if DOT else 1)"),
+        derived("BLOCK_HALF", "next_pow2(HEAD_DIM // 2)"),
         derived("BLOCK_D", "max(next_pow2(HEAD_DIM), 16)"),
     ),
-    grid=("n_seqs", "n_heads // HEADS", "SPLITS"),
+    grid=("n_seqs", "n_heads // HEADS", "1"),
     # An upper bound from what the launch knows: every page of every block table is read.
     bytes="n_seqs * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(qkv_ptr))"
     " + n_kv_heads * (2 * sizeof(qkv_ptr)"
@@ -504,17 +307,13 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("SPLITS", "HEADS", "BLOCK_N", "DOT", "PDL"),
+    tuned=("HEADS", "BLOCK_N"),
     default={
-        # All heads of a group where they are few enough to unroll.
         # A head a program: work for every core, and a third of the instructions, which each launch
         # fetches from memory again after a layer's weights have gone through the caches.
         "cpu": {
-            "SPLITS": 1,
             "HEADS": 1,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
-            "DOT": 0,
-            "PDL": 0,
             "num_warps": 1,
             "num_stages": 1,
         },

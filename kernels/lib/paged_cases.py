@@ -2,14 +2,11 @@
 
 import numpy as np
 
-from kernels.expr import next_pow2
 from kernels.lib.rope import inverse_frequencies
 from kernels.spec import TOLERANCE, Case, filled, normal, padded, rng
 
 HEAD_DIMS = (16, 18, 48, 50, 64, 80, 100, 120, 128, 130, 192, 256)
 GROUPS = ((1, 1), (4, 2), (3, 1), (6, 2), (7, 1), (2, 2), (8, 1), (9, 3))  # heads, those of keys
-# Room for the sums of so many splits in the cases: no target's choice has more.
-_MOST_SPLITS = 16
 
 
 def attention_case(
@@ -107,8 +104,8 @@ def fused_case(
     norm=False, pad=0, out_pad=None, std=1.0, no_slot=(), slot="i32", norm_type="fp16", first=None,
     choice=None, n_others=0,
 ):  # fmt: skip
-    """Of attention_decode_fused. `first`: the position of every newest token where that is not the
-    end of its context. The last `n_others` sequences are not the kernel's."""
+    """Of the decode kernels that turn and write. `first`: the position of every newest token where
+    that is not the end of its context. The last `n_others` sequences are not the kernel's."""
     g = rng(name)
     n_seqs = len(contexts)
     pages = [-(-n // block) for n in contexts]
@@ -140,8 +137,6 @@ def fused_case(
             "out_ptr": filled(n_seqs + 1, n_heads * dim + out_pad),
             "k_cache_ptr": caches[0],
             "v_cache_ptr": caches[1],
-            "partial_ptr": filled(n_seqs, n_heads, _MOST_SPLITS, max(next_pow2(dim), 16) + 2),
-            "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
             "qkv_ptr": qkv,
             "q_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
             "k_norm_ptr": 1.0 + normal(g, dim, std=0.2) if norm else None,
@@ -165,8 +160,6 @@ def fused_case(
             "out_ptr": act,
             "k_cache_ptr": cache,
             "v_cache_ptr": cache,
-            "partial_ptr": "fp32",
-            "arrivals_ptr": "i32",
             "qkv_ptr": act,
             "q_norm_ptr": norm_type,
             "k_norm_ptr": norm_type,
@@ -250,3 +243,26 @@ def draw_attention(d, act, cache, decode):
         # A grid may reach further than the longest sequence.
         case.args["max_q_len"] += c.of(0, 0, 1, 100)
     return case
+
+
+def draw_fused(d, act, choices):
+    """One of `choices` too; "group" is the query heads of a key's."""
+    v, c = d.variant, d.case
+    dim, (n_heads, n_kv_heads), block = d.turn(*HEAD_DIMS), v.of(*GROUPS), v.of(16, 64)
+    group = n_heads // n_kv_heads
+    norm, has_softcap = v.chance(0.3), v.chance(0.3)
+    choice = {name: group if n == "group" else n for name, n in v.of(*choices).items()}
+    contexts = draw_contexts(d, block, 2 * n_kv_heads * dim)
+    n_seqs = len(contexts)
+    width = (n_heads + 2 * n_kv_heads) * dim
+    # A turned query is rounded to its type, which at large scores decides who wins: large queries
+    # stand at position 0, where nothing turns.
+    is_huge = c.chance(0.2)
+    return fused_case(
+        d.name, contexts, n_heads, n_kv_heads, dim, act=d.types(act), cache=d.types("fp16"),
+        window=draw_window(d), softcap=c.of(1.0, 5.0, 30.0) if has_softcap else 0.0, block=block,
+        norm=norm, pad=d.gap(width, n_seqs), out_pad=d.gap(n_heads * dim, n_seqs),
+        std=1e4 if is_huge else 1.0,
+        no_slot=c.of((), (0,), (1, 2)), slot=v.of("i32", "i64"), norm_type=d.types("fp16"),
+        first=0 if is_huge else None, choice=choice, n_others=c.of(0, 0, c.between(0, n_seqs)),
+    )  # fmt: skip

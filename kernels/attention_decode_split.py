@@ -1,0 +1,530 @@
+"""One query token a sequence, from packed queries, keys and values to the attention's output, on a
+wide machine: of those of a step that decode, its first.
+
+What it computes, and its operands: as attention_decode_fused. Here matrix units take the scores and
+sums of all heads of a group, and the work is divided by units of keys, so that programs fill the
+machine whatever the number of sequences and however their lengths differ.
+
+A sequence's old keys are tiles of BLOCK_N; unit u is every UNITS-th of them from the u-th on. A
+unit's sums are taken from its own largest score; the newest token and then the units in their order
+are merged by the same operations whether one program holds them all or each comes from another. So
+what a sequence gets depends on its own context alone, not on the others of a step.
+Grid: (S, Hq / HEADS, PARTS). A program takes every PARTS-th unit; where a sequence has several
+programs, each leaves the sums of its units in `partial`, and the one that comes last, by the count
+in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as the
+sequences that decode leave room for, of steps whose number of rows does not say how many these are.
+AHEAD: the first tile is asked for before anything else.
+PDL: as in linear_gemv. Before its wait the kernel reads block tables, contexts, positions and old
+keys and values: the two launches before it must write none of these.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from kernels import attention_decode_fused as plain
+from kernels.expr import next_pow2
+from kernels.lib.paged import exponent_base, normalised, soft_cap
+from kernels.lib.paged_cases import draw_fused, fused_case
+from kernels.spec import (
+    FLOATS,
+    Spec,
+    counter,
+    derived,
+    filled,
+    given,
+    inout,
+    inp,
+    out,
+    scalar,
+    scratch,
+    size,
+    step_size,
+    stride,
+    tuned,
+)
+
+
+@triton.jit
+def old_tiles(context, window, BLOCK_N: tl.constexpr, HAS_WINDOW: tl.constexpr):
+    """How many tiles hold the keys that a sequence sees, without its newest."""
+    n_tiles = tl.cdiv(context - 1, BLOCK_N)
+    if HAS_WINDOW:
+        n_tiles -= tl.maximum(context - window, 0) // BLOCK_N
+    return tl.maximum(n_tiles, 0)
+
+
+@triton.jit
+def block_of(block_table, i):
+    """Entry `i`, in two halves: a load of 32 bits the compiler would copy ahead as it does keys and
+    values, and give the stages of its pipeline to these copies."""
+    at = (block_table + i).to(tl.pointer_type(tl.int16), bitcast=True)
+    return (tl.load(at).to(tl.int64) & 0xFFFF) | (tl.load(at + 1).to(tl.int64) << 16)
+
+
+@triton.jit
+def row_of_tile(block_table, tile, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constexpr,
+                BLOCK_N: tl.constexpr):  # fmt: skip
+    """Where a tile of a sequence begins in the cache, in rows of a head."""
+    start = tile * BLOCK_N
+    block = block_of(block_table, start // BLOCK_TOKENS)
+    return (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
+
+
+@triton.jit
+def tile_sums(
+    q, k, v, there, largest, total, acc, factor, softcap, HAS_SOFTCAP: tl.constexpr,
+):  # fmt: skip
+    """One tile of keys and values into a unit's sums; `there` [BLOCK_N]: the keys that are seen."""
+    score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
+    if HAS_SOFTCAP:
+        score = soft_cap(score, softcap) * 1.4426950408889634  # log2(e)
+    score = tl.where(there[None, :], score, float("-inf"))
+    peak = tl.maximum(largest, tl.max(score, axis=1))
+    base = exponent_base(peak)
+    p = tl.exp2(score - base[:, None])
+    shrink = tl.exp2(largest - base)
+    total = total * shrink + tl.sum(p, axis=1)
+    acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc * shrink[:, None], input_precision="ieee")
+    return peak, total, acc
+
+
+@triton.jit
+def merged(largest, total, acc, unit_largest, unit_total, unit_acc):
+    """A unit's sums into those of the units before it. The fused operations are written out, lest
+    the compiler fuses in one place what it does not in another."""
+    peak = tl.maximum(largest, unit_largest)
+    base = exponent_base(peak)
+    old = tl.exp2(largest - base)
+    new = tl.exp2(unit_largest - base)
+    total = tl.fma(total, old, unit_total * new)
+    acc = tl.fma(acc, tl.broadcast_to(old[:, None], acc.shape), unit_acc * new[:, None])
+    return peak, total, acc
+
+
+@triton.jit
+def leave(sums_at, largest, total, acc, HEADS: tl.constexpr):
+    """A unit's sums for whoever merges them: [HEADS, D], its largest scores, its totals."""
+    heads = tl.arange(0, acc.shape[0])
+    lane = tl.arange(0, acc.shape[1])
+    is_head = heads < HEADS
+    at = sums_at + heads[:, None] * acc.shape[1] + lane[None, :]
+    tl.store(at, acc, mask=is_head[:, None])
+    at = sums_at + HEADS * acc.shape[1] + heads
+    tl.store(at, largest, mask=is_head)
+    tl.store(at + HEADS, total, mask=is_head)
+
+
+@triton.jit
+def end_of_unit(
+    is_last, is_split, sums_at, largest, total, acc, unit_largest, unit_total, unit_acc,
+    HEADS: tl.constexpr, ALONE: tl.constexpr,
+):  # fmt: skip
+    """After the last tile of a unit its sums go to memory or into those of the units before."""
+    if is_last:
+        if ALONE:
+            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc)
+        elif is_split:
+            leave(sums_at, unit_largest, unit_total, unit_acc, HEADS)
+        else:
+            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc)
+        unit_largest = tl.full(largest.shape, float("-inf"), tl.float32)
+        unit_total = tl.zeros(total.shape, tl.float32)
+        unit_acc = tl.zeros(acc.shape, tl.float32)
+    return largest, total, acc, unit_largest, unit_total, unit_acc
+
+
+@triton.jit
+def turned_heads(
+    head_at, mask, lane, cos, sin, norm_ptr, eps, HEAD_DIM: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+):  # fmt: skip
+    """Heads [H, D] normed and turned by half-rotation, in fp32; `mask` [H, 1]: which there are."""
+    HALF: tl.constexpr = HEAD_DIM // 2
+    other = tl.where(lane < HALF, lane + HALF, lane - HALF)
+    mask = mask & (lane < HEAD_DIM)[None, :]
+    x = tl.load(head_at + lane[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = tl.load(head_at + other[None, :], mask=mask, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        factor = tl.rsqrt(tl.sum(x * x, axis=1) / HEAD_DIM + eps)[:, None]
+        weight = tl.load(norm_ptr + lane, mask=lane < HEAD_DIM, other=0.0).to(tl.float32)
+        x = x * factor * weight[None, :]
+        weight = tl.load(norm_ptr + other, mask=lane < HEAD_DIM, other=0.0).to(tl.float32)
+        y = y * factor * weight[None, :]
+    y = tl.where((lane < HALF)[None, :], -y, y)
+    return x * cos[None, :] + y * sin[None, :]
+
+
+@triton.jit
+def attention_decode_split(
+    out_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    partial_ptr,
+    arrivals_ptr,
+    qkv_ptr,
+    q_norm_ptr,
+    k_norm_ptr,
+    positions_ptr,
+    inv_freq_ptr,
+    slots_ptr,
+    block_tables_ptr,
+    context_lens_ptr,
+    n_seqs,
+    n_heads,
+    n_kv_heads,
+    max_blocks,
+    window,
+    out_stride,
+    qkv_stride,
+    scale,
+    softcap,
+    qk_eps,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_QK_NORM: tl.constexpr,
+    ROWS: tl.constexpr,
+    MIXED: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    UNITS: tl.constexpr,
+    PARTS: tl.constexpr,
+    PDL: tl.constexpr,
+    AHEAD: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    LOG2E: tl.constexpr = 1.4426950408889634
+    HALF: tl.constexpr = HEAD_DIM // 2
+    if PDL == 2:
+        gdc_launch_dependents()
+    seq = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(2)
+    n_parts = PARTS
+    if PARTS == 0:
+        n_parts = tl.num_programs(2)
+    head = tl.program_id(1) * HEADS
+    kv_head = head // (n_heads // n_kv_heads)
+    context = tl.load(context_lens_ptr + seq)
+    n_old = context - 1
+    begin = 0
+    if HAS_WINDOW:
+        begin = tl.maximum(context - window, 0)
+    first = begin // BLOCK_N
+    n_tiles = old_tiles(context, window, BLOCK_N, HAS_WINDOW)
+    n_units = tl.minimum(n_tiles, UNITS)
+    block_table = block_tables_ptr + seq * max_blocks
+
+    n_programs = tl.minimum(tl.maximum(n_units, 1), n_parts)
+    # This program's tiles: of each of its units as many, of the sequence's first ones one more.
+    n_mine = tl.cdiv(tl.maximum(n_units - part, 0), n_parts)
+    n_longer = tl.cdiv(tl.maximum(n_tiles % UNITS - part, 0), n_parts)
+    n_mine_tiles = n_mine * (n_tiles // UNITS) + n_longer
+
+    lane = tl.arange(0, BLOCK_D)
+    rows = tl.arange(0, BLOCK_N)
+    heads = tl.arange(0, BLOCK_H)
+    is_lane = lane < HEAD_DIM
+    is_head = heads < HEADS
+    angle_lane = tl.where(lane < HALF, lane, lane - HALF)
+    inv_freq = tl.load(inv_freq_ptr + angle_lane, mask=is_lane, other=0.0)
+    angle = tl.load(positions_ptr + seq).to(tl.float32) * inv_freq
+    cos = tl.cos(angle)
+    sin = tl.sin(angle)
+    slot = tl.load(slots_ptr + seq).to(tl.int64)
+    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    at_tile = rows[:, None] * HEAD_DIM + lane[None, :]
+    unit = part
+    tile = unit
+    n_left = n_old - first * BLOCK_N
+    if AHEAD:
+        # The first tile is asked for before anything that the kernel before leaves.
+        there = (rows < n_left - tile * BLOCK_N) & (n_mine_tiles > 0)
+        place_of_tile = tl.minimum(first + tile, max_blocks * (BLOCK_TOKENS // BLOCK_N) - 1)
+        row_0 = row_of_tile(
+            block_table, place_of_tile, kv_head, n_kv_heads, BLOCK_TOKENS, BLOCK_N
+        ) * HEAD_DIM  # fmt: skip
+        k_0 = tl.load(
+            k_cache_ptr + row_0 + at_tile, mask=there[:, None] & is_lane[None, :], other=0.0
+        )
+        v_0 = tl.load(
+            v_cache_ptr + row_0 + at_tile, mask=there[:, None] & is_lane[None, :], other=0.0
+        )
+    if PDL > 0:
+        gdc_wait()
+    if PDL == 3:
+        gdc_launch_dependents()
+
+    # The newest key and value, as wide as the operations on their own would have left them.
+    heads_at = qkv_ptr + seq * qkv_stride
+    one = tl.arange(0, 1)[:, None]
+    new_at = heads_at + (n_heads + kv_head) * HEAD_DIM
+    new_k = turned_heads(new_at + one, one == 0, lane, cos, sin, k_norm_ptr, qk_eps, HEAD_DIM,
+                         HAS_QK_NORM)  # fmt: skip
+    new_k = tl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
+    new_v = tl.load(new_at + n_kv_heads * HEAD_DIM + lane, mask=is_lane, other=0.0)
+    new_v = new_v.to(v_cache_ptr.dtype.element_ty)
+    is_writer = (slot >= 0) & (part == 0) & (context > 0) & (head % (n_heads // n_kv_heads) == 0)
+    page = ((slot // BLOCK_TOKENS) * n_kv_heads + kv_head) * BLOCK_TOKENS + slot % BLOCK_TOKENS
+    tl.store(k_cache_ptr + page * HEAD_DIM + lane, new_k, mask=is_lane & is_writer)
+    tl.store(v_cache_ptr + page * HEAD_DIM + lane, new_v, mask=is_lane & is_writer)
+
+    q = turned_heads(
+        heads_at + (head + heads)[:, None] * HEAD_DIM, is_head[:, None], lane, cos, sin, q_norm_ptr,
+        qk_eps, HEAD_DIM, HAS_QK_NORM,
+    ).to(qkv_ptr.dtype.element_ty)  # fmt: skip
+    new_score = tl.sum(q.to(tl.float32) * new_k.to(tl.float32)[None, :], axis=1) * factor
+    if HAS_SOFTCAP:
+        new_score = soft_cap(new_score, softcap) * LOG2E
+    # Where queries and cache differ in type, products are taken in fp32.
+    if qkv_ptr.dtype.element_ty != k_cache_ptr.dtype.element_ty:
+        q = q.to(tl.float32)
+
+    # The newest token's sums: its score, 1 and its value.
+    largest = tl.where(context > 0, new_score, float("-inf"))
+    total = tl.where(context > 0, 1.0, tl.zeros((BLOCK_H,), tl.float32))
+    acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+    acc = tl.where(context > 0, acc + new_v.to(tl.float32)[None, :], 0.0)
+
+    # The newest token's sums lie before those of the units.
+    UNIT: tl.constexpr = HEADS * (BLOCK_D + 2)
+    ALONE: tl.constexpr = PARTS == 1
+    group = seq * tl.num_programs(1) + tl.program_id(1)
+    sums_ptr = partial_ptr + (0 if ALONE else group * (UNITS + 1) * UNIT)
+    is_split = n_programs > 1
+    if not ALONE and is_split & (part == 0):
+        leave(sums_ptr, largest, total, acc, HEADS)
+
+    unit_largest = tl.full((BLOCK_H,), float("-inf"), tl.float32)
+    unit_total = tl.zeros((BLOCK_H,), tl.float32)
+    unit_acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+    if AHEAD:
+        if HAS_WINDOW:
+            there = there & (rows >= begin - (first + tile) * BLOCK_N)
+        unit_largest, unit_total, unit_acc = tile_sums(
+            q, k_0, v_0, there, unit_largest, unit_total, unit_acc, factor, softcap, HAS_SOFTCAP
+        )
+        is_last = (tile + UNITS >= n_tiles) & (n_mine_tiles > 0)
+        largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(
+            is_last, is_split, sums_ptr + (1 + unit) * UNIT, largest, total, acc, unit_largest,
+            unit_total, unit_acc, HEADS, ALONE,
+        )  # fmt: skip
+        tile = tl.where(is_last, unit + n_parts, tile + UNITS)
+        unit = tl.where(is_last, unit + n_parts, unit)
+        n_mine_tiles -= 1
+    for _ in range(n_mine_tiles):
+        row = row_of_tile(block_table, first + tile, kv_head, n_kv_heads, BLOCK_TOKENS, BLOCK_N)
+        row *= HEAD_DIM
+        there = rows < n_left - tile * BLOCK_N
+        # Keys past the end are read, whatever they are: their scores are not.
+        if BLOCK_D == HEAD_DIM:
+            k = tl.load(k_cache_ptr + row + at_tile)
+            v = tl.load(v_cache_ptr + row + at_tile, mask=there[:, None], other=0.0)
+        else:
+            k = tl.load(k_cache_ptr + row + at_tile, mask=is_lane[None, :], other=0.0)
+            mask = there[:, None] & is_lane[None, :]
+            v = tl.load(v_cache_ptr + row + at_tile, mask=mask, other=0.0)
+        if HAS_WINDOW:
+            there = there & (rows >= begin - (first + tile) * BLOCK_N)
+        unit_largest, unit_total, unit_acc = tile_sums(
+            q, k, v, there, unit_largest, unit_total, unit_acc, factor, softcap, HAS_SOFTCAP
+        )
+        is_last = tile + UNITS >= n_tiles
+        largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(
+            is_last, is_split, sums_ptr + (1 + unit) * UNIT, largest, total, acc, unit_largest,
+            unit_total, unit_acc, HEADS, ALONE,
+        )  # fmt: skip
+        # Not within the branch, or the compiler could not ask for the next tile before it.
+        tile = tl.where(is_last, unit + n_parts, tile + UNITS)
+        unit = tl.where(is_last, unit + n_parts, unit)
+
+    out_at = out_ptr + seq * out_stride + head * HEAD_DIM
+    if not ALONE and is_split & (part < n_programs):
+        count_ptr = arrivals_ptr + group
+        tl.debug_barrier()
+        arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
+        if arrived == n_programs - 1:
+            tl.store(count_ptr, 0)
+            merge_all(out_at, sums_ptr, n_units, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D)
+    if ALONE | ((n_programs == 1) & (part == 0)):
+        y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
+        at = heads[:, None] * HEAD_DIM + lane[None, :]
+        tl.store(out_at + at, y, mask=is_head[:, None] & is_lane[None, :])
+
+
+@triton.jit
+def merge_all(
+    out_at, sums_ptr, n_units, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The output of HEADS heads from the sums that their programs have left."""
+    AT_ONCE: tl.constexpr = 16
+    UNIT: tl.constexpr = HEADS * (BLOCK_D + 2)
+    heads = tl.arange(0, BLOCK_G)
+    lane = tl.arange(0, BLOCK_D)
+    is_head = heads < HEADS
+    at_sums = heads[:, None] * BLOCK_D + lane[None, :]
+    at_peaks = HEADS * BLOCK_D + heads
+    largest = tl.full((BLOCK_G,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_G,), tl.float32)
+    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
+    # The newest token's come first: n_units + 1 of them. Past the end there is nothing to add.
+    for first in range(0, n_units + 1, AT_ONCE):
+        units = ()
+        for j in tl.static_range(AT_ONCE):
+            mask = is_head & (first + j <= n_units)
+            at = sums_ptr + (first + j) * UNIT
+            unit_acc = tl.load(at + at_sums, mask=mask[:, None], other=0.0)
+            unit_largest = tl.load(at + at_peaks, mask=mask, other=float("-inf"))
+            unit_total = tl.load(at + at_peaks + HEADS, mask=mask, other=0.0)
+            units = units + ((unit_largest, unit_total, unit_acc),)
+        for j in tl.static_range(AT_ONCE):
+            largest, total, acc = merged(largest, total, acc, units[j][0], units[j][1], units[j][2])
+    y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
+    at = heads[:, None] * HEAD_DIM + lane[None, :]
+    tl.store(out_at + at, y, mask=is_head[:, None] & (lane < HEAD_DIM)[None, :])
+
+
+def reference(a):
+    return {**plain.reference(a), "arrivals_ptr": np.zeros_like(a["arrivals_ptr"])}
+
+
+_MOST_UNITS = 31  # in the cases
+
+
+def with_scratch(case):
+    """Room for every sequence's sums, whatever the choice."""
+    a = case.args
+    n_seqs, n_heads = max(a["n_seqs"], 1), a["n_heads"]
+    width = max(next_pow2(case.constexprs["HEAD_DIM"]), 16) + 2
+    scratch = {
+        "partial_ptr": filled(n_seqs, n_heads, _MOST_UNITS + 1, width),
+        "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
+    }
+    types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
+    rows = {"ROWS": next_pow2(n_seqs), "MIXED": 0}
+    return replace(
+        case,
+        args={**a, **scratch},
+        dtypes={**case.dtypes, **types},
+        constexprs={**case.constexprs, **rows},
+    )
+
+
+def cases(act):
+    for case in plain.cases(act):
+        yield with_scratch(case)
+    case = partial(fused_case, act=act)
+    choices = {
+        "one_program": {"UNITS": 4, "PARTS": 1},
+        "parts": {"UNITS": 3, "PARTS": 2},
+        "room_for_some": {"UNITS": 3, "PARTS": 0},
+        "a_program_a_unit": {"UNITS": 31, "PARTS": 31, "AHEAD": 1},
+        "ahead": {"UNITS": 3, "PARTS": 2, "AHEAD": 1},
+    }
+    for name, choice in choices.items():
+        lengths = [700, 1, 64, 65, 0, 300, 129, 2]
+        yield with_scratch(case(name, lengths, 6, 2, 64, choice=choice))
+
+
+def draw(d, act):
+    choices = (
+        {}, {"UNITS": 31, "PARTS": 31}, {"UNITS": 2, "PARTS": 1}, {"UNITS": 5, "PARTS": 3},
+        {"PARTS": 0},
+        {"AHEAD": 1}, {"UNITS": 3, "PARTS": 2, "AHEAD": 1},
+    )  # fmt: skip
+    return with_scratch(draw_fused(d, act, choices))
+
+
+_GPU = {
+    "HEADS": "n_heads // n_kv_heads",
+    # What the stages hold of keys and values fits every GPU's shared memory.
+    "BLOCK_N": "min(BLOCK_TOKENS, 64 if HEAD_DIM <= 128 else 32 if HEAD_DIM <= 256 else 16)",
+    "UNITS": 31,  # and the newest token: merged in two rounds
+    "PARTS": "0 if MIXED else max(min(256 // (ROWS * n_kv_heads), UNITS), 1)",
+    "PDL": 0,
+    "AHEAD": 0,
+    "num_warps": 4,
+    "num_stages": 2,
+}
+_CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
+SPEC = Spec(
+    fn=attention_decode_split,
+    op="rope_attention",
+    when="decode and gpu",
+    params=(
+        out("out_ptr", FLOATS, "n_seqs", "out_stride"),
+        inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        scratch(
+            "partial_ptr",
+            "fp32",
+            # With PARTS 0 more sequences than 128 have a program each.
+            "min(n_seqs, 128) if PARTS == 0 else n_seqs if PARTS > 1 else 1",
+            "n_heads",
+            "UNITS + 1",
+            "BLOCK_D + 2",
+        ),
+        counter("arrivals_ptr", "i32", "n_seqs", "n_heads // HEADS"),
+        inp("qkv_ptr", FLOATS, "n_seqs", "qkv_stride"),
+        inp("q_norm_ptr", FLOATS, "HEAD_DIM"),
+        inp("k_norm_ptr", FLOATS, "HEAD_DIM"),
+        inp("positions_ptr", "i32", "n_seqs"),
+        inp("inv_freq_ptr", "fp32", "HEAD_DIM // 2"),
+        inp("slots_ptr", ("i32", "i64"), "n_seqs"),
+        inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
+        inp("context_lens_ptr", "i32", "n_seqs"),
+        step_size("n_seqs", of="step.decodes"),
+        size("n_heads", of="@heads"),
+        size("n_kv_heads", of="k_cache[1]"),
+        step_size("max_blocks", of="block_tables[1]"),
+        size("window", of="@window"),
+        stride("out_stride"),
+        stride("qkv_stride"),
+        scalar("scale"),
+        scalar("softcap"),
+        scalar("qk_eps", of="@eps"),
+        given("HEAD_DIM", of="k_cache[3]"),
+        given("BLOCK_TOKENS", of="k_cache[2]"),
+        given("HAS_SOFTCAP", of="@softcap != 0"),
+        given("HAS_QK_NORM", of="has(q_norm)"),
+        given("ROWS", of="step.rows"),
+        given("MIXED", of="@rows == decode"),
+        tuned("HEADS"),
+        tuned("BLOCK_N"),
+        tuned("UNITS"),
+        tuned("PARTS"),
+        tuned("PDL"),
+        tuned("AHEAD"),
+        derived("BLOCK_G", "next_pow2(HEADS)"),
+        derived("BLOCK_H", "max(next_pow2(HEADS), 16)"),
+        derived("BLOCK_D", "max(next_pow2(HEAD_DIM), 16)"),
+        derived("HAS_WINDOW", "window > 0"),
+    ),
+    grid=(
+        "n_seqs",
+        "n_heads // HEADS",
+        "PARTS if PARTS > 0 else max(min(256 * HEADS // (max(n_seqs, 1) * n_heads), UNITS), 1)",
+    ),
+    # An upper bound from what the launch knows: every page of every block table is read.
+    bytes="n_seqs * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(qkv_ptr))"
+    " + n_kv_heads * (2 * sizeof(qkv_ptr)"
+    " + max_blocks * BLOCK_TOKENS * (sizeof(k_cache_ptr) + sizeof(v_cache_ptr))))",
+    flops="4 * n_seqs * n_heads * max_blocks * BLOCK_TOKENS * HEAD_DIM",
+    reference=reference,
+    cases=cases,
+    draw=draw,
+    tuned=("HEADS", "BLOCK_N", "UNITS", "PARTS", "PDL", "AHEAD"),
+    default={
+        "cpu": {**_GPU, "num_warps": 1, "num_stages": 1},
+        "cuda": _GPU,
+        "hip": {**_GPU, "num_stages": 1},
+    },
+)
