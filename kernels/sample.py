@@ -299,6 +299,7 @@ def draw(d, act):
 SPEC = Spec(
     fn=sample,
     op="sample",
+    when="not gpu",
     params=(
         out("out_ptr", "i32", "n_rows"),
         inout("logits_ptr", "fp32", "n_rows", "logits_stride"),

@@ -226,7 +226,7 @@ class ModelOfTheTest {
 
   static bool is_last(const cuda::StandInLaunch& launch) {
     return launch.symbol == "greedy" || launch.symbol == "greedy_split" ||
-           launch.symbol == "sample";
+           launch.symbol == "sample" || launch.symbol == "sample_split";
   }
 
   // Another runner comes, with its own memory.
