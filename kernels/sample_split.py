@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 
 from kernels import sample
+from kernels.expr import next_pow2
 from kernels.lib.philox import philox, uniform
 from kernels.lib.select import is_finite, lowest_index_of_max
 from kernels.sample import order_key
@@ -29,6 +30,7 @@ from kernels.spec import (
     counter,
     derived,
     filled,
+    given,
     inp,
     out,
     scratch,
@@ -321,6 +323,7 @@ def sample_split(
     n_rows,
     n_vocab,
     logits_stride,
+    ROWS: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -434,7 +437,13 @@ def with_scratch(case, **choice):
         "arrivals_ptr": np.zeros(n_rows, np.int32),
     }
     types = {"floats_ptr": "fp32", "ints_ptr": "i32", "arrivals_ptr": "i32"}
-    return Case(case.name, {**case.args, **buffers}, {**case.dtypes, **types}, choice=choice)
+    return Case(
+        case.name,
+        {**case.args, **buffers},
+        {**case.dtypes, **types},
+        {"ROWS": next_pow2(n_rows)},
+        choice=choice,
+    )
 
 
 def cases(act):
@@ -470,7 +479,7 @@ def draw(d, act):
 
 # Sixteen warps: what the last program of a row reads again, it reads alone.
 _GPU = {
-    "PARTS": "min(32, cdiv(n_vocab, 4096))",
+    "PARTS": "min(32 if ROWS <= 4 else 16 if ROWS <= 8 else 8, cdiv(n_vocab, 4096))",
     "BLOCK": 4096,
     "CHUNK": 32,
     "STRIP": 512,
@@ -497,6 +506,7 @@ SPEC = Spec(
         step_size("n_rows", of="logits[0]"),
         size("n_vocab", of="logits[1]"),
         stride("logits_stride"),
+        given("ROWS", of="step.rows"),
         tuned("PARTS"),
         tuned("BLOCK"),
         tuned("CHUNK"),

@@ -137,10 +137,10 @@ std::vector<kernel::KernelRequest> Planner::requests() const {
       by_key.try_emplace(launch.choice->key, launch.choice->request);
   };
   // A variant depends on the bucket of its own rows alone, so the diagonal meets every one.
-  for (std::size_t bucket = 0; bucket < kNBuckets; ++bucket)
-    for (const bool is_decode : {true, false})
-      collect({model::Tail::greedy, is_decode, bucket, bucket});
-  for (const auto tail : kTails) collect({tail, true, 0, 0});
+  for (std::size_t bucket = 0; bucket < kNBuckets; ++bucket) {
+    collect({model::Tail::greedy, false, bucket, bucket});
+    for (const auto tail : kTails) collect({tail, true, bucket, bucket});
+  }
   std::vector<kernel::KernelRequest> requests;
   for (auto& [text, request] : by_key) requests.push_back(std::move(request));
   return requests;
