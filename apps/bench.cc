@@ -34,6 +34,22 @@ struct ServeArguments {
   bool is_json = false;
 };
 
+struct SweepArguments {
+  ModelArguments model;
+  measure::SweepOptions bench;
+  bool is_json = false;
+};
+
+int run_sweep(SweepArguments arguments) {
+  arguments.bench.engine = resolve(arguments.model);
+  const auto result = measure::run_sweep(arguments.bench);
+  if (arguments.is_json)
+    write_json(bench_json(result, arguments.model.model));
+  else
+    write_out(table_text(result));
+  return 0;
+}
+
 int run_serve(ServeArguments arguments) {
   arguments.bench.engine = resolve(arguments.model);
   const auto result = measure::run_serve_bench(arguments.bench);
@@ -223,6 +239,54 @@ void add_kernels(CLI::App& bench, Command& chosen) {
   });
 }
 
+void add_sweep(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<SweepArguments>();
+  auto& options = arguments->bench;
+  auto& engine = arguments->model.options;
+  CLI::App& command = *bench.add_subcommand(
+      "sweep", "A step over many sequences, contexts and samplers, and prompts of many lengths");
+  command.footer(
+      "\nIds are random; answers go on past the end of text. Samplers: greedy; temperature (0.8); "
+      "top-p (0.8, 0.95); all (0.8, top-k 40, top-p 0.95, min-p 0.02, repetition penalty 1.1).\n"
+      "Examples:\n  nereid bench sweep demo --sequences 1,8,64\n"
+      "  nereid bench sweep llama3-8b-shape --random-weights --sequences 1,2,4,8,16,32,64,128,256 "
+      "--samplers greedy,all --prompts 2048,8192");
+  add_model(command, arguments->model);
+  const auto list = [&](const char* name, std::vector<std::int64_t>& values, const char* what) {
+    command.add_option(name, values, what)
+        ->delimiter(',')
+        ->check(in_range(engine::ranges::kCount))
+        ->type_name("LIST")
+        ->capture_default_str();
+  };
+  list("--sequences", options.sequences, "Sequences that decode at a time");
+  list("--contexts", options.contexts, "Tokens before the first step that is timed");
+  command.add_option("--samplers", options.samplers, "How the next token is chosen; see below")
+      ->delimiter(',')
+      ->type_name("LIST")
+      ->capture_default_str();
+  list("--prompts", options.prompts, "Tokens of one prompt whose first token is timed");
+  add_count(command, "--steps", options.n_steps, "Steps that are timed of each; medians are told");
+  add_count(command, "--repeats", options.n_repeats, "Prompts that are timed of each length");
+  command.add_option("--seed", options.seed, "Of the ids")
+      ->check(in_range(engine::ranges::kSeed))
+      ->capture_default_str();
+  command.add_option("--mode", engine.mode, "auto, eager, compiled or graph")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--max-batch-tokens", engine.max_batch_tokens,
+                  "Tokens computed in one step; 0: what suits the device")
+      ->check(in_range(engine::ranges::kBatchTokens))
+      ->capture_default_str();
+  command.add_flag("--random-weights", engine.random_weights,
+                   "Needs only config.json: weights are made on the device");
+  add_bench_machine(command, engine, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_sweep(*arguments); };
+  });
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app, Command& chosen) {
@@ -232,6 +296,7 @@ void add_bench(CLI::App& app, Command& chosen) {
   add_end_to_end(command, chosen);
   add_bench_serve(command, chosen);
   add_kernels(command, chosen);
+  add_sweep(command, chosen);
 }
 
 }  // namespace nereid::apps

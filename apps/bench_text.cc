@@ -232,4 +232,46 @@ std::string table_text(const measure::ServeBenchResult& result) {
       result.itl_ms_p99, result.itl_ms_p99 / result.itl_ms_median);
 }
 
+nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std::string& model) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const auto& cell : result.decode)
+    rows.push_back({{"bench", "sweep"},
+                    {"engine", "nereid"},
+                    {"model", model},
+                    {"mode", result.mode},
+                    {"sequences", cell.n_sequences},
+                    {"context", cell.n_context},
+                    {"sampler", cell.sampler},
+                    {"step_ms", cell.step_ms},
+                    {"step_ms_p99", cell.step_ms_p99},
+                    {"floor_ms", cell.floor_ms}});
+  for (const auto& cell : result.prompts)
+    rows.push_back({{"bench", "sweep"},
+                    {"engine", "nereid"},
+                    {"model", model},
+                    {"mode", result.mode},
+                    {"prompt", cell.n_tokens},
+                    {"first_token_ms", cell.first_token_ms}});
+  return document(result.device, result.limits, std::move(rows));
+}
+
+std::string table_text(const measure::SweepResult& result) {
+  std::string text = fmt::format(
+      "{}: {}, mode {}\nthis device reads {:.1f} GB/s\n\n{:>9} {:>8}  {:<12} {:>9} {:>9} {:>9} "
+      "{:>8}\n",
+      result.device.name, result.device.description, result.mode,
+      result.limits.stream_bytes_per_s / 1e9, "sequences", "context", "sampler", "step ms", "p99",
+      "floor", "x floor");
+  for (const auto& cell : result.decode)
+    text += fmt::format("{:>9} {:>8}  {:<12} {:>9.3f} {:>9.3f} {:>9.3f} {:>8.2f}\n",
+                        cell.n_sequences, cell.n_context, cell.sampler, cell.step_ms,
+                        cell.step_ms_p99, cell.floor_ms, cell.step_ms / cell.floor_ms);
+  if (!result.prompts.empty())
+    text += fmt::format("\n{:>9} {:>15} {:>9}\n", "prompt", "first token ms", "tokens/s");
+  for (const auto& cell : result.prompts)
+    text += fmt::format("{:>9} {:>15.2f} {:>9.0f}\n", cell.n_tokens, cell.first_token_ms,
+                        1e3 * double(cell.n_tokens) / cell.first_token_ms);
+  return text;
+}
+
 }  // namespace nereid::apps

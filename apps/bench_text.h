@@ -8,6 +8,7 @@
 #include "measure/end_to_end.h"
 #include "measure/kernel_bench.h"
 #include "measure/serve_bench.h"
+#include "measure/sweep.h"
 
 namespace nereid::apps {
 
@@ -21,6 +22,9 @@ nlohmann::ordered_json bench_json(const measure::KernelBenchResult& result,
 nlohmann::ordered_json bench_json(const measure::ServeBenchResult& result,
                                   const measure::ServeWorkload& workload, const std::string& model);
 
+nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std::string& model);
+
+std::string table_text(const measure::SweepResult& result);
 std::string table_text(const measure::ServeBenchResult& result);
 std::string table_text(const measure::EndToEndResult& result,
                        const measure::EndToEndOptions& options);

@@ -1,5 +1,6 @@
 #include "measure/model_cost.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "model/architecture.h"
@@ -24,6 +25,14 @@ std::int64_t streamed_weight_bytes(const model::ModelConfig& config) {
     bytes += n_elements * static_cast<std::int64_t>(dtype_size_bytes(value.dtype));
   }
   return bytes;
+}
+
+std::int64_t cached_bytes(const model::ModelConfig& config, std::int64_t n_tokens) {
+  std::int64_t n_seen = 0;
+  for (const auto window : config.layer_windows)
+    n_seen += window > 0 ? std::min(window, n_tokens) : n_tokens;
+  return n_seen * 2 * config.n_kv_heads * config.head_dim *
+         static_cast<std::int64_t>(dtype_size_bytes(config.dtype));
 }
 
 LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& graph,
