@@ -362,7 +362,7 @@ _NVIDIA = {
 SPEC = Spec(
     fn=linear_gemv,
     op="linear",
-    when="rows <= 8",
+    when="rows <= 4 or (rows <= 8 and not gpu)",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", FLOATS, "n_rows", "x_stride"),

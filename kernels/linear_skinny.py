@@ -1,4 +1,4 @@
-"""Linear layer for 9 to 64 rows: a stream of weights through tensor cores.
+"""Linear layer for 5 to 64 rows: a stream of weights through tensor cores.
 
     y[m, n] = alpha * (sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
     y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
@@ -6,12 +6,16 @@
 Operands and flags as in linear_tiled. The weights are the left operand of the product and the rows
 of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each weight is
 read once. More rows than TOKENS are taken by further programs.
-Grid: (N / BLOCK_N, M / TOKENS). USE_DESCRIPTORS: x and w are tensor maps. Accumulation: fp32, over
-k in order: what a row gives does not depend on M.
+Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
+depend on M, nor on BLOCK_K where the matrix units add to one sum in steps of 16 (wgmma).
+TMA: x and w are tensor maps, where their rows lie so (USE_DESCRIPTORS).
+PDL: 0, or programmatic dependent launch: the kernel after may start 1: when this one ends, 4: when
+a program has its sums. Earlier, its programs crowd where there is room, and are slower for it.
 """
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.linear import (
     draw_linear,
@@ -54,9 +58,12 @@ def linear_skinny(
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     SWIGLU: tl.constexpr,
-    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    TMA: tl.constexpr,
+    PDL: tl.constexpr,
+    TOKENS: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
@@ -67,6 +74,8 @@ def linear_skinny(
     offs_m = first_m + tl.arange(0, TOKENS)
     mask_n = offs_n[:, None] < n_out
     mask_m = offs_m[None, :] < n_rows
+    if PDL > 0:
+        gdc_wait()
     y = tl.zeros((BLOCK_N, TOKENS), tl.float32)
     if SWIGLU:
         up = tl.zeros((BLOCK_N, TOKENS), tl.float32)
@@ -93,6 +102,8 @@ def linear_skinny(
             if SWIGLU:
                 w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
                 up = tl.dot(w.to(x.dtype), tl.trans(x), up, input_precision="ieee")
+    if PDL == 4:
+        gdc_launch_dependents()
     if HAS_BIAS:
         bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
         y += bias.to(tl.float32)[:, None]
@@ -114,39 +125,40 @@ reference = linear_reference
 
 
 def cases(act):
-    def case(name, *args, act=act, residual=False, swiglu=False, tokens=16, **kwargs):
-        flags = {"residual": residual, "swiglu": swiglu, "TOKENS": tokens}
+    def case(name, *args, act=act, residual=False, swiglu=False, rows=16, **kwargs):
+        flags = {"residual": residual, "swiglu": swiglu, "ROWS": rows}
         return linear_case(name, *args, act=act, **flags, **kwargs)
 
     yield case("demo_qkv", 16, 640, 384)
-    yield case("demo_down", 44, 384, 1024, tokens=64, residual=True)
-    yield case("demo_head", 17, 8192, 384, tokens=32, bias=False, out="fp32")
-    yield case("demo_mlp", 30, 1024, 384, tokens=32, bias=False, swiglu=True)
+    yield case("demo_down", 44, 384, 1024, rows=64, residual=True)
+    yield case("demo_head", 17, 8192, 384, rows=32, bias=False, out="fp32")
+    yield case("demo_mlp", 30, 1024, 384, rows=32, bias=False, swiglu=True)
     yield case("llama3_8b_strip", 9, 128, 4096, bias=False)
-    yield case("two_groups", 70, 256, 128, tokens=64)
+    yield case("two_groups", 70, 256, 128, rows=64)
+    yield case("few", 5, 256, 128, rows=8)
     yield case("odd", 13, 77, 83, pad=5)
-    yield case("odd_residual", 37, 77, 83, tokens=64, pad=5, residual=True, alpha=0.25)
-    yield case("odd_swiglu", 20, 77, 83, tokens=32, pad=5, swiglu=True)
+    yield case("odd_residual", 37, 77, 83, rows=64, pad=5, residual=True, alpha=0.25)
+    yield case("odd_swiglu", 20, 77, 83, rows=32, pad=5, swiglu=True)
     yield case("odd_k", 9, 64, 100, bias=False)
-    yield case("both", 50, 192, 320, tokens=64, residual=True, swiglu=True, alpha=-1.5)
-    yield case("half", 50, 384, 384, tokens=64, act="fp16")
+    yield case("both", 50, 192, 320, rows=64, residual=True, swiglu=True, alpha=-1.5)
+    yield case("half", 50, 384, 384, rows=64, act="fp16")
     yield case("half_residual", 12, 384, 384, act="fp16", residual=True, alpha=2.0)
-    yield case("half_swiglu", 33, 384, 384, tokens=64, act="fp16", swiglu=True)
+    yield case("half_swiglu", 33, 384, 384, rows=64, act="fp16", swiglu=True)
     yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
 
 
 def draw(d, act):
-    tokens = d.variant.of(16, 32, 64)
+    rows = d.variant.of(4, 8, 16, 32, 64)
     x = d.types(act)
-    n_rows = d.rows(2 * tokens + 1, tile=tokens)
+    n_rows = d.rows(2 * rows + 1, tile=rows)
     flags = dict.fromkeys(("bias", "swiglu", "residual"))
-    return draw_linear(d, x, exact_weights(x), n_rows, TOKENS=tokens, **flags)
+    return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, **flags)
 
 
 SPEC = Spec(
     fn=linear_skinny,
     op="linear",
-    when="rows > 8 and rows <= 64 and gpu",
+    when="rows > 4 and rows <= 64 and gpu",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -186,10 +198,17 @@ SPEC = Spec(
         given("HAS_BIAS"),
         given("HAS_RESIDUAL"),
         given("SWIGLU", of="@epilogue == swiglu"),
-        given("TOKENS", of="step.rows"),
+        given("ROWS", of="step.rows"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
-        tuned("USE_DESCRIPTORS"),
+        tuned("TMA"),
+        tuned("PDL"),
+        derived("TOKENS", "max(ROWS, 16)"),
+        derived(
+            "USE_DESCRIPTORS",
+            "TMA if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"
+            " and n_in % 8 == 0 and x_stride % 8 == 0 else 0",
+        ),
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
@@ -201,26 +220,29 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_N", "BLOCK_K", "USE_DESCRIPTORS"),
+    tuned=("BLOCK_N", "BLOCK_K", "TMA", "PDL"),
     default={
         "cpu": {
             "BLOCK_N": 64,
             "BLOCK_K": "128 if n_in % 256 else 256",
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
+            "PDL": 0,
             "num_warps": 1,
             "num_stages": 1,
         },
         "cuda": {
             "BLOCK_N": 64,
             "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
+            "PDL": 0,
             "num_warps": 4,
             "num_stages": 4,
         },
         "hip": {
             "BLOCK_N": 64,
             "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
+            "PDL": 0,
             "num_warps": 4,
             "num_stages": 2,
         },

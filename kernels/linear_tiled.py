@@ -8,7 +8,8 @@ rows, then all up rows), converted to the element type of x; bias [N] ([2 N]). H
 HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_RESIDUAL only.
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
 read at the same time shares rows of x and w; with N_PROGRAMS that many programs share the tiles.
-USE_DESCRIPTORS: x and w (from 2 on y too) are tensor maps. Accumulation: fp32.
+TMA: x and w (from 2 on y too) are tensor maps, where their rows lie so (USE_DESCRIPTORS).
+Accumulation: fp32.
 """
 
 import triton
@@ -146,8 +147,9 @@ def linear_tiled(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
-    USE_DESCRIPTORS: tl.constexpr,
+    TMA: tl.constexpr,
     N_PROGRAMS: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
@@ -266,8 +268,14 @@ SPEC = Spec(
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
         tuned("GROUP_M"),
-        tuned("USE_DESCRIPTORS"),
+        tuned("TMA"),
         tuned("N_PROGRAMS"),
+        derived(
+            "USE_DESCRIPTORS",
+            "min(TMA, 2 if sizeof(y_ptr) == 2 and y_stride % 8 == 0 else 1)"
+            " if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"
+            " and n_in % 8 == 0 and x_stride % 8 == 0 else 0",
+        ),
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
@@ -284,7 +292,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "USE_DESCRIPTORS", "N_PROGRAMS"),
+    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS"),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.
         "cpu": {
@@ -292,7 +300,7 @@ SPEC = Spec(
             "BLOCK_N": 64,
             "BLOCK_K": "128 if n_in % 256 else 256",
             "GROUP_M": 8,
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
             "N_PROGRAMS": 0,
             "num_warps": 1,
             "num_stages": 1,
@@ -302,7 +310,7 @@ SPEC = Spec(
             "BLOCK_N": 128,
             "BLOCK_K": "64 if sizeof(x_ptr) <= 2 else 32",
             "GROUP_M": 8,
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
             "N_PROGRAMS": 0,
             "num_warps": 8,
             "num_stages": 3,
@@ -312,7 +320,7 @@ SPEC = Spec(
             "BLOCK_N": 128,
             "BLOCK_K": "64 if sizeof(x_ptr) <= 2 else 32",
             "GROUP_M": 8,
-            "USE_DESCRIPTORS": 0,
+            "TMA": 0,
             "N_PROGRAMS": 0,
             "num_warps": 8,
             "num_stages": 2,

@@ -6,6 +6,7 @@ out, x [R, C]; weight [C]. Row r of x lies at r // group * x_stride + r % group 
 heads of a packed [T, width] buffer are rows too (q and k norm: R = T * H, C = Dh, group = H).
 Ordinary rows have group 1.
 Grid: one program a row. Accumulation: fp32. In place (out is x) is allowed.
+PDL: 0, or 1: programmatic dependent launch, which starts this kernel as the one before ends.
 """
 
 from functools import partial
@@ -13,6 +14,7 @@ from functools import partial
 import numpy as np
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_wait
 
 from kernels.spec import (
     FLOATS,
@@ -29,6 +31,7 @@ from kernels.spec import (
     size,
     step_size,
     stride,
+    tuned,
 )
 
 
@@ -43,6 +46,7 @@ def rms_norm(
     out_stride,
     x_stride,
     eps,
+    PDL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
@@ -50,8 +54,10 @@ def rms_norm(
     inner = row % group * n_cols
     offs = tl.arange(0, BLOCK)
     mask = offs < n_cols
-    x = tl.load(x_ptr + outer * x_stride + inner + offs, mask=mask, other=0.0).to(tl.float32)
     weight = tl.load(weight_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    if PDL > 0:
+        gdc_wait()
+    x = tl.load(x_ptr + outer * x_stride + inner + offs, mask=mask, other=0.0).to(tl.float32)
     factor = tl.rsqrt(tl.sum(x * x, axis=0) / n_cols + eps)
     y = x * factor * weight
     y = y.to(out_ptr.dtype.element_ty)
@@ -136,6 +142,7 @@ SPEC = Spec(
         stride("out_stride"),
         stride("x_stride"),
         scalar("eps"),
+        tuned("PDL"),
         derived("BLOCK", "next_pow2(n_cols)"),
     ),
     grid=("n_rows", "1", "1"),
@@ -144,9 +151,14 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
+    tuned=("PDL",),
     default={
-        "cpu": {"num_warps": 1, "num_stages": 1},
-        "cuda": {"num_warps": "1 if BLOCK <= 256 else 4 if BLOCK <= 4096 else 8", "num_stages": 1},
-        "hip": {"num_warps": "1 if BLOCK <= 512 else 4", "num_stages": 1},
+        "cpu": {"PDL": 0, "num_warps": 1, "num_stages": 1},
+        "cuda": {
+            "PDL": 0,
+            "num_warps": "1 if BLOCK <= 256 else 4 if BLOCK <= 4096 else 8",
+            "num_stages": 1,
+        },
+        "hip": {"PDL": 0, "num_warps": "1 if BLOCK <= 512 else 4", "num_stages": 1},
     },
 )

@@ -236,6 +236,22 @@ class Bundles(unittest.TestCase):
         for line in loads:
             self.assertRegex(line, rf"tensor<32x8x!tt.ptr<i64>, {name}>")
 
+    def test_nothing_is_read_before_the_wait(self):
+        # A kernel that starts early may read what the one before writes behind its wait only: a
+        # pipelined loop begins to read above itself.
+        spec = sources.load_spec("linear_skinny")
+        case = next(case for case in spec.cases("fp16") if case.name == "half_residual")
+        asked = cases.request_of(spec, case, "cuda:90")
+        self.assertEqual((asked.constexprs["PDL"], asked.constexprs["USE_DESCRIPTORS"]), (4, 1))
+        folder = self.folder / "keep"
+        self.target.compile(asked, folder)
+        text = (folder / "linear_skinny.ptx").read_text()
+        wait, start = (text.index(f"griddepcontrol.{n}") for n in ("wait", "launch_dependents"))
+        reads = [m.start() for m in re.finditer(r"cp\.async\.bulk\.tensor|ld\.global", text)]
+        self.assertGreater(len(reads), 2)
+        self.assertGreater(min(reads), wait)
+        self.assertGreater(start, text.rindex("wgmma.mma_async"))
+
     def test_tensor_maps(self):
         spec = sources.load_spec("linear_tiled")
         case = next(case for case in spec.cases("fp16") if case.name == "half")
