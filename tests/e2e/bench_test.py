@@ -99,6 +99,26 @@ class Bench(cli.TestCase):
         for name in {launch["name"] for launch in launches}:
             self.assertIn(name, result.stdout)
 
+    def test_sweep(self):
+        out = cli.run_json(
+            "bench", "sweep", "demo", "--device", "cpu", "--bundle", self.bundle, "--sequences", "1,3",
+            "--contexts", "5,70", "--samplers", "greedy,all", "--prompts", "9", "--steps", 4,
+        )  # fmt: skip
+        decode = [row for row in out["rows"] if "sequences" in row]
+        cells = {(row["sequences"], row["context"], row["sampler"]) for row in decode}
+        self.assertEqual(len(cells), len(decode))
+        self.assertEqual(
+            cells, {(n, c, s) for n in (1, 3) for c in (5, 70) for s in ("greedy", "all")}
+        )
+        for row in decode:
+            self.assertGreater(row["step_ms"], row["floor_ms"] / 2)
+        # Keys and values of each sequence are read, too.
+        floor = {(row["sequences"], row["context"]): row["floor_ms"] for row in decode}
+        self.assertGreater(floor[3, 70], floor[1, 5])
+        self.assertEqual([row["prompt"] for row in out["rows"] if "prompt" in row], [9])
+        result = cli.run("bench", "sweep", "demo", "--samplers", "top-k")
+        self.expect_error(result, "top-k", "greedy, temperature, top-p, all")
+
     def test_kernels_json(self):
         out = cli.run_json(
             "bench", "kernels", "demo", "--device", "cpu", "--bundle", self.bundle,
