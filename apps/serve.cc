@@ -1,7 +1,10 @@
 // nereid serve: an HTTP server that speaks OpenAI's API.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +28,8 @@ namespace nereid::apps {
 namespace {
 
 constexpr engine::IntegerRange kPort{0, 65535, "0 (a free one) to 65535"};
+// Files besides connections: the model's, libraries', the loop's own.
+constexpr std::size_t kOtherFiles = 256;
 constexpr engine::IntegerRange kSeconds{0, 86'400, "0 to 86400"};
 
 struct ServeArguments {
@@ -57,6 +62,16 @@ void read_keys(const std::string& path, std::vector<std::string>& keys) {
   if (keys.size() == n_before) throw UsageError("--api-key-file {}: there is no key in it", path);
 }
 
+// A connection is an open file, and of those many systems let a process have 1,024 unless it asks.
+void allow_connections(std::size_t n_connections) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = n_connections + kOtherFiles;
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // where it is refused, those beyond it wait to be accepted
+}
+
 int run_serve(ServeArguments arguments) {
   auto& options = arguments.server;
   const Options engine_options = resolve(arguments.model);
@@ -72,7 +87,8 @@ int run_serve(ServeArguments arguments) {
   for (const auto& key : options.api_keys)
     if (key.empty()) throw UsageError("--api-key: an empty key would let everybody in");
 
-  server::Server server(options, [&](std::function<void()> on_step) {
+  allow_connections(options.limits.n_connections);
+  server::Server server(options, [&](StepCallback on_step) {
     ServiceOptions service = arguments.service;
     service.on_step = std::move(on_step);
     return std::make_unique<Service>(engine_options, service);

@@ -28,13 +28,17 @@
 
 namespace nereid {
 
+// The requests to whose streams a step brought something; none where the service has failed, which
+// ends all of them.
+using StepCallback = std::function<void(std::span<const RequestId> requests)>;
+
 struct ServiceOptions {
   // Of requests that were submitted and not begun; more are refused as overloaded.
   std::int64_t max_queued_requests = 1024;
   std::int64_t max_queued_prompt_tokens = std::int64_t{1} << 20;
   // Called once after each step that brought any stream anything, on the service's thread: it
   // should only wake another. The service fails where it throws.
-  std::function<void()> on_step = {};
+  StepCallback on_step = {};
 };
 
 enum class ServiceState : std::uint8_t {

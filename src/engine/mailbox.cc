@@ -47,7 +47,10 @@ void Mailbox::fail(RequestId request, std::int32_t n_answers,
 
 std::vector<KeptEvent> Mailbox::take(Clock::time_point until) {
   std::unique_lock lock(mutex_);
-  has_mail_.wait_until(lock, until, [&] { return !events_.empty() || n_failed_answers_ > 0; });
+  const auto has_mail = [&] { return !events_.empty() || n_failed_answers_ > 0; };
+  // A wait gives the processor away even where its time is up already, and on a busy machine it
+  // comes back milliseconds later.
+  if (!has_mail() && until > Clock::now()) has_mail_.wait_until(lock, until, has_mail);
   events_.reserve(events_.size() + std::size_t(n_failed_answers_));
   for (std::int32_t answer = 0; answer < n_failed_answers_; ++answer)
     events_.emplace_back(AnswerEvent{.request = failed_request_,

@@ -219,7 +219,7 @@ void ServiceCore::fail(const Text& why) noexcept {
   running_.clear();
   with_news_.clear();
   try {
-    if (options_.on_step) options_.on_step();
+    if (options_.on_step) options_.on_step({});
   } catch (...) {  // it may be what failed
   }
 }
@@ -321,12 +321,14 @@ void ServiceCore::publish() {
 
 void ServiceCore::deliver() {
   if (with_news_.empty()) return;
+  news_ids_.clear();
   for (const auto& ticket : with_news_) {
     ticket->has_news = false;
     ticket->mailbox.deliver();
+    news_ids_.push_back(ticket->id);
   }
   with_news_.clear();
-  if (options_.on_step) options_.on_step();
+  if (options_.on_step) options_.on_step(news_ids_);
 }
 
 }  // namespace nereid::engine

@@ -146,7 +146,8 @@ class ServiceCore {
   Inbox::Mail mail_;                                                // taken last
   std::unordered_map<RequestId, std::shared_ptr<Ticket>> running_;  // by the generator's number
   std::vector<std::shared_ptr<Ticket>> with_news_;
-  std::exception_ptr lost_event_;  // why one could not be told
+  std::vector<RequestId> news_ids_;  // of those that were delivered last
+  std::exception_ptr lost_event_;    // why one could not be told
   std::int64_t begun_prompt_tokens_ = 0;
   bool is_closed_ = false;
 

@@ -221,7 +221,7 @@ ServeBenchResult run_serve_bench(const ServeBenchOptions& options) {
   engine.max_sequences = options.workload.n_at_once;
   StepSignal signal;
   Service service(engine, {.max_queued_requests = options.workload.n_at_once,
-                           .on_step = [&] { signal.raise(); }});
+                           .on_step = [&](auto) { signal.raise(); }});
   service.wait_until_ready();
   Client client(service, signal);
   RequestSource source(options.workload, service.model().vocab_size);

@@ -15,6 +15,12 @@ LiveAnswer::LiveAnswer(std::vector<Stream> streams, std::unique_ptr<AnswerWriter
       writer_(std::move(writer)),
       streams_events_(streams_events) {}
 
+std::vector<RequestId> LiveAnswer::requests() const {
+  std::vector<RequestId> requests;
+  for (const auto& stream : streams_) requests.push_back(stream.id());
+  return requests;
+}
+
 bool LiveAnswer::pump(Exchange& exchange) {
   events_.clear();
   for (std::size_t i = 0; i < streams_.size(); ++i) {

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "nereid/service.h"
-#include "server/usage.h"
 #include "server/error_body.h"
 #include "server/http/exchange.h"
+#include "server/usage.h"
 
 namespace nereid::server {
 
@@ -37,6 +37,8 @@ class LiveAnswer {
   LiveAnswer(std::vector<Stream> streams, std::unique_ptr<AnswerWriter> writer,
              bool streams_events);
 
+  // Of its streams.
+  std::vector<RequestId> requests() const;
   // Takes what came and says it. False once all is said; the streams that are left then end.
   bool pump(Exchange& exchange);
   // A comment, where nothing was said since the last beat: neither side takes the other for dead.

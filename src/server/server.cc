@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -12,13 +13,16 @@
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
+#include <deque>
 #include <exception>
-#include <iterator>
 #include <mutex>
 #include <new>
+#include <span>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "server/access_log.h"
@@ -41,6 +45,9 @@ using Clock = std::chrono::steady_clock;
 // the next short one.
 constexpr std::size_t kNWorkers = 2;
 constexpr std::size_t kMaxPreparing = 1024;
+// Answers that are told before the loop looks at its sockets again: a probe waits for so many at
+// most, whatever a step brought.
+constexpr std::size_t kMaxToldAtOnce = 16;
 constexpr std::chrono::seconds kBeat{15};
 constexpr std::chrono::milliseconds kWatch{100};
 constexpr std::chrono::milliseconds kAcceptPause{100};  // where no further file can be opened
@@ -89,17 +96,34 @@ Result or_reply(WriteError write, const Action& action) {
 }  // namespace
 
 struct Server::Impl {
-  // What the service's thread calls after a step, while the server may be gone already.
-  struct Wakeup {
+  // What the service's thread tells after a step, while the server may be gone already.
+  struct News {
+    std::mutex lifetime;  // of what post_pump uses
+    std::function<void()> post_pump;
+
     std::mutex mutex;
-    std::function<void()> wake;
+    std::deque<RequestId> requests;  // whose answers are to be pumped; more than once where late
+    bool is_for_all = false;
+    bool is_pump_posted = false;
+
+    void tell(std::span<const RequestId> of_step) {
+      const std::scoped_lock lock(lifetime);
+      if (!post_pump) return;
+      bool posts = false;
+      {
+        const std::scoped_lock lock_of_requests(mutex);
+        requests.insert(requests.end(), of_step.begin(), of_step.end());
+        is_for_all |= of_step.empty();
+        posts = !std::exchange(is_pump_posted, true);
+      }
+      // Not under the mutex: who wakes would wait for it.
+      if (posts) post_pump();
+    }
   };
 
   Impl(ServerOptions options, const ServiceOpener& open)
-      : serving(std::move(options), open([wakeup = wakeup] {
-                  const std::scoped_lock lock(wakeup->mutex);
-                  if (wakeup->wake) wakeup->wake();
-                })),
+      : serving(std::move(options),
+                open([news = news](std::span<const RequestId> requests) { news->tell(requests); })),
         guard(serving.options()),
         log(serving.options().logs_requests, serving.options().logs_json) {
     host->limits = serving.options().limits;
@@ -114,15 +138,14 @@ struct Server::Impl {
       return guard.cors_headers(*request);
     };
     listen();
-    wakeup->wake = [this] {
-      if (!is_pump_posted.exchange(true)) asio::post(io, [this] { pump(); });
-    };
+    const std::scoped_lock lock(news->lifetime);
+    news->post_pump = [this] { asio::post(io, [this] { pump_news(); }); };
   }
 
   ~Impl() {
     {
-      const std::scoped_lock lock(wakeup->mutex);
-      wakeup->wake = {};
+      const std::scoped_lock lock(news->lifetime);
+      news->post_pump = {};
     }
     workers.join();
     // What still waits in the loop is destroyed after all that it would call.
@@ -241,20 +264,23 @@ struct Server::Impl {
       return;
     }
     const auto number = ++n_live;
-    auto& live = lives[number];
-    live = {.answer = std::move(std::get<std::unique_ptr<LiveAnswer>>(prepared)),
-            .exchange = exchange};
+    auto& answer = std::get<std::unique_ptr<LiveAnswer>>(prepared);
+    auto requests = answer->requests();
+    for (const auto request : requests) number_of[request] = number;
+    lives[number] = {std::move(answer), exchange, std::move(requests)};
     exchange->on_gone = [this, number] {
       ++wire.n_disconnected;
       // Not at once: it may be what is being pumped.
-      asio::post(io, [this, number] { lives.erase(number); });
+      asio::post(io, [this, number] { drop(number); });
     };
-    if (!pump(live)) lives.erase(number);
+    // What came before it had its number.
+    pump(number);
   }
 
   struct Live {
     std::unique_ptr<LiveAnswer> answer;
     std::shared_ptr<Exchange> exchange;
+    std::vector<RequestId> requests;  // its streams'
   };
 
   // False once it is done.
@@ -278,10 +304,47 @@ struct Server::Impl {
     return goes_on;
   }
 
-  void pump() {
-    is_pump_posted = false;
-    for (auto it = lives.begin(); it != lives.end();)
-      it = pump(it->second) ? std::next(it) : lives.erase(it);
+  void pump(std::uint64_t number) {
+    const auto it = lives.find(number);
+    if (it == lives.end()) return;
+    try {
+      if (!pump(it->second)) drop(number);
+    } catch (const std::exception& error) {  // not even that it was given up could be told
+      fmt::print(stderr, "nereid: {}\n", error.what());
+    }
+  }
+
+  void drop(std::uint64_t number) {
+    const auto it = lives.find(number);
+    if (it == lives.end()) return;
+    for (const auto request : it->second.requests) number_of.erase(request);
+    lives.erase(it);
+  }
+
+  // Costs what has come, however many wait beside it.
+  void pump_news() {
+    std::array<RequestId, kMaxToldAtOnce> requests;
+    std::size_t n_requests = 0;
+    bool is_for_all = false, has_more = false;
+    {
+      const std::scoped_lock lock(news->mutex);
+      is_for_all = std::exchange(news->is_for_all, false);
+      n_requests = std::min(news->requests.size(), requests.size());
+      const auto end = news->requests.begin() + std::ptrdiff_t(n_requests);
+      std::copy(news->requests.begin(), end, requests.begin());
+      news->requests.erase(news->requests.begin(), end);
+      news->is_pump_posted = has_more = !news->requests.empty();
+    }
+    if (has_more) asio::post(io, [this] { pump_news(); });
+    if (is_for_all) pump_all();
+    for (std::size_t i = 0; i < n_requests; ++i)
+      if (const auto it = number_of.find(requests[i]); it != number_of.end()) pump(it->second);
+  }
+
+  void pump_all() {
+    std::vector<std::uint64_t> numbers;
+    for (const auto& [number, live] : lives) numbers.push_back(number);
+    for (const auto number : numbers) pump(number);
   }
 
   void beat() {
@@ -301,7 +364,7 @@ struct Server::Impl {
       if (error) return;
       const auto state = serving.service().status().state;
       if (state == ServiceState::failed) {
-        pump();
+        pump_all();
         is_over = true;
       } else if (is_draining) {
         const bool is_drained = serving.service().drain(std::chrono::milliseconds(0)) &&
@@ -338,6 +401,7 @@ struct Server::Impl {
       live.answer->fail_with(*live.exchange,
                              ApiError(503, "the server is shutting down", {}, "draining"));
     lives.clear();
+    number_of.clear();
     boost::system::error_code ignored;
     acceptor.close(ignored);
     // What was said last is on its way once the loop has turned a few times.
@@ -345,9 +409,8 @@ struct Server::Impl {
     pause.async_wait([this](boost::system::error_code) { io.stop(); });
   }
 
-  std::shared_ptr<Wakeup> wakeup = std::make_shared<Wakeup>();
+  std::shared_ptr<News> news = std::make_shared<News>();
   asio::io_context io{1};
-  std::atomic<bool> is_pump_posted = false;
   Serving serving;
   Guard guard;
   AccessLog log;
@@ -357,6 +420,7 @@ struct Server::Impl {
   asio::steady_timer pause{io}, beats{io}, watches{io};
   asio::signal_set signals{io};
   std::unordered_map<std::uint64_t, Live> lives;
+  std::unordered_map<RequestId, std::uint64_t> number_of;  // in `lives`
   std::uint64_t n_live = 0;
   std::size_t n_preparing = 0;
   bool is_draining = false, was_opening = false, is_over = false;

@@ -15,7 +15,7 @@
 namespace nereid::server {
 
 // Makes the service with that ServiceOptions::on_step.
-using ServiceOpener = std::function<std::unique_ptr<Service>(std::function<void()> on_step)>;
+using ServiceOpener = std::function<std::unique_ptr<Service>(StepCallback on_step)>;
 
 class Server {
  public:

@@ -95,7 +95,7 @@ int serve(int argc, char** argv) {
                                 .chat_template = argv[2],
                                 .version = "test",
                                 .logs_requests = false};
-  server::Server server(options, [&](std::function<void()> on_step) {
+  server::Server server(options, [&](StepCallback on_step) {
     ServiceOptions service;
     service.on_step = std::move(on_step);
     return std::make_unique<Service>(std::make_unique<Service::Impl>(

@@ -87,7 +87,7 @@ class ServerTest : public testing::Test {
     options.port = 0;
     options.model_names = {"fake"};
     options.logs_requests = false;
-    server_ = std::make_unique<Server>(options, [this](std::function<void()> on_step) {
+    server_ = std::make_unique<Server>(options, [this](StepCallback on_step) {
       ServiceOptions service;
       service.on_step = std::move(on_step);
       return engine::serve(runner_, service);

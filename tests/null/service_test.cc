@@ -3,13 +3,19 @@
 #include "nereid/service.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <barrier>
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
+#include <deque>
+#include <mutex>
 #include <random>
+#include <span>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/session.h"
@@ -69,7 +75,8 @@ TEST(Service, ManyThreadsSubmitStreamAndCancel) {
                                                  .max_mixed_tokens = 48,
                                                  .works_beside_host = works_beside_host});
     std::atomic<int> n_steps_told = 0;
-    auto service = serve(runner, {.max_queued_requests = 40, .on_step = [&] { ++n_steps_told; }});
+    auto service =
+        serve(runner, {.max_queued_requests = 40, .on_step = [&](auto) { ++n_steps_told; }});
     std::atomic<int> n_cancelled = 0, n_refused = 0, n_submitted = 0;
     const auto use = [&](int thread) {
       std::mt19937 random(unsigned(thread) * 7919 + works_beside_host);
@@ -321,12 +328,68 @@ TEST(Service, AnEndWhileOpeningWaitsForTheOpener) {
   EXPECT_TRUE(is_open);
 }
 
+// As a server reads: only those streams that a step named.
+TEST(Service, AStepNamesTheStreamsThatHaveSomething) {
+  const auto runner =
+      std::make_shared<FakeRunner>(FakeOptions{.max_sequences = 4, .works_beside_host = true});
+  std::mutex mutex;
+  std::condition_variable has_news;
+  std::deque<RequestId> news;
+  const auto service = serve(runner, {.on_step = [&](std::span<const RequestId> requests) {
+                               EXPECT_FALSE(requests.empty());
+                               const std::scoped_lock lock(mutex);
+                               news.insert(news.end(), requests.begin(), requests.end());
+                               has_news.notify_one();
+                             }});
+  std::mt19937 random(1);
+  std::unordered_map<RequestId, std::pair<Stream, Request>> open;
+  for (int i = 0; i < 40; ++i) {
+    Request request = drawn_request(random);
+    request.sampling.seed = random();
+    auto stream = service->submit(request);
+    const auto id = stream.id();
+    open.emplace(id, std::pair(std::move(stream), request));
+  }
+  while (!open.empty()) {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(has_news.wait_for(lock, 20s, [&] { return !news.empty(); })) << open.size();
+    const auto id = news.front();
+    news.pop_front();
+    lock.unlock();
+    const auto it = open.find(id);
+    if (it == open.end()) continue;  // read to its end before the step that brought it named it
+    auto& [stream, request] = it->second;
+    if (stream.poll({})) continue;
+    expect_as_alone(stream.wait(), request, 0);
+    open.erase(it);
+  }
+}
+
+// A server asks a thousand streams, of which few have anything: were each asking a wait, if only of
+// no time, it would lose the processor each time.
+TEST(Service, AskingAnIdleStreamWaitsForNothing) {
+  const auto runner = std::make_shared<GatedRunner>(FakeOptions{});
+  const auto service = serve(runner);
+  runner->shut();
+  Stream stream = service->submit({.prompt_ids = {1}, .max_tokens = 4, .ignore_eos = true});
+  const auto n_waits = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nvcsw;
+  };
+  const auto n_before = n_waits();
+  for (int i = 0; i < 1000; ++i) stream.poll({});
+  EXPECT_LT(n_waits() - n_before, 100);
+  runner->open();
+  EXPECT_EQ(stream.wait().answers.at(0).ids.size(), 4U);
+}
+
 TEST(Service, WhatThrowsOnItsThreadFailsItAndEndsAllStreams) {
   for (const bool is_exception : {true, false}) {
     const auto runner =
         std::make_shared<FakeRunner>(FakeOptions{.max_sequences = 2, .works_beside_host = true});
     std::atomic<int> n_calls = 0;
-    auto service = serve(runner, {.on_step = [&] {
+    auto service = serve(runner, {.on_step = [&](auto) {
                            if (++n_calls != 3) return;
                            if (is_exception) throw std::runtime_error("of the caller");
                            throw 17;

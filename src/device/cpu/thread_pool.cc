@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -29,6 +31,13 @@ void pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// A thread that wakes on a full machine, as a server's for input and output does after each step,
+// is given the processor of who counts least. That should be a helper, whose part the others take,
+// and not the thread that starts the runs: all would wait for it.
+void give_way() {
+  (void)::setpriority(PRIO_PROCESS, id_t(::gettid()), ::getpriority(PRIO_PROCESS, 0) + 1);
 }
 
 // Calls `done` until it is true or the time is up; the clock is read rarely because that costs as
@@ -142,6 +151,7 @@ void ThreadPool::work(int index) {
 }
 
 void ThreadPool::help(int index) {
+  give_way();
   Worker& self = *workers_[index];
   std::uint64_t seen = 0;  // the number of the last run this helper knows
   const auto has_news = [&] {

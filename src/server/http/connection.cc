@@ -81,6 +81,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     ++host_->n_open;
     ErrorCodeOfBoost ignored;
     socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    socket_.non_blocking(true, ignored);
     const auto peer = socket_.remote_endpoint(ignored);
     if (!ignored) client_ = fmt::format("{}:{}", peer.address().to_string(), peer.port());
   }
@@ -349,8 +350,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write_waiting() {
     if (state_ == State::closed || !writing_.empty() || waiting_.empty()) return;
     writing_.swap(waiting_);
+    // As a rule the network takes all of it: a token then costs no timer and no turn of the loop.
+    ErrorCodeOfBoost at_once;
+    const std::size_t n_written = socket_.write_some(asio::buffer(writing_), at_once);
+    if ((at_once && at_once != asio::error::would_block) || n_written == writing_.size()) {
+      on_written(at_once);
+      return;
+    }
     set_deadline(host_->limits.write_time);
-    asio::async_write(socket_, asio::buffer(writing_),
+    asio::async_write(socket_, asio::buffer(writing_) + n_written,
                       [self = shared_from_this()](ErrorCodeOfBoost error, std::size_t) {
                         self->on_written(error);
                       });
