@@ -60,8 +60,8 @@ inline constexpr std::array kSamplingParams{
                   "The same, for each time that the answer has said it"},
 };
 
-// What a model's makers suggest, over a temperature of 1. An Error names the file and the field that
-// is out of range.
+// What a model's makers suggest, over a temperature of 1. An Error names the file and the field
+// that is out of range.
 SamplingParams suggested_sampling(const model::GenerationSettings& settings);
 
 // How one row's next id is chosen: what its request asked for, and what the engine knows of it.

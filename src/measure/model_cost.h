@@ -13,8 +13,8 @@ namespace nereid::measure {
 // rows.
 std::int64_t streamed_weight_bytes(const model::ModelConfig& config);
 
-// Bytes of the keys and values that a sequence of so many tokens has in the caches and a decode step
-// reads: of layers with a window no more than it.
+// Bytes of the keys and values that a sequence of so many tokens has in the caches and a decode
+// step reads: of layers with a window no more than it.
 std::int64_t cached_bytes(const model::ModelConfig& config, std::int64_t n_tokens);
 
 struct LaunchCost {

@@ -162,8 +162,8 @@ SweepResult run_sweep(const SweepOptions& options) {
   result.device = device->info();
   result.mode = program::resolve_mode(options.engine.mode, result.device.target);
   const auto weight_bytes = streamed_weight_bytes(config);
-  result.limits = measure_limits(*device, config, options.engine,
-                                 static_cast<std::size_t>(weight_bytes));
+  result.limits =
+      measure_limits(*device, config, options.engine, static_cast<std::size_t>(weight_bytes));
   const auto runner = engine::Runner::create(*device, config, engine_options(options));
   Sweep sweep(options, *runner, config);
   for (const auto n_context : options.contexts)

@@ -101,8 +101,9 @@ class Bench(cli.TestCase):
 
     def test_sweep(self):
         out = cli.run_json(
-            "bench", "sweep", "demo", "--device", "cpu", "--bundle", self.bundle, "--sequences", "1,3",
-            "--contexts", "5,70", "--samplers", "greedy,all", "--prompts", "9", "--steps", 4,
+            "bench", "sweep", "demo", "--device", "cpu", "--bundle", self.bundle, "--steps", 4,
+            "--sequences", "1,3", "--contexts", "5,70", "--samplers", "greedy,all",
+            "--prompts", "9",
         )  # fmt: skip
         decode = [row for row in out["rows"] if "sequences" in row]
         cells = {(row["sequences"], row["context"], row["sampler"]) for row in decode}

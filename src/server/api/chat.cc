@@ -12,8 +12,8 @@
 #include "server/api/chat_plan.h"
 #include "server/api/chat_writer.h"
 #include "server/api/logprobs.h"
-#include "server/usage.h"
 #include "server/json_text.h"
+#include "server/usage.h"
 
 namespace nereid::server {
 

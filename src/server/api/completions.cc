@@ -14,8 +14,8 @@
 #include "server/api/fill_in.h"
 #include "server/api/generation_fields.h"
 #include "server/api/logprobs.h"
-#include "server/usage.h"
 #include "server/json_text.h"
+#include "server/usage.h"
 
 namespace nereid::server {
 

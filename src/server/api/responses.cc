@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "server/api/piece_writer.h"
-#include "server/usage.h"
 #include "server/json_text.h"
+#include "server/usage.h"
 
 namespace nereid::server {
 
