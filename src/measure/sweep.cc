@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <random>
+#include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
@@ -27,6 +28,9 @@ double ms_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double, std::milli>(end - begin).count();
 }
 
+// In so many steps all sequences of a cell have begun, whose prompts are cached but for a block.
+constexpr std::int64_t kBeginSteps = 256;
+
 struct Sampler {
   std::string_view name;
   SamplingParams params;
@@ -47,11 +51,12 @@ const std::array<Sampler, 4>& samplers() {
   return table;
 }
 
-// Room for every cell. Prompts are cached: a cell's are computed once, and then all its sequences
-// begin to decode in one step.
+// Room for every cell. Prompts are cached: a cell's are computed once, and when they come again its
+// sequences begin to decode together.
 Options engine_options(const SweepOptions& options) {
   Options engine = options.engine;
-  const auto longest = std::ranges::max(options.contexts) + options.n_steps + 2;
+  // Some steps more: those that began first decode while the others begin.
+  const auto longest = std::ranges::max(options.contexts) + options.n_steps + kBeginSteps;
   engine.max_context_tokens = longest;
   for (const auto n_tokens : options.prompts)
     engine.max_context_tokens = std::max(engine.max_context_tokens, n_tokens + 1);
@@ -75,31 +80,41 @@ class Sweep {
                                 const SamplingParams& sampling) {
     std::vector<Request> requests(static_cast<std::size_t>(n_sequences));
     for (auto& request : requests) {
-      request = random_request(n_context, 1);
+      // Whole blocks are found again; the token after them is what is left to compute.
+      request = random_request(n_context + 1, 1);
       generator_.submit(request);
     }
-    step_until(n_sequences);
+    while (step()) {
+    }
+    begun_.clear();
     for (auto& request : requests) {
       request.sampling = sampling;
-      request.max_tokens = options_.n_steps + 1;
+      request.max_tokens = options_.n_steps + kBeginSteps - 1;
       generator_.submit(request);
     }
-    step_until(n_sequences);
+    while (std::ssize(begun_) < n_sequences) step();
     std::vector<double> gaps_ms;
     auto last = Clock::now();
-    for (std::int64_t i = 1; i <= options_.n_steps; ++i) {
-      step_until(n_sequences);
+    for (std::int64_t i = 0; i < options_.n_steps; ++i) {
+      n_tokens_ = 0;
+      step();
+      NEREID_CHECK(n_tokens_ == n_sequences, "{} of {} tokens came", n_tokens_, n_sequences);
       const auto now = Clock::now();
       gaps_ms.push_back(ms_between(last, now));
       last = now;
+    }
+    for (const auto request : std::exchange(begun_, {})) generator_.cancel(request);
+    while (step()) {
     }
     return gaps_ms;
   }
 
   double first_token_ms(std::int64_t n_tokens) {
+    const auto request = random_request(n_tokens, 1);
     const auto begin = Clock::now();
-    generator_.submit(random_request(n_tokens, 1));
-    step_until(1);
+    generator_.submit(request);
+    while (step()) {
+    }
     return ms_between(begin, Clock::now());
   }
 
@@ -114,19 +129,17 @@ class Sweep {
     return request;
   }
 
-  // Until so many tokens have come since the last call.
-  void step_until(std::int64_t n_tokens) {
+  // False where nothing is left to do.
+  bool step() {
     std::string failure;
-    while (n_tokens_ < n_tokens) {
-      const bool is_going = generator_.step([&](const engine::AnswerEvent& event) {
-        n_tokens_ += std::ssize(event.ids);
-        if (failure.empty()) failure = event.error;
-        return false;
-      });
-      if (!failure.empty()) throw Error("{}", failure);
-      NEREID_CHECK(is_going || n_tokens_ >= n_tokens, "{} of {} tokens came", n_tokens_, n_tokens);
-    }
-    n_tokens_ -= n_tokens;
+    const bool is_going = generator_.step([&](const engine::AnswerEvent& event) {
+      n_tokens_ += std::ssize(event.ids);
+      if (!event.ids.empty()) begun_.insert(event.request);
+      if (failure.empty()) failure = event.error;
+      return false;
+    });
+    if (!failure.empty()) throw Error("{}", failure);
+    return is_going;
   }
 
   const SweepOptions& options_;
@@ -134,6 +147,7 @@ class Sweep {
   const model::ModelConfig& config_;
   std::mt19937_64 random_{options_.seed};
   std::int64_t n_tokens_ = 0;
+  std::unordered_set<RequestId> begun_;  // those that have a token
 };
 
 void check(const SweepOptions& options) {
