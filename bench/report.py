@@ -2,8 +2,10 @@
 """Makes docs/benchmarks.md and its plots from files of results, and nothing by hand.
 
     python3 bench/report.py bench/results/h100.json [bench/results/h200.json]...
+                            [--sweep bench/results/h200_sweep.json]
 
-The first machine gets the whole page, each other a section of its end-to-end figures.
+The first machine gets the whole page, each other a section of its end-to-end figures; a sweep comes
+before all, its worst cells first.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 from pathlib import Path
 
 import compare_kernels
+import envelope
 import plot
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,7 +169,24 @@ def end_to_end_rows(results: dict) -> list[dict]:
     return [row for row in results["rows"] if row["bench"] == "e2e"]
 
 
-def page(results: dict, sources: list[str], others: list[dict]) -> str:
+def sweep_text(sweep: dict) -> str:
+    facts = "".join(f"{name}: {value}. " for name, value in sweep["facts"].items())
+    prompts = [
+        (str(n_tokens), f"{ms:.1f}", f"{1e3 * n_tokens / ms:.0f}")
+        for n_tokens, ms in envelope.prompt_cells(sweep).items()
+    ]
+    return (
+        f"\n## The envelope\n\n{sweep['device']['description']}, {sweep['time']}, llama3-8b, random "
+        f"weights, one engine for all cells (`nereid bench sweep`). {facts}The floor is what "
+        "streaming the weights and each sequence's keys and values takes.\n\n"
+        "![A step by its floor](benchmarks/envelope.svg)\n\n"
+        + markdown_table(*envelope.decode_table(sweep))
+        + "\nOne prompt, until its first token:\n\n"
+        + markdown_table(("tokens", "ms", "tokens/s"), prompts)
+    )
+
+
+def page(results: dict, sources: list[str], others: list[dict], sweep: dict | None = None) -> str:
     rows = end_to_end_rows(results)
     ours = [row for row in rows if row["engine"] == "nereid"]
     names = " and ".join(f"`{source}`" for source in sources)
@@ -175,6 +195,8 @@ def page(results: dict, sources: list[str], others: list[dict]) -> str:
         "`bench/run_gpu.sh`, ours and the CUDA stack's in turns on one machine.\n\n"
         + machine_text(results)
     )
+    if sweep:
+        text += sweep_text(sweep)
     if ours:
         text += f"\n## End to end\n\n{end_to_end_text(rows, results)}{PLOTS}"
         text += report_text(results, ours)
@@ -195,16 +217,20 @@ def source_name(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--sweep", type=Path)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     args = parser.parse_args()
     results, *others = [json.loads(path.read_text()) for path in args.results]
     sources = [source_name(path) for path in args.results]
-    (args.docs / "benchmarks.md").write_text(page(results, sources, others))
-    if end_to_end_rows(results):
-        folder = args.docs / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in plot.plots(results).items():
-            (folder / name).write_text(text)
+    sweep = json.loads(args.sweep.read_text()) if args.sweep else None
+    (args.docs / "benchmarks.md").write_text(page(results, sources, others, sweep))
+    plots = plot.plots(results) if end_to_end_rows(results) else {}
+    if sweep:
+        plots["envelope.svg"] = envelope.heat_map(sweep)
+    folder = args.docs / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in plots.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ programs, each leaves the sums of its units in `partial`, and the one that comes
 in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as the
 sequences that decode leave room for, of steps whose number of rows does not say how many these are.
 AHEAD: the first tile is asked for before anything else.
-PDL: as in linear_gemv, and 4: the kernel after may start when a program has its sums, as it must
-where that one's programs would crowd these out (linear_skinny). Before its wait the kernel reads block tables, contexts, positions and old
-keys and values: the two launches before it must write none of these.
+PDL: as in linear_gemv, and 4: the kernel after may start when a program has its sums, where that
+one's programs would crowd these out (linear_skinny). Before its wait the kernel reads block tables,
+contexts, positions and old keys and values: the two launches before it must write none of these.
 """
 
 from dataclasses import replace

@@ -260,10 +260,12 @@ class Inspect(cli.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         times = re.findall(r" \d+x\d+x\d+ +[\d.]+ +(\S+) +(\S+)  \[", result.stdout)
         self.assertGreater(len(times), 15)
+        # Of a few bytes one of them may be 0.0.
         for least_us, measured_us in times:
-            # Of a few bytes it is 0.0.
             self.assertGreaterEqual(float(least_us), 0)
-            self.assertGreater(float(measured_us), 0)
+            self.assertGreaterEqual(float(measured_us), 0)
+        n_timed = sum(float(measured_us) > 0 for _, measured_us in times)
+        self.assertGreater(n_timed, len(times) / 2)
 
     def test_shapes_of_well_known_models(self):
         paths = list((cli.ROOT / "configs").iterdir())

@@ -19,8 +19,9 @@ def module(name):
     return loaded
 
 
-compare_cpu, compare_kernels, merge, plot, prove_outside, report = map(
-    module, ("compare_cpu", "compare_kernels", "merge", "plot", "prove_outside", "report")
+compare_cpu, compare_kernels, envelope, merge, plot, prove_outside, report = map(
+    module,
+    ("compare_cpu", "compare_kernels", "envelope", "merge", "plot", "prove_outside", "report"),
 )
 
 
@@ -186,6 +187,46 @@ class Page(unittest.TestCase):
         text = report.page(merge.merge([alone], {}), ["x.json"], [])
         self.assertIn("18.000", text)
         self.assertNotIn("report:", text)
+
+
+def sweep():
+    def cell(sequences, sampler, step_ms, engine="nereid"):
+        return {
+            "bench": "sweep", "engine": engine, "model": "m", "sequences": sequences, "context": 512,
+            "sampler": sampler, "step_ms": step_ms, "step_ms_p99": step_ms, "floor_ms": 4.0,
+        }  # fmt: skip
+
+    return {
+        "device": {"description": "a GPU, 132 multiprocessors"},
+        "time": "2026-11-29",
+        "facts": {"driver": "1.2"},
+        "rows": [
+            cell(1, "greedy", 5.0), cell(64, "greedy", 7.0), cell(64, "all", 6.0),
+            cell(64, "greedy", 8.4, "torch"),
+            {"bench": "sweep", "engine": "nereid", "prompt": 2048, "first_token_ms": 40.0},
+        ],
+    }  # fmt: skip
+
+
+class Envelope(unittest.TestCase):
+    def test_the_worst_cell_comes_first_and_has_its_rival(self):
+        header, lines = envelope.decode_table(sweep())
+        self.assertEqual([line[6] for line in lines], ["1.75", "1.50", "1.25"])
+        self.assertEqual({len(line) for line in lines}, {len(header)})
+        self.assertEqual(lines[0][-2:], ("8.40", "1.20"))
+        self.assertEqual(lines[1][-2:], ("-", "-"))
+
+    def test_heat_map_has_a_cell_for_each(self):
+        root = ElementTree.fromstring(envelope.heat_map(sweep()))
+        cells = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if "hsl" in r.get("fill")]
+        self.assertEqual(len(cells), 3)
+        self.assertEqual(envelope.colour(1.0), "hsl(120, 60%, 75%)")
+        self.assertEqual(envelope.colour(9.0), "hsl(0, 60%, 75%)")
+
+    def test_the_page_begins_with_it(self):
+        text = report.page(results(), ["x.json"], [], sweep())
+        self.assertLess(text.index("## The envelope"), text.index("## End to end"))
+        self.assertIn("| 2048 | 40.0 | 51200 |", text)
 
 
 class ProveOutside(unittest.TestCase):
