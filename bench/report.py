@@ -176,8 +176,8 @@ def sweep_text(sweep: dict) -> str:
         for n_tokens, ms in envelope.prompt_cells(sweep).items()
     ]
     return (
-        f"\n## The envelope\n\n{sweep['device']['description']}, {sweep['time']}, llama3-8b, random "
-        f"weights, one engine for all cells (`nereid bench sweep`). {facts}The floor is what "
+        f"\n## The envelope\n\n{sweep['device']['description']}, {sweep['time']}, llama3-8b, "
+        f"random weights, one engine for all cells (`nereid bench sweep`). {facts}The floor is what "
         "streaming the weights and each sequence's keys and values takes.\n\n"
         "![A step by its floor](benchmarks/envelope.svg)\n\n"
         + markdown_table(*envelope.decode_table(sweep))

@@ -192,8 +192,8 @@ class Page(unittest.TestCase):
 def sweep():
     def cell(sequences, sampler, step_ms, engine="nereid"):
         return {
-            "bench": "sweep", "engine": engine, "model": "m", "sequences": sequences, "context": 512,
-            "sampler": sampler, "step_ms": step_ms, "step_ms_p99": step_ms, "floor_ms": 4.0,
+            "bench": "sweep", "engine": engine, "model": "m", "context": 512, "floor_ms": 4.0,
+            "sequences": sequences, "sampler": sampler, "step_ms": step_ms, "step_ms_p99": step_ms,
         }  # fmt: skip
 
     return {
