@@ -177,8 +177,8 @@ def sweep_text(sweep: dict) -> str:
     ]
     return (
         f"\n## The envelope\n\n{sweep['device']['description']}, {sweep['time']}, llama3-8b, "
-        f"random weights, one engine for all cells (`nereid bench sweep`). {facts}The floor is what "
-        "streaming the weights and each sequence's keys and values takes.\n\n"
+        f"random weights, one engine for all cells (`nereid bench sweep`). {facts}The floor is what"
+        " streaming the weights and each sequence's keys and values takes.\n\n"
         "![A step by its floor](benchmarks/envelope.svg)\n\n"
         + markdown_table(*envelope.decode_table(sweep))
         + "\nOne prompt, until its first token:\n\n"
