@@ -9,10 +9,11 @@ A sequence's old keys are tiles of BLOCK_N; unit u is every UNITS-th of them fro
 unit's sums are taken from its own largest score; the newest token and then the units in their order
 are merged by the same operations whether one program holds them all or each comes from another. So
 what a sequence gets depends on its own context alone, not on the others of a step.
-Grid: (S, Hq / HEADS, PARTS). A program takes every PARTS-th unit; where a sequence has several
-programs, each leaves the sums of its units in `partial`, and the one that comes last, by the count
-in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as the
-sequences that decode leave room for, of steps whose number of rows does not say how many these are.
+Grid: (S, Hq / HEADS, PARTS). A sequence has at most PARTS programs, of at least LEAST tiles each;
+of n the p-th takes the units p, p + n, ...; the others of the grid do nothing. Where a sequence
+has several, each leaves the sums of its units in `partial`, and the one that comes last, by the
+count in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as
+there is room for beside the others, of steps whose number of rows does not say how many decode.
 AHEAD: the first tile is asked for before anything else.
 PDL: as in linear_gemv, and 4: the kernel after may start when a program has its sums, where that
 one's programs would crowd these out (linear_skinny). Before its wait the kernel reads block tables,
@@ -195,6 +196,7 @@ def attention_decode_split(
     BLOCK_N: tl.constexpr,
     UNITS: tl.constexpr,
     PARTS: tl.constexpr,
+    LEAST: tl.constexpr,
     PDL: tl.constexpr,
     AHEAD: tl.constexpr,
     BLOCK_G: tl.constexpr,
@@ -223,11 +225,13 @@ def attention_decode_split(
     n_units = tl.minimum(n_tiles, UNITS)
     block_table = block_tables_ptr + seq * max_blocks
 
-    n_programs = tl.minimum(tl.maximum(n_units, 1), n_parts)
+    n_programs = tl.minimum(tl.cdiv(n_tiles, LEAST), UNITS)
+    n_programs = tl.minimum(tl.maximum(n_programs, 1), n_parts)
     # This program's tiles: of each of its units as many, of the sequence's first ones one more.
-    n_mine = tl.cdiv(tl.maximum(n_units - part, 0), n_parts)
-    n_longer = tl.cdiv(tl.maximum(n_tiles % UNITS - part, 0), n_parts)
+    n_mine = tl.cdiv(tl.maximum(n_units - part, 0), n_programs)
+    n_longer = tl.cdiv(tl.maximum(n_tiles % UNITS - part, 0), n_programs)
     n_mine_tiles = n_mine * (n_tiles // UNITS) + n_longer
+    n_mine_tiles = tl.where(part < n_programs, n_mine_tiles, 0)
 
     lane = tl.arange(0, BLOCK_D)
     rows = tl.arange(0, BLOCK_N)
@@ -317,8 +321,8 @@ def attention_decode_split(
             is_last, is_split, sums_ptr + (1 + unit) * UNIT, largest, total, acc, unit_largest,
             unit_total, unit_acc, HEADS, ALONE,
         )  # fmt: skip
-        tile = tl.where(is_last, unit + n_parts, tile + UNITS)
-        unit = tl.where(is_last, unit + n_parts, unit)
+        tile = tl.where(is_last, unit + n_programs, tile + UNITS)
+        unit = tl.where(is_last, unit + n_programs, unit)
         n_mine_tiles -= 1
     for _ in range(n_mine_tiles):
         row = row_of_tile(block_table, first + tile, kv_head, n_kv_heads, BLOCK_TOKENS, BLOCK_N)
@@ -343,8 +347,8 @@ def attention_decode_split(
             unit_total, unit_acc, HEADS, ALONE,
         )  # fmt: skip
         # Not within the branch, or the compiler could not ask for the next tile before it.
-        tile = tl.where(is_last, unit + n_parts, tile + UNITS)
-        unit = tl.where(is_last, unit + n_parts, unit)
+        tile = tl.where(is_last, unit + n_programs, tile + UNITS)
+        unit = tl.where(is_last, unit + n_programs, unit)
 
     if PDL == 4:
         gdc_launch_dependents()
@@ -427,7 +431,7 @@ def cases(act):
     case = partial(fused_case, act=act)
     choices = {
         "one_program": {"UNITS": 4, "PARTS": 1},
-        "parts": {"UNITS": 3, "PARTS": 2},
+        "parts": {"UNITS": 3, "PARTS": 2, "LEAST": 4},
         "room_for_some": {"UNITS": 3, "PARTS": 0},
         "a_program_a_unit": {"UNITS": 31, "PARTS": 31, "AHEAD": 1},
         "ahead": {"UNITS": 3, "PARTS": 2, "AHEAD": 1},
@@ -439,7 +443,8 @@ def cases(act):
 
 def draw(d, act):
     choices = (
-        {}, {"UNITS": 31, "PARTS": 31}, {"UNITS": 2, "PARTS": 1}, {"UNITS": 5, "PARTS": 3},
+        {}, {"UNITS": 31, "PARTS": 31}, {"UNITS": 2, "PARTS": 1},
+        {"UNITS": 5, "PARTS": 3, "LEAST": 2},
         {"PARTS": 0},
         {"AHEAD": 1}, {"UNITS": 3, "PARTS": 2, "AHEAD": 1},
     )  # fmt: skip
@@ -451,7 +456,9 @@ _GPU = {
     # What the stages hold of keys and values fits every GPU's shared memory.
     "BLOCK_N": "min(BLOCK_TOKENS, 64 if HEAD_DIM <= 128 else 32 if HEAD_DIM <= 256 else 16)",
     "UNITS": 31,  # and the newest token: merged in two rounds
-    "PARTS": "0 if MIXED else max(min(256 // (ROWS * n_kv_heads), UNITS), 1)",
+    "PARTS": "0 if MIXED else max(min(256 // (ROWS * n_kv_heads), UNITS), 4)",
+    # Where sequences alone fill the machine, only a long one is worth the merging.
+    "LEAST": "1 if MIXED or ROWS * n_kv_heads <= 128 else 16",
     "PDL": 0,
     "AHEAD": 0,
     "num_warps": 4,
@@ -504,6 +511,7 @@ SPEC = Spec(
         tuned("BLOCK_N"),
         tuned("UNITS"),
         tuned("PARTS"),
+        tuned("LEAST"),
         tuned("PDL"),
         tuned("AHEAD"),
         derived("BLOCK_G", "next_pow2(HEADS)"),
@@ -524,7 +532,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("HEADS", "BLOCK_N", "UNITS", "PARTS", "PDL", "AHEAD"),
+    tuned=("HEADS", "BLOCK_N", "UNITS", "PARTS", "LEAST", "PDL", "AHEAD"),
     default={
         "cpu": {**_GPU, "num_warps": 1, "num_stages": 1},
         "cuda": _GPU,

@@ -72,7 +72,7 @@ struct Attended {
 // bit of the result (kernels/attention_decode_split.py).
 std::string arithmetic_of(const std::string& key) {
   auto json = Json::parse(key);
-  for (const char* name : {"AHEAD", "MIXED", "PARTS", "PDL", "ROWS"})
+  for (const char* name : {"AHEAD", "LEAST", "MIXED", "PARTS", "PDL", "ROWS"})
     json["constexprs"].erase(name);
   json.erase("num_stages");
   return json.dump();
