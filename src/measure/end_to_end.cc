@@ -21,12 +21,6 @@ namespace nereid::measure {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double ms_between(Clock::time_point begin, Clock::time_point end) {
-  return std::chrono::duration<double, std::milli>(end - begin).count();
-}
-
 // A mode's runner, and what it took.
 struct OpenMode {
   std::string mode;

@@ -15,18 +15,13 @@
 #include "engine/generator.h"
 #include "measure/model_cost.h"
 #include "measure/timing.h"
+#include "measure/workload.h"
 #include "model/config.h"
 #include "program/settings.h"
 
 namespace nereid::measure {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double ms_between(Clock::time_point begin, Clock::time_point end) {
-  return std::chrono::duration<double, std::milli>(end - begin).count();
-}
 
 // In so many steps all sequences of a cell have begun, whose prompts are cached but for a block.
 constexpr std::int64_t kBeginSteps = 256;

@@ -94,7 +94,7 @@ void check_model(model::ModelConfig config, std::int64_t vocab_size, std::int64_
         }
       }
   EXPECT_GT(n_operands, 1000);
-  if (target != "cpu") EXPECT_GT(n_own, 40);  // kernels for CPUs share no row
+  EXPECT_GT(n_own, target == "cpu" ? -1 : 40);  // kernels for CPUs share no row
 }
 
 class OperandBytes : public testing::TestWithParam<const char*> {};
