@@ -9,12 +9,14 @@ gets zeros. Sequences before `first_seq` are another kernel's: their rows of out
 out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
 Grid: (Hq, S - first_seq, max_q_len / BLOCK_M). A program beyond its sequence's end runs no
 iteration and stores nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh.
+HOPPER: the form of kernels/hopper/attention_prefill.py, with a grid of its own.
 Products take the element type of q; softmax (base 2, running) and sums are fp32. scale > 0.
 """
 
 import triton
 import triton.language as tl
 
+from kernels.hopper import attention_prefill as hopper
 from kernels.lib.paged import (
     attention_reference,
     exponent_base,
@@ -139,6 +141,7 @@ def attention_prefill(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
+    HOPPER: tl.constexpr,
 ):
     # The tiles with the most keys begin first.
     first = (tl.num_programs(2) - 1 - tl.program_id(2)) * BLOCK_M
@@ -247,10 +250,15 @@ _CACHE_ROWS = Descriptor(
     when="USE_DESCRIPTORS",
     shape=("2147483647", "HEAD_DIM"),
     strides=("HEAD_DIM", "1"),
-    block=("BLOCK_N", "BLOCK_D"),
+    block=(
+        "min(BLOCK_N, BLOCK_TOKENS) if HOPPER else BLOCK_N",
+        "64 if HOPPER else BLOCK_D",
+    ),
 )
+_TILES = "n_heads * (n_seqs - first_seq) * cdiv(max_q_len, BLOCK_M)"
 SPEC = Spec(
     fn=attention_prefill,
+    forms={"HOPPER": hopper.attention_prefill},
     op="attention",
     when="prompt",
     params=(
@@ -279,8 +287,13 @@ SPEC = Spec(
         tuned("BLOCK_N"),
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
         tuned("USE_DESCRIPTORS"),
+        tuned("HOPPER"),
     ),
-    grid=("n_heads", "n_seqs - first_seq", "cdiv(max_q_len, BLOCK_M)"),
+    grid=(
+        f"min({_TILES}, {hopper.PROGRAMS}) if HOPPER else n_heads",
+        "1 if HOPPER else n_seqs - first_seq",
+        "1 if HOPPER else cdiv(max_q_len, BLOCK_M)",
+    ),
     # An estimate from what the launch knows: every sequence as long as the longest, no context.
     bytes="(n_seqs - first_seq) * max_q_len * HEAD_DIM"
     " * (n_heads * (sizeof(out_ptr) + sizeof(q_ptr))"
@@ -289,12 +302,13 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_M", "BLOCK_N", "USE_DESCRIPTORS"),
+    tuned=("HOPPER", "BLOCK_M", "BLOCK_N", "USE_DESCRIPTORS"),
     default={
         "cpu": {
             "BLOCK_M": 64,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
             "USE_DESCRIPTORS": 0,
+            "HOPPER": 0,
             "num_warps": 1,
             "num_stages": 1,
         },
@@ -302,6 +316,7 @@ SPEC = Spec(
             "BLOCK_M": 64,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
             "USE_DESCRIPTORS": 0,
+            "HOPPER": 0,
             "num_warps": 4,
             "num_stages": 2,
         },
@@ -309,6 +324,7 @@ SPEC = Spec(
             "BLOCK_M": 64,
             "BLOCK_N": "min(BLOCK_TOKENS, 64)",
             "USE_DESCRIPTORS": 0,
+            "HOPPER": 0,
             "num_warps": 4,
             "num_stages": 1,
         },
@@ -320,7 +336,8 @@ SPEC = Spec(
             "BLOCK_M": (32, 64, 128),
             "num_warps": (4, 8),
             "num_stages": (1, 2, 3),
-            "where": "16 * num_warps <= max(64, BLOCK_M)",
+            "where": "BLOCK_M == 128 and num_warps == 4 and num_stages == 1 if HOPPER"
+            " else 16 * num_warps <= max(64, BLOCK_M)",
         },
     },
 )

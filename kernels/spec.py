@@ -214,6 +214,9 @@ class Spec:
     cases: Callable[[str], Iterable[Case]]  # by the element type of activations
     draw: Callable[[Any, str], Case]  # a case by chance: of a kernels.lib.draws.Draw and that type
     default: Mapping[str, Mapping[str, str | int]]
+    # Other functions of the same parameters and meaning, in Gluon, for what Triton has no words for
+    # on one target: each by the tuned constexpr that takes it in place of `fn` where it is not 0.
+    forms: Mapping[str, Any] = field(default_factory=dict)
     op: str = ""
     when: str = "1"
     tuned: tuple[str, ...] = ()
@@ -227,6 +230,10 @@ class Spec:
     @property
     def name(self) -> str:
         return self.fn.__name__
+
+    def form(self, constexprs: Mapping[str, int]) -> Any:
+        """The function in Gluon that a variant is made from; None: it is `fn`."""
+        return next((form for name, form in self.forms.items() if constexprs[name]), None)
 
     def param(self, name: str) -> Param:
         for param in self.params:
@@ -249,6 +256,13 @@ class Spec:
             is_constexpr = self.fn.params[named.index(param.name)].is_constexpr
             check(is_constexpr == (param.role == "constexpr"), f"{param.name}: constexpr or not?")
             check(set(param.types) <= set(SIZEOF), f"{param.name}: unknown type in {param.types}")
+        check(set(self.forms) <= set(self.tuned), f"forms {set(self.forms)} are not all tuned")
+        for name, form in self.forms.items():
+            same = [(p.name, p.is_constexpr) for p in form.params]
+            check(
+                same == [(p.name, p.is_constexpr) for p in self.fn.params],
+                f"form {name} has other parameters: {same}",
+            )
         check(callable(self.draw), "draw is a function of (draw, act) that gives a Case")
         for param in self.params:
             if (self.op and param.role in ("size", "stride")) or param.of:

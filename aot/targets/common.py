@@ -30,9 +30,11 @@ class CompileError(RuntimeError):
 def source(request: Request):
     """(spec, ASTSource) of a request; imports the kernel."""
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     spec = sources.load_spec(request.kernel)
     request.check(spec)
+    form = spec.form(request.constexprs)
     signature, attrs = {}, {}
     for index, param in enumerate(spec.params):
         if param.role == "constexpr":
@@ -41,14 +43,30 @@ def source(request: Request):
         is_pointer, element, divisible = split_type(request.args[param.name])
         block = descriptor_block(spec, param, request)
         if block is not None:
-            signature[param.name] = f"tensordesc<{element}{block}>"
+            layout = f",{_layout(element, block)!r}" if form is not None else ""
+            signature[param.name] = f"tensordesc<{element}{block}{layout}>"
             continue
         signature[param.name] = f"*{element}" if is_pointer else element
         if divisible:
             attrs[(index,)] = [["tt.divisibility", 16]]
     # A flag is a number in a request and a truth in a kernel: both read 0 and 1.
     constexprs = {name: int(value) for name, value in request.constexprs.items()}
-    return spec, ASTSource(fn=spec.fn, signature=signature, constexprs=constexprs, attrs=attrs)
+    make, fn = (ASTSource, spec.fn) if form is None else (GluonASTSource, form)
+    return spec, make(fn=fn, signature=signature, constexprs=constexprs, attrs=attrs)
+
+
+def _layout(element: str, block: list[int]):
+    """How a Gluon kernel's tile lies in shared memory: swizzled by its rows, of at most 128 bytes,
+    so that it is one box and boxes one behind the other are a wider tile."""
+    from triton.experimental.gluon.language import NVMMASharedLayout
+
+    from kernels.spec import SIZEOF
+
+    return NVMMASharedLayout(
+        swizzle_byte_width=block[-1] * SIZEOF[element],
+        element_bitwidth=8 * SIZEOF[element],
+        rank=len(block),
+    )
 
 
 def descriptor_block(spec, param, request: Request) -> list[int] | None:

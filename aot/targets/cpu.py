@@ -48,6 +48,8 @@ def default_isa() -> str:
 def ttir_text(request: Request) -> tuple[object, str]:
     """(spec, the kernel as Triton IR)."""
     spec, source = common.source(request)
+    if spec.form(request.constexprs) is not None:
+        raise common.CompileError(f"{request.kernel}: this form of it is for GPUs")
     return spec, source_text(source)
 
 

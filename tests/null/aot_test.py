@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from aot import cases, export, request, sources
 from aot import compile as driver
 from aot.cache import ObjectCache, digest
+from aot.targets import cpu
 from aot.targets.common import CompileError
 from kernels import expr
 from kernels.lib import draws
@@ -276,6 +277,31 @@ class Bundles(unittest.TestCase):
         self.assertEqual(older.constexprs["USE_DESCRIPTORS"], 0)
         with self.assertRaisesRegex(Exception, "this target has none"):
             driver.Target("cuda:80").compile(asked, None)
+
+    def test_another_form(self):
+        spec = sources.load_spec("attention_prefill")
+        asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
+        forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
+        self.assertLessEqual({"ragged", "demo_chunk", "llama3_8b", "bf16"}, forms)
+        self.assertFalse({"softcap", "window", "heads_80", "heads_96", "block_16"} & forms)
+        for name in ("llama3_8b", "demo_prompt"):
+            row, _ = self.target.compile(asked[name], None)
+            # What warps it has beside those asked for is the kernel's own affair.
+            self.assertEqual((asked[name].num_warps, row["num_warps"]), (4, 12))
+            self.assertEqual(row["n_threads"], 384)
+            for cache in ("k_cache_ptr", "v_cache_ptr"):
+                how = row["tensor_maps"][cache]
+                self.assertEqual((how["box"], how["swizzle_bytes"]), ([64, 64], 128))
+                self.assertIn([cache, "tensor_map"], row["args"])
+        case = next(case for case in spec.cases("fp16") if case.name == "ragged")
+        self.assertEqual(cases.grid_of(spec, case, asked["ragged"]), [30, 1, 1])
+        # Elsewhere there is the one in Triton.
+        for target in ("cpu", "cuda:80", "hip:gfx942"):
+            self.assertEqual(cases.request_of(spec, case, target).constexprs["HOPPER"], 0)
+        with self.assertRaisesRegex(CompileError, "for GPUs"):
+            cpu.ttir_text(asked["ragged"])
+        with self.assertRaisesRegex(ValueError, "other parameters"):
+            dataclasses.replace(spec, forms={"HOPPER": sources.load_spec("scale").fn})
 
     def test_bundle(self):
         rows, failures, _ = self.compile(self.requests)
