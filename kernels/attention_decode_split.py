@@ -192,6 +192,7 @@ def attention_decode_split(
     HAS_QK_NORM: tl.constexpr,
     ROWS: tl.constexpr,
     MIXED: tl.constexpr,
+    UNEVEN: tl.constexpr,
     HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     UNITS: tl.constexpr,
@@ -416,7 +417,7 @@ def with_scratch(case):
         "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
     }
     types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
-    rows = {"ROWS": next_pow2(n_seqs), "MIXED": 0}
+    rows = {"ROWS": next_pow2(n_seqs), "MIXED": 0, "UNEVEN": 0}
     return replace(
         case,
         args={**a, **scratch},
@@ -456,9 +457,10 @@ _GPU = {
     # What the stages hold of keys and values fits every GPU's shared memory.
     "BLOCK_N": "min(BLOCK_TOKENS, 64 if HEAD_DIM <= 128 else 32 if HEAD_DIM <= 256 else 16)",
     "UNITS": 31,  # and the newest token: merged in two rounds
-    "PARTS": "0 if MIXED else max(min(256 // (ROWS * n_kv_heads), UNITS), 4)",
+    "PARTS": "0 if MIXED or ROWS > 512"
+    " else max(min(256 // (ROWS * n_kv_heads), UNITS), 8 if UNEVEN else 1)",
     # Where sequences alone fill the machine, only a long one is worth the merging.
-    "LEAST": "1 if MIXED or ROWS * n_kv_heads <= 128 else 16",
+    "LEAST": "8 if MIXED or UNEVEN or ROWS > 512 else 1",
     "PDL": 0,
     "AHEAD": 0,
     "num_warps": 4,
@@ -476,8 +478,7 @@ SPEC = Spec(
         scratch(
             "partial_ptr",
             "fp32",
-            # With PARTS 0 more sequences than 128 have a program each.
-            "min(n_seqs, 128) if PARTS == 0 else n_seqs if PARTS > 1 else 1",
+            "n_seqs if PARTS != 1 else 1",
             "n_heads",
             "UNITS + 1",
             "BLOCK_D + 2",
@@ -507,6 +508,7 @@ SPEC = Spec(
         given("HAS_QK_NORM", of="has(q_norm)"),
         given("ROWS", of="step.rows"),
         given("MIXED", of="@rows == decode"),
+        given("UNEVEN", of="step.uneven"),
         tuned("HEADS"),
         tuned("BLOCK_N"),
         tuned("UNITS"),
@@ -522,7 +524,7 @@ SPEC = Spec(
     grid=(
         "n_seqs",
         "n_heads // HEADS",
-        "PARTS if PARTS > 0 else max(min(256 * HEADS // (max(n_seqs, 1) * n_heads), UNITS), 1)",
+        "PARTS if PARTS > 0 else max(min(256 * HEADS // (max(n_seqs, 1) * n_heads), UNITS), 4)",
     ),
     # An upper bound from what the launch knows: every page of every block table is read.
     bytes="n_seqs * HEAD_DIM * (n_heads * (sizeof(out_ptr) + sizeof(qkv_ptr))"

@@ -27,11 +27,12 @@ WHERE = "where"  # of a tuning space: which combinations are allowed
 # Where a launch takes an argument from: an operand or result of the op by its role ("x"), its sizes
 # ("y[1]", "x.rows": all but the last, "x.elements", "x.stride": from a row to the next, "x.group":
 # heads that are rows of their own), an attribute, whether an operand is there, the class of steps
-# (the most rows of the op's first operand, the longest query of a prompt, the sequences that
-# decode), or memory that only this kernel knows: scratch, and counters that are 0 between launches.
+# (the most rows of the op's first operand, whether one sequence has far more context than the
+# others, the longest query of a prompt, the sequences that decode), or memory that only this kernel
+# knows: scratch, and counters that are 0 between launches.
 SOURCE = re.compile(
     r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0)?|has\(\w+\)"
-    r"|step\.(rows|max_query|decodes)"
+    r"|step\.(rows|uneven|max_query|decodes)"
 )
 # What the `when` of a Spec may read: the most rows of the class of steps; whether the rows computed
 # are those of sequences that decode (one token each), or those of prompts beside such; whether the

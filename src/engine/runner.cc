@@ -61,7 +61,8 @@ class ProgramRunner final : public Runner {
                               .n_sequences = batch.n_sequences,
                               .n_decodes = batch.n_decodes,
                               .n_logits = batch.n_logit_rows,
-                              .max_query_tokens = batch.max_q_len},
+                              .max_query_tokens = batch.max_q_len,
+                              .is_uneven = batch.is_uneven()},
                              request.waits_for_masks};
     fill_inputs(request, program_.begin(step));
     program_.queue(step);

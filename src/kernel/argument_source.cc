@@ -12,8 +12,9 @@ namespace {
 
 using Kind = ArgumentSource::Kind;
 
-constexpr std::array<std::pair<std::string_view, Kind>, 5> kWhole{
+constexpr std::array<std::pair<std::string_view, Kind>, 6> kWhole{
     {{"step.rows", Kind::class_rows},
+     {"step.uneven", Kind::class_uneven},
      {"step.max_query", Kind::max_query},
      {"step.decodes", Kind::decodes},
      {"scratch", Kind::scratch},

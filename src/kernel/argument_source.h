@@ -11,22 +11,23 @@ namespace nereid::kernel {
 
 struct ArgumentSource {
   enum class Kind : std::uint8_t {
-    none,        // of a kernel that no plan launches, or chosen by tuning
-    value,       // "x": its address
-    dimension,   // "x[1]", "x[-1]": the last
-    rows,        // "x.rows": all elements but those of the last dimension
-    elements,    // "x.elements"
-    stride,      // "x.stride": elements from a row to the next; 0 where x is absent
-    group,       // "x.group": heads that are rows of their own, 1 where there are none
-    attribute,   // "@alpha"
-    is_value,    // "@epilogue == swiglu": 1 or 0
-    is_nonzero,  // "@softcap != 0"
-    presence,    // "has(bias)"
-    class_rows,  // "step.rows": the most rows of the operation's first operand
-    max_query,   // "step.max_query": the longest query of a step's prompts
-    decodes,     // "step.decodes": sequences of a step that decode
-    scratch,     // memory of one launch
-    counter      // memory that is zero before and after each launch
+    none,          // of a kernel that no plan launches, or chosen by tuning
+    value,         // "x": its address
+    dimension,     // "x[1]", "x[-1]": the last
+    rows,          // "x.rows": all elements but those of the last dimension
+    elements,      // "x.elements"
+    stride,        // "x.stride": elements from a row to the next; 0 where x is absent
+    group,         // "x.group": heads that are rows of their own, 1 where there are none
+    attribute,     // "@alpha"
+    is_value,      // "@epilogue == swiglu": 1 or 0
+    is_nonzero,    // "@softcap != 0"
+    presence,      // "has(bias)"
+    class_rows,    // "step.rows": the most rows of the operation's first operand
+    class_uneven,  // "step.uneven": whether one context is far longer than the others
+    max_query,     // "step.max_query": the longest query of a step's prompts
+    decodes,       // "step.decodes": sequences of a step that decode
+    scratch,       // memory of one launch
+    counter        // memory that is zero before and after each launch
   };
   Kind kind = Kind::none;
   std::string name;   // of the role or the attribute

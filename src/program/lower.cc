@@ -9,6 +9,7 @@
 #include "graph/passes/passes.h"
 #include "graph/triton_source.h"
 #include "program/memory.h"
+#include "program/step_class.h"
 
 namespace nereid::program {
 
@@ -141,8 +142,11 @@ class Arguments {
         return node_.float_attr(of.name) != 0.0 ? 1 : 0;
       case Kind::presence:
         return value(of) != kNoValue ? 1 : 0;
+      // No more than names the last bucket: a variant must not depend on how long a step may be.
       case Kind::class_rows:
-        return most_rows(graph_, node_, bounds_);
+        return std::min(most_rows(graph_, node_, bounds_), kBucketRows.back() + 1);
+      case Kind::class_uneven:
+        return bounds_.is_uneven ? 1 : 0;
       default:
         break;
     }

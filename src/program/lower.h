@@ -34,6 +34,7 @@ struct Bounds {
   graph::Sizes largest;
   bool is_decode = false;  // all sequences decode
   std::string target = "cpu";
+  bool is_uneven = false;  // one of them has far more context than the others
 };
 
 // The variant of a kernel that equal uses share, and its name in a bundle.

@@ -100,7 +100,8 @@ Bounds Planner::bounds(const StepClass& steps) const {
            .n_logits = rows(steps.logit_bucket, limits.max_logit_rows),
            .max_query_tokens = steps.is_decode ? 1 : n_tokens},
           steps.is_decode,
-          settings_.target};
+          settings_.target,
+          steps.is_uneven};
 }
 
 graph::Sizes Planner::largest() const {
@@ -140,6 +141,7 @@ std::vector<kernel::KernelRequest> Planner::requests() const {
   for (std::size_t bucket = 0; bucket < kNBuckets; ++bucket) {
     collect({model::Tail::greedy, false, bucket, bucket});
     for (const auto tail : kTails) collect({tail, true, bucket, bucket});
+    collect({model::Tail::greedy, true, bucket, bucket, /*is_uneven=*/true});
   }
   std::vector<kernel::KernelRequest> requests;
   for (auto& [text, request] : by_key) requests.push_back(std::move(request));

@@ -300,8 +300,10 @@ bool Program::is_captured(const Step& step) const {
 // of its class.
 graph::Sizes Program::padded(const Step& step) const {
   if (!is_captured(step)) return step.sizes;
-  return decode_sizes(
+  auto sizes = decode_sizes(
       std::min(kBucketRows[bucket_of(step.sizes.n_sequences)], settings_.limits.max_sequences));
+  sizes.is_uneven = step.sizes.is_uneven;
+  return sizes;
 }
 
 // Rows without a sequence: nothing is attended to, written, or counted; the id is that of nobody.

@@ -1,5 +1,5 @@
 // Goal: which steps share a plan: what is done with their logits, whether all their sequences
-// decode, and how many rows they have at most, by buckets.
+// decode, how many rows they have at most, by buckets, and whether one context is far longer.
 // Non-goal: a step's own sizes (graph/sizes.h).
 // Rejected: a plan for each number of rows. Kernels are compiled for a bucket, and mask the rest.
 #pragma once
@@ -31,17 +31,18 @@ struct StepClass {
   bool is_decode = false;  // no prompts; others may hold sequences that decode, too
   std::size_t token_bucket = 0;
   std::size_t logit_bucket = 0;
+  bool is_uneven = false;  // of steps that only decode: shares of the work that suit a long context
 
   static constexpr StepClass of(model::Tail tail, const graph::Sizes& sizes) {
     return {tail, sizes.n_decodes == sizes.n_sequences, bucket_of(sizes.n_tokens),
-            bucket_of(sizes.n_logits)};
+            bucket_of(sizes.n_logits), sizes.n_decodes == sizes.n_sequences && sizes.is_uneven};
   }
-  static constexpr std::size_t kNumber = kTails.size() * kNBuckets * kNBuckets * 2;
+  static constexpr std::size_t kNumber = kTails.size() * kNBuckets * kNBuckets * 4;
   constexpr std::size_t index() const {
     return ((static_cast<std::size_t>(tail) * kNBuckets + token_bucket) * kNBuckets +
             logit_bucket) *
-               2 +
-           (is_decode ? 1 : 0);
+               4 +
+           (is_uneven ? 2 : 0) + (is_decode ? 1 : 0);
   }
   bool operator==(const StepClass&) const = default;
 };

@@ -4,6 +4,8 @@
 // Rejected: arrays made anew each step. They are refilled in place: nothing is allocated.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -37,6 +39,20 @@ struct StepBatch {
   // Null: finished since the step was made; what the step gives for it is of no use.
   std::vector<Sequence*> sequences;      // [S]
   std::vector<Sequence*> row_sequences;  // [L]
+
+  // One of many sequences that decode has far more context than they have on average. A kernel that
+  // gives each the same part of a machine would wait for that one.
+  bool is_uneven() const {
+    constexpr std::int64_t kManySequences = 8, kLongTokens = 2048, kTimesTheMean = 4;
+    if (n_decodes <= kManySequences) return false;
+    std::int64_t longest = 0, total = 0;
+    for (std::int32_t s = 0; s < n_decodes; ++s) {
+      const std::int64_t n_tokens = context_lens[std::size_t(s)];
+      longest = std::max(longest, n_tokens);
+      total += n_tokens;
+    }
+    return longest > kLongTokens && longest * n_decodes > kTimesTheMean * total;
+  }
 };
 
 }  // namespace nereid::sched

@@ -50,8 +50,10 @@ TEST_P(EveryModel, AsksForEveryVariantBeforehand) {
     for (const auto tail : kTails)
       for (std::size_t tokens = 0; tokens < kNBuckets; ++tokens)
         for (std::size_t logits = 0; logits <= tokens; ++logits)
-          for (const bool is_decode : {false, true})
-            for (const auto& launch : planner.plan({tail, is_decode, tokens, logits}).launches)
+          for (const auto& [is_decode, is_uneven] :
+               {std::pair(false, false), {true, false}, {true, true}})
+            for (const auto& launch :
+                 planner.plan({tail, is_decode, tokens, logits, is_uneven}).launches)
               ASSERT_TRUE(asked.contains(launch.choice->key)) << launch.choice->key;
   }
 }
@@ -72,7 +74,7 @@ struct Attended {
 // bit of the result (kernels/attention_decode_split.py).
 std::string arithmetic_of(const std::string& key) {
   auto json = Json::parse(key);
-  for (const char* name : {"AHEAD", "LEAST", "MIXED", "PARTS", "PDL", "ROWS"})
+  for (const char* name : {"AHEAD", "LEAST", "MIXED", "PARTS", "PDL", "ROWS", "UNEVEN"})
     json["constexprs"].erase(name);
   json.erase("num_stages");
   return json.dump();
@@ -132,6 +134,7 @@ TEST(Planner, SequencesThatDecodeHaveTheSameKernelInEveryStep) {
           sizes.max_query_tokens = std::max(sizes.max_query_tokens, n);
         }
         sizes.n_sequences = sizes.n_logits = sizes.n_decodes + n_prompts;
+        sizes.is_uneven = random() % 3 == 0;
         SCOPED_TRACE(fmt::format("{} {} run {}: {} decode, {} prompts, {} tokens", target, mode,
                                  run, sizes.n_decodes, n_prompts, sizes.n_tokens));
         const auto steps = StepClass::of(model::Tail::greedy, sizes);

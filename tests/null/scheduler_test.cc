@@ -285,5 +285,35 @@ TEST(Scheduler, SteadyStateDoesNotMoveItsArrays) {
   }
 }
 
+TEST(StepBatch, IsUnevenWhereOneOfManyHasFarMoreContextThanTheRest) {
+  const auto is_uneven = [](std::vector<std::int32_t> contexts, std::int32_t n_prompts = 0) {
+    StepBatch batch;
+    batch.n_decodes = std::int32_t(contexts.size());
+    // The contexts of prompts come after.
+    contexts.insert(contexts.end(), std::size_t(n_prompts), 100'000);
+    batch.n_sequences = std::int32_t(contexts.size());
+    batch.context_lens = std::move(contexts);
+    return batch.is_uneven();
+  };
+  std::vector<std::int32_t> contexts(16, 100);
+  EXPECT_FALSE(is_uneven(contexts));
+  EXPECT_FALSE(is_uneven(contexts, /*n_prompts=*/3));
+  contexts[7] = 2048;  // not long
+  EXPECT_FALSE(is_uneven(contexts));
+  contexts[7] = 2049;
+  EXPECT_TRUE(is_uneven(contexts));
+  EXPECT_FALSE(is_uneven(std::vector<std::int32_t>(16, 100'000)));
+  EXPECT_FALSE(
+      is_uneven({100'000, 1, 1, 1, 1, 1, 1, 1}));  // few: they have several programs anyway
+  EXPECT_TRUE(is_uneven({100'000, 1, 1, 1, 1, 1, 1, 1, 1}));
+  // Four times the mean of all.
+  contexts.assign(12, 3000);
+  contexts[0] = 16'499;
+  EXPECT_FALSE(is_uneven(contexts));
+  contexts[0] = 16'501;
+  EXPECT_TRUE(is_uneven(contexts));
+  EXPECT_FALSE(is_uneven({}));
+}
+
 }  // namespace
 }  // namespace nereid::sched
