@@ -37,8 +37,10 @@ class PercentFormatter {
       one(tuple);
     }
     const std::size_t n_given = tuple != nullptr ? tuple->items.size() : 1;
-    const bool may_be_left =
-        values_.as_dict() != nullptr || values_.as_list(ListKind::kList) != nullptr;
+    // What has items, and is no tuple, may hold more than is asked for.
+    const bool may_be_left = values_.as_dict() != nullptr || values_.is_undefined() ||
+                             values_.as_list(ListKind::kList) != nullptr ||
+                             values_.as_list(ListKind::kRange) != nullptr;
     if (n_used_ < n_given && !may_be_left) throw Error("%: not all values are used by the format");
     return std::move(out_);
   }
