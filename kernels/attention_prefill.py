@@ -229,6 +229,9 @@ def cases(act):
     yield case("heads_80", [(33, 33), (10, 75)], 4, 2, 80)
     yield case("heads_96", [(65, 65)], 3, 1, 96, pad=32)
     yield case("llama3_8b", [(40, 100)], 8, 2, 128)
+    yield case("several_tiles", [(300, 700), (1, 1), (129, 129)], 8, 2, 128)
+    # More of them than Hopper's form has programs, some of no rows.
+    yield case("turns", [(130, 200), (70, 70), (3, 130)], 32, 8, 64)
     yield case(
         "multi_query_bf16_cache", [(20, 70)], 8, 1, 64, cache="bf16" if act != "fp16" else "fp16"
     )

@@ -90,9 +90,10 @@ Attended attended(const StepPlan& plan, const graph::Sizes& sizes) {
     if (launch.spec->name == "attention_prefill") {
       all.prompts.emplace_back(size("first_seq"), size("n_seqs"));
       // Hopper's form deals out its tiles itself.
-      if (Json::parse(launch.choice->key)["constexprs"]["HOPPER"] == 0)
+      if (Json::parse(launch.choice->key)["constexprs"]["HOPPER"] == 0) {
         EXPECT_EQ(launch.evaluate(launch.spec->grid[1], plan.graph, sizes),
                   size("n_seqs") - size("first_seq"));
+      }
       EXPECT_EQ(size("max_q_len"), sizes.max_query_tokens);
     } else {
       all.decodes.emplace_back(0, size("n_seqs"));
