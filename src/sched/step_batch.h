@@ -47,9 +47,9 @@ struct StepBatch {
     if (n_decodes <= kManySequences) return false;
     std::int64_t longest = 0, total = 0;
     for (std::int32_t s = 0; s < n_decodes; ++s) {
-      const std::int64_t n_tokens = context_lens[std::size_t(s)];
-      longest = std::max(longest, n_tokens);
-      total += n_tokens;
+      const std::int64_t context_len = context_lens[std::size_t(s)];
+      longest = std::max(longest, context_len);
+      total += context_len;
     }
     return longest > kLongTokens && longest * n_decodes > kTimesTheMean * total;
   }
