@@ -252,7 +252,7 @@ class Inspect(cli.TestCase):
         self.assertIn("...\n", short.stdout)
         self.assertIn("--choices", short.stdout)
         self.assertNotIn("...\n", long.stdout)
-        self.assertRegex(long.stdout, r"BLOCK_N=\d+ .*warps=\d+ stages=\d+")
+        self.assertRegex(long.stdout, r"BLOCK_N=\d+ [^\[]*warps=\d+\s+stages=\d+")
         self.assertLessEqual(max(map(len, long.stdout.splitlines())), 120)
 
     def test_measured_plan_has_a_time_for_each_launch(self):
