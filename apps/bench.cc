@@ -250,7 +250,7 @@ void add_sweep(CLI::App& bench, Command& chosen) {
       "top-p (0.8, 0.95); all (0.8, top-k 40, top-p 0.95, min-p 0.02, repetition penalty 1.1).\n"
       "Examples:\n  nereid bench sweep demo --sequences 1,8,64\n"
       "  nereid bench sweep llama3-8b-shape --random-weights --sequences 1,2,4,8,16,32,64,128,256 "
-      "--samplers greedy,all --prompts 2048,8192");
+      "--samplers greedy,all --prompts 2048,8000");
   add_model(command, arguments->model);
   const auto list = [&](const char* name, std::vector<std::int64_t>& values, const char* what) {
     command.add_option(name, values, what)

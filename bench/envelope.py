@@ -11,6 +11,22 @@ def decode_cells(sweep: dict, engine: str) -> dict[tuple[int, int, str], dict]:
     }
 
 
+def attention_table(sweep: dict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and lines, the worst by its rival first; those without one last."""
+    rows = [row for row in sweep["rows"] if row["bench"] == "decode_attention"]
+    rows.sort(key=lambda row: (row["cudnn_us"] or 0) / row["us"] or float("inf"))
+    return ("sequences", "context", "us", "cuDNN, us", "cuDNN / ours"), [
+        (
+            str(row["sequences"]),
+            str(row["context"]),
+            f"{row['us']:.1f}",
+            f"{row['cudnn_us']:.1f}" if row["cudnn_us"] else "-",
+            f"{row['cudnn_us'] / row['us']:.2f}" if row["cudnn_us"] else "-",
+        )
+        for row in rows
+    ]
+
+
 def prompt_cells(sweep: dict) -> dict[int, float]:
     return {row["prompt"]: row["first_token_ms"] for row in sweep["rows"] if "prompt" in row}
 

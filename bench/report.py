@@ -183,6 +183,8 @@ def sweep_text(sweep: dict) -> str:
         + markdown_table(*envelope.decode_table(sweep))
         + "\nOne prompt, until its first token:\n\n"
         + markdown_table(("tokens", "ms", "tokens/s"), prompts)
+        + "\nDecode attention of a layer alone, RoPE and the cache's write in it; cuDNN without them, "
+        "a day before:\n\n" + markdown_table(*envelope.attention_table(sweep))
     )
 
 
@@ -223,6 +225,7 @@ def main() -> None:
     results, *others = [json.loads(path.read_text()) for path in args.results]
     sources = [source_name(path) for path in args.results]
     sweep = json.loads(args.sweep.read_text()) if args.sweep else None
+    sources += [source_name(args.sweep)] if args.sweep else []
     (args.docs / "benchmarks.md").write_text(page(results, sources, others, sweep))
     plots = plot.plots(results) if end_to_end_rows(results) else {}
     if sweep:

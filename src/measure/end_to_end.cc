@@ -12,6 +12,7 @@
 #include "engine/generator.h"
 #include "engine/session.h"
 #include "engine/stats.h"
+#include "measure/host_clock.h"
 #include "measure/model_cost.h"
 #include "measure/timing.h"
 #include "model/config.h"

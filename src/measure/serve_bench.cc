@@ -11,13 +11,12 @@
 
 #include "base/error.h"
 #include "base/quantile.h"
+#include "measure/host_clock.h"
 #include "nereid/service.h"
 
 namespace nereid::measure {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <random>
 #include <unordered_set>
 #include <utility>
@@ -13,9 +12,9 @@
 #include "base/quantile.h"
 #include "device/registry.h"
 #include "engine/generator.h"
+#include "measure/host_clock.h"
 #include "measure/model_cost.h"
 #include "measure/timing.h"
-#include "measure/workload.h"
 #include "model/config.h"
 #include "program/settings.h"
 

@@ -2,7 +2,6 @@
 // for it: what the benchmark and the trace run.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -10,12 +9,6 @@
 #include "nereid/request.h"
 
 namespace nereid::measure {
-
-using Clock = std::chrono::steady_clock;
-
-inline double ms_between(Clock::time_point begin, Clock::time_point end) {
-  return std::chrono::duration<double, std::milli>(end - begin).count();
-}
 
 struct Workload {
   std::int64_t n_batch = 2;
