@@ -183,7 +183,7 @@ def sweep_text(sweep: dict) -> str:
         + markdown_table(*envelope.decode_table(sweep))
         + "\nOne prompt, until its first token:\n\n"
         + markdown_table(("tokens", "ms", "tokens/s"), prompts)
-        + "\nDecode attention of a layer alone, RoPE and the cache's write in it; cuDNN without them, "
+        + "\nDecode attention of a layer alone, RoPE and the cache's write in it; cuDNN without, "
         "a day before:\n\n" + markdown_table(*envelope.attention_table(sweep))
     )
 
