@@ -35,12 +35,17 @@ struct Program {
     NodeId value;
     bool is_required;
   };
+  struct OtherKeys {
+    std::uint32_t height;
+    TerminalId key;
+  };
   struct Object {
     std::vector<Property> properties = {};
     std::uint32_t n_required = 0;
-    // Keys that are not among the properties; the label of the terminal's end, less 1, is the index
-    // of the value's node.
-    TerminalId other_key = kNone;
+    // Keys that are not among the properties, by rising height: each entry has those before it,
+    // too, and no more than the keys whose values are nested so few levels. The label of the
+    // terminal's end, less 1, is the index of the value's node.
+    std::vector<OtherKeys> other_keys = {};
     std::vector<NodeId> other_values = {};
     std::uint64_t least = 0;
     std::uint64_t most = UINT64_MAX;

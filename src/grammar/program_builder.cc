@@ -57,12 +57,16 @@ ProgramBuilder::ProgramBuilder(Program& program, SchemaSet& schemas, const Limit
   program.most_threads = limits.n_threads;
 }
 
-TerminalId ProgramBuilder::add_terminal(Terminal terminal) {
-  n_states_ += terminal.n_states();
+void ProgramBuilder::count_states(std::size_t n) {
+  n_states_ += n;
   if (n_states_ > limits_.n_total_states)
     throw Error(
         "the schema's strings and numbers need more than {} states together; make it simpler",
         limits_.n_total_states);
+}
+
+TerminalId ProgramBuilder::add_terminal(Terminal terminal) {
+  count_states(terminal.n_states());
   program_.terminals.push_back(std::move(terminal));
   return static_cast<TerminalId>(program_.terminals.size() - 1);
 }
@@ -114,6 +118,7 @@ void ProgramBuilder::finish() {
     fill(id, ids);
   }
   find_heights();
+  make_other_keys();
   for (const OneOfPair& pair : one_of_pairs_)
     if (program_.nodes[pair.both].height < kNever)
       throw Error(

@@ -61,7 +61,11 @@ class ProgramBuilder {
   std::uint32_t array_of(const Ids& ids);
   std::uint32_t object_of_value(const Json& value, const std::string& where);
   std::uint32_t array_of_value(const Json& value, const std::string& where);
-  void add_other_keys(Program::Object& object, const Ids& ids, std::vector<std::string> names);
+  void add_other_keys(std::uint32_t object_id, Program::Object& object, const Ids& ids,
+                      const std::vector<std::string>& names);
+  void make_other_keys();  // once heights are known
+  Automaton with_labels(const Automaton& from, const std::set<std::uint32_t>& kept,
+                        const std::string& what) const;
   void add_property(Program::Object& object, const std::string& name, Ids value_ids,
                     bool is_required);
   bool is_name_allowed(const Ids& ids, const std::string& name) const;
@@ -75,6 +79,7 @@ class ProgramBuilder {
   std::uint32_t height_of(const Program::Array& array) const;
 
   TerminalId terminal(const std::string& key, const std::function<Terminal()>& make);
+  void count_states(std::size_t n);
 
   Program& program_;
   SchemaSet& schemas_;
@@ -83,6 +88,14 @@ class ProgramBuilder {
   std::vector<std::pair<NodeId, Ids>> open_;
   std::map<Ids, std::uint32_t> objects_;
   std::map<Ids, std::uint32_t> arrays_;
+  // An object's keys beside its properties: each label has more of them than are ever listed.
+  struct OtherKeys {
+    TerminalId plain_key = kNone;  // any string, where nothing tells keys apart
+    Automaton automaton = {};
+    std::string names = {};  // of the properties, where only these tell keys apart
+    std::string where = {};
+  };
+  std::map<std::uint32_t, OtherKeys> others_;  // by object
   std::map<std::string, TerminalId> terminals_;
   std::map<std::string, SchemaId> value_schemas_;
   struct OneOfPair {

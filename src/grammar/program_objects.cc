@@ -1,5 +1,6 @@
 // Objects and arrays of ProgramBuilder, and how deep their values must be nested.
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "grammar/program_builder.h"
@@ -11,7 +12,8 @@ namespace {
 
 // Each doubles the kinds of keys that an object tells apart.
 constexpr std::size_t kMostKeyPatterns = 6;
-// So few other keys become properties, so that none is written twice.
+// Where so few other keys ask for the same of their value, they become properties, so that none is
+// written twice.
 constexpr std::size_t kMostListedKeys = 64;
 
 }  // namespace
@@ -53,6 +55,7 @@ std::uint32_t ProgramBuilder::object_of(const Ids& ids) {
     object.least = std::max(object.least, schema.least_properties);
     object.most = std::min(object.most, schema.most_properties);
   }
+  const auto id = static_cast<std::uint32_t>(program_.objects.size());
   bool is_possible = true;
   for (const std::string& name : names) {
     const bool is_required = required.contains(name);
@@ -77,20 +80,18 @@ std::uint32_t ProgramBuilder::object_of(const Ids& ids) {
     add_property(object, name, std::move(value_ids), is_required);
   }
   if (is_possible)
-    add_other_keys(object, ids, {names.begin(), names.end()});
+    add_other_keys(id, object, ids, {names.begin(), names.end()});
   else
     object.most = 0, object.least = 1;
-  const auto id = static_cast<std::uint32_t>(program_.objects.size());
   program_.objects.push_back(std::move(object));
   objects_.emplace(ids, id);
   return id;
 }
 
-void ProgramBuilder::add_other_keys(Program::Object& object, const Ids& ids,
-                                    std::vector<std::string> names) {
+void ProgramBuilder::add_other_keys(std::uint32_t object_id, Program::Object& object,
+                                    const Ids& ids, const std::vector<std::string>& names) {
   const std::string where = place_of(ids);
   std::vector<std::size_t> patterns;
-  std::string key = "other";
   std::vector<Automaton> name_parts;
   for (const SchemaId id : ids) {
     const Schema& schema = schemas_[id];
@@ -136,9 +137,8 @@ void ProgramBuilder::add_other_keys(Program::Object& object, const Ids& ids,
   }
 
   if (names.empty() && patterns.empty() && group_ends.empty()) {
-    Merged any;
-    object.other_key = string_terminal(any);
     object.other_values = {node_of(values[0])};
+    others_.emplace(object_id, OtherKeys{.plain_key = string_terminal(Merged())});
     return;
   }
   std::vector<std::u32string> texts;
@@ -148,7 +148,7 @@ void ProgramBuilder::add_other_keys(Program::Object& object, const Ids& ids,
   std::vector<const Automaton*> parts = {&listed};
   for (const std::size_t pattern : patterns) parts.push_back(&schemas_.pattern(pattern));
   for (const Automaton& part : name_parts) parts.push_back(&part);
-  Automaton others = combine(
+  const Automaton others = combine(
       parts,
       [&](std::span<const std::uint32_t> labels) -> std::uint32_t {
         if (labels[0] != 0) return 0;
@@ -164,25 +164,71 @@ void ProgramBuilder::add_other_keys(Program::Object& object, const Ids& ids,
         return is_allowed[bits] ? static_cast<std::uint32_t>(bits + 1) : 0;
       },
       limits_.n_total_states, what);
-  if (const auto few = others.texts(kMostListedKeys)) {
+  std::set<std::uint32_t> labels;
+  for (std::uint32_t state = 1; state < others.n_states(); ++state)
+    labels.insert(others.label(state));
+  labels.erase(0);
+  std::set<std::uint32_t> many;
+  object.other_values.assign(n_labels, kNone);
+  for (const std::uint32_t label : labels) {
+    const Ids& value_ids = values[label - 1];
+    const auto few = with_labels(others, {label}, what).texts(kMostListedKeys);
+    if (!few) {
+      many.insert(label);
+      object.other_values[label - 1] = node_of(value_ids);
+      continue;
+    }
     for (const std::u32string& text : *few) {
       std::string name;
       for (const char32_t c : text) tokenizer::append_utf8(name, c);
-      add_property(object, name, values[others.label_of(text) - 1], false);
+      add_property(object, name, value_ids, false);
     }
-    return;
   }
-  object.other_values.assign(n_labels, kNone);
-  for (std::uint32_t state = 1; state < others.n_states(); ++state) {
-    const std::uint32_t label = others.label(state);
-    if (label != 0) object.other_values[label - 1] = node_of(values[label - 1]);
+  if (many.empty()) return;
+  OtherKeys keys{.where = what};
+  keys.automaton = with_labels(others, many, what);
+  count_states(keys.automaton.n_states());
+  if (patterns.empty() && group_ends.empty())
+    for (const std::string& name : names) keys.names += fmt::format(" {}:{}", name.size(), name);
+  others_.emplace(object_id, std::move(keys));
+}
+
+Automaton ProgramBuilder::with_labels(const Automaton& from, const std::set<std::uint32_t>& kept,
+                                      const std::string& what) const {
+  bool keeps_all = true;
+  for (std::uint32_t state = 1; state < from.n_states(); ++state)
+    keeps_all = keeps_all && (from.label(state) == 0 || kept.contains(from.label(state)));
+  if (keeps_all) return from;
+  return combine(
+      std::array{&from},
+      [&](std::span<const std::uint32_t> labels) {
+        return kept.contains(labels[0]) ? labels[0] : 0;
+      },
+      limits_.n_total_states, what);
+}
+
+void ProgramBuilder::make_other_keys() {
+  for (const auto& [id, others] : others_) {
+    Program::Object& object = program_.objects[id];
+    std::map<std::uint32_t, std::set<std::uint32_t>> labels;  // by the height of their values
+    for (std::uint32_t i = 0; i < object.other_values.size(); ++i) {
+      const NodeId node = object.other_values[i];
+      if (node != kNone && program_.nodes[node].height < kNever)
+        labels[program_.nodes[node].height].insert(i + 1);
+    }
+    std::set<std::uint32_t> kept;
+    for (const auto& [height, more] : labels) {
+      kept.insert(more.begin(), more.end());
+      const auto make = [&] {
+        return Terminal(Terminal::Kind::string, std::make_shared<const Automaton>(with_labels(
+                                                    others.automaton, kept, others.where)));
+      };
+      const TerminalId key = others.plain_key != kNone ? others.plain_key
+                             : others.names.empty()    ? add_terminal(make())
+                                                       : terminal("other" + others.names, make);
+      object.other_keys.push_back({height, key});
+    }
   }
-  for (const std::string& name : names) key += fmt::format(" {}:{}", name.size(), name);
-  const bool is_plain = patterns.empty() && group_ends.empty();
-  const auto make = [&] {
-    return Terminal(Terminal::Kind::string, std::make_shared<const Automaton>(std::move(others)));
-  };
-  object.other_key = is_plain ? terminal(key, make) : add_terminal(make());
 }
 
 std::uint32_t ProgramBuilder::array_of(const Ids& ids) {
@@ -260,10 +306,8 @@ std::uint32_t ProgramBuilder::height_of(const Program::Object& object) const {
     const std::uint64_t n_more = object.least - object.n_required;
     std::sort(optional.begin(), optional.end());
     std::uint32_t more = n_more <= optional.size() ? optional[n_more - 1] : kNever;
-    std::uint32_t other = object.other_key == kNone ? kNever : 0;
     for (const NodeId node : object.other_values)
-      if (node != kNone) other = std::max(other, program_.nodes[node].height);
-    more = std::min(more, other);
+      if (node != kNone) more = std::min(more, program_.nodes[node].height);
     height = std::max(height, more);
   }
   return std::min(height + 1, kNever);

@@ -158,11 +158,15 @@ bool Stepper::may_add_key(const Frame& frame, bool is_required) const {
   return frame.count < object.most && n_missing <= object.most - frame.count - 1;
 }
 
-bool Stepper::may_add_other(const FramePtr& frame) const {
-  const Program::Object& object = program_.objects[frame->part];
-  return object.other_key != kNone && may_add_key(*frame, false) &&
-         std::all_of(object.other_values.begin(), object.other_values.end(),
-                     [&](NodeId node) { return node == kNone || fits(node, frame); });
+// Only keys whose value still fits.
+TerminalId Stepper::other_key(const FramePtr& frame) const {
+  if (!may_add_key(*frame, false)) return kNone;
+  TerminalId key = kNone;
+  for (const Program::OtherKeys& keys : program_.objects[frame->part].other_keys) {
+    if (keys.height + depth_of(frame) > program_.most_depth) break;
+    key = keys.key;
+  }
+  return key;
 }
 
 bool Stepper::may_add(const Frame& frame) const {
@@ -173,7 +177,7 @@ bool Stepper::may_add(const Frame& frame) const {
     return frame.count < array.most &&
            fits(frame.count < array.prefix.size() ? array.prefix[frame.count] : array.rest, here);
   }
-  if (may_add_other(here)) return true;
+  if (other_key(here) != kNone) return true;
   const Program::Object& object = program_.objects[frame.part];
   for (std::size_t i = 0; i < object.properties.size(); ++i) {
     const Program::Property& property = object.properties[i];
@@ -197,7 +201,8 @@ void Stepper::start_keys(const FramePtr& frame, std::string_view text, Threads& 
         fits(property.value, frame))
       start(property.key, Role::key, static_cast<std::uint32_t>(i), frame, text, to);
   }
-  if (may_add_other(frame)) start(object.other_key, Role::other, 0, frame, text, to);
+  if (const TerminalId key = other_key(frame); key != kNone)
+    start(key, Role::other, 0, frame, text, to);
 }
 
 // The next key or item, or where `may_close` the end.

@@ -103,7 +103,7 @@ class Stepper {
   bool may_close(const Frame& frame) const;
   bool may_add(const Frame& frame) const;
   bool may_add_key(const Frame& frame, bool is_required) const;
-  bool may_add_other(const FramePtr& frame) const;
+  TerminalId other_key(const FramePtr& frame) const;
 
   const Program& program_;
 };

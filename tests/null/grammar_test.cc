@@ -145,6 +145,40 @@ TEST(Grammar, NoPropertyComesTwiceAndBlanksEnd) {
   EXPECT_TRUE(accepts(grammar, "{\n\t\"a\": 1\n}"));
 }
 
+TEST(Grammar, OtherKeysAreThoseWhoseValuesCanBe) {
+  // No value fits what the keys without a pattern ask for; that takes more than its types to see.
+  const auto pattern_only = compile(of_schema(R"({
+    "type": "object", "patternProperties": {"^a": true},
+    "additionalProperties": {"type": "object", "required": ["a"],
+                             "properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}}}})"),
+                                    small_vocabulary());
+  EXPECT_TRUE(accepts(pattern_only, R"({"ab":{"c":0}})"));
+  EXPECT_TRUE(accepts(pattern_only, R"({"ab":1,"ac":2})"));
+  EXPECT_FALSE(accepts(pattern_only, R"({"b":{}})"));
+  // Keys of one pattern go round, others end.
+  const auto recursive = compile(of_schema(R"({
+    "type": "object", "minProperties": 1, "patternProperties": {"^a": {"$ref": "#"}},
+    "additionalProperties": {"type": "null"}})"),
+                                 small_vocabulary());
+  EXPECT_TRUE(accepts(recursive, R"({"a":{"ab":{"b":null}}})"));
+  EXPECT_FALSE(accepts(recursive, R"({"a":{}})"));
+  // As deep as answers may be, only keys whose values end there.
+  const auto nested = [](int n_levels, std::string_view innermost) {
+    std::string text;
+    for (int i = 1; i < n_levels; ++i) text += R"({"a":)";
+    return text + std::string(innermost) + std::string(static_cast<std::size_t>(n_levels - 1), '}');
+  };
+  EXPECT_TRUE(accepts(recursive, nested(64, R"({"b":null})")));
+  EXPECT_FALSE(accepts(recursive, nested(64, R"({"a":{"b":null}})")));
+  // The few keys of a pattern come once each.
+  const auto few = compile(of_schema(R"({
+    "type": "object", "patternProperties": {"^(ab){1,2}$": {"type": "integer"}},
+    "additionalProperties": {"type": "null"}})"),
+                           small_vocabulary());
+  EXPECT_TRUE(accepts(few, R"({"abab":2,"c":null,"ab":1})"));
+  EXPECT_FALSE(accepts(few, R"({"ab":1,"ab":1})"));
+}
+
 TEST(Grammar, StringsAreValidUtf8AndWholeSurrogatePairs) {
   const auto grammar =
       compile(of_schema(R"({"type": "string", "maxLength": 1})"), small_vocabulary());
