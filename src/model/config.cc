@@ -263,6 +263,15 @@ std::int64_t ModelConfig::layer_window(std::int64_t layer) const {
   return window < max_context_tokens ? window : 0;
 }
 
+std::int64_t ModelConfig::widest_window() const {
+  std::int64_t widest = 0;
+  for (std::int64_t layer = 0; layer < n_layers; ++layer) {
+    if (layer_window(layer) == 0) return 0;
+    widest = std::max(widest, layer_window(layer));
+  }
+  return widest;
+}
+
 std::string ModelConfig::ignored_text() const {
   constexpr std::size_t kMaxNames = 12;
   if (ignored_fields.empty()) return {};

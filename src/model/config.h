@@ -57,6 +57,7 @@ struct ModelConfig {
   double attention_scale() const;
   // A window that no context can outgrow is none: 0.
   std::int64_t layer_window(std::int64_t layer) const;
+  std::int64_t widest_window() const;  // 0: some layer has none
 
   // "config.json has fields that ...: a, b": one line about what is ignored; empty where nothing
   // is.

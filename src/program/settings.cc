@@ -67,6 +67,7 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .block_tokens = kBlockTokens,
            .n_kv_blocks = std::max<std::int64_t>(options.n_kv_blocks, 0),
            .max_context_tokens = context,
+           .window_tokens = config.widest_window(),
            .prefix_caching = options.prefix_caching,
            .caches_answers = !options.batch_invariant}};
 }

@@ -18,7 +18,10 @@ struct Limits {
   std::int64_t block_tokens = 0;        // positions of a block of the cache
   std::int64_t n_kv_blocks = 0;         // blocks of the cache, shared by all sequences
   std::int64_t max_context_tokens = 0;  // prompt and generated tokens of one sequence
-  bool prefix_caching = true;           // blocks are kept for prompts that start alike
+  // A token reads so many of the newest positions at most, its own among them, in every layer:
+  // blocks before those return to the pool while their sequence runs. 0: a layer reads all.
+  std::int64_t window_tokens = 0;
+  bool prefix_caching = true;  // blocks are kept for prompts that start alike
   // Those of generated tokens too: kernels for decoding made them, which may round otherwise than
   // those that would compute the same tokens as a prompt.
   bool caches_answers = true;

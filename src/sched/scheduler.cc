@@ -27,6 +27,9 @@ Limits checked(Limits limits) {
   if (limits.max_logit_rows < limits.max_sequences)
     throw Error("a step of {} rows of logits for {} sequences; expected at least one a sequence",
                 limits.max_logit_rows, limits.max_sequences);
+  if (limits.window_tokens < 0)
+    throw Error("a window of {} tokens; expected at least one, or 0 for none",
+                limits.window_tokens);
   if (limits.max_context_tokens < 1 || limits.max_context_tokens > kMaxContextTokens)
     throw Error("a context of {} tokens; expected 1 to {}", limits.max_context_tokens,
                 kMaxContextTokens);
@@ -336,9 +339,25 @@ void Scheduler::preempt_newest() {
 }
 
 void Scheduler::release_blocks(Sequence& sequence) {
-  pool_.free(sequence.block_table_);
+  pool_.free(std::span(sequence.block_table_).subspan(std::size_t(sequence.n_returned_blocks_)));
   sequence.block_table_.clear();
+  sequence.n_returned_blocks_ = 0;
   sequence.n_known_blocks_ = 0;
+}
+
+// Those before the window of the first token that is not cached: whatever is computed next, or
+// again after steps that failed, reads none of them. A step in flight may still: the device does
+// steps in order.
+void Scheduler::return_unread_blocks(Sequence& sequence) {
+  if (limits_.window_tokens == 0) return;
+  const std::int64_t first_read = sequence.n_cached_tokens_ + 1 - limits_.window_tokens;
+  const auto n_unread = std::int32_t(std::max<std::int64_t>(first_read, 0) / pool_.block_tokens());
+  const auto unread = std::span(sequence.block_table_)
+                          .subspan(std::size_t(sequence.n_returned_blocks_),
+                                   std::size_t(n_unread - sequence.n_returned_blocks_));
+  pool_.free(unread);
+  std::ranges::fill(unread, 0);
+  sequence.n_returned_blocks_ = n_unread;
 }
 
 void Scheduler::append_to_batch(Sequence& sequence, std::int32_t n_new_tokens) {
@@ -411,6 +430,7 @@ void Scheduler::complete(std::span<const std::int32_t> sampled_ids) {
     if (sequence == nullptr) continue;
     sequence->n_cached_tokens_ = batch.context_lens[s];
     if (sequence->root_ != 0) register_full_blocks(*sequence);
+    return_unread_blocks(*sequence);
   }
 }
 

@@ -93,6 +93,7 @@ class Scheduler {
   bool grow_to(Sequence& sequence, std::int32_t n_tokens);
   void preempt_newest();
   void release_blocks(Sequence& sequence);
+  void return_unread_blocks(Sequence& sequence);
   void append_to_batch(Sequence& sequence, std::int32_t n_new_tokens);
   std::int32_t n_known_blocks(const Sequence& sequence, std::int32_t n_tokens) const;
   void register_full_blocks(Sequence& sequence);

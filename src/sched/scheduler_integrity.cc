@@ -32,7 +32,9 @@ void Scheduler::check_integrity() const {
                                              n_known_blocks(*sequence, sequence->n_cached_tokens_),
                  "sequence {} has {} cached tokens, and {} of its blocks are known", sequence->id(),
                  sequence->n_cached_tokens_, sequence->n_known_blocks_);
-    for (const std::int32_t block : sequence->block_table_) n_references[std::size_t(block)] += 1;
+    for (const std::int32_t block :
+         std::span(sequence->block_table_).subspan(std::size_t(sequence->n_returned_blocks_)))
+      n_references[std::size_t(block)] += 1;
   }
   for (std::int32_t block = 0; block < pool_.n_blocks(); ++block)
     NEREID_CHECK(n_references[std::size_t(block)] == pool_.n_references(block),

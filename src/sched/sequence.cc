@@ -51,6 +51,9 @@ void Sequence::check_integrity() const {
                                  n_cached_tokens_ < n_scheduled_tokens_),
       "sequence {}: pending {} cached {} scheduled {} known {}", id_, n_pending_tokens_,
       n_cached_tokens_, n_scheduled_tokens_, n_tokens());
+  NEREID_CHECK(n_returned_blocks_ >= 0 && n_returned_blocks_ <= std::ssize(block_table_),
+               "sequence {} gave back {} of {} blocks", id_, n_returned_blocks_,
+               block_table_.size());
   NEREID_CHECK(state_ == SequenceState::running ||
                    (n_scheduled_tokens_ == 0 && block_table_.empty() && n_known_blocks_ == 0) ||
                    (state_ == SequenceState::finished && block_table_.empty()),

@@ -63,8 +63,10 @@ class Sequence {
   // Nothing is left to compute or to sample, and all ids are known: the engine owes it a finish().
   bool is_exhausted() const;
 
-  // Block i holds positions [i * block_tokens, (i + 1) * block_tokens).
+  // Block i holds positions [i * block_tokens, (i + 1) * block_tokens). The first
+  // n_returned_blocks() are read no more and were given back: 0 stands for them.
   std::span<const std::int32_t> block_table() const { return block_table_; }
+  std::int32_t n_returned_blocks() const { return n_returned_blocks_; }
   std::int32_t n_preemptions() const { return n_preemptions_; }
   // Tokens of the prompt that were in the cache when it first ran.
   std::int32_t n_prefix_tokens() const { return n_prefix_tokens_; }
@@ -91,6 +93,7 @@ class Sequence {
   std::uint64_t step_ = 0;     // the last that it is part of
   std::int32_t step_row_ = 0;  // of logits, in that step, where its newest token is sampled
   std::vector<std::int32_t> block_table_;
+  std::int32_t n_returned_blocks_ = 0;
 
   ContentId root_ = 0;     // 0: not in the prefix cache
   ContentId content_ = 0;  // of its first n_known_blocks_ blocks

@@ -27,9 +27,17 @@ inline std::int32_t next_token(std::span<const std::int32_t> context) {
   return std::int32_t(hash >> 8) % 1000;
 }
 
-inline std::vector<std::int32_t> generate_alone(std::vector<std::int32_t> ids, std::size_t n_new) {
+// The first position that the token at `position` reads.
+inline std::int32_t first_read(std::int32_t position, std::int64_t window) {
+  return window == 0 ? 0 : std::int32_t(std::max<std::int64_t>(position + 1 - window, 0));
+}
+
+inline std::vector<std::int32_t> generate_alone(std::vector<std::int32_t> ids, std::size_t n_new,
+                                                std::int64_t window = 0) {
   const std::size_t n_prompt = ids.size();
-  while (ids.size() < n_prompt + n_new) ids.push_back(next_token(ids));
+  while (ids.size() < n_prompt + n_new)
+    ids.push_back(next_token(
+        std::span(ids).subspan(std::size_t(first_read(std::int32_t(ids.size()) - 1, window)))));
   return {ids.begin() + std::ptrdiff_t(n_prompt), ids.end()};
 }
 
@@ -82,7 +90,10 @@ class CacheModel {
       std::vector<std::int32_t> context;
       const Sequence& sequence = *batch.sequences[std::size_t(s)];
       const std::int32_t context_len = batch.context_lens[std::size_t(s)];
-      for (std::int32_t position = 0; position < context_len; ++position) {
+      const std::int32_t end = batch.cu_seqlens[std::size_t(s) + 1];
+      const std::int32_t begin = batch.cu_seqlens[std::size_t(s)];
+      const std::int32_t first = first_read(context_len - (end - begin), limits_.window_tokens);
+      for (std::int32_t position = first; position < context_len; ++position) {
         const std::int32_t block = batch.block_tables[std::size_t(s * batch.block_table_stride +
                                                                   position / limits_.block_tokens)];
         const Slot& read =
@@ -97,12 +108,12 @@ class CacheModel {
         }
         context.push_back(read.id);
       }
-      const std::int32_t end = batch.cu_seqlens[std::size_t(s) + 1];
-      const std::int32_t begin = batch.cu_seqlens[std::size_t(s)];
       for (std::int32_t t = begin; t < end; ++t) {
-        EXPECT_EQ(batch.positions[std::size_t(t)], context_len - (end - t));
-        id_after_row[t] =
-            next_token(std::span(context).first(std::size_t(context_len - (end - t) + 1)));
+        const std::int32_t position = context_len - (end - t);
+        EXPECT_EQ(batch.positions[std::size_t(t)], position);
+        const std::int32_t oldest = first_read(position, limits_.window_tokens);
+        id_after_row[t] = next_token(std::span(context).subspan(
+            std::size_t(oldest - first), std::size_t(position - oldest + 1)));
       }
     }
     last_ids_.clear();

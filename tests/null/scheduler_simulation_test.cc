@@ -23,6 +23,7 @@ struct Totals {
   std::int64_t n_cancelled_in_flight = 0;
   std::int64_t n_failures = 0;
   std::int64_t n_ahead = 0;
+  std::int64_t n_returned_blocks = 0;
 };
 
 class Simulation {
@@ -99,6 +100,7 @@ class Simulation {
     const auto n_all_fit = std::int32_t((kContext + limits.block_tokens - 1) / limits.block_tokens);
     limits.n_kv_blocks = n_all_fit + pick(0, n_all_fit);
     limits.prefix_caching = pick(0, 4) > 0;
+    limits.window_tokens = pick(0, 1) ? pick(1, kContext) : 0;
     return limits;
   }
 
@@ -118,7 +120,7 @@ class Simulation {
                                 .want_all_logits = n_new == 0 || pick(0, 9) == 0,
                                 .cache_salt = salt,
                                 .uses_prefix_cache = uses_prefix_cache}),
-            .expected = generate_alone(ids, std::size_t(n_new)),
+            .expected = generate_alone(ids, std::size_t(n_new), limits_.window_tokens),
             .stop_after = pick(0, 2) ? n_new : pick(0, n_new),
             .arrival_round = pick(0, 200),
             .salt = salt,
@@ -171,6 +173,7 @@ class Simulation {
 
   void finish(Client& client) {
     Sequence& sequence = *client.sequence;
+    totals_.n_returned_blocks += sequence.n_returned_blocks();
     scheduler_.finish(sequence);
     scheduler_.check_integrity();
     n_finished_ += 1;
@@ -216,6 +219,7 @@ TEST_P(SchedulerSimulation, EndsWithEveryonesOwnTokens) {
   EXPECT_GT(totals.n_prefix_hit_tokens, 2000);
   EXPECT_GT(totals.n_cancelled_in_flight, 200);
   EXPECT_GT(totals.n_failures, 200);
+  EXPECT_GT(totals.n_returned_blocks, 2000);
   if (GetParam()) {
     EXPECT_GT(totals.n_ahead, 5000);
     EXPECT_GT(totals.n_short_of_blocks, 200);

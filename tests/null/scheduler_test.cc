@@ -180,6 +180,26 @@ TEST(Scheduler, PreemptsTheNewestAndComputesItAgain) {
   EXPECT_EQ(scheduler.pool().n_free_blocks(), 4);
 }
 
+TEST(Scheduler, BlocksBehindTheWindowReturn) {
+  Limits limits = small_limits();
+  limits.window_tokens = 16;
+  Scheduler scheduler(limits);
+  CacheModel model(limits);
+  Sequence sequence = make(1, prompt(20), 100);
+  scheduler.add(sequence);
+  while (!sequence.is_exhausted()) {
+    scheduler.complete(model.run(scheduler.schedule()));
+    scheduler.check_integrity();
+    // Of the 16 positions that are read next, the first and the last begin and end blocks of 8.
+    EXPECT_LE(scheduler.pool().n_used_blocks(), 3) << sequence.n_cached_tokens();
+  }
+  EXPECT_EQ(sequence.n_returned_blocks(), (119 + 1 - 16) / 8);
+  EXPECT_THAT(sequence.generated_ids(),
+              testing::ElementsAreArray(generate_alone(prompt(20), 100, limits.window_tokens)));
+  scheduler.finish(sequence);
+  EXPECT_EQ(scheduler.pool().n_used_blocks(), 0);
+}
+
 TEST(Scheduler, ScoresEveryPositionOnce) {
   auto limits = small_limits();
   limits.max_logit_rows = 7;
