@@ -21,6 +21,7 @@
 #include <new>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -102,7 +103,8 @@ struct Server::Impl {
     std::function<void()> post_pump;
 
     std::mutex mutex;
-    std::deque<RequestId> requests;  // whose answers are to be pumped; more than once where late
+    std::deque<RequestId> requests;  // whose answers are to be pumped, each once
+    std::unordered_set<RequestId> is_told;
     bool is_for_all = false;
     bool is_pump_posted = false;
 
@@ -112,7 +114,8 @@ struct Server::Impl {
       bool posts = false;
       {
         const std::scoped_lock lock_of_requests(mutex);
-        requests.insert(requests.end(), of_step.begin(), of_step.end());
+        for (const auto request : of_step)
+          if (is_told.insert(request).second) requests.push_back(request);
         is_for_all |= of_step.empty();
         posts = !std::exchange(is_pump_posted, true);
       }
@@ -332,6 +335,7 @@ struct Server::Impl {
       n_requests = std::min(news->requests.size(), requests.size());
       const auto end = news->requests.begin() + std::ptrdiff_t(n_requests);
       std::copy(news->requests.begin(), end, requests.begin());
+      for (std::size_t i = 0; i < n_requests; ++i) news->is_told.erase(requests[i]);
       news->requests.erase(news->requests.begin(), end);
       news->is_pump_posted = has_more = !news->requests.empty();
     }

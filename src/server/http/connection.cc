@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
@@ -32,7 +31,6 @@ using Clock = std::chrono::steady_clock;
 using Parser = http::request_parser<http::string_body>;
 using ErrorCodeOfBoost = boost::system::error_code;
 
-constexpr std::size_t kReadBytes = 16 * 1024;
 constexpr std::chrono::milliseconds kLinger{1000};  // for a refused client to read why
 constexpr int kClientClosedRequest = 499;
 
@@ -156,22 +154,23 @@ class Connection : public std::enable_shared_from_this<Connection> {
     set_deadline(host_->limits.idle_time);
   }
 
+  // Waits for bytes and then reads them to where all connections do: most only wait.
   void read() {
-    socket_.async_read_some(
-        asio::buffer(read_bytes_),
-        [self = shared_from_this()](ErrorCodeOfBoost error, std::size_t n_bytes) {
-          self->on_read(error, n_bytes);
-        });
+    socket_.async_wait(
+        asio::ip::tcp::socket::wait_read,
+        [self = shared_from_this()](ErrorCodeOfBoost error) { self->on_readable(error); });
   }
 
-  void on_read(ErrorCodeOfBoost error, std::size_t n_bytes) {
+  void on_readable(ErrorCodeOfBoost error) {
     if (state_ == State::closed) return;
-    if (error) {
+    std::size_t n_bytes = 0;
+    if (!error) n_bytes = socket_.read_some(asio::buffer(host_->read_bytes), error);
+    if (error && error != asio::error::would_block) {
       close();
       return;
     }
-    if (state_ != State::lingering) {
-      const auto bytes = asio::buffer(read_bytes_.data(), n_bytes);
+    if (!error && state_ != State::lingering) {
+      const auto bytes = asio::buffer(host_->read_bytes.data(), n_bytes);
       if (state_ == State::answering && !is_answered_) {
         // Only a client that has not waited for its answer sends while it is made.
         closes_ = true;
@@ -449,7 +448,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string client_;
   State state_ = State::awaiting;
 
-  std::array<char, kReadBytes> read_bytes_;
   beast::flat_buffer buffer_;  // read and not parsed
   std::optional<Parser> parser_;
   bool has_head_ = false;

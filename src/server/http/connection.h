@@ -8,6 +8,7 @@
 // Half-closed connections count as gone: a proxy that gives up closes just its sending half.
 #pragma once
 
+#include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <functional>
 #include <memory>
@@ -29,6 +30,7 @@ struct ConnectionHost {
   std::function<void(const HttpRequest&, int status, double seconds)> on_answered;
   // Headers that every reply has.
   std::function<Headers(const HttpRequest*)> extra_headers;
+  std::array<char, 16 * 1024> read_bytes;  // of whichever connection's turn it is
   std::size_t n_open = 0;
   std::size_t n_body_bytes = 0;  // of bodies that are being read
   std::size_t n_cut_off = 0;     // slow readers
