@@ -100,22 +100,15 @@ void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
           "Directory of compiled kernels; without it: beside the model, then the user's cache")
       ->type_name("DIR");
   add_skipped_passes(command, options.skip_passes);
+  add_untuned(command, options.is_tuned);
   command.add_flag("--batch-invariant", options.batch_invariant,
                    "The same kernels for every number of rows; slower");
   command.add_flag("--json", is_json, "One JSON object on stdout instead of a table");
 }
 
-void add_end_to_end(CLI::App& bench, Command& chosen) {
-  auto arguments = std::make_shared<EndToEndArguments>();
-  auto& options = arguments->bench;
-  CLI::App& command = *bench.add_subcommand(
-      "e2e",
-      "Prompts in, answers out: tokens a second, time to the first token and between tokens");
-  command.footer(
-      "\nAll prompts are of random ids and computed in one step; answers are greedy and go on past "
-      "the end of text.\nExamples:\n  nereid bench e2e demo --device cpu\n"
-      "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
-  add_model(command, arguments->model);
+void add_workload(CLI::App& command, EndToEndArguments& arguments) {
+  auto& options = arguments.bench;
+  add_model(command, arguments.model);
   add_count(command, "--batch", options.workload.n_batch, "Prompts at a time");
   add_count(command, "--prompt", options.workload.n_prompt_tokens, "Tokens of each prompt");
   add_count(command, "--output", options.workload.n_output_tokens, "Tokens of each answer");
@@ -128,17 +121,49 @@ void add_end_to_end(CLI::App& bench, Command& chosen) {
       ->check(in_range(engine::ranges::kSeed))
       ->capture_default_str();
   options.modes = {"auto"};
+  command.add_flag("--random-weights", arguments.model.options.random_weights,
+                   "Needs only config.json: weights are made on the device");
+}
+
+void add_end_to_end(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<EndToEndArguments>();
+  auto& options = arguments->bench;
+  CLI::App& command = *bench.add_subcommand(
+      "e2e",
+      "Prompts in, answers out: tokens a second, time to the first token and between tokens");
+  command.footer(
+      "\nAll prompts are of random ids and computed in one step; answers are greedy and go on past "
+      "the end of text.\nExamples:\n  nereid bench e2e demo --device cpu\n"
+      "  nereid bench e2e configs/llama3-8b --random-weights --modes eager,compiled,graph --prove");
+  add_workload(command, *arguments);
   command
       .add_option("--modes", options.modes,
                   "Which of auto, eager, compiled, graph; they take turns where memory holds all")
       ->delimiter(',')
       ->type_name("LIST")
       ->capture_default_str();
-  command.add_flag("--random-weights", arguments->model.options.random_weights,
-                   "Needs only config.json: weights are made on the device");
   command.add_flag("--prove", options.must_prove,
                    "Fail unless all that was launched came from objects of the bundle, and no "
                    "vendor's compute library is in the process");
+  add_bench_machine(command, arguments->model.options, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_end_to_end(*arguments); };
+  });
+}
+
+void add_tuning(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<EndToEndArguments>();
+  auto& options = arguments->bench;
+  CLI::App& command = *bench.add_subcommand(
+      "tuning", "The same end to end with measured choices of kernels and with their defaults");
+  command.footer(
+      "\nThe two take turns where memory holds both.\nExamples:\n  nereid bench tuning demo\n"
+      "  nereid bench tuning llama3-8b-shape --random-weights --batch 16");
+  add_workload(command, *arguments);
+  options.compares_tuning = true;
+  command.add_option("--mode", options.modes[0], "auto, eager, compiled or graph")
+      ->type_name("NAME")
+      ->capture_default_str();
   add_bench_machine(command, arguments->model.options, arguments->is_json);
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_end_to_end(*arguments); };
@@ -294,6 +319,7 @@ void add_bench(CLI::App& app, Command& chosen) {
   command.footer("\nExamples:\n  nereid bench e2e demo\n  nereid bench kernels demo --device cpu");
   command.require_subcommand(1);
   add_end_to_end(command, chosen);
+  add_tuning(command, chosen);
   add_bench_serve(command, chosen);
   add_kernels(command, chosen);
   add_sweep(command, chosen);

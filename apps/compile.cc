@@ -1,6 +1,8 @@
 // nereid compile: a bundle of every kernel a model needs on a target, made on any machine.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,16 +24,26 @@ struct CompileArguments {
   std::string target, isas;
   std::string out_dir;
   int n_jobs = 0;
+  bool has_untuned = false;
 };
 
 int run_compile(const CompileArguments& arguments) {
   if (!arguments.isas.empty() && kernel::target_family(arguments.target) != "cpu")
     throw Error("--isa is of target cpu; {} has one level", arguments.target);
-  const Options options = resolve(arguments.model);
+  Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  const auto tables = program::KernelTables::builtin();
-  auto requests = program::requests_for_all_modes(
-      config, program::resolve(config, options, arguments.target), tables);
+  std::vector<kernel::KernelRequest> requests;
+  const auto add = [&] {
+    const auto tables = program::KernelTables::builtin(options.is_tuned);
+    std::ranges::move(program::requests_for_all_modes(
+                          config, program::resolve(config, options, arguments.target), tables),
+                      std::back_inserter(requests));
+  };
+  add();
+  if (arguments.has_untuned && options.is_tuned) {
+    options.is_tuned = false;
+    add();
+  }
   // `nereid bench` then runs from the same bundle.
   for (auto& request : measure::limit_requests(config, arguments.target))
     requests.push_back(std::move(request));
@@ -65,6 +77,8 @@ void add_compile(CLI::App& app, Command& chosen) {
   command.add_option("--out", arguments->out_dir, "The bundle's directory")
       ->required()
       ->type_name("DIR");
+  command.add_flag("--with-untuned", arguments->has_untuned,
+                   "Kernels by their defaults too, for `nereid bench tuning`");
   command
       .add_option("--jobs", arguments->n_jobs,
                   "Compilers running at the same time; 0: one a processor")

@@ -160,7 +160,7 @@ kernel::Bundle bundle_of(const InspectArguments& arguments) {
     return kernel::Bundle::open(arguments.model.model);
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  const auto tables = program::KernelTables::builtin();
+  const auto tables = program::KernelTables::builtin(options.is_tuned);
   const auto requests =
       program::requests_for(config, program::resolve(config, options, arguments.target), tables);
   std::string isa;

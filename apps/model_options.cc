@@ -73,6 +73,11 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
       ->type_name("NAME");
 }
 
+CLI::Option* add_untuned(CLI::App& command, bool& is_tuned) {
+  return command.add_flag("!--untuned", is_tuned,
+                          "Kernels take their own defaults, whatever was measured for the device");
+}
+
 void add_plan_options(CLI::App& command, ModelArguments& arguments) {
   Options& options = arguments.options;
   add_model(command, arguments);
@@ -85,6 +90,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
+  add_untuned(command, options.is_tuned)->group(kMachineGroup);
   command
       .add_flag("--batch-invariant", options.batch_invariant,
                 "The same kernels for every number of rows: an answer does not depend, to the last "

@@ -24,6 +24,7 @@ void add_model(CLI::App& command, std::string& model);
 void add_model(CLI::App& command, ModelArguments& arguments);
 // Passes of the graph compiler to leave out.
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
+CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);
 // MODEL and the options that decide which kernels it needs.
 void add_plan_options(CLI::App& command, ModelArguments& arguments);
 // Those, and the options about device and memory.

@@ -17,7 +17,8 @@ struct Options {
   // auto (the fastest that the device has) | eager | compiled | graph
   std::string mode = "auto";
   std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
-  std::int64_t max_context_tokens = 0;     // 0: as far as the model goes
+  bool is_tuned = true;  // false: kernels take their own defaults, whatever was measured
+  std::int64_t max_context_tokens = 0;  // 0: as far as the model goes
   // Tokens computed in one step; longer prompts take several. 0: as many as suit the device.
   std::int64_t max_batch_tokens = 0;
   // The same of a step in which answers go on: more make prompts quicker, and the time between two

@@ -22,20 +22,26 @@ namespace nereid::measure {
 
 namespace {
 
-// A mode's runner, and what it took.
-struct OpenMode {
+struct Variant {
   std::string mode;
+  bool is_tuned = true;
+};
+
+// Its runner, and what that took.
+struct OpenMode {
+  Variant variant;
   std::unique_ptr<engine::Runner> runner;
   std::size_t device_bytes = 0;
 };
 
 OpenMode open_mode(RecordingDevice& device, const model::ModelConfig& config,
-                   const EndToEndOptions& options, const std::string& mode) {
+                   const EndToEndOptions& options, const Variant& variant) {
   const auto before = device.allocated_bytes();
   auto engine = engine_options(options.engine, options.workload);
-  engine.mode = mode;
+  engine.mode = variant.mode;
+  engine.is_tuned = variant.is_tuned;
   auto runner = engine::Runner::create(device, config, engine);
-  return {mode, std::move(runner), device.allocated_bytes() - before};
+  return {variant, std::move(runner), device.allocated_bytes() - before};
 }
 
 // One whole generation.
@@ -96,7 +102,8 @@ double median_of(const std::vector<Run>& runs, double (*value)(const Run&)) {
 EndToEndRow summarise(const OpenMode& open, const std::vector<Run>& runs,
                       const EndToEndOptions& options, std::int64_t streamed_weight_bytes) {
   EndToEndRow row;
-  row.mode = open.mode;
+  row.mode = open.variant.mode;
+  row.is_tuned = open.variant.is_tuned;
   row.device_bytes = open.device_bytes;
   row.host_peak_bytes = engine::peak_memory_bytes();
   const auto n_generated =
@@ -129,17 +136,21 @@ void check(const EndToEndOptions& options) {
 }
 
 // "auto" by its name. What is refused is refused before anything long begins.
-std::vector<std::string> resolved_modes(const std::vector<std::string>& asked,
-                                        const device::Device& device) {
+std::vector<Variant> variants_of(const EndToEndOptions& options, const device::Device& device) {
   std::vector<std::string> modes;
-  for (const auto& mode : asked) {
+  for (const auto& mode : options.modes) {
     modes.push_back(program::resolve_mode(mode, device.info().target));
     if (modes.back() == "graph" && !device.can_capture())
       throw Error("mode \"graph\": {} cannot capture steps; leave it out", device.info().name);
   }
   if (std::set(modes.begin(), modes.end()).size() != modes.size())
     throw Error("a mode is named twice: {}", fmt::join(modes, ", "));
-  return modes;
+  std::vector<Variant> variants;
+  for (const auto& mode : modes) {
+    variants.push_back({mode, options.engine.is_tuned});
+    if (options.compares_tuning) variants.push_back({mode, !options.engine.is_tuned});
+  }
+  return variants;
 }
 
 }  // namespace
@@ -149,16 +160,16 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   const auto config = model::ModelConfig::load(options.engine.model_dir);
   RecordingDevice device(
       device::open_device({.name = options.engine.device, .n_threads = options.engine.n_threads}));
-  const auto modes = resolved_modes(options.modes, device);
+  const auto variants = variants_of(options, device);
   EndToEndResult result;
   result.device = device.info();
   result.streamed_weight_bytes = streamed_weight_bytes(config);
   result.limits = measure_limits(device, config, options.engine,
                                  static_cast<std::size_t>(result.streamed_weight_bytes));
 
-  // Where memory holds them all, the modes take turns, so that a machine that slows down slows all.
+  // Where memory holds them all, they take turns, so that a machine that slows down slows all.
   std::vector<OpenMode> open;
-  std::vector<std::vector<Run>> runs(modes.size());
+  std::vector<std::vector<Run>> runs(variants.size());
   const auto run_all = [&](std::size_t first) {
     for (int i = 0; i < options.n_warmup + options.n_repeats; ++i)
       for (std::size_t m = 0; m < open.size(); ++m) {
@@ -171,13 +182,13 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
     open.clear();
   };
   std::size_t first = 0;
-  for (std::size_t i = 0; i < modes.size(); ++i) {
+  for (std::size_t i = 0; i < variants.size(); ++i) {
     // As much again as the last one took, and some of it for what a driver keeps.
     if (!open.empty() && device.free_bytes() < open.back().device_bytes / 4 * 5) {
       run_all(first);
       first = i;
     }
-    open.push_back(open_mode(device, config, options, modes[i]));
+    open.push_back(open_mode(device, config, options, variants[i]));
   }
   run_all(first);
   if (options.must_prove) result.proof = prove(device);

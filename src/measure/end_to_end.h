@@ -1,5 +1,5 @@
 // Goal: a model's speed as a user meets it: a batch of prompts in, answers of a fixed length out,
-// in each mode that was asked for, with what the hardware would allow beside it.
+// in each mode that was asked for, tuned or not, with what the hardware would allow beside it.
 // Non-goal: single kernels (kernel_bench.h), quality.
 #pragma once
 
@@ -19,6 +19,7 @@ namespace nereid::measure {
 struct EndToEndOptions {
   Options engine;  // mode and sizes follow from the next two
   std::vector<std::string> modes;
+  bool compares_tuning = false;  // each mode with measured choices of kernels and with defaults
   Workload workload;
   int n_warmup = 1;
   int n_repeats = 3;
@@ -29,6 +30,7 @@ struct EndToEndOptions {
 // whole time, prompts included.
 struct EndToEndRow {
   std::string mode;
+  bool is_tuned = true;
   double tokens_per_s = 0;
   double ttft_ms = 0;        // until every sequence has its first token
   double itl_ms = 0;         // (whole - ttft) / (n_output - 1)

@@ -66,7 +66,7 @@ class StepPlanner {
   const model::ModelConfig whole_;
   const model::ModelConfig config_;
   const Options options_;
-  const program::KernelTables tables_ = program::KernelTables::builtin();
+  const program::KernelTables tables_ = program::KernelTables::builtin(options_.is_tuned);
   const program::Planner planner_;
 };
 

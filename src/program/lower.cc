@@ -275,10 +275,10 @@ class Lowering {
 
 }  // namespace
 
-KernelTables KernelTables::builtin() {
+KernelTables KernelTables::builtin(bool is_tuned) {
   KernelTables tables;
   tables.specs = kernel::SpecTable::builtin();
-  tables.tuning = kernel::TuningTable::builtin(tables.specs);
+  if (is_tuned) tables.tuning = kernel::TuningTable::builtin(tables.specs);
   return tables;
 }
 

@@ -26,7 +26,7 @@ namespace nereid::program {
 struct KernelTables {
   kernel::SpecTable specs;
   kernel::TuningTable tuning;
-  static KernelTables builtin();
+  static KernelTables builtin(bool is_tuned = true);  // false: no measured choices
 };
 
 // The steps that a launch serves: at most so large, on this target.

@@ -35,9 +35,10 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {} {}", config.source_sha256, settings.mode,
-                     settings.is_batch_invariant, fmt::join(settings.skip_passes, ","),
-                     limits.max_batch_tokens, limits.max_sequences, limits.max_context_tokens);
+  return fmt::format("{} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     settings.is_tuned, settings.is_batch_invariant,
+                     fmt::join(settings.skip_passes, ","), limits.max_batch_tokens,
+                     limits.max_sequences, limits.max_context_tokens);
 }
 
 // The largest steps, which decide how much memory activations take.
@@ -97,7 +98,9 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
       checks_numbers_(options.check_numbers),
       ready_(StepClass::kNumber) {
   // Read beside the files of the model.
-  auto tables = std::async(std::launch::async, [] { return KernelTables::builtin(); });
+  auto tables = std::async(std::launch::async, [is_tuned = settings_.is_tuned] {
+    return KernelTables::builtin(is_tuned);
+  });
   choose_captured(options.mode);
   std::shared_ptr<model::Checkpoint> checkpoint;
   if (!options.random_weights)

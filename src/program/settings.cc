@@ -58,6 +58,7 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
   return {target,
           resolve_mode(options.mode, target),
           options.skip_passes,
+          options.is_tuned,
           options.batch_invariant,
           {.max_batch_tokens = batch_tokens,
            // Room for one token of each sequence, and one of a prompt.

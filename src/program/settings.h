@@ -21,6 +21,7 @@ struct Settings {
   std::string target;  // "cpu", "cuda:90", "hip:gfx942"
   std::string mode;    // eager | compiled | graph
   std::set<std::string> skip_passes;
+  bool is_tuned = true;             // kernels' choices are measured ones, where there are such
   bool is_batch_invariant = false;  // kernels do not depend on a step's number of rows
   sched::Limits limits;             // n_kv_blocks 0: as many as fit
 };

@@ -49,6 +49,27 @@ class Bench(cli.TestCase):
         self.assertGreater(eager, compiled)
         self.assertGreater(compiled, 10)
 
+    def test_tuning(self):
+        both = self.folder / "both"
+        compiled = cli.run(
+            "compile", "demo", "--target", "cpu", "--out", both, "--with-untuned"
+        )
+        self.assertEqual(compiled.returncode, 0, compiled.stderr)
+        command = ("bench", "tuning", "demo", "--device", "cpu", *SMALL)
+        result = cli.run(*command, "--bundle", both, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = json.loads(result.stdout)["rows"]
+        self.assertEqual([row["tuned"] for row in rows], [True, False])
+        self.assertEqual({row["mode"] for row in rows}, {"compiled"})
+        table = cli.run(*command, "--bundle", both).stdout
+        self.assertRegex(table, r"tuning: [\d.]+ x the tokens a second of defaults")
+        # Other choices are other kernels.
+        names = [
+            {v["object_sha256"] for v in json.loads((path / "manifest.json").read_text())["variants"]}
+            for path in (self.bundle, both)
+        ]
+        self.assertLess(names[0], names[1])
+
     def test_a_mode_that_is_refused_is_an_error(self):
         self.expect_error(self.e2e(self.bundle, "--modes", "graph"), "graph", "capture")
         self.expect_error(self.e2e(self.bundle, "--modes", "fast"), "fast")
