@@ -55,7 +55,7 @@ std::uint32_t ProgramBuilder::object_of(const Ids& ids) {
     object.least = std::max(object.least, schema.least_properties);
     object.most = std::min(object.most, schema.most_properties);
   }
-  const auto id = static_cast<std::uint32_t>(program_.objects.size());
+  const auto object_id = static_cast<std::uint32_t>(program_.objects.size());
   bool is_possible = true;
   for (const std::string& name : names) {
     const bool is_required = required.contains(name);
@@ -80,12 +80,12 @@ std::uint32_t ProgramBuilder::object_of(const Ids& ids) {
     add_property(object, name, std::move(value_ids), is_required);
   }
   if (is_possible)
-    add_other_keys(id, object, ids, {names.begin(), names.end()});
+    add_other_keys(object_id, object, ids, {names.begin(), names.end()});
   else
     object.most = 0, object.least = 1;
   program_.objects.push_back(std::move(object));
-  objects_.emplace(ids, id);
-  return id;
+  objects_.emplace(ids, object_id);
+  return object_id;
 }
 
 void ProgramBuilder::add_other_keys(std::uint32_t object_id, Program::Object& object,
