@@ -11,13 +11,8 @@ No `tl.dot`; all arithmetic fp32.
 import triton
 import triton.language as tl
 
-from kernels.lib.paged import (
-    attention_reference,
-    exponent_base,
-    normalised,
-    page_offset,
-    soft_cap,
-)
+from kernels.lib.attention import LOG2E, attend_tile, capped, from_first, normalised
+from kernels.lib.paged import attention_reference, page_offset
 from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
@@ -58,7 +53,8 @@ def attention_decode(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    LOG2E: tl.constexpr = 1.4426950408889634
+    SCORE: tl.constexpr = capped if HAS_SOFTCAP else None
+    MASK: tl.constexpr = from_first
     seq = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
     kv_head = head // (n_heads // n_kv_heads)
@@ -69,12 +65,11 @@ def attention_decode(
     mask_d = offs_d < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
     begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    factor = scale * LOG2E if SCORE is None else scale
+    params = (begin, softcap)
 
     queries = ()
-    largest = ()
-    total = ()
-    acc = ()
+    states = ()
     for i in tl.static_range(HEADS):
         q_at = q_ptr + seq * q_stride + (head + i) * HEAD_DIM + offs_d
         if BLOCK_D == HEAD_DIM:
@@ -82,37 +77,26 @@ def attention_decode(
         else:
             q = tl.load(q_at, mask=mask_d, other=0.0)
         queries = queries + (q.to(tl.float32) * factor,)
-        largest = largest + (tl.full((), float("-inf"), tl.float32),)
-        total = total + (tl.full((), 0.0, tl.float32),)
-        acc = acc + (tl.zeros((BLOCK_D,), tl.float32),)
+        largest = tl.full((), float("-inf"), tl.float32)
+        total = tl.full((), 0.0, tl.float32)
+        states = states + ((largest, total, tl.zeros((BLOCK_D,), tl.float32)),)
     for start in range(begin // BLOCK_N * BLOCK_N, context, BLOCK_N):
         page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
         k_pos = start + offs_n
         mask_n = k_pos[:, None] < context
         mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
-        seen = (k_pos < context) & (k_pos >= begin)
         k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
         v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
-        new_largest = ()
-        new_total = ()
-        new_acc = ()
+        new_states = ()
         for i in tl.static_range(HEADS):
             score = tl.sum(k * queries[i][None, :], axis=1)
-            if HAS_SOFTCAP:
-                score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen, score, float("-inf"))
-            peak = tl.maximum(largest[i], tl.max(score, axis=0))
-            base = exponent_base(peak)
-            p = tl.exp2(score - base)
-            shrink = tl.exp2(largest[i] - base)
-            new_largest = new_largest + (peak,)
-            new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
-            new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * v, axis=0),)
-        largest = new_largest
-        total = new_total
-        acc = new_acc
+            at = (seq, head + i, seq, context - 1, k_pos)
+            new_states = new_states + (attend_tile(
+                states[i], score, v, at, k_pos < context, params, 1.0, tl.float32, SCORE, MASK
+            ),)  # fmt: skip
+        states = new_states
     for i in tl.static_range(HEADS):
-        y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
+        y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
         target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
         tl.store(target, y, mask=mask_d)
 

@@ -17,13 +17,8 @@ import triton
 import triton.language as tl
 
 from kernels.hopper import attention_prefill as hopper
-from kernels.lib.paged import (
-    attention_reference,
-    exponent_base,
-    normalised,
-    page_row,
-    soft_cap,
-)
+from kernels.lib.attention import LOG2E, attend_tile, capped, causal_within, normalised
+from kernels.lib.paged import attention_reference, page_row
 from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
@@ -45,34 +40,31 @@ from kernels.spec import (
 def attend(
     state,
     q,
-    q_pos,
+    query,
     pages,
     begin,
     end,
     context,
-    reach,
+    params,
     scale,
-    softcap,
-    MASKED: tl.constexpr,
+    SCORE: tl.constexpr,
+    MASK: tl.constexpr,
     PARTIAL: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
 ):
-    """One query tile over the keys from begin to end, added to the running softmax (largest score,
-    sum, weighted values). MASKED: some row may not see some key. PARTIAL: some key may lie beyond
-    the context; what a page holds there is undefined."""
-    LOG2E: tl.constexpr = 1.4426950408889634
-    largest, total, acc = state
+    """One query tile over the keys from begin to end. MASK: None where every row sees every key.
+    PARTIAL: some key may lie beyond the context; what a page holds there is undefined."""
+    seq, head, token, q_pos = query
     k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
     mask_d = offs_d[None, :] < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
-    factor = 1.0 if HAS_SOFTCAP else scale * LOG2E
+    factor = scale * LOG2E if SCORE is None else scale
     for start in range(begin, end, BLOCK_N):
         k_pos = start + offs_n
         if USE_DESCRIPTORS:
@@ -97,21 +89,9 @@ def attend(
                 k = tl.load(k_at, mask=mask_d, other=0.0)
                 v = tl.load(v_at, mask=mask_d, other=0.0)
         score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee")
-        if HAS_SOFTCAP:
-            score = soft_cap(score * scale, softcap) * LOG2E
-        if MASKED:
-            distance = q_pos[:, None] - k_pos[None, :]
-            score = tl.where((distance >= 0) & (distance < reach), score, float("-inf"))
-        # The scale, which is positive, goes into the exponent: one multiply-add a score.
-        new_largest = tl.maximum(largest, tl.max(score, axis=1) * factor)
-        base = exponent_base(new_largest) if MASKED else new_largest
-        p = tl.exp2(score * factor - base[:, None])
-        shrink = tl.exp2(largest - base)
-        total = total * shrink + tl.sum(p, axis=1)
-        acc = acc * shrink[:, None]
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
-        largest = new_largest
-    return largest, total, acc
+        at = (seq, head, token[:, None], q_pos[:, None], k_pos[None, :])
+        state = attend_tile(state, score, v, at, None, params, factor, q.dtype, SCORE, MASK)
+    return state
 
 
 @triton.jit
@@ -175,6 +155,10 @@ def attention_prefill(
     middle = tl.minimum(before + first + 1, end) // BLOCK_N * BLOCK_N
     middle = tl.where(window > 0, begin, tl.maximum(middle, 0))
     reach = tl.where(window > 0, window, 0x7FFFFFFF)
+    SCORE: tl.constexpr = capped if HAS_SOFTCAP else None
+    MASK: tl.constexpr = causal_within
+    params = (reach, softcap)
+    query = (seq, head, q_start + offs_m, q_pos)
 
     largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -182,20 +166,20 @@ def attention_prefill(
     state = (largest, total, acc)
     pages = (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads)
     state = attend(
-        state, q, q_pos, pages, begin, middle, context, reach, scale, softcap,
-        False, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+        state, q, query, pages, begin, middle, context, params, scale, SCORE, None, False,
+        HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
     if USE_DESCRIPTORS:
         # Tensor maps have no masks: only the last page, where it is not full, pays for one.
         full = tl.maximum(middle, tl.minimum(end, context // BLOCK_N * BLOCK_N))
         state = attend(
-            state, q, q_pos, pages, middle, full, context, reach, scale, softcap,
-            True, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+            state, q, query, pages, middle, full, context, params, scale, SCORE, MASK, False,
+            HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
         )  # fmt: skip
         middle = tl.cdiv(full, BLOCK_N) * BLOCK_N
     state = attend(
-        state, q, q_pos, pages, middle, end, context, reach, scale, softcap,
-        True, True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+        state, q, query, pages, middle, end, context, params, scale, SCORE, MASK, True,
+        HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
     y = normalised(state[2], state[1][:, None]).to(out_ptr.dtype.element_ty)

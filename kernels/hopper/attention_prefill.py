@@ -21,6 +21,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from kernels.lib import attention
+
 PROGRAMS = 132  # a launch's: the multiprocessors of an H100 or H200
 ROWS = gl.constexpr(64)  # of a group
 SWIZZLE = gl.constexpr(64)  # elements of 16 bits that a row of a tensor map's box has: 128 bytes
@@ -161,22 +163,16 @@ def release(bar):
     )
 
 
+# The softmax of lib/attention.py, with the layouts of its arguments.
+soften = gluon.jit(attention.soften.fn)
+
+
 @gluon.jit
-def soften(
-    score, q_pos, start, largest, total, factor, MASKED: gl.constexpr, BLOCK_N: gl.constexpr
-):
-    """The running softmax (base 2): the weights, and what earlier sums shrink by."""
+def masked(score, q_pos, start, MASKED: gl.constexpr, BLOCK_N: gl.constexpr):
     if MASKED:
         k_pos = start + gl.arange(0, BLOCK_N, gl.SliceLayout(0, score.type.layout))
         score = gl.where(q_pos[:, None] >= k_pos[None, :], score, float("-inf"))
-    new_largest = gl.maximum(largest, gl.max(score, axis=1) * factor)
-    base = new_largest
-    if MASKED:
-        base = gl.where(new_largest == float("-inf"), 0.0, new_largest)
-    p = gl.exp2(score * factor - base[:, None])
-    shrink = gl.exp2(largest - base)
-    total = total * shrink + gl.sum(p, axis=1)
-    return p, shrink, new_largest, total
+    return score
 
 
 @gluon.jit
@@ -198,9 +194,8 @@ def step(
     give_turn(GROUP)
     score = warpgroup_mma_wait(1, [score])
     release(k_empty.index(slot))
-    weights, shrink, largest, total = soften(
-        score, q_pos, start, largest, total, factor, MASKED, BLOCK_N
-    )
+    score = masked(score, q_pos, start, MASKED, BLOCK_N)
+    weights, shrink, largest, total = soften(score, largest, total, factor, MASKED)
     acc, p = warpgroup_mma_wait(0, [acc, p])
     release(v_empty.index(before))
     acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, A_L))[:, None]
@@ -268,9 +263,8 @@ def consume(
             release(k_empty.index(slot))
             largest = gl.full([ROWS], float("-inf"), gl.float32, gl.SliceLayout(1, S_L))
             total = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, S_L))
-            weights, _shrink, largest, total = soften(
-                score, q_pos, 0, largest, total, factor, True, BLOCK_N
-            )
+            score = masked(score, q_pos, 0, True, BLOCK_N)
+            weights, _shrink, largest, total = soften(score, largest, total, factor, True)
             p = gl.convert_layout(weights.to(dtype), P_L)
             acc = gl.zeros([ROWS, HEAD_DIM], gl.float32, A_L)
             n += 1

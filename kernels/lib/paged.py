@@ -1,32 +1,9 @@
-"""What the two attention kernels share: finding pages, masks, the soft cap; and their reference."""
+"""What the attention kernels share beside the step of lib/attention.py: where a page of the cache
+lies; and their reference."""
 
 import numpy as np
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def soft_cap(x, cap):
-    """cap * tanh(x / cap). tanh by exp: libdevice exists on one target only."""
-    return cap * (1.0 - 2.0 / (1.0 + tl.exp(2.0 * x / cap)))
-
-
-# The online softmax of all attention kernels. A score that may not be seen is minus infinity, and a
-# row that has seen nothing yet has that as its largest: infinities stay what they are under every
-# rounding, where a large number in their place does not.
-
-
-@triton.jit
-def exponent_base(largest):
-    """What is taken from scores before exp2: the largest, or 0 where nothing was seen yet, so that
-    exp2(-inf - base) is 0 and never NaN."""
-    return tl.where(largest == float("-inf"), 0.0, largest)
-
-
-@triton.jit
-def normalised(acc, total):
-    """acc / total; zeros where nothing was seen at all."""
-    return acc / tl.where(total == 0.0, 1.0, total)
 
 
 @triton.jit
