@@ -1,13 +1,17 @@
 """attention_prefill on Hopper, in Gluon: loads, products and softmax of different warps overlap.
 
 The same formula, parameters and meaning as kernels/attention_prefill.py, which is its reference and
-its Spec. For heads of 64 or 128, pages of 64 tokens or more, one 16-bit type, no cap, no window.
+its Spec. For heads of 64 or 128, pages of 64 tokens or more, one 16-bit type, no cap,
+no window, no sinks and no functions.
 A tile is 128 query rows of one head. One warp copies pages into rings of key and of value tiles
 (tensor maps, mbarriers); two groups of four warps take 64 rows each and read the same tiles. A
 group issues the scores of a tile before the weighted values of the one before, so that its softmax
 runs under a product; and the two groups take turns to issue, so that one's softmax runs under the
 other's products.
 Grid: (programs, 1, 1); program p takes the tiles p, p + programs, ..., those with most keys first.
+What it shares with the other kernels is the softmax of lib/attention.py. Tiles, products and masks
+are in Gluon's words: layouts are part of them, and a product here is begun in one place and waited
+for in another.
 The structure is that of FlashAttention 3 (Shah et al., 2024).
 """
 
@@ -304,10 +308,11 @@ def consume(
 @gluon.jit
 def attention_prefill(
     out_ptr, q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
-    n_seqs, first_seq, max_q_len, n_heads, n_kv_heads, max_blocks, window, out_stride, q_stride,
-    scale, softcap, HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
-    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_D: gl.constexpr,
-    USE_DESCRIPTORS: gl.constexpr, HOPPER: gl.constexpr,
+    sinks_ptr, fn_a_ptr, fn_b_ptr, n_seqs, first_seq, max_q_len, n_heads, n_kv_heads, max_blocks,
+    window, fn_a_width, fn_b_width, out_stride, q_stride, scale, softcap, HEAD_DIM: gl.constexpr,
+    BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr, HAS_SINKS: gl.constexpr,
+    SCORE: gl.constexpr, MASK: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
+    BLOCK_D: gl.constexpr, USE_DESCRIPTORS: gl.constexpr, HOPPER: gl.constexpr,
 ):  # fmt: skip
     STAGES: gl.constexpr = 256 // BLOCK_N  # of a ring
     dtype: gl.constexpr = k_cache_ptr.dtype

@@ -4,11 +4,13 @@ weights of a softmax that runs, and these to weighted values.
 A *score function* says what becomes of a score, a *mask function* which keys a query sees; both are
 constexprs of a kernel and Triton functions:
 
-    SCORE(score, at, params) -> score        MASK(at, params) -> keep
+    SCORE(score, at, params) -> score        MASK(at, params) -> keep, first, end
 
-`at` is (sequence, head, token, position of the query, positions of the keys), each of a shape that
-spreads to the scores'; `params` is what the kernel was launched with that functions may read.
-Scores come to SCORE as q . k * scale; what it gives is what the softmax takes. None is no function.
+No key outside of first <= k_pos < end is kept; none beyond the context is. `at` is (sequence, head,
+token, position of the query, positions of the keys), each of a shape that spreads to the scores';
+`params` is what functions may read: how far a query reaches or what it reaches first, the soft cap,
+the context, and of each of two tensors its address and the length of its rows. Scores come to SCORE
+as q . k * scale; what it gives is what the softmax takes. None is no function.
 
 A score that may not be seen is minus infinity, and a row that has seen nothing yet has that as
 its largest: infinities stay what they are under every rounding, where a large number in their place
@@ -76,10 +78,10 @@ def tile_weights(
         score = SCORE(score * factor, at, params) * LOG2E
     if there is not None:
         if MASK is not None:
-            there = there & MASK(at, params)
+            there = there & MASK(at, params)[0]
         score = tl.where(there, score, float("-inf"))
     elif MASK is not None:
-        score = tl.where(MASK(at, params), score, float("-inf"))
+        score = tl.where(MASK(at, params)[0], score, float("-inf"))
     MASKED: tl.constexpr = (MASK is not None) or (there is not None)
     return soften(score, largest, total, factor if SCORE is None else 1.0, MASKED)
 
@@ -98,12 +100,13 @@ def attend_tile(
     return largest, total, weigh(p, v, shrink, acc, dtype)
 
 
-# What kernels do unless a graph names functions.
+# What kernels do unless a graph names functions (lib/attention_functions.py). Which keys these
+# keep follows from two numbers of the launch, so kernels know the first and the last without them.
 
 
 @triton.jit
 def capped(score, at, params):
-    """The attribute softcap; `params`: what a query reaches back, the cap."""
+    """The attribute softcap."""
     return soft_cap(score, params[1])
 
 
@@ -111,10 +114,20 @@ def capped(score, at, params):
 def causal_within(at, params):
     """Keys from a query's own on back, as far as it reaches."""
     distance = at[3] - at[4]
-    return (distance >= 0) & (distance < params[0])
+    return (distance >= 0) & (distance < params[0]), None, None
 
 
 @triton.jit
 def from_first(at, params):
     """Of the newest token, before whose end all keys are: those from the first that it reaches."""
-    return at[4] >= params[0]
+    return at[4] >= params[0], None, None
+
+
+@triton.jit
+def key_range(at, params, MASK: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Where the tiles of keys begin and where the keys end that some query of `at` sees."""
+    _, first, end = MASK(at, params)
+    if len(first.shape) > 0:
+        first = tl.min(first, axis=0)
+        end = tl.max(end, axis=0)
+    return tl.maximum(first, 0) // BLOCK_N * BLOCK_N, tl.minimum(end, params[2])

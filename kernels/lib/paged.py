@@ -5,6 +5,9 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.attention_functions import kept, scored
+from kernels.lib.function_text import TENSORS
+
 
 @triton.jit
 def page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constexpr):
@@ -28,8 +31,9 @@ def page_offset(
 
 
 def attention_reference(a):
-    """Causal attention of each sequence's newest tokens over its pages, in float64; zeros for a
-    token that sees no key."""
+    """Attention of each sequence's newest tokens over its pages, in float64; causal unless there is
+    a MASK; zeros for a token that sees no key."""
+    tensors = {name: a.get(f"fn_{name}_ptr") for name in TENSORS}
     out_ptr = a["out_ptr"].copy()
     n_heads, n_kv_heads, dim = a["n_heads"], a["n_kv_heads"], a["HEAD_DIM"]
     for s in range(a.get("first_seq", 0), a["n_seqs"]):
@@ -51,6 +55,7 @@ def attention_reference(a):
         q = a["q_ptr"][begin:end, : n_heads * dim].reshape(n_q, n_heads, dim).astype(np.float64)
         q_pos = np.arange(n_kv - n_q, n_kv)[:, None]
         k_pos = np.arange(n_kv)[None, :]
+        tokens = np.arange(begin, end)
         seen = k_pos <= q_pos
         if a["window"] > 0:
             seen &= k_pos > q_pos - a["window"]
@@ -59,9 +64,18 @@ def attention_reference(a):
             score = q[:, h] @ k[kv].astype(np.float64).T * a["scale"]
             if a["HAS_SOFTCAP"]:
                 score = a["softcap"] * np.tanh(score / a["softcap"])
+            at = (s, h, tokens, q_pos, k_pos)
+            if a.get("SCORE"):
+                score = scored(a["SCORE"], score, at, tensors)
+            if a.get("MASK"):
+                seen = kept(a["MASK"], at, tensors)
             score = np.where(seen, score, -np.inf)
+            if a.get("HAS_SINKS"):
+                sink = np.full((n_q, 1), a["sinks_ptr"][h], np.float64)
+                score = np.concatenate([score, sink], axis=1)
             largest = score.max(axis=1, keepdims=True)
             p = np.exp(score - np.where(np.isinf(largest), 0.0, largest))
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+            p = p[:, :n_kv]  # a sink has no value
             out_ptr[begin:end, h * dim : (h + 1) * dim] = p @ v[kv].astype(np.float64)
     return {"out_ptr": out_ptr}
