@@ -40,7 +40,7 @@ def request_of(spec, case, target: str) -> Request:
     if case.choice:
         tuning = {"rows": [{"when": {}, "choice": case.choice}]}
     constexprs, n_warps, n_stages = choose(
-        spec, target, planned, case.constexprs, case.dtypes, tuning, largest
+        spec, target, planned, case.constexprs, case.dtypes, tuning, largest, case.functions
     )
     args = {}
     for param in spec.params:
@@ -49,7 +49,7 @@ def request_of(spec, case, target: str) -> Request:
         elif param.role != "constexpr":
             divisible = param.name in planned and planned[param.name] % 16 == 0
             args[param.name] = param.types[0] + (":16" if divisible else "")
-    return Request(spec.name, args, constexprs, n_warps, n_stages, {})
+    return Request(spec.name, args, constexprs, n_warps, n_stages, {}, case.functions)
 
 
 def arguments(spec, case) -> dict[str, Any]:
@@ -63,7 +63,9 @@ def arguments(spec, case) -> dict[str, Any]:
 
 def expected(spec, case, request: Request) -> dict[str, np.ndarray]:
     """Outputs by the reference; an output that it leaves out is scratch."""
-    values = {**arguments(spec, case), **request.constexprs, "dtypes": case.dtypes}
+    values = {
+        **arguments(spec, case), **request.constexprs, **case.functions, "dtypes": case.dtypes
+    }  # fmt: skip
     return spec.reference(values)
 
 

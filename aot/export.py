@@ -20,7 +20,14 @@ def export() -> dict:
             "source_sha256": sources.source_sha256(name),
             **spec,
         }
-    return {"schema": 1, "triton": sources.TRITON_VERSION, "kernels": kernels}
+    from kernels.lib.attention_functions import to_json
+
+    return {
+        "schema": 1,
+        "triton": sources.TRITON_VERSION,
+        "kernels": kernels,
+        "functions": to_json(),
+    }
 
 
 def main() -> None:

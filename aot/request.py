@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ class Request:
     num_warps: int
     num_stages: int
     options: Mapping[str, Any]
+    functions: Mapping[str, str] = field(default_factory=dict)  # constexpr -> text, where one is
 
     @staticmethod
     def parse(text: str) -> "Request":
@@ -34,6 +35,7 @@ class Request:
                 num_warps=int(row["num_warps"]),
                 num_stages=int(row["num_stages"]),
                 options=dict(row.get("options", {})),
+                functions=dict(row.get("functions", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"not a kernel request ({error!r}): {text[:200]}") from error
@@ -53,6 +55,7 @@ class Request:
             "num_stages": self.num_stages,
             "num_warps": self.num_warps,
             "options": self.options,
+            **({"functions": self.functions} if self.functions else {}),
         }
         return json.dumps(row, sort_keys=True, separators=(",", ":"))
 
@@ -61,7 +64,13 @@ class Request:
         wanted = {p.name for p in spec.params if p.role != "constexpr"}
         if set(self.args) != wanted:
             raise RequestError(f"{self.kernel} takes {sorted(wanted)}, asked {sorted(self.args)}")
-        constexprs = {p.name for p in spec.params if p.role == "constexpr"}
+        functions = {p.name for p in spec.params if p.function}
+        if not set(self.functions) <= functions:
+            raise RequestError(
+                f"{self.kernel} takes the functions {sorted(functions)},"
+                f" asked {sorted(self.functions)}"
+            )
+        constexprs = {p.name for p in spec.params if p.role == "constexpr"} - functions
         if set(self.constexprs) != constexprs:
             raise RequestError(
                 f"{self.kernel} has constexprs {sorted(constexprs)},"
@@ -93,9 +102,10 @@ def choose(
     sizeof: Mapping[str, int],
     tuning: Mapping[str, Any] | None = None,
     largest: Mapping[str, int] | None = None,
+    functions: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, int], int, int]:
     """Constexprs, num_warps and num_stages for known sizes: the planner's rule, in Python.
-    `largest`: of sizes that steps set, the most that the plan serves.
+    `largest`: of sizes that steps set, the most that the plan serves. `functions`: as in a Case.
 
     Order: what is given; the tuned ones in the order of `tuned`; the derived ones in the order of
     the parameters; then num_warps and num_stages.
@@ -103,7 +113,8 @@ def choose(
     from kernels.spec import SIZEOF
 
     bytes_of = {name: SIZEOF[dtype] for name, dtype in sizeof.items()}
-    values = {**sizes, **given}
+    is_there = {p.name: int(bool((functions or {}).get(p.name))) for p in spec.params if p.function}
+    values = {**sizes, **given, **is_there}
     choice = dict(spec.default[target.partition(":")[0]])
     for row in (tuning or {}).get("rows", ()):
         element_bytes = {f"sizeof({name})": size for name, size in bytes_of.items()}

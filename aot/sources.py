@@ -28,6 +28,13 @@ def use_generated(folder: Path | None) -> None:
     _generated_dir = None if folder is None else folder.resolve()
 
 
+def function_path(name: str) -> Path:
+    """A user's file of functions, under the name that requests give it: with a hash of its text."""
+    if _generated_dir is None:
+        return Path("generated", "functions", f"{name}.py")
+    return _generated_dir / "functions" / f"{name}.py"
+
+
 def generated_names() -> tuple[str, ...]:
     if _generated_dir is None:
         return ()

@@ -25,8 +25,9 @@ def request(spec, target: str, case, now: Request, combination: dict[str, Any]) 
     choice |= {"num_warps": now.num_warps, "num_stages": now.num_stages}
     row = {"when": {}, "choice": choice | combination}
     constexprs, n_warps, n_stages = choose(
-        spec, target, planned, case.constexprs, case.dtypes, {"rows": [row]}
-    )
+        spec, target, planned, case.constexprs, case.dtypes, {"rows": [row]},
+        functions=case.functions,
+    )  # fmt: skip
     known = sizes | constexprs | {"num_warps": n_warps, "num_stages": n_stages}
     bytes_of = {name: SIZEOF[dtype] for name, dtype in case.dtypes.items()}
     if not expr.evaluate(spec.space[target.partition(":")[0]].get(WHERE, 1), known, bytes_of):

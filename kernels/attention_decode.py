@@ -3,26 +3,27 @@
     out[s, h] = softmax_j(cap(q[s, h] . k[j, h / G] * scale)) v[j, h / G],  j < context_lens[s]
 
 and j >= context_lens[s] - window where window > 0: the query is the newest token. A context of 0
-gives zeros. out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+gives zeros. With the function MASK over those that it keeps, and with SCORE of what it makes of
+scores; sinks [Hq]: a score more in each sum, of no value.
+out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
 Grid: (S, Hq / HEADS): a program reads each key and value once for HEADS query heads of one KV head.
 No `tl.dot`; all arithmetic fp32.
 """
 
+from functools import partial
+
 import triton
 import triton.language as tl
 
-from kernels.lib.paged import (
-    attention_reference,
-    exponent_base,
-    normalised,
-    page_offset,
-    soft_cap,
-)
+from kernels.lib.attention import LOG2E, attend_tile, capped, from_first, key_range, normalised
+from kernels.lib.function_cases import draw_functions, function_cases
+from kernels.lib.paged import attention_reference, page_offset
 from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
     Spec,
     derived,
+    function,
     given,
     inp,
     out,
@@ -42,11 +43,16 @@ def attention_decode(
     v_cache_ptr,
     block_tables_ptr,
     context_lens_ptr,
+    sinks_ptr,
+    fn_a_ptr,
+    fn_b_ptr,
     n_seqs,
     n_heads,
     n_kv_heads,
     max_blocks,
     window,
+    fn_a_width,
+    fn_b_width,
     out_stride,
     q_stride,
     scale,
@@ -54,11 +60,13 @@ def attention_decode(
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+    SCORE: tl.constexpr,
+    MASK: tl.constexpr,
     HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    LOG2E: tl.constexpr = 1.4426950408889634
     seq = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
     kv_head = head // (n_heads // n_kv_heads)
@@ -69,12 +77,17 @@ def attention_decode(
     mask_d = offs_d < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
     begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    CAP: tl.constexpr = capped if HAS_SOFTCAP else None
+    SCORE_FN: tl.constexpr = CAP if SCORE is None else SCORE
+    MASK_FN: tl.constexpr = from_first if MASK is None else MASK
+    factor = scale * LOG2E if SCORE_FN is None else scale
+    params = (begin, softcap, context, fn_a_ptr, fn_a_width, fn_b_ptr, fn_b_width)
+    end = context
+    if MASK is not None:
+        begin, end = key_range((seq, head, seq, context - 1, context - 1), params, MASK, BLOCK_N)
 
     queries = ()
-    largest = ()
-    total = ()
-    acc = ()
+    states = ()
     for i in tl.static_range(HEADS):
         q_at = q_ptr + seq * q_stride + (head + i) * HEAD_DIM + offs_d
         if BLOCK_D == HEAD_DIM:
@@ -82,37 +95,31 @@ def attention_decode(
         else:
             q = tl.load(q_at, mask=mask_d, other=0.0)
         queries = queries + (q.to(tl.float32) * factor,)
-        largest = largest + (tl.full((), float("-inf"), tl.float32),)
-        total = total + (tl.full((), 0.0, tl.float32),)
-        acc = acc + (tl.zeros((BLOCK_D,), tl.float32),)
-    for start in range(begin // BLOCK_N * BLOCK_N, context, BLOCK_N):
+        if HAS_SINKS:
+            largest = tl.load(sinks_ptr + head + i) * LOG2E
+            total = tl.full((), 1.0, tl.float32)
+        else:
+            largest = tl.full((), float("-inf"), tl.float32)
+            total = tl.full((), 0.0, tl.float32)
+        states = states + ((largest, total, tl.zeros((BLOCK_D,), tl.float32)),)
+    for start in range(begin // BLOCK_N * BLOCK_N, end, BLOCK_N):
         page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
         k_pos = start + offs_n
         mask_n = k_pos[:, None] < context
         mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
-        seen = (k_pos < context) & (k_pos >= begin)
         k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
         v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
-        new_largest = ()
-        new_total = ()
-        new_acc = ()
+        new_states = ()
         for i in tl.static_range(HEADS):
             score = tl.sum(k * queries[i][None, :], axis=1)
-            if HAS_SOFTCAP:
-                score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen, score, float("-inf"))
-            peak = tl.maximum(largest[i], tl.max(score, axis=0))
-            base = exponent_base(peak)
-            p = tl.exp2(score - base)
-            shrink = tl.exp2(largest[i] - base)
-            new_largest = new_largest + (peak,)
-            new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
-            new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * v, axis=0),)
-        largest = new_largest
-        total = new_total
-        acc = new_acc
+            at = (seq, head + i, seq, context - 1, k_pos)
+            new_states = new_states + (attend_tile(
+                states[i], score, v, at, k_pos < context, params, 1.0, tl.float32, SCORE_FN,
+                MASK_FN,
+            ),)  # fmt: skip
+        states = new_states
     for i in tl.static_range(HEADS):
-        y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
+        y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
         target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
         tl.store(target, y, mask=mask_d)
 
@@ -145,10 +152,11 @@ def cases(act):
     yield case("block_16", [50, 16], 2, 2, 64, block=16)
     yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16")
     yield case("half", [44], 6, 2, 64, act="fp16")
+    yield from function_cases(partial(attention_case, act=act, decode=True))
 
 
 def draw(d, act):
-    return draw_attention(d, d.types(act), d.types("fp16"), decode=True)
+    return draw_functions(d, draw_attention(d, d.types(act), d.types("fp16"), decode=True))
 
 
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
@@ -163,11 +171,17 @@ SPEC = Spec(
         inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("context_lens_ptr", "i32", "n_seqs"),
+        inp("sinks_ptr", "fp32", "n_heads"),
+        # How many rows, the functions know.
+        inp("fn_a_ptr", ("fp32", "i32"), "fn_a_width"),
+        inp("fn_b_ptr", ("fp32", "i32"), "fn_b_width"),
         step_size("n_seqs", of="step.decodes"),
         size("n_heads", of="q[1]"),
         size("n_kv_heads", of="k_cache[1]"),
         step_size("max_blocks", of="block_tables[1]"),
         size("window", of="@window"),
+        step_size("fn_a_width", of="fn_a[-1]"),
+        step_size("fn_b_width", of="fn_b[-1]"),
         stride("out_stride"),
         stride("q_stride"),
         scalar("scale"),
@@ -175,6 +189,9 @@ SPEC = Spec(
         given("HEAD_DIM", of="q[2]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),
+        given("HAS_SINKS"),
+        function("SCORE", "score", of="@score"),
+        function("MASK", "mask", of="@mask"),
         tuned("HEADS"),
         tuned("BLOCK_N"),
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),

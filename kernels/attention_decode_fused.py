@@ -18,8 +18,9 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.attention import LOG2E, attend_tile, capped, from_first, normalised
 from kernels.lib.numbers import rounded
-from kernels.lib.paged import exponent_base, normalised, page_offset, soft_cap
+from kernels.lib.paged import page_offset
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.lib.rope import head_norm, rope_factors, rope_reference, turn
 from kernels.spec import (
@@ -70,7 +71,8 @@ def attention_decode_fused(
     BLOCK_HALF: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    LOG2E: tl.constexpr = 1.4426950408889634
+    SCORE: tl.constexpr = capped if HAS_SOFTCAP else None
+    MASK: tl.constexpr = from_first
     HALF: tl.constexpr = HEAD_DIM // 2
     seq = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
@@ -78,12 +80,13 @@ def attention_decode_fused(
     kv_head = head // group
     context = tl.load(context_lens_ptr + seq)
     block_table = block_tables_ptr + seq * max_blocks
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    factor = scale * LOG2E if SCORE is None else scale
 
     # Old keys: all but the newest token's, which is not read from the cache.
     n_old = context - 1
     begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
     has_newest = context > 0
+    params = (begin, softcap)
 
     half = tl.arange(0, BLOCK_HALF)
     offs_d = tl.arange(0, BLOCK_D)
@@ -122,9 +125,7 @@ def attention_decode_fused(
     out_at = out_ptr + seq * out_stride + head * HEAD_DIM
 
     queries = ()
-    largest = ()
-    total = ()
-    acc = ()
+    states = ()
     for i in tl.static_range(HEADS):
         q_at = row + (head + i) * HEAD_DIM + half
         x1 = tl.load(q_at, mask=mask_half, other=0.0).to(tl.float32)
@@ -137,15 +138,14 @@ def attention_decode_fused(
         x1 = x1.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
         x2 = x2.to(qkv_ptr.dtype.element_ty).to(tl.float32) * factor
         new_score = tl.sum(x1 * new_k1, axis=0) + tl.sum(x2 * new_k2, axis=0)
-        if HAS_SOFTCAP:
-            new_score = soft_cap(new_score, softcap) * LOG2E
+        if SCORE is not None:
+            new_score = SCORE(new_score, (seq, head + i, seq, n_old, n_old), params) * LOG2E
         queries = queries + ((x1, x2),)
-        largest = largest + (tl.where(has_newest, new_score, float("-inf")),)
-        total = total + (tl.where(has_newest, 1.0, 0.0),)
-        acc = acc + (tl.where(has_newest, new_v, 0.0),)
+        largest = tl.where(has_newest, new_score, float("-inf"))
+        total = tl.where(has_newest, 1.0, 0.0)
+        states = states + ((largest, total, tl.where(has_newest, new_v, 0.0)),)
     for tile in range(begin // BLOCK_N * BLOCK_N, n_old, BLOCK_N):
         k_pos = tile + rows
-        seen = (k_pos < n_old) & (k_pos >= begin)
         tile_page = page_offset(block_table, tile, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
         mask_n = k_pos[:, None] < n_old
         mask_k = mask_n if BLOCK_HALF == HALF else mask_n & mask_half[None, :]
@@ -155,27 +155,17 @@ def attention_decode_fused(
         old_k1 = tl.load(old_k, mask=mask_k, other=0.0).to(tl.float32)
         old_k2 = tl.load(old_k + HALF, mask=mask_k, other=0.0).to(tl.float32)
         old_v = tl.load(old_v, mask=mask_v, other=0.0).to(tl.float32)
-        new_largest = ()
-        new_total = ()
-        new_acc = ()
+        new_states = ()
         for i in tl.static_range(HEADS):
             score = tl.sum(old_k1 * queries[i][0][None, :], axis=1)
             score += tl.sum(old_k2 * queries[i][1][None, :], axis=1)
-            if HAS_SOFTCAP:
-                score = soft_cap(score, softcap) * LOG2E
-            score = tl.where(seen, score, float("-inf"))
-            peak = tl.maximum(largest[i], tl.max(score, axis=0))
-            base = exponent_base(peak)
-            p = tl.exp2(score - base)
-            shrink = tl.exp2(largest[i] - base)
-            new_largest = new_largest + (peak,)
-            new_total = new_total + (total[i] * shrink + tl.sum(p, axis=0),)
-            new_acc = new_acc + (acc[i] * shrink + tl.sum(p[:, None] * old_v, axis=0),)
-        largest = new_largest
-        total = new_total
-        acc = new_acc
+            at = (seq, head + i, seq, n_old, k_pos)
+            new_states = new_states + (attend_tile(
+                states[i], score, old_v, at, k_pos < n_old, params, 1.0, tl.float32, SCORE, MASK
+            ),)  # fmt: skip
+        states = new_states
     for i in tl.static_range(HEADS):
-        y = normalised(acc[i], total[i]).to(out_ptr.dtype.element_ty)
+        y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
         tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d)
 
 

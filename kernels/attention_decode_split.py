@@ -30,7 +30,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels import attention_decode_fused as plain
 from kernels.expr import next_pow2
-from kernels.lib.paged import exponent_base, normalised, soft_cap
+from kernels.lib.attention import LOG2E, capped, exponent_base, normalised, tile_weights
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.spec import (
     FLOATS,
@@ -79,20 +79,16 @@ def row_of_tile(block_table, tile, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constex
 
 @triton.jit
 def tile_sums(
-    q, k, v, there, largest, total, acc, factor, softcap, HAS_SOFTCAP: tl.constexpr,
+    q, k, v, there, largest, total, acc, factor, params, SCORE: tl.constexpr,
 ):  # fmt: skip
     """One tile of keys and values into a unit's sums; `there` [BLOCK_N]: the keys that are seen."""
     score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
-    if HAS_SOFTCAP:
-        score = soft_cap(score, softcap) * 1.4426950408889634  # log2(e)
-    score = tl.where(there[None, :], score, float("-inf"))
-    peak = tl.maximum(largest, tl.max(score, axis=1))
-    base = exponent_base(peak)
-    p = tl.exp2(score - base[:, None])
-    shrink = tl.exp2(largest - base)
-    total = total * shrink + tl.sum(p, axis=1)
+    p, shrink, largest, total = tile_weights(
+        score, largest, total, None, there[None, :], params, 1.0, SCORE, None
+    )
+    # As `weigh`, in the order of operations that was measured.
     acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc * shrink[:, None], input_precision="ieee")
-    return peak, total, acc
+    return largest, total, acc
 
 
 @triton.jit
@@ -205,7 +201,9 @@ def attention_decode_split(
     BLOCK_D: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):
-    LOG2E: tl.constexpr = 1.4426950408889634
+    # What is seen is a range of units' tiles, and no score depends on where its key is.
+    SCORE: tl.constexpr = capped if HAS_SOFTCAP else None
+    params = (0, softcap)
     HALF: tl.constexpr = HEAD_DIM // 2
     if PDL == 2:
         gdc_launch_dependents()
@@ -245,7 +243,7 @@ def attention_decode_split(
     cos = tl.cos(angle)
     sin = tl.sin(angle)
     slot = tl.load(slots_ptr + seq).to(tl.int64)
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    factor = scale * LOG2E if SCORE is None else scale
     at_tile = rows[:, None] * HEAD_DIM + lane[None, :]
     unit = part
     tile = unit
@@ -287,8 +285,8 @@ def attention_decode_split(
         qk_eps, HEAD_DIM, HAS_QK_NORM,
     ).to(qkv_ptr.dtype.element_ty)  # fmt: skip
     new_score = tl.sum(q.to(tl.float32) * new_k.to(tl.float32)[None, :], axis=1) * factor
-    if HAS_SOFTCAP:
-        new_score = soft_cap(new_score, softcap) * LOG2E
+    if SCORE is not None:
+        new_score = SCORE(new_score, None, params) * LOG2E
     # Where queries and cache differ in type, products are taken in fp32.
     if qkv_ptr.dtype.element_ty != k_cache_ptr.dtype.element_ty:
         q = q.to(tl.float32)
@@ -315,7 +313,7 @@ def attention_decode_split(
         if HAS_WINDOW:
             there = there & (rows >= begin - (first + tile) * BLOCK_N)
         unit_largest, unit_total, unit_acc = tile_sums(
-            q, k_0, v_0, there, unit_largest, unit_total, unit_acc, factor, softcap, HAS_SOFTCAP
+            q, k_0, v_0, there, unit_largest, unit_total, unit_acc, factor, params, SCORE
         )
         is_last = (tile + UNITS >= n_tiles) & (n_mine_tiles > 0)
         largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(
@@ -340,7 +338,7 @@ def attention_decode_split(
         if HAS_WINDOW:
             there = there & (rows >= begin - (first + tile) * BLOCK_N)
         unit_largest, unit_total, unit_acc = tile_sums(
-            q, k, v, there, unit_largest, unit_total, unit_acc, factor, softcap, HAS_SOFTCAP
+            q, k, v, there, unit_largest, unit_total, unit_acc, factor, params, SCORE
         )
         is_last = tile + UNITS >= n_tiles
         largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(

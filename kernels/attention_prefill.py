@@ -2,10 +2,12 @@
 
     out[i, h] = softmax_j(cap(q[i, h] . k[j, h / G] * scale)) v[j, h / G]
 
-over the keys j <= position(i), and j > position(i) - window where window > 0. A sequence's query
-tokens are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
+over the keys j <= position(i), and j > position(i) - window where window > 0; or with the function
+MASK over those that it keeps, and with SCORE of what it makes of scores. A sequence's query tokens
+are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions before
 context_lens[s]. Its keys lie in the pages block_tables[s], written before. A token that sees no key
-gets zeros. Sequences before `first_seq` are another kernel's: their rows of out stay as they are.
+gets zeros. sinks [Hq]: a score more in each sum, of no value. Sequences before `first_seq` are
+another kernel's: their rows of out stay as they are.
 out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
 Grid: (Hq, S - first_seq, max_q_len / BLOCK_M). A program beyond its sequence's end runs no
 iteration and stores nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh.
@@ -13,23 +15,29 @@ HOPPER: the form of kernels/hopper/attention_prefill.py, with a grid of its own.
 Products take the element type of q; softmax (base 2, running) and sums are fp32. scale > 0.
 """
 
+from functools import partial
+
 import triton
 import triton.language as tl
 
 from kernels.hopper import attention_prefill as hopper
-from kernels.lib.paged import (
-    attention_reference,
-    exponent_base,
+from kernels.lib.attention import (
+    LOG2E,
+    attend_tile,
+    capped,
+    causal_within,
+    key_range,
     normalised,
-    page_row,
-    soft_cap,
 )
+from kernels.lib.function_cases import draw_functions, function_cases
+from kernels.lib.paged import attention_reference, page_row
 from kernels.lib.paged_cases import attention_case, draw_attention
 from kernels.spec import (
     FLOATS,
     Descriptor,
     Spec,
     derived,
+    function,
     given,
     inp,
     out,
@@ -45,34 +53,31 @@ from kernels.spec import (
 def attend(
     state,
     q,
-    q_pos,
+    query,
     pages,
     begin,
     end,
     context,
-    reach,
+    params,
     scale,
-    softcap,
-    MASKED: tl.constexpr,
+    SCORE: tl.constexpr,
+    MASK: tl.constexpr,
     PARTIAL: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
 ):
-    """One query tile over the keys from begin to end, added to the running softmax (largest score,
-    sum, weighted values). MASKED: some row may not see some key. PARTIAL: some key may lie beyond
-    the context; what a page holds there is undefined."""
-    LOG2E: tl.constexpr = 1.4426950408889634
-    largest, total, acc = state
+    """One query tile over the keys from begin to end. MASK: None where every row sees every key.
+    PARTIAL: some key may lie beyond the context; what a page holds there is undefined."""
+    seq, head, token, q_pos = query
     k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
     mask_d = offs_d[None, :] < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
-    factor = 1.0 if HAS_SOFTCAP else scale * LOG2E
+    factor = scale * LOG2E if SCORE is None else scale
     for start in range(begin, end, BLOCK_N):
         k_pos = start + offs_n
         if USE_DESCRIPTORS:
@@ -97,21 +102,9 @@ def attend(
                 k = tl.load(k_at, mask=mask_d, other=0.0)
                 v = tl.load(v_at, mask=mask_d, other=0.0)
         score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee")
-        if HAS_SOFTCAP:
-            score = soft_cap(score * scale, softcap) * LOG2E
-        if MASKED:
-            distance = q_pos[:, None] - k_pos[None, :]
-            score = tl.where((distance >= 0) & (distance < reach), score, float("-inf"))
-        # The scale, which is positive, goes into the exponent: one multiply-add a score.
-        new_largest = tl.maximum(largest, tl.max(score, axis=1) * factor)
-        base = exponent_base(new_largest) if MASKED else new_largest
-        p = tl.exp2(score * factor - base[:, None])
-        shrink = tl.exp2(largest - base)
-        total = total * shrink + tl.sum(p, axis=1)
-        acc = acc * shrink[:, None]
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
-        largest = new_largest
-    return largest, total, acc
+        at = (seq, head, token[:, None], q_pos[:, None], k_pos[None, :])
+        state = attend_tile(state, score, v, at, None, params, factor, q.dtype, SCORE, MASK)
+    return state
 
 
 @triton.jit
@@ -123,6 +116,9 @@ def attention_prefill(
     block_tables_ptr,
     cu_seqlens_ptr,
     context_lens_ptr,
+    sinks_ptr,
+    fn_a_ptr,
+    fn_b_ptr,
     n_seqs,
     first_seq,
     max_q_len,
@@ -130,6 +126,8 @@ def attention_prefill(
     n_kv_heads,
     max_blocks,
     window,
+    fn_a_width,
+    fn_b_width,
     out_stride,
     q_stride,
     scale,
@@ -137,6 +135,9 @@ def attention_prefill(
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+    SCORE: tl.constexpr,
+    MASK: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -175,27 +176,43 @@ def attention_prefill(
     middle = tl.minimum(before + first + 1, end) // BLOCK_N * BLOCK_N
     middle = tl.where(window > 0, begin, tl.maximum(middle, 0))
     reach = tl.where(window > 0, window, 0x7FFFFFFF)
+    params = (reach, softcap, context, fn_a_ptr, fn_a_width, fn_b_ptr, fn_b_width)
+    CAP: tl.constexpr = capped if HAS_SOFTCAP else None
+    SCORE_FN: tl.constexpr = CAP if SCORE is None else SCORE
+    MASK_FN: tl.constexpr = causal_within if MASK is None else MASK
+    # Rows beyond the sequence's have no token of their own.
+    token = q_start + tl.maximum(tl.minimum(offs_m, q_len - 1), 0)
+    query = (seq, head, token, q_pos)
+    if MASK is not None:
+        begin, end = key_range((seq, head, token, q_pos, q_pos), params, MASK, BLOCK_N)
+        end = tl.where(first < q_len, tl.maximum(end, 0), 0)
+        middle = begin
 
-    largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_M,), tl.float32)
+    if HAS_SINKS:
+        largest = tl.full((BLOCK_M,), 1.0, tl.float32) * (tl.load(sinks_ptr + head) * LOG2E)
+        total = tl.full((BLOCK_M,), 1.0, tl.float32)
+    else:
+        largest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     state = (largest, total, acc)
     pages = (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads)
-    state = attend(
-        state, q, q_pos, pages, begin, middle, context, reach, scale, softcap,
-        False, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
-    )  # fmt: skip
+    if MASK is None:
+        state = attend(
+            state, q, query, pages, begin, middle, context, params, scale, SCORE_FN, None, False,
+            HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+        )  # fmt: skip
     if USE_DESCRIPTORS:
         # Tensor maps have no masks: only the last page, where it is not full, pays for one.
         full = tl.maximum(middle, tl.minimum(end, context // BLOCK_N * BLOCK_N))
         state = attend(
-            state, q, q_pos, pages, middle, full, context, reach, scale, softcap,
-            True, False, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+            state, q, query, pages, middle, full, context, params, scale, SCORE_FN, MASK_FN, False,
+            HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
         )  # fmt: skip
         middle = tl.cdiv(full, BLOCK_N) * BLOCK_N
     state = attend(
-        state, q, q_pos, pages, middle, end, context, reach, scale, softcap,
-        True, True, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+        state, q, query, pages, middle, end, context, params, scale, SCORE_FN, MASK_FN, True,
+        HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
     y = normalised(state[2], state[1][:, None]).to(out_ptr.dtype.element_ty)
@@ -239,12 +256,14 @@ def cases(act):
     yield case("bf16", [(44, 44)], 6, 2, 64, act="bf16", cache="bf16")
     if act == "fp32":
         yield case("fp32_cache", [(44, 90)], 6, 2, 64, cache="fp32")
+    yield from function_cases(partial(attention_case, act=act))
 
 
 def draw(d, act):
     q = d.types(act)
     # Products take the type of q: the cache's must fit into it.
-    return draw_attention(d, q, d.types("fp16") if q == "fp32" else q, decode=False)
+    case = draw_attention(d, q, d.types("fp16") if q == "fp32" else q, decode=False)
+    return draw_functions(d, case)
 
 
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
@@ -272,6 +291,10 @@ SPEC = Spec(
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("cu_seqlens_ptr", "i32", "n_seqs + 1", of="query_starts"),
         inp("context_lens_ptr", "i32", "n_seqs"),
+        inp("sinks_ptr", "fp32", "n_heads"),
+        # How many rows, the functions know.
+        inp("fn_a_ptr", ("fp32", "i32"), "fn_a_width"),
+        inp("fn_b_ptr", ("fp32", "i32"), "fn_b_width"),
         step_size("n_seqs", of="context_lens[0]"),
         step_size("first_seq", of="step.decodes"),
         step_size("max_q_len", of="step.max_query"),
@@ -279,6 +302,8 @@ SPEC = Spec(
         size("n_kv_heads", of="k_cache[1]"),
         step_size("max_blocks", of="block_tables[1]"),
         size("window", of="@window"),
+        step_size("fn_a_width", of="fn_a[-1]"),
+        step_size("fn_b_width", of="fn_b[-1]"),
         stride("out_stride"),
         stride("q_stride"),
         scalar("scale"),
@@ -286,6 +311,9 @@ SPEC = Spec(
         given("HEAD_DIM", of="q[2]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),
+        given("HAS_SINKS"),
+        function("SCORE", "score", of="@score"),
+        function("MASK", "mask", of="@mask"),
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),

@@ -74,6 +74,7 @@ class Param:
     step: bool = False  # size: changes from step to step; not known when planning
     descriptor: Descriptor | None = None  # pointer
     of: str = ""  # see SOURCE; empty: as the name says
+    function: str = ""  # constexpr: of which kind the function is, score or mask
 
     @property
     def source(self) -> str:
@@ -88,7 +89,8 @@ class Param:
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"name": self.name, "role": self.role}
         if self.role == "constexpr":
-            return row | {"value": self.value}
+            row |= {"value": self.value}
+            return row | ({"function": self.function} if self.function else {})
         row["types"] = list(self.types)
         if self.role in POINTER_ROLES:
             row["shape"] = list(self.shape)
@@ -176,6 +178,12 @@ def derived(name: str, value: str) -> Param:
     return Param(name, "constexpr", value=value)
 
 
+def function(name: str, kind: str, of: str) -> Param:
+    """A constexpr that is a Triton function, or None, which the planner gives as a text
+    (kernels/lib/function_text.py). Expressions read whether there is one: 1 or 0."""
+    return Param(name, "constexpr", of=of, function=kind)
+
+
 def tuned(name: str) -> Param:
     """A constexpr that tuning data or the Spec's default chooses. Also named in `Spec.tuned`."""
     return Param(name, "constexpr")
@@ -188,7 +196,8 @@ class Case:
     Arrays hold float32 or integers; they are rounded to their element type before the kernel and
     the reference see them. `choice`: tuned constexprs that the case is there for. `units`: how
     large the terms of an output are where that is not about 1; `tolerance`: where an output may be
-    further off than its element type says. |out - ref| <= tolerance * (unit + |ref|).
+    further off than its element type says. |out - ref| <= tolerance * (unit + |ref|). `functions`:
+    texts of constexprs that are functions; without one there is none.
     """
 
     name: str
@@ -198,6 +207,7 @@ class Case:
     choice: Mapping[str, int] = field(default_factory=dict)
     units: Mapping[str, float] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -290,19 +300,26 @@ class Spec:
                 and isinstance(space.get(WHERE, ""), str),
                 f'space {family}: values are tuples of at least one, "{WHERE}" an expression',
             )
+        functions = {p.name for p in self.params if p.function}
+        for param in self.params:
+            what = "a function is a constexpr that the planner gives"
+            is_given = param.value is None and param.name not in self.tuned
+            check(not param.function or is_given, f"{param.name}: {what}")
         # What each expression may read. Choices are made when planning, grids at each step.
         pointers = {p.name for p in self.params if p.role in POINTER_ROLES}
         numbers = {p.name for p in self.params if p.role in ("size", "stride", "constexpr")}
         planned = numbers - {p.name for p in self.params if p.step}
-        texts = [(t, numbers) for t in (*self.grid, self.bytes, self.flops)]
-        texts += [(t, numbers) for p in self.params for t in p.shape]
+        # Whether there is a function is known to choices; a launch does not ask.
+        launched = numbers - functions
+        texts = [(t, launched) for t in (*self.grid, self.bytes, self.flops)]
+        texts += [(t, launched) for p in self.params for t in p.shape]
         texts += [(p.value, planned) for p in self.params if p.value is not None]
         texts += [(str(t), planned) for c in self.default.values() for t in c.values()]
         for space in self.space.values():
             texts += [(str(t), planned) for n, v in space.items() if n != WHERE for t in v]
             if WHERE in space:
                 texts.append((space[WHERE], numbers | {"num_warps", "num_stages"}))
-        constexprs = {p.name for p in self.params if p.role == "constexpr"}
+        constexprs = {p.name for p in self.params if p.role == "constexpr"} - functions
         for param in self.params:
             if (how := param.descriptor) is not None:
                 check(
@@ -311,7 +328,7 @@ class Spec:
                     f'{param.name}: shape, strides (the last "1") and block do not agree',
                 )
                 texts += [(text, constexprs) for text in (how.when, *how.block)]
-                texts += [(text, numbers) for text in (*how.shape, *how.strides)]
+                texts += [(text, launched) for text in (*how.shape, *how.strides)]
         for text, known in texts:
             values, sizes = expr.names(text)
             check(values <= known, f"{text!r} reads {values - known}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from aot import sources
 from aot.request import Request, RequestError, split_type
+from aot.targets.functions import composed
 from kernels import expr
 
 
@@ -50,7 +51,11 @@ def source(request: Request):
         if divisible:
             attrs[(index,)] = [["tt.divisibility", 16]]
     # A flag is a number in a request and a truth in a kernel: both read 0 and 1.
-    constexprs = {name: int(value) for name, value in request.constexprs.items()}
+    constexprs: dict[str, Any] = {name: int(value) for name, value in request.constexprs.items()}
+    for param in spec.params:
+        if param.function:
+            text = request.functions.get(param.name)
+            constexprs[param.name] = composed(param.function, text) if text else None
     make, fn = (ASTSource, spec.fn) if form is None else (GluonASTSource, form)
     return spec, make(fn=fn, signature=signature, constexprs=constexprs, attrs=attrs)
 

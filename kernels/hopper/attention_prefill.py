@@ -1,13 +1,17 @@
 """attention_prefill on Hopper, in Gluon: loads, products and softmax of different warps overlap.
 
 The same formula, parameters and meaning as kernels/attention_prefill.py, which is its reference and
-its Spec. For heads of 64 or 128, pages of 64 tokens or more, one 16-bit type, no cap, no window.
+its Spec. For heads of 64 or 128, pages of 64 tokens or more, one 16-bit type, no cap,
+no window, no sinks and no functions.
 A tile is 128 query rows of one head. One warp copies pages into rings of key and of value tiles
 (tensor maps, mbarriers); two groups of four warps take 64 rows each and read the same tiles. A
 group issues the scores of a tile before the weighted values of the one before, so that its softmax
 runs under a product; and the two groups take turns to issue, so that one's softmax runs under the
 other's products.
 Grid: (programs, 1, 1); program p takes the tiles p, p + programs, ..., those with most keys first.
+What it shares with the other kernels is the softmax of lib/attention.py. Tiles, products and masks
+are in Gluon's words: layouts are part of them, and a product here is begun in one place and waited
+for in another.
 The structure is that of FlashAttention 3 (Shah et al., 2024).
 """
 
@@ -20,6 +24,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+
+from kernels.lib import attention
 
 PROGRAMS = 132  # a launch's: the multiprocessors of an H100 or H200
 ROWS = gl.constexpr(64)  # of a group
@@ -161,22 +167,16 @@ def release(bar):
     )
 
 
+# The softmax of lib/attention.py, with the layouts of its arguments.
+soften = gluon.jit(attention.soften.fn)
+
+
 @gluon.jit
-def soften(
-    score, q_pos, start, largest, total, factor, MASKED: gl.constexpr, BLOCK_N: gl.constexpr
-):
-    """The running softmax (base 2): the weights, and what earlier sums shrink by."""
+def masked(score, q_pos, start, MASKED: gl.constexpr, BLOCK_N: gl.constexpr):
     if MASKED:
         k_pos = start + gl.arange(0, BLOCK_N, gl.SliceLayout(0, score.type.layout))
         score = gl.where(q_pos[:, None] >= k_pos[None, :], score, float("-inf"))
-    new_largest = gl.maximum(largest, gl.max(score, axis=1) * factor)
-    base = new_largest
-    if MASKED:
-        base = gl.where(new_largest == float("-inf"), 0.0, new_largest)
-    p = gl.exp2(score * factor - base[:, None])
-    shrink = gl.exp2(largest - base)
-    total = total * shrink + gl.sum(p, axis=1)
-    return p, shrink, new_largest, total
+    return score
 
 
 @gluon.jit
@@ -198,9 +198,8 @@ def step(
     give_turn(GROUP)
     score = warpgroup_mma_wait(1, [score])
     release(k_empty.index(slot))
-    weights, shrink, largest, total = soften(
-        score, q_pos, start, largest, total, factor, MASKED, BLOCK_N
-    )
+    score = masked(score, q_pos, start, MASKED, BLOCK_N)
+    weights, shrink, largest, total = soften(score, largest, total, factor, MASKED)
     acc, p = warpgroup_mma_wait(0, [acc, p])
     release(v_empty.index(before))
     acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, A_L))[:, None]
@@ -268,9 +267,8 @@ def consume(
             release(k_empty.index(slot))
             largest = gl.full([ROWS], float("-inf"), gl.float32, gl.SliceLayout(1, S_L))
             total = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, S_L))
-            weights, _shrink, largest, total = soften(
-                score, q_pos, 0, largest, total, factor, True, BLOCK_N
-            )
+            score = masked(score, q_pos, 0, True, BLOCK_N)
+            weights, _shrink, largest, total = soften(score, largest, total, factor, True)
             p = gl.convert_layout(weights.to(dtype), P_L)
             acc = gl.zeros([ROWS, HEAD_DIM], gl.float32, A_L)
             n += 1
@@ -310,10 +308,11 @@ def consume(
 @gluon.jit
 def attention_prefill(
     out_ptr, q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
-    n_seqs, first_seq, max_q_len, n_heads, n_kv_heads, max_blocks, window, out_stride, q_stride,
-    scale, softcap, HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
-    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_D: gl.constexpr,
-    USE_DESCRIPTORS: gl.constexpr, HOPPER: gl.constexpr,
+    sinks_ptr, fn_a_ptr, fn_b_ptr, n_seqs, first_seq, max_q_len, n_heads, n_kv_heads, max_blocks,
+    window, fn_a_width, fn_b_width, out_stride, q_stride, scale, softcap, HEAD_DIM: gl.constexpr,
+    BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr, HAS_SINKS: gl.constexpr,
+    SCORE: gl.constexpr, MASK: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
+    BLOCK_D: gl.constexpr, USE_DESCRIPTORS: gl.constexpr, HOPPER: gl.constexpr,
 ):  # fmt: skip
     STAGES: gl.constexpr = 256 // BLOCK_N  # of a ring
     dtype: gl.constexpr = k_cache_ptr.dtype

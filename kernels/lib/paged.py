@@ -1,32 +1,12 @@
-"""What the two attention kernels share: finding pages, masks, the soft cap; and their reference."""
+"""What the attention kernels share beside the step of lib/attention.py: where a page of the cache
+lies; and their reference."""
 
 import numpy as np
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def soft_cap(x, cap):
-    """cap * tanh(x / cap). tanh by exp: libdevice exists on one target only."""
-    return cap * (1.0 - 2.0 / (1.0 + tl.exp(2.0 * x / cap)))
-
-
-# The online softmax of all attention kernels. A score that may not be seen is minus infinity, and a
-# row that has seen nothing yet has that as its largest: infinities stay what they are under every
-# rounding, where a large number in their place does not.
-
-
-@triton.jit
-def exponent_base(largest):
-    """What is taken from scores before exp2: the largest, or 0 where nothing was seen yet, so that
-    exp2(-inf - base) is 0 and never NaN."""
-    return tl.where(largest == float("-inf"), 0.0, largest)
-
-
-@triton.jit
-def normalised(acc, total):
-    """acc / total; zeros where nothing was seen at all."""
-    return acc / tl.where(total == 0.0, 1.0, total)
+from kernels.lib.attention_functions import kept, scored
+from kernels.lib.function_text import TENSORS
 
 
 @triton.jit
@@ -51,8 +31,9 @@ def page_offset(
 
 
 def attention_reference(a):
-    """Causal attention of each sequence's newest tokens over its pages, in float64; zeros for a
-    token that sees no key."""
+    """Attention of each sequence's newest tokens over its pages, in float64; causal unless there is
+    a MASK; zeros for a token that sees no key."""
+    tensors = {name: a.get(f"fn_{name}_ptr") for name in TENSORS}
     out_ptr = a["out_ptr"].copy()
     n_heads, n_kv_heads, dim = a["n_heads"], a["n_kv_heads"], a["HEAD_DIM"]
     for s in range(a.get("first_seq", 0), a["n_seqs"]):
@@ -74,6 +55,7 @@ def attention_reference(a):
         q = a["q_ptr"][begin:end, : n_heads * dim].reshape(n_q, n_heads, dim).astype(np.float64)
         q_pos = np.arange(n_kv - n_q, n_kv)[:, None]
         k_pos = np.arange(n_kv)[None, :]
+        tokens = np.arange(begin, end)
         seen = k_pos <= q_pos
         if a["window"] > 0:
             seen &= k_pos > q_pos - a["window"]
@@ -82,9 +64,18 @@ def attention_reference(a):
             score = q[:, h] @ k[kv].astype(np.float64).T * a["scale"]
             if a["HAS_SOFTCAP"]:
                 score = a["softcap"] * np.tanh(score / a["softcap"])
+            at = (s, h, tokens, q_pos, k_pos)
+            if a.get("SCORE"):
+                score = scored(a["SCORE"], score, at, tensors)
+            if a.get("MASK"):
+                seen = kept(a["MASK"], at, tensors)
             score = np.where(seen, score, -np.inf)
+            if a.get("HAS_SINKS"):
+                sink = np.full((n_q, 1), a["sinks_ptr"][h], np.float64)
+                score = np.concatenate([score, sink], axis=1)
             largest = score.max(axis=1, keepdims=True)
             p = np.exp(score - np.where(np.isinf(largest), 0.0, largest))
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+            p = p[:, :n_kv]  # a sink has no value
             out_ptr[begin:end, h * dim : (h + 1) * dim] = p @ v[kv].astype(np.float64)
     return {"out_ptr": out_ptr}

@@ -55,11 +55,16 @@ def attention_case(
         "v_cache_ptr": caches[1] * np.float32(v_std),
         "block_tables_ptr": tables,
         "context_lens_ptr": np.array([n_kv for _, n_kv in sequences], np.int32),
+        "sinks_ptr": None,
+        "fn_a_ptr": None,
+        "fn_b_ptr": None,
         "n_seqs": n_seqs - n_others if decode else n_seqs,
         "n_heads": n_heads,
         "n_kv_heads": n_kv_heads,
         "max_blocks": tables.shape[1],
         "window": window,
+        "fn_a_width": 0,
+        "fn_b_width": 0,
         "out_stride": width + out_pad,
         "q_stride": width + pad,
         "scale": head_dim**-0.5,
@@ -81,11 +86,15 @@ def attention_case(
         "block_tables_ptr": "i32",
         "cu_seqlens_ptr": "i32",
         "context_lens_ptr": "i32",
+        "sinks_ptr": "fp32",
+        "fn_a_ptr": "fp32",
+        "fn_b_ptr": "fp32",
     }
     constexprs = {
         "HEAD_DIM": head_dim,
         "BLOCK_TOKENS": block,
         "HAS_SOFTCAP": int(softcap > 0),
+        "HAS_SINKS": 0,
     }
     # An exponent is as far off as its score's last digit.
     tolerance = {"out_ptr": TOLERANCE[act] + score_error(q_std)}

@@ -41,6 +41,8 @@ DimPattern dim_pattern_of(std::string_view text) {
   return {.name = name, .is_half = text.ends_with("/2")};
 }
 
+}  // namespace
+
 TypePattern type_pattern_of(std::string_view text) {
   TypePattern type{.text = text};
   const auto bracket = std::min(text.find('['), text.size());
@@ -59,6 +61,8 @@ TypePattern type_pattern_of(std::string_view text) {
     type.dims->push_back(dim_pattern_of(dim));
   return type;
 }
+
+namespace {
 
 std::vector<Role> roles_of(std::string_view text) {
   std::vector<Role> roles;
@@ -90,6 +94,7 @@ AttrRow attr_row_of(std::string_view text) {
     row.default_value = number_of<double>(fallback);
   } else if (type == "dtype" || type == "text") {
     row.type = type == "dtype" ? AttrType::dtype : AttrType::text;
+    if (type == "text" && equals < text.size()) row.default_value = std::string(fallback);
   } else {
     row.values = parts_of(type, '|');
     row.default_value = std::string(row.values[0]);

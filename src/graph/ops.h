@@ -57,6 +57,9 @@ struct TypePattern {
   std::optional<std::vector<DimPattern>> dims = {};
 };
 
+// As ops.def writes it; an Error of ours where it is none. Keeps views into `text`.
+TypePattern type_pattern_of(std::string_view text);
+
 struct Role {
   std::string_view name;
   bool is_optional = false;

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 
 #include "base/error.h"
 #include "graph/cluster.h"
 #include "graph/ir.h"
+#include "kernel/functions.h"
 
 namespace nereid::graph {
 
@@ -72,6 +74,16 @@ class Fit {
   void is_of(std::string_view attr, std::string_view role) const {
     if (!node_.has(role) && std::ranges::count(node_.attrs, attr, &Attrs::value_type::first) > 0)
       throw Error("{}: attribute {}: expected none without the operand {}", row_.name, attr, role);
+  }
+
+  // Held against a type that its row does not say: letters mean what they mean there, and those
+  // that are not there any size.
+  void is_as(std::string_view role, std::string_view text) const {
+    Fit with = *this;
+    const auto type = type_pattern_of(text);
+    const auto& value = with[role];
+    if (type.dims) with.bind(type, value.shape);
+    if (!with.fits(type, value)) fail(role, with.wanted(type));
   }
 
   // As the row says them; of others the element type of the first operand.
@@ -197,6 +209,40 @@ void check_rows(const Fit& fit) {
     fit.fail("into", "none beside rows = all");
 }
 
+// What functions are named and what these read: the tensors that are bound, of their types, and
+// none that nobody reads.
+void check_functions(const Fit& fit) {
+  using kernel::FunctionKind;
+  const auto& node = fit.node();
+  std::set<std::string> read;
+  for (const auto kind : {FunctionKind::score, FunctionKind::mask}) {
+    const auto attr = kernel::function_kind_name(kind);
+    const auto text = node.text_attr(attr);
+    if (text.empty()) continue;
+    const std::string_view replaced = kind == FunctionKind::score ? "softcap" : "window";
+    if (std::ranges::count(node.attrs, replaced, &Attrs::value_type::first) > 0)
+      throw Error("attention: attribute {0}: expected none beside {1}; write {0}({2}) in {1}",
+                  replaced, attr, attr_text(node.attr(replaced)));
+    for (const auto& call : kernel::parse_functions(kind, text).calls) {
+      for (std::size_t i = 0; i < call.args.size(); ++i) {
+        if (!kernel::is_bound_tensor(call.args[i])) continue;
+        const auto role = "fn_" + call.args[i];
+        if (!node.has(role))
+          throw Error("attention: operand {} is missing, which {} = \"{}\" reads", role, attr,
+                      text);
+        const auto builtin = kernel::builtin_functions().find(call.name);
+        if (call.file.empty())
+          fit.is_as(role, builtin->second.takes[i]);
+        else if (fit[role].dtype != DType::fp32 && fit[role].dtype != DType::i32)
+          fit.fail(role, "fp32 or i32");
+        read.insert(role);
+      }
+    }
+  }
+  for (const auto* role : {"fn_a", "fn_b"})
+    if (node.has(role) && !read.contains(role)) fit.fail(role, "none, since no function reads it");
+}
+
 // [T, H*D] -> [T, H, D] with the attribute "heads"; without it [T, H, D] -> [T, H*D].
 void infer_reshape(const Fit& fit, Types& results) {
   const auto heads = fit.node().int_attr("heads");
@@ -284,6 +330,7 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);
       check_rows(fit);
+      check_functions(fit);
       break;
     case Op::reshape:
       infer_reshape(fit, results);

@@ -162,6 +162,10 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
   const CompilerPaths compiler = find_compiler(target);
   make_dirs(out_dir);
   for (const auto& request : requests) {
+    for (const auto& [name, source] : request.function_files) {
+      make_dirs(out_dir / "generated" / "functions");
+      write_text_file(out_dir / "generated" / "functions" / (name + ".py"), source);
+    }
     if (!request.generated) continue;
     make_dirs(out_dir / "generated");
     write_text_file(out_dir / generated_path(request.kernel), request.generated->source);

@@ -34,6 +34,7 @@ class Chooser {
  public:
   Chooser(const Spec& spec, const Problem& problem) : spec_(spec), problem_(problem) {
     request_.kernel = spec.name;
+    request_.function_files = problem.function_files;
   }
 
   KernelRequest choose(const TuningTable& tuning, std::string_view target,
@@ -75,7 +76,8 @@ class Chooser {
     request_.num_warps = take_int("num_warps");
     request_.num_stages = take_int("num_stages");
     for (const auto& param : spec_.params)
-      if (param.is_constexpr()) request_.constexprs[param.name] = values_.at(param.name);
+      if (param.is_constexpr() && !param.function)
+        request_.constexprs[param.name] = values_.at(param.name);
     return std::move(request_);
   }
 
@@ -113,6 +115,9 @@ class Chooser {
       check(
           name, [](const Param& param) { return param.is_given(); },
           "constexpr that the planner gives");
+    for (const auto& [name, text] : problem_.functions)
+      check(
+          name, [](const Param& param) { return param.function.has_value(); }, "function");
   }
 
   void add_pointer(const Param& param) {
@@ -141,7 +146,12 @@ class Chooser {
   }
 
   void add_constexpr(const Param& param) {
-    if (param.value) {
+    if (param.function) {
+      const auto it = problem_.functions.find(param.name);
+      const bool is_there = it != problem_.functions.end();
+      if (is_there) request_.functions[param.name] = it->second;
+      values_[param.name] = is_there ? 1 : 0;
+    } else if (param.value) {
       pending_[param.name] = &*param.value;
     } else if (!param.is_tuned) {
       const auto it = problem_.constexprs.find(param.name);
@@ -231,6 +241,10 @@ std::string KernelRequest::key() const {
   append_object(text, args);
   text += ",\"constexprs\":";
   append_object(text, constexprs);
+  if (!functions.empty()) {
+    text += ",\"functions\":";
+    append_object(text, functions);
+  }
   text += ",\"kernel\":";
   append_string(text, kernel);
   fmt::format_to(std::back_inserter(text),
@@ -248,6 +262,8 @@ KernelRequest KernelRequest::from_key(std::string_view key, const std::string& w
   request.num_warps = json_field<int>(json, "num_warps", where);
   request.num_stages = json_field<int>(json, "num_stages", where);
   request.options = json_field<std::map<std::string, std::int64_t>>(json, "options", where);
+  request.functions =
+      json_field_or<std::map<std::string, std::string>>(json, "functions", {}, where);
   return request;
 }
 

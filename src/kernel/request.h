@@ -25,6 +25,10 @@ struct KernelRequest {
   int num_warps = 1;
   int num_stages = 1;
   std::map<std::string, std::int64_t> options;
+  // Of constexprs that are functions, where there is one: its text, with names of `function_files`.
+  std::map<std::string, std::string> functions = {};
+  // Sources of users' functions by name; no part of the key, which has a hash of each in its name.
+  std::map<std::string, std::string> function_files = {};
   // What to compile where that is no file of kernels/; no part of the key, its name says it all.
   std::shared_ptr<const GeneratedKernel> generated = {};
   // For people, and no part of the key either: why its tile sizes were chosen, "tuning of cpu:
@@ -50,7 +54,9 @@ struct Problem {
       largest;  // of sizes that steps set: the most this plan serves; tuning rows may ask for it
   std::map<std::string, std::string> types;  // of a size, stride or scalar with a choice of types
   std::map<std::string, std::int64_t>
-      constexprs;  // those the planner gives (value null, not tuned)
+      constexprs;                                // those the planner gives (value null, not tuned)
+  std::map<std::string, std::string> functions;  // texts of constexprs that are functions
+  std::map<std::string, std::string> function_files;  // as in the request
 };
 
 // Picks the tuning row or default for `target`, evaluates derived constexprs and divisibility.

@@ -92,6 +92,9 @@ Param parse_param(const Json& json, const std::string& where) {
   if (param.is_constexpr()) {
     if (json.contains("value") && !json.at("value").is_null())
       param.value = parse_number_or_expression(json.at("value"), here);
+    if (json.contains("function"))
+      param.function =
+          function_kind_from_name(json_field<std::string>(json, "function", here), here);
     return param;
   }
   param.types = json_field<std::vector<std::string>>(json, "types", here);

@@ -14,6 +14,7 @@
 #include "base/json_fwd.h"
 #include "kernel/argument_source.h"
 #include "kernel/expression.h"
+#include "kernel/functions.h"
 
 namespace nereid::kernel {
 
@@ -28,12 +29,14 @@ struct Param {
   ArgumentSource of;                // what the planner gives it
   bool is_tuned = false;            // a constexpr that tuning data chooses
   bool is_step = false;             // a size that each step sets: unknown when planning
+  // A constexpr that is a function of such a kind or none, given as a text.
+  std::optional<FunctionKind> function;
 
   bool is_pointer() const {
     return role == ParamRole::out || role == ParamRole::inout || role == ParamRole::in;
   }
   bool is_constexpr() const { return role == ParamRole::constexpr_; }
-  bool is_given() const { return is_constexpr() && !value && !is_tuned; }
+  bool is_given() const { return is_constexpr() && !value && !is_tuned && !function; }
 };
 
 // Tuned constexprs, num_warps and num_stages by name.

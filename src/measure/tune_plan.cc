@@ -69,6 +69,10 @@ Conditions conditions_of(const program::PlannedLaunch& launch, const kernel::Spe
     };
     if (param.role == kernel::ParamRole::size && !param.is_step) set(problem.sizes);
     if (param.is_given()) set(problem.constexprs);
+    if (param.function) {
+      const std::int64_t is_there = problem.functions.contains(param.name) ? 1 : 0;
+      when[param.name] = {is_there, is_there};
+    }
     if (param.is_pointer() && param.role != kernel::ParamRole::out && param.types.size() > 1 &&
         is_used(launch, param.name)) {
       const auto bytes =

@@ -1,10 +1,14 @@
 #include "program/lower.h"
 
 #include <algorithm>
+#include <cctype>
+#include <filesystem>
 #include <map>
 #include <span>
 
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/mapped_file.h"
 #include "graph/cluster.h"
 #include "graph/passes/passes.h"
 #include "graph/triton_source.h"
@@ -157,6 +161,7 @@ class Arguments {
   }
 
   double number(const kernel::ArgumentSource& of) const { return node_.float_attr(of.name); }
+  std::string text(const kernel::ArgumentSource& of) const { return node_.text_attr(of.name); }
 
  private:
   Dim size_of_value(const kernel::ArgumentSource& of) const {
@@ -185,6 +190,25 @@ class Arguments {
   std::vector<std::pair<std::string_view, ValueId>> names_;
 };
 
+// The text in its one form. A user's file goes by a name with a hash of what it holds, and its
+// source into `sources`: requests are the same wherever the file lies, and others once it changes.
+std::string with_file_names(kernel::FunctionKind kind, const std::string& text,
+                            std::map<std::string, std::string>& sources) {
+  constexpr std::size_t kHashDigits = 12;
+  auto functions = kernel::parse_functions(kind, text);
+  for (auto& call : functions.calls) {
+    if (call.file.empty()) continue;
+    auto source = read_text_file(call.file);
+    auto name = std::filesystem::path(call.file).stem().string();
+    for (char& c : name)
+      if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+    name += "_" + sha256_hex(source).substr(0, kHashDigits);
+    call.file = name;
+    sources[name] = std::move(source);
+  }
+  return functions.text();
+}
+
 void bind(PlannedLaunch& launch, const Arguments& arguments) {
   for (const auto& param : launch.spec->params) {
     if (param.of.kind == Kind::scratch || param.of.kind == Kind::counter) continue;
@@ -194,7 +218,10 @@ void bind(PlannedLaunch& launch, const Arguments& arguments) {
       launch.scalars.emplace_back(&param, arguments.number(param.of));
     else if (!param.is_constexpr())
       launch.sizes.emplace_back(&param, arguments.size(param.of));
-    else if (param.is_given())
+    else if (param.function) {
+      if (auto text = arguments.text(param.of); !text.empty())
+        launch.functions.emplace_back(&param, std::move(text));
+    } else if (param.is_given())
       launch.constexprs.emplace_back(&param, arguments.integer(param.of));
   }
 }
@@ -251,6 +278,8 @@ class Lowering {
           id == kNoValue ? '-' : static_cast<char>('a' + static_cast<int>(graph_.value(id).dtype));
     for (const auto& [param, dim] : launch.sizes) text += " " + graph::dim_text(dim);
     for (const auto& [param, value] : launch.constexprs) text += fmt::format(" {}", value);
+    for (const auto& [param, function] : launch.functions)
+      text += fmt::format(" {}=\"{}\"", param->name, function);
     return text;
   }
 
@@ -360,6 +389,9 @@ kernel::Problem problem_of(const Graph& graph, const PlannedLaunch& launch, cons
       problem.sizes[param->name] = dim.offset;
   }
   for (const auto& [param, value] : launch.constexprs) problem.constexprs[param->name] = value;
+  for (const auto& [param, text] : launch.functions)
+    problem.functions[param->name] =
+        with_file_names(param->function.value(), text, problem.function_files);
   return problem;
 }
 

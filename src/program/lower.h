@@ -52,6 +52,7 @@ struct PlannedLaunch {
   std::vector<std::pair<const kernel::Param*, graph::Dim>> sizes;         // in elements
   std::vector<std::pair<const kernel::Param*, double>> scalars;
   std::vector<std::pair<const kernel::Param*, std::int64_t>> constexprs;  // those that the op gives
+  std::vector<std::pair<const kernel::Param*, std::string>> functions;    // texts, none empty
 
   // Nothing where the kernel has no size of that name.
   std::optional<graph::Dim> size_of(std::string_view name) const;

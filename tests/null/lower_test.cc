@@ -4,8 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 
 namespace nereid::program {
 namespace {
@@ -95,6 +99,53 @@ TEST(Lower, RowsThatDecodeHaveTheKernelOfDecodingSteps) {
   EXPECT_FALSE(beside[1].is_empty(split, {.n_tokens = 9, .n_sequences = 3, .n_decodes = 2}));
   EXPECT_TRUE(beside[1].is_empty(split, {.n_tokens = 9, .n_sequences = 3, .n_decodes = 0}));
   EXPECT_THROW(lower(graph, mixed, tables), Error) << "no kernel is for all rows";
+}
+
+// The request of a decoding step's one attention, whose mask is that text.
+kernel::KernelRequest masked(const std::string& mask) {
+  const auto tables = KernelTables::builtin();
+  const auto text = fmt::format(R"(graph g {{
+  input %q: fp32[T, 4, 64]
+  state %k: fp16[8, 2, 64, 64]
+  state %v: fp16[8, 2, 64, 64]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %out: fp32[T, 4, 64] = attention %q, %k, %v, %tables, %starts, %lens {{mask = "{}"}}
+  return %out
+}})",
+                                mask);
+  const Bounds decode{{.n_tokens = 4, .n_sequences = 4, .n_decodes = 4}, true, "cpu"};
+  return lower(graph::parse(text, "test"), decode, tables).at(0).choice->request;
+}
+
+TEST(Lower, FunctionsArePartOfTheVariantInOneForm) {
+  const auto request = masked("causal&window( 9 )");
+  EXPECT_EQ(request.kernel, "attention_decode");
+  const std::map<std::string, std::string> functions{{"MASK", "causal & window(9)"}};
+  EXPECT_EQ(request.functions, functions);
+  EXPECT_THAT(request.key(), testing::HasSubstr(R"(},"functions":{"MASK":"causal & window)"));
+  EXPECT_EQ(kernel::KernelRequest::from_key(request.key(), "test"), request);
+  EXPECT_FALSE(request == masked("causal & window(10)"));
+  EXPECT_EQ(request, masked("causal & window(9)"));
+}
+
+TEST(Lower, AUsersFileGoesByWhatItHolds) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "lower_test_functions";
+  std::filesystem::create_directories(folder / "other");
+  const auto own = (folder / "my-own.py").string();
+  write_text_file(own, "one");
+  write_text_file(folder / "other" / "my-own.py", "one");
+  const auto request = masked("causal & " + own + ":odd(2)");
+  const std::string name = "my_own_" + sha256_hex("one").substr(0, 12);
+  EXPECT_EQ(request.functions.at("MASK"), "causal & " + name + ":odd(2)");
+  const std::map<std::string, std::string> files{{name, "one"}};
+  EXPECT_EQ(request.function_files, files);
+  EXPECT_EQ(request, masked("causal & " + (folder / "other" / "my-own.py").string() + ":odd(2)"));
+  write_text_file(own, "another");
+  EXPECT_FALSE(request == masked("causal & " + own + ":odd(2)"));
+  EXPECT_THROW(masked((folder / "none.py").string() + ":odd"), Error);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Lower, ANodeWithoutAKernelIsNamed) {

@@ -4,11 +4,21 @@
 
 namespace nereid::graph::passes {
 
+namespace {
+
+// rope_attention has no words for functions, for what they read and for sinks.
+bool is_plain(const Node& attention) {
+  return attention.text_attr("score").empty() && attention.text_attr("mask").empty() &&
+         !attention.has("sinks");
+}
+
+}  // namespace
+
 Graph fuse_rope_attention(const Graph& graph) {
   const Uses uses(graph);
   Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
-    if (node.op != Op::attention) continue;
+    if (node.op != Op::attention || !is_plain(node)) continue;
     const auto* write = uses.producer(node.operand("q"), Op::rope_kv_write);
     // The keys that it writes are those of all rows.
     const bool is_only_reader = write != nullptr && node.text_attr("rows") == "all" &&
