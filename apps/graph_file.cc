@@ -55,9 +55,10 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
 std::string generated_sources(const graph::Graph& graph) {
   std::map<std::string, std::string> by_name;
   for (const auto& node : graph.nodes) {
-    if (node.op != graph::Op::cluster || !graph::can_generate(graph::cluster_body(graph, node)))
-      continue;
-    const auto kernel = graph::generate_kernel(graph::cluster_body(graph, node));
+    if (!graph::is_generated(node.op)) continue;
+    const auto body = graph::generated_body(graph, node);
+    if (!graph::can_generate(body)) continue;
+    const auto kernel = graph::generate_kernel(body);
     by_name[kernel->spec.name] = kernel->source;
   }
   std::string out;

@@ -52,18 +52,21 @@ class Clusters {
       }
     for (const auto i : nodes) {
       Node node = graph_.nodes[i];
-      const auto id = node.outputs[0];
       for (auto& input : node.inputs)
         if (input != kNoValue) input = ids.at(input);
-      ids[id] = made.body.add_node(std::move(node))[0];
-      const auto& readers = uses_.readers(id);
-      const bool is_read_outside =
-          readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
-            return !std::ranges::binary_search(nodes, reader);
-          });
-      if (!is_read_outside) continue;
-      made.node.outputs.push_back(id);
-      made.body.outputs.push_back(ids[id]);
+      const auto results = made.body.add_node(std::move(node));
+      for (std::size_t j = 0; j < results.size(); ++j) {
+        const auto id = graph_.nodes[i].outputs[j];
+        ids[id] = results[j];
+        const auto& readers = uses_.readers(id);
+        const bool is_read_outside =
+            readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
+              return !std::ranges::binary_search(nodes, reader);
+            });
+        if (!is_read_outside) continue;
+        made.node.outputs.push_back(id);
+        made.body.outputs.push_back(results[j]);
+      }
     }
     made.body = with_plain_names(std::move(made.body));
     made.node.set_attr(kBody, body_text(made.body));
@@ -101,9 +104,10 @@ class Clusters {
         if (const auto producer = computed_by(id);
             producer != kNone && !std::ranges::binary_search(nodes, producer))
           begin = std::max(begin, at_[producer] + 1);
-      for (const auto reader : uses_.readers(graph_.nodes[i].outputs[0]))
-        if (reader != kNone && !std::ranges::binary_search(nodes, reader))
-          end = std::min(end, at_[reader]);
+      for (const auto id : graph_.nodes[i].outputs)
+        for (const auto reader : uses_.readers(id))
+          if (reader != kNone && !std::ranges::binary_search(nodes, reader))
+            end = std::min(end, at_[reader]);
     }
     const auto place = std::ranges::lower_bound(nodes, begin);
     if (place == nodes.end() || *place >= end) return std::nullopt;
@@ -141,11 +145,13 @@ Undone undo_fuse_pointwise(const Uses& uses, const Node& node, Rewrite& rewrite)
     ids[static_cast<std::size_t>(body.outputs[i])] = node.outputs[i];
   Nodes nodes;
   for (auto part : body.nodes) {
-    auto& result = ids[static_cast<std::size_t>(part.outputs[0])];
-    if (result == kNoValue) result = rewrite.fresh();
     for (auto& id : part.inputs)
       if (id != kNoValue) id = ids[static_cast<std::size_t>(id)];
-    part.outputs = {result};
+    for (auto& id : part.outputs) {
+      auto& result = ids[static_cast<std::size_t>(id)];
+      if (result == kNoValue) result = rewrite.fresh();
+      id = result;
+    }
     nodes.push_back(std::move(part));
   }
   return nodes;
