@@ -267,8 +267,10 @@ def reference_differs(drawn, spec, seed):
     for (name, values), want in zip(got.items(), wanted, strict=True):
         dtype = case.dtypes[name]
         have = rounded(values[: arguments["n_rows"]], dtype)
-        # A value at the border between two of its type may be either.
-        if not np.allclose(have, want, rtol=spec.tolerance[dtype], atol=spec.tolerance[dtype]):
+        # In float64 both come to the same, but for a value at the border between two of its type.
+        off = np.abs(have - want) > 1e-9 + 1e-6 * np.abs(want)
+        is_near = np.allclose(have, want, rtol=spec.tolerance[dtype], atol=spec.tolerance[dtype])
+        if np.count_nonzero(off) > 0.01 * off.size or not is_near:
             return f"{spec.name} {name}: the reference is off by {np.abs(have - want).max()}"
     return ""
 
