@@ -78,11 +78,8 @@ std::string describe_graph_file(const std::filesystem::path& path,
   if (!options.model_dir.empty()) check_weights(graph, text, where, options.model_dir);
   auto out = graph::print(graph);
   const auto fused = graph::run_passes(
-      graph, {.skip = options.skip,
-              .observe = [&](const graph::PassRow& row, const graph::Graph& after, double ms) {
-                if (options.with_passes)
-                  out += fmt::format("\n# after {} ({:.3f} ms): {}\n{}", row.name, ms, row.summary,
-                                     graph::print(after));
+      graph, {.skip = options.skip, .observe = [&](const graph::PassReport& report) {
+                if (options.with_passes) out += "\n" + graph::describe(report);
               }});
   if (!options.with_passes) out += fmt::format("\n# after all passes\n{}", graph::print(fused));
   if (options.with_generated) out += generated_sources(fused);

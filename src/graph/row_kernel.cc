@@ -60,9 +60,15 @@ class RowKernel {
 
   std::string text() {
     make_lines();
-    std::string text = "    row = tl.program_id(0).to(tl.int64)\n";
-    if (has_heads()) text += "    token = row // group\n    head = row % group * n_cols\n";
-    return text + (loops_over_rows(body_) ? in_parts() : whole());
+    return "    row = tl.program_id(0).to(tl.int64)\n" +
+           (loops_over_rows(body_) ? in_parts() : whole());
+  }
+
+  // Of a row in parts.
+  int n_reads() {
+    make_lines();
+    const auto levels = this->levels();
+    return *std::ranges::max_element(levels) + 1;
   }
 
   // In another language than Triton: one operation after the other.
@@ -228,19 +234,23 @@ class RowKernel {
     define(out + "_angle",
            fmt::format("tl.load({}_ptr + token).to(tl.float32) * {}", in(node, 1), inv_freq), false,
            {inv_freq});
-    define(out + "_cos", fmt::format("tl.cos({}_angle)", out), false, {out + "_angle"});
     define(out + "_sin",
            fmt::format("tl.where(cols < half, -tl.sin({0}_angle), tl.sin({0}_angle))", out), false,
            {out + "_angle"});
+    define(out + "_cos", fmt::format("tl.cos({}_angle)", out), false, {out + "_angle"});
   }
 
   // ---- one after the other
+
+  std::string place_of_head() const {
+    return has_heads() ? "    token = row // group\n    head = row % group * n_cols\n" : "";
+  }
 
   std::string whole() const {
     std::string text = reduces_rows(body_)
                            ? "    cols = tl.arange(0, BLOCK)\n"
                            : "    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)\n";
-    text += "    mask = cols < n_cols\n";
+    text += "    mask = cols < n_cols\n" + place_of_head();
     if (std::ranges::count(is_turned_, true) > 0)
       text +=
           "    half = n_cols // 2\n"
@@ -260,7 +270,7 @@ class RowKernel {
   std::string in_parts() const {
     const auto levels = this->levels();
     const int n_levels = *std::ranges::max_element(levels);
-    std::string text = numbers_of(levels, 0);
+    std::string text = place_of_head() + numbers_of(levels, 0);
     for (int level = 1; level <= n_levels; ++level) {
       const auto is_reduced = [&](std::size_t i) {
         return lines_[i].reduction != nullptr && levels[i] == level;
@@ -379,6 +389,8 @@ bool reduces_rows(const Graph& body) {
 bool loops_over_rows(const Graph& body) {
   return body.value(body.outputs[0]).shape.back().offset > kMaxReducedCols && reduces_rows(body);
 }
+
+int row_reads(const Graph& body) { return loops_over_rows(body) ? RowKernel(body).n_reads() : 1; }
 
 std::string row_kernel_text(const Graph& body) { return RowKernel(body).text(); }
 std::string row_formulas(const Graph& body) { return RowKernel(body).formulas(); }

@@ -29,6 +29,8 @@ std::vector<bool> turned_values(const Graph& body);
 // Whether something is summed over the columns of a row, and whether a row is read in parts then.
 bool reduces_rows(const Graph& body);
 bool loops_over_rows(const Graph& body);
+// How often the kernel goes over a row.
+int row_reads(const Graph& body);
 
 // Below `def`: what the kernel does, of a body with plain names.
 std::string row_kernel_text(const Graph& body);

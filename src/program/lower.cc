@@ -212,6 +212,7 @@ class Lowering {
     std::shared_ptr<const kernel::GeneratedKernel> generated;
     if (graph::is_generated(node.op)) {
       const Graph body = graph::generated_body(graph_, node);
+      if (!graph::can_generate(body)) fail(node);
       generated = generated_kernel(body);
       launch.spec = &generated->spec;
       bind(launch, Arguments(graph_, node, bounds_, body));

@@ -271,6 +271,43 @@ TEST(FusePointwise, ARowThatIsTooLongIsReadInParts) {
   EXPECT_THAT(source_of(kMaxReducedCols + 16), testing::HasSubstr(kLoop));
 }
 
+// A sum of four rows, computed again each of the three times that a layer norm goes over a long
+// row.
+TEST(FusePointwise, WhatMovesMoreThanItSavesIsLeftApart) {
+  const auto graph_of_width = [](std::int64_t n_cols) {
+    return parse(fmt::format(R"map(graph g {{
+  input %a: fp32[T, {0}]
+  input %b: fp32[T, {0}]
+  input %c: fp32[T, {0}]
+  input %d: fp32[T, {0}]
+  weight %w: fp32[{0}]
+  %s: fp32[T, {0}] = map %a, %b, %c, %d {{body = "(a, b, c, d) -> a + b + (c + d)"}}
+  %n: fp32[T, {0}] = map %s, %w {{body = "(x, w) -> layer_norm(x, w, w, 1e-05)"}}
+  return %n
+}}
+)map",
+                             n_cols),
+                 "g");
+  };
+  const auto reasons_of = [&](std::int64_t n_cols) {
+    std::vector<std::string> reasons;
+    run_passes(graph_of_width(n_cols), {.skip = {}, .observe = [&](const PassReport& report) {
+                                          if (report.row.reasons != nullptr)
+                                            reasons = report.row.reasons(report.before);
+                                        }});
+    return reasons;
+  };
+  EXPECT_EQ(count(run_passes(graph_of_width(4096)), Op::cluster), 1U);
+  EXPECT_THAT(reasons_of(4096),
+              testing::ElementsAre("map with map: 81920 bytes and 40960 flops a row instead of "
+                                   "114688 and 40960, a launch less: one kernel"));
+  EXPECT_EQ(count(run_passes(graph_of_width(32768)), Op::cluster), 0U);
+  EXPECT_THAT(
+      reasons_of(32768),
+      testing::ElementsAre("map with map: 1703936 bytes and 983040 flops a row, which is read "
+                           "3 times, instead of 1179648 and 786432, a launch less: left apart"));
+}
+
 TEST(FusePointwise, AMapAloneIsAKernel) {
   const Graph graph = parse(
       graph_of(
@@ -286,6 +323,22 @@ TEST(FusePointwise, AMapAloneIsAKernel) {
   for (const auto& [param, id] : launches[0].pointers)
     names.push_back(param->name + " " + graph.value(id).name);
   EXPECT_THAT(names, testing::ElementsAre("y_ptr y", "mapped_ptr z", "x_ptr x", "g_ptr g"));
+}
+
+TEST(FusePointwise, AMapThatNoKernelComputesIsAnError) {
+  const Graph graph = parse(R"(graph g {
+  input %x: fp32[T, 2, 3, 64]
+  %1: fp32[T, 2, 3, 64] = map %x {body = "(x) -> x + 1.0"}
+  return %1
+}
+)",
+                            "g");
+  try {
+    launches_on(graph, "cpu");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("%1: no kernel computes map"));
+  }
 }
 
 TEST(FusePointwise, MapsGoIntoClusters) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "graph/cluster.h"
+#include "graph/passes/cluster_cost.h"
 #include "graph/passes/rewrite.h"
 #include "graph/triton_source.h"
 
@@ -35,6 +36,8 @@ class Clusters {
   // nothing to join.
   const std::vector<std::size_t>& members(std::size_t place) const { return members_[place]; }
   bool is_moved(std::size_t node) const { return at_[node] != node; }
+  // Of what was joined and of what was left apart, a line each.
+  const std::vector<std::string>& reasons() const { return reasons_; }
 
   struct Made {
     Node node;
@@ -90,7 +93,13 @@ class Clusters {
     std::vector<std::size_t> together;
     std::ranges::merge(members_[at_[node]], members_[at_[producer]], std::back_inserter(together));
     const auto place = place_of(together);
-    if (!place || !can_generate(make(together).body)) return;
+    if (!place) return;
+    const auto whole = make(together).body;
+    if (!can_generate(whole)) return;
+    const auto choice =
+        choose_cluster(whole, make(members_[at_[producer]]).body, make(members_[at_[node]]).body);
+    reasons_.push_back(choice.reason);
+    if (!choice.pays) return;
     for (const auto emptied : {at_[node], at_[producer]}) members_[emptied].clear();
     for (const auto i : together) at_[i] = *place;
     members_[*place] = std::move(together);
@@ -119,9 +128,14 @@ class Clusters {
   std::vector<std::size_t> computed_by_;           // by value
   std::vector<std::size_t> at_;                    // by node: where it is computed
   std::vector<std::vector<std::size_t>> members_;  // by place, sorted
+  std::vector<std::string> reasons_;
 };
 
 }  // namespace
+
+std::vector<std::string> reasons_fuse_pointwise(const Graph& graph) {
+  return Clusters(graph).reasons();
+}
 
 // A launch less for each node that joins another; one alone stays what it is.
 Graph fuse_pointwise(const Graph& graph) {
