@@ -92,9 +92,7 @@ class Writer {
   }
 
   // Of a row that is reduced: all of it, or a part.
-  std::string_view block() const {
-    return is_loop_ ? "min(next_pow2(n_cols), 4096)" : "next_pow2(n_cols)";
-  }
+  std::string_view block() const { return is_loop_ ? "4096" : "next_pow2(n_cols)"; }
 
   std::array<std::string, 3> grid() const {
     return {"n_rows", is_reduction_ ? "1" : "cdiv(n_cols, BLOCK)", "1"};

@@ -1,7 +1,7 @@
 """Row operations given as expressions, drawn by chance: the kernel that is written for each, on the
 CPU, against numpy.
 
-    drawn_maps_test.py NEREID [--n 300] [--seed 7]
+    drawn_maps_test.py NEREID [--n 300] [--seed 7] [--random 1]
     drawn_maps_test.py NEREID --target cuda:90 --make-only --keep DIR   (to run on a GPU elsewhere)
 
 Each draw is a graph of one node, or of two that fuse. The program writes the kernel and its
@@ -275,11 +275,30 @@ def reference_differs(drawn, spec, seed):
     return ""
 
 
+def run_cases(args, work, texts, which, n_cases):
+    """What goes wrong in these cases of the kernels."""
+    command = [sys.executable, ROOT / "tools" / "run_cases.py", "--target", args.target]
+    command += ["--generated", work / "generated", "--work", work / f"cases{len(which)}"]
+    command += ["--ttir", args.ttir] if args.ttir else []
+    command += ["--make-only"] if args.make_only else []
+    command = [str(word) for word in (*command, *which)]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    lines = ran.stdout.splitlines()
+    problems = [
+        f"{line}\n{texts[name[1]]}" for line in lines if (name := re.match(r"FAIL (\w+)/", line))
+    ]
+    holds = f"{n_cases} of {n_cases} cases hold on {args.target}"
+    if ran.returncode != 0 or not (args.make_only or lines[-1:] == [holds]):
+        problems.append(f"run_cases.py ended with {ran.returncode}: {lines[-1:]}")
+    return problems
+
+
 def main():
     parser = argparse.ArgumentParser(description="Drawn expressions against numpy.")
     parser.add_argument("nereid", type=Path)
     parser.add_argument("--n", type=int, default=20)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--random", type=int, default=0, help="drawn cases of each kernel too")
     parser.add_argument("--target", default="cpu")
     parser.add_argument("--ttir", type=Path)
     parser.add_argument("--make-only", action="store_true", help="cases and bundle, and no run")
@@ -298,19 +317,11 @@ def main():
         n_long += "which is read in parts" in (work / "generated" / f"{name}.py").read_text()
         if problem := reference_differs(drawn, spec, args.seed):
             problems.append(f"{problem}\n{drawn.text}")
-    command = [sys.executable, ROOT / "tools" / "run_cases.py", "--target", args.target]
-    command += ["--generated", work / "generated", "--work", work / "cases"]
-    command += ["--only-random", "--random", "1", "--seed", str(args.seed)]
-    command += ["--ttir", args.ttir] if args.ttir else []
-    command += ["--make-only"] if args.make_only else []
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    lines = ran.stdout.splitlines()
-    problems += [
-        f"{line}\n{texts[name[1]]}" for line in lines if (name := re.match(r"FAIL (\w+)/", line))
-    ]
-    holds = f"{len(texts)} of {len(texts)} cases hold on {args.target}"
-    if ran.returncode != 0 or not (args.make_only or lines[-1:] == [holds]):
-        problems.append(f"run_cases.py ended with {ran.returncode}: {lines[-1:]}")
+    # One written case: a drawn one may have no rows, or a single column.
+    problems += run_cases(args, work, texts, ["--case", "odd"], len(texts))
+    if args.random > 0:
+        drawn_cases = ["--only-random", "--random", args.random, "--seed", args.seed]
+        problems += run_cases(args, work, texts, drawn_cases, args.random * len(texts))
     if n_long == 0:
         problems.append("none of the kernels reads rows in parts")
     print("\n".join(problems))
