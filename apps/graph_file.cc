@@ -55,9 +55,10 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
 std::string generated_sources(const graph::Graph& graph) {
   std::map<std::string, std::string> by_name;
   for (const auto& node : graph.nodes) {
-    if (node.op != graph::Op::cluster || !graph::can_generate(graph::cluster_body(graph, node)))
-      continue;
-    const auto kernel = graph::generate_kernel(graph::cluster_body(graph, node));
+    if (!graph::is_generated(node.op)) continue;
+    const auto body = graph::generated_body(graph, node);
+    if (!graph::can_generate(body)) continue;
+    const auto kernel = graph::generate_kernel(body);
     by_name[kernel->spec.name] = kernel->source;
   }
   std::string out;
@@ -77,11 +78,8 @@ std::string describe_graph_file(const std::filesystem::path& path,
   if (!options.model_dir.empty()) check_weights(graph, text, where, options.model_dir);
   auto out = graph::print(graph);
   const auto fused = graph::run_passes(
-      graph, {.skip = options.skip,
-              .observe = [&](const graph::PassRow& row, const graph::Graph& after, double ms) {
-                if (options.with_passes)
-                  out += fmt::format("\n# after {} ({:.3f} ms): {}\n{}", row.name, ms, row.summary,
-                                     graph::print(after));
+      graph, {.skip = options.skip, .observe = [&](const graph::PassReport& report) {
+                if (options.with_passes) out += "\n" + graph::describe(report);
               }});
   if (!options.with_passes) out += fmt::format("\n# after all passes\n{}", graph::print(fused));
   if (options.with_generated) out += generated_sources(fused);

@@ -77,12 +77,10 @@ Measured measure_launches(const PlanArguments& arguments, const Options& options
 std::string passes_text(const program::Planner& eager, const program::Planner& planner) {
   const auto& graph = eager.graph(model::Tail::greedy);
   std::string text = fmt::format("# as the model's description builds it\n{}", print(graph));
-  graph::run_passes(
-      graph, {.skip = planner.settings().skip_passes,
-              .observe = [&](const graph::PassRow& row, const graph::Graph& after, double ms) {
-                text += fmt::format("\n# after {} ({:.3f} ms): {}\n{}", row.name, ms, row.summary,
-                                    print(after));
-              }});
+  graph::run_passes(graph, {.skip = planner.settings().skip_passes,
+                            .observe = [&](const graph::PassReport& report) {
+                              text += "\n" + graph::describe(report);
+                            }});
   for (const bool is_decode : {true, false})
     text += fmt::format("\n# what a {} step runs\n{}", is_decode ? "decoding" : "prefill",
                         print(planner.graph({model::Tail::greedy, is_decode,

@@ -1,61 +1,63 @@
-"""What generated kernels are checked with: the operations in numpy, and cases for any of them.
+"""What generated kernels are checked with: their operands and results as numpy sees them, and cases
+for any of them.
 
-A generated kernel's reference calls these one by one, each with its result rounded to its element
-type, as the operations' own kernels would store it.
+A generated kernel's reference computes its expressions in float64, each operation's result rounded
+to its element type, as the operation's own kernel would store it.
 """
 
 import numpy as np
 
+from kernels.lib import expressions
 from kernels.lib.rope import inverse_frequencies
-from kernels.spec import Case, filled, normal, padded, rng
-
-
-def gather_rows(table, ids, scale):
-    return table[ids] * np.float32(scale)
-
-
-def rms_norm(x, weight, eps):
-    x = x.astype(np.float64)
-    return x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps) * weight
-
-
-def silu_mul(gate, up):
-    gate = gate.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return gate / (1.0 + np.exp(-gate)) * up
-
-
-def add(x, y, alpha):
-    return x + np.float32(alpha) * y
-
-
-def scale(x, alpha):
-    return x * np.float32(alpha)
-
-
-def rope(x, positions, inv_freq):
-    # The angle is rounded to fp32 as the models' own code does.
-    angle = (positions[:, None].astype(np.float32) * inv_freq).astype(np.float64)
-    cos, sin = np.cos(angle), np.sin(angle)
-    x1, x2 = np.split(x.astype(np.float64), 2, axis=1)
-    return np.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=1)
+from kernels.spec import TOLERANCE, Case, filled, normal, padded, rng
 
 
 def operand(a, name):
-    """Of the case's arguments; a matrix without what lies between its rows. Heads are rows, each
-    with its token's position."""
-    value, group, n_cols = a[name], a.get("group", 1), a["n_cols"]
+    """Of the case's arguments, in float64; a matrix without what lies between its rows. Heads are
+    rows, each with its token's position."""
+    value, group = a[name], a.get("group", 1)
     if value.ndim == 2:
-        return value[:, : group * n_cols].reshape(-1, n_cols)
-    return np.repeat(value, group) if value.dtype == np.int32 else value
+        return table(a, name)[: a["n_rows"]]
+    if value.dtype == np.int32:
+        return np.repeat(value, group)[: a["n_rows"]]
+    return value.astype(np.float64)
+
+
+def table(a, name):
+    """Of which the rows that ids choose are read."""
+    n_cols = a["n_cols"]
+    return a[name][:, : a.get("group", 1) * n_cols].reshape(-1, n_cols).astype(np.float64)
+
+
+def stored(a, values, dtype):
+    """A result row for each row, as it lies in memory."""
+    return expressions.stored(np.broadcast_to(values, (a["n_rows"], a["n_cols"])), dtype)
+
+
+def turned(x, positions, inv_freq):
+    """What RoPE computes each column with: the other half's, and the angle's cosine and sine. The
+    angle is rounded to fp32 as the models' own code does."""
+    angle = positions[:, None].astype(np.float32) * inv_freq.astype(np.float32)
+    cos, sin = np.cos(angle.astype(np.float64)), np.sin(angle.astype(np.float64))
+    x1, x2 = np.split(x, 2, axis=1)
+    return (
+        np.concatenate([x2, x1], axis=1),
+        np.concatenate([cos, cos], axis=1),
+        np.concatenate([-sin, sin], axis=1),
+    )
 
 
 def results(a, **rows):
     """Whole buffers: rows that a kernel must not touch are as they were."""
     whole = {name: a[name].copy() for name in rows}
     for name, values in rows.items():
-        whole[name][: a["n_rows"]] = values[: a["n_rows"]]
+        whole[name][: a["n_rows"]] = values
     return whole
+
+
+def tolerance(coarsest):
+    """Of results computed from values that were rounded to that type."""
+    return {dtype: max(most, TOLERANCE[coarsest]) for dtype, most in TOLERANCE.items()}
 
 
 _N_TABLE = 11  # rows of a table that ids choose from
@@ -96,18 +98,19 @@ def _has_heads(params):
     return any(p.name == "group" for p in params)
 
 
-def cases(params, tables=()):
-    """Widths and strides of every kind."""
+def cases(params, tables=(), is_long=False):
+    """Widths and strides of every kind; `is_long`: of rows that are read in parts."""
     yield _case(params, tables, "one_row", 1, 64, (0,))
     yield _case(params, tables, "even", 5, 384, (128,))
-    yield _case(params, tables, "odd", 3, 78 if _has_heads(params) else 77, (3,))
-    yield _case(params, tables, "wide", 2, 2048, (0,))
+    odd = 78 if _has_heads(params) else 17411 if is_long else 77
+    yield _case(params, tables, "odd", 3, odd, (3,))
+    yield _case(params, tables, "wide", 2, 17408 if is_long else 2048, (0,))
 
 
-def draw(d, params, tables=()):
+def draw(d, params, tables=(), is_long=False):
     """By chance: `d` is a kernels.lib.draws.Draw."""
     has_heads = _has_heads(params)
-    n_cols = d.width(2, 256, step=2) if has_heads else d.width(1, 4100)
+    n_cols = d.width(2, 256, step=2) if has_heads else d.width(1, 20000 if is_long else 4100)
     width = n_cols * (_N_HEADS if has_heads else 1)
     n_rows = d.rows(max(1, min(12, 9000 // width)))
     pads = [d.gap(width, _N_TABLE) for _ in range(3)]

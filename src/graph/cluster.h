@@ -11,20 +11,22 @@
 #include <string_view>
 
 #include "graph/ir.h"
+#include "graph/row_ops.h"
 
 namespace nereid::graph {
-
-inline constexpr std::string_view kBody = "body";
-
-// What a body may hold: each result row depends on one row of each operand.
-bool is_row_op(Op op);
 
 // The body as a graph of its own: value i is operand i, its outputs are the results.
 Graph cluster_body(const Graph& graph, const Node& cluster);
 std::string body_text(const Graph& body);
 
+// Whether its kernel is written for it: a cluster, or one row operation given as an expression.
+bool is_generated(Op op);
+// The body that the kernel of such a node is written from.
+Graph generated_body(const Graph& graph, const Node& node);
+
 // Values named by what they are (an operand by the role in which it is read first, a result by its
-// op): bodies that mean the same are then the same text. Identifiers of Python too.
+// op): bodies that mean the same are then the same text. Identifiers of Python too, of which none
+// begins as another followed by `_` does: a kernel may make names of them.
 Graph with_plain_names(Graph body);
 
 }  // namespace nereid::graph

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "graph/cluster.h"
+#include "graph/expression/formula.h"
 #include "graph/ir.h"
 #include "kernel/functions.h"
 
@@ -311,6 +312,34 @@ void check_rope(const Fit& fit) {
                                 dim_text(cache[1]), dim_text(cache[3])));
 }
 
+// Rows of one shape and vectors as long as these; what they are for says the body.
+void infer_map(const Fit& fit, Types& results) {
+  const auto& inputs = fit.node().inputs;
+  const auto body = expression::parse_body(fit.node().text_attr(kBody), "map, body");
+  const auto formula = expression::expand(body, "map, body");
+  if (body.n_operands != inputs.size())
+    throw Error("map: its body has {} operands, the node {}", body.n_operands, inputs.size());
+  std::optional<std::size_t> rows;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!dtype_row(fit.value(i).dtype).is_float) fit.fail(i, "a floating-point type");
+    if (fit.value(i).shape.empty()) fit.fail(i, "rows or a vector");
+    if (fit.value(i).shape.size() > 1 && !rows) rows = i;
+  }
+  if (!rows) fit.fail(0, "rows: an operand must have more than one dimension");
+  const auto& like = fit.value(*rows);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const auto& shape = fit.value(i).shape;
+    if (shape.size() == 1 ? shape[0] != like.shape.back() : shape != like.shape)
+      fit.fail(i, fmt::format("rows {} or a vector [{}]", dims_text(like.shape),
+                              dim_text(like.shape.back())));
+  }
+  results.assign(formula.results.size(),
+                 {fit.node().dtype_attr("dtype").value_or(like.dtype), like.shape});
+  if (!dtype_row(results[0].dtype).is_float)
+    throw Error("map: attribute dtype: expected a floating-point type, got {}",
+                dtype_name(results[0].dtype));
+}
+
 void infer_cluster(const Fit& fit, Types& results) {
   const Graph body = cluster_body(fit.graph(), fit.node());
   results.clear();
@@ -349,6 +378,9 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       [[fallthrough]];
     case Op::rope_kv_write:
       check_rope(fit);
+      break;
+    case Op::map:
+      infer_map(fit, results);
       break;
     case Op::cluster:
       infer_cluster(fit, results);

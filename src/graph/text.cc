@@ -34,7 +34,7 @@ std::string typed_name(const Value& value) {
   return fmt::format("%{}: {}{}", value.name, dtype_name(value.dtype), dims_text(value.shape));
 }
 
-// `sigil` stands before each value's name.
+// `sigil` stands before each value's name. A text in a body, itself a text in "", is in ''.
 std::string node_text(const Graph& graph, const Node& node, std::string_view sigil) {
   const auto& row = op_row(node.op);
   std::string operands;
@@ -46,10 +46,14 @@ std::string node_text(const Graph& graph, const Node& node, std::string_view sig
     operands += fmt::format("{}{}", sigil, graph.value(node.inputs[i]).name);
   }
   std::string attrs;
-  for (const auto& [name, value] : node.attrs)
+  for (const auto& [name, value] : node.attrs) {
+    const auto type = row.find_attr(name)->type;
     attrs += fmt::format("{}{} = {}", attrs.empty() ? " {" : ", ", name,
-                         row.find_attr(name)->type == AttrType::word ? std::get<std::string>(value)
-                                                                     : attr_text(value));
+                         type == AttrType::word ? std::get<std::string>(value)
+                         : type == AttrType::text && sigil.empty()
+                             ? fmt::format("'{}'", std::get<std::string>(value))
+                             : attr_text(value));
+  }
   return fmt::format("{}{}{}{}", row.name, operands, attrs, attrs.empty() ? "" : "}");
 }
 
@@ -82,8 +86,7 @@ class Parser {
     body_operands_ = operands.size();
     for (const auto& operand : operands)
       graph_.add_value(ValueKind::input, "", operand.dtype, operand.shape);
-    auto name = word();
-    for (; name != "return"; name = word()) {
+    for (auto name = word(); name != "return"; name = word()) {
       statement(std::move(name));
       expect(";");
     }
@@ -279,8 +282,8 @@ class Parser {
   }
 
   Attr attr() {
-    if (accept("\"")) {
-      const auto end = text_.find('"', position_);
+    if (const char quote = at("'") ? '\'' : '"'; accept({&quote, 1})) {
+      const auto end = text_.find(quote, position_);
       const auto text = text_.substr(position_, end - position_);
       if (end == std::string_view::npos || text.find('\n') != std::string_view::npos)
         fail("a text without its closing quote");
@@ -343,13 +346,19 @@ class Parser {
     line_ = next_line;
   }
 
-  // NAME = OP NAME, ... {...}
+  // NAME, ... = OP NAME, ... {...}
   void statement(std::string name) {
+    std::vector<std::string> names{std::move(name)};
+    while (accept(",")) names.push_back(word());
     expect("=");
     auto [node, types] = operation();
-    node.outputs.push_back(declare(
-        {ValueKind::intermediate, std::move(name), types[0].dtype, std::move(types[0].shape)},
-        ValueKind::intermediate));
+    if (types.size() != names.size())
+      fail(fmt::format("{}: expected {} results, got {}", op_row(node.op).name, types.size(),
+                       names.size()));
+    for (std::size_t i = 0; i < types.size(); ++i)
+      node.outputs.push_back(declare(
+          {ValueKind::intermediate, std::move(names[i]), types[i].dtype, std::move(types[i].shape)},
+          ValueKind::intermediate));
     graph_.nodes.push_back(std::move(node));
   }
 
@@ -416,8 +425,11 @@ Graph parse(std::string_view text, const std::string& where) { return Parser(tex
 
 std::string body_text(const Graph& body) {
   std::string out;
-  for (const auto& node : body.nodes)
-    out += fmt::format("{} = {}; ", body.value(node.outputs[0]).name, node_text(body, node, ""));
+  for (const auto& node : body.nodes) {
+    for (const auto id : node.outputs)
+      out += fmt::format("{}{}", id == node.outputs[0] ? "" : ", ", body.value(id).name);
+    out += fmt::format(" = {}; ", node_text(body, node, ""));
+  }
   out += "return";
   for (std::size_t i = 0; i < body.outputs.size(); ++i)
     out += fmt::format("{} {}", i > 0 ? "," : "", body.value(body.outputs[i]).name);

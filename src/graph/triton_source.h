@@ -1,6 +1,7 @@
 // Goal: a kernel for a cluster, written as a person would: Triton source with the formula, and its
 // Spec, in the form of kernels/*.py.
-// Non-goal: choosing what to fuse (passes/fuse_pointwise.cc), compiling (aot/).
+// Non-goal: the arithmetic (row_kernel.h), choosing what to fuse (passes/fuse_pointwise.cc),
+// compiling (aot/).
 // Rejected: a source for each node. Names and numbers come from the cluster's body alone, so that
 // all layers share one kernel.
 #pragma once
@@ -12,7 +13,8 @@
 
 namespace nereid::graph {
 
-// Rows that are reduced lie in registers whole: of at most so many columns.
+// Rows that are reduced lie in registers whole, of at most so many columns; longer ones are read
+// in parts, once more for each reduction of what was reduced.
 inline constexpr std::int64_t kMaxReducedCols = 16384;
 
 // Whether one kernel can compute the body (cluster.h): its values are rows of one width, and its

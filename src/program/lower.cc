@@ -112,7 +112,7 @@ class Arguments {
     for (std::size_t i = 0; i < row.results.size(); ++i)
       names_.emplace_back(row.results[i].name, node.outputs[i]);
   }
-  // A cluster's operands and results are named in its body.
+  // Of a generated kernel: operands and results are named in the body it is written from.
   Arguments(const Graph& graph, const Node& node, const Bounds& bounds, const Graph& body)
       : graph_(graph), node_(node), bounds_(bounds) {
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
@@ -237,8 +237,9 @@ class Lowering {
     PlannedLaunch launch;
     launch.node = index;
     std::shared_ptr<const kernel::GeneratedKernel> generated;
-    if (node.op == graph::Op::cluster) {
-      const Graph body = graph::with_plain_names(graph::cluster_body(graph_, node));
+    if (graph::is_generated(node.op)) {
+      const Graph body = graph::generated_body(graph_, node);
+      if (!graph::can_generate(body)) fail(node);
       generated = generated_kernel(body);
       launch.spec = &generated->spec;
       bind(launch, Arguments(graph_, node, bounds_, body));
@@ -355,7 +356,7 @@ std::size_t PlannedLaunch::bytes_of(const kernel::Param& param, const Graph& gra
 bool has_kernel(const Graph& graph, const Node& node, const Bounds& bounds,
                 const kernel::SpecTable& specs) {
   if (!graph::has_launch(graph::op_row(node.op).op_class)) return true;
-  if (node.op == graph::Op::cluster) return graph::can_generate(graph::cluster_body(graph, node));
+  if (graph::is_generated(node.op)) return graph::can_generate(graph::generated_body(graph, node));
   return find_spec(graph, node, bounds, specs) != nullptr;
 }
 

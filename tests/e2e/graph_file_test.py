@@ -85,6 +85,30 @@ class GraphFile(cli.TestCase):
         )
         self.expect_error(self.inspect(broken), ":10: ", 'a cluster holds no "exp"')
 
+    def test_an_expression_is_checked_and_written(self):
+        gated = GRAPH.replace(
+            "silu_mul %5, %6", 'map %5, %6 {body = "(gate, up) -> gelu_tanh(gate) * up"}'
+        )
+        shown = self.inspect(gated, "--generated")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertTrue(shown.stdout.startswith(gated), shown.stdout)
+        self.assertRegex(
+            shown.stdout, r"# generated/map_[0-9a-f]{12}\.py\n\"\"\"An operation on rows"
+        )
+        # The fault that docs/compiler.md shows.
+        said = (
+            'map, body: expression "(gate, up) -> geluu(gate) * up", column 15: there is no'
+            " operator geluu; expected one of abs, bf16, erf, "
+        )
+        self.assertIn(said, (cli.ROOT / "docs" / "compiler.md").read_text())
+        self.expect_error(self.inspect(gated.replace("gelu_tanh", "geluu")), f":9: {said}")
+        # Two that become one, and why.
+        chain = gated.replace("  return %7", "  %8: fp32[T, 256] = scale %7\n  return %8")
+        chain = chain.replace("scale %7", "scale %7 {alpha = 0.5}")
+        self.assertIn(
+            "# 1x map with scale: 3072 bytes and ", self.inspect(chain, "--passes").stdout
+        )
+
     def test_weights_are_those_of_a_model(self):
         model = cli.FIXTURES / "llama3"
         self.expect_error(

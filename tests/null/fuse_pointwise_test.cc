@@ -232,21 +232,158 @@ TEST(FusePointwise, ALaunchTakesOnlySoManyArguments) {
     EXPECT_LE(launch.choice->request.args.size(), 24U);
 }
 
+// RoPE reads the other half of a row, which a row in parts has not.
 TEST(FusePointwise, WhatNoKernelComputesIsTakenApart) {
   const std::string text = fmt::format(R"(graph g {{
-  input %x: fp32[T, {0}]
+  input %x: fp32[T, 2, {0}]
+  input %positions: i32[T]
   weight %g: fp16[{0}]
-  %2: fp32[T, {0}] = cluster %x, %g {{body = "s = scale x {{alpha = 2.0}}; n = rms_norm s, g; return n"}}
-  return %2
+  weight %inv_freq: fp32[{1}]
+  %4: fp32[T, 2, {0}] = cluster %x, %g, %positions, %inv_freq {{body = "n = rms_norm x, g; r = rope n, positions, inv_freq; return r"}}
+  return %4
 }}
 )",
-                                       2 * kMaxReducedCols);
+                                       2 * kMaxReducedCols, kMaxReducedCols);
   const Graph graph = parse(text, "g");
   EXPECT_EQ(parse(print(graph), "printed"), graph);
   EXPECT_FALSE(program::has_kernel(graph, graph.nodes[0], kPrefill, tables().specs));
   const Graph legal = program::legalise(graph, kPrefill, tables().specs);
   EXPECT_EQ(count(legal, Op::cluster), 0U);
   EXPECT_EQ(legal.nodes.size(), 2U);
+}
+
+TEST(FusePointwise, ARowThatIsTooLongIsReadInParts) {
+  const auto source_of = [](std::int64_t n_cols) {
+    const auto graph = fused(fmt::format(R"(graph g {{
+  input %x: fp32[T, {0}]
+  weight %g: fp16[{0}]
+  %2: fp32[T, {0}] = scale %x {{alpha = 2.0}}
+  %3: fp32[T, {0}] = rms_norm %2, %g
+  return %3
+}}
+)",
+                                         n_cols));
+    EXPECT_EQ(count(graph, Op::cluster), 1U);
+    return launches_on(graph, "cuda:90").at(0).choice->request.generated->source;
+  };
+  constexpr const char* kLoop = "for start in range(0, n_cols, BLOCK):";
+  EXPECT_THAT(source_of(kMaxReducedCols), testing::Not(testing::HasSubstr(kLoop)));
+  EXPECT_THAT(source_of(kMaxReducedCols + 16), testing::HasSubstr(kLoop));
+}
+
+// A sum of four rows, computed again each of the three times that a layer norm goes over a long
+// row.
+TEST(FusePointwise, WhatMovesMoreThanItSavesIsLeftApart) {
+  const auto graph_of_width = [](std::int64_t n_cols) {
+    return parse(fmt::format(R"map(graph g {{
+  input %a: fp32[T, {0}]
+  input %b: fp32[T, {0}]
+  input %c: fp32[T, {0}]
+  input %d: fp32[T, {0}]
+  weight %w: fp32[{0}]
+  %s: fp32[T, {0}] = map %a, %b, %c, %d {{body = "(a, b, c, d) -> a + b + (c + d)"}}
+  %n: fp32[T, {0}] = map %s, %w {{body = "(x, w) -> layer_norm(x, w, w, 1e-05)"}}
+  return %n
+}}
+)map",
+                             n_cols),
+                 "g");
+  };
+  const auto reasons_of = [&](std::int64_t n_cols) {
+    std::vector<std::string> reasons;
+    run_passes(graph_of_width(n_cols), {.skip = {}, .observe = [&](const PassReport& report) {
+                                          if (report.row.reasons != nullptr)
+                                            reasons = report.row.reasons(report.before);
+                                        }});
+    return reasons;
+  };
+  EXPECT_EQ(count(run_passes(graph_of_width(4096)), Op::cluster), 1U);
+  EXPECT_THAT(reasons_of(4096),
+              testing::ElementsAre("map with map: 81920 bytes and 40960 flops a row instead of "
+                                   "114688 and 40960, a launch less: one kernel"));
+  EXPECT_EQ(count(run_passes(graph_of_width(32768)), Op::cluster), 0U);
+  EXPECT_THAT(
+      reasons_of(32768),
+      testing::ElementsAre("map with map: 1703936 bytes and 983040 flops a row, which is read "
+                           "3 times, instead of 1179648 and 786432, a launch less: left apart"));
+}
+
+TEST(FusePointwise, AMapAloneIsAKernel) {
+  const Graph graph = parse(
+      graph_of(
+          R"map(  %y: fp16[T, 128], %z: fp16[T, 128] = map %x, %g {body = "(x, g) -> y = gelu_tanh(x) * g; return y, mean(y)", dtype = fp16}
+)map",
+          "%y, %z"),
+      "g");
+  EXPECT_EQ(parse(print(graph), "printed"), graph);
+  EXPECT_EQ(run_passes(graph).nodes[0].op, Op::map);
+  const auto launches = launches_on(graph, "cpu");
+  ASSERT_EQ(launches.size(), 1U);
+  std::vector<std::string> names;
+  for (const auto& [param, id] : launches[0].pointers)
+    names.push_back(param->name + " " + graph.value(id).name);
+  EXPECT_THAT(names, testing::ElementsAre("y_ptr y", "mapped_ptr z", "x_ptr x", "g_ptr g"));
+}
+
+TEST(FusePointwise, AMapThatNoKernelComputesIsAnError) {
+  const Graph graph = parse(R"(graph g {
+  input %x: fp32[T, 2, 3, 64]
+  %1: fp32[T, 2, 3, 64] = map %x {body = "(x) -> x + 1.0"}
+  return %1
+}
+)",
+                            "g");
+  try {
+    launches_on(graph, "cpu");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("%1: no kernel computes map"));
+  }
+}
+
+TEST(FusePointwise, MapsGoIntoClusters) {
+  const Graph graph = fused(graph_of(R"(  %a: fp32[T, 128] = scale %x {alpha = 2.0}
+  %b: fp32[T, 128], %c: fp32[T, 128] = map %a, %g {body = "(a, for) -> a * for, -a"}
+  %d: fp32[T, 128] = map %b, %c {body = "(x, mask) -> softcap(x, 30.0) + mask"}
+  %e: fp32[T, 128] = rms_norm %d, %g
+)",
+                                     "%c, %e"));
+  ASSERT_EQ(count(graph, Op::cluster), 1U);
+  EXPECT_EQ(graph.nodes.size(), 1U);
+  EXPECT_EQ(graph.nodes[0].text_attr(kBody),
+            "scaled = scale x {alpha = 2.0}; "
+            "mapped, mapped2 = map scaled, for2 {body = '(a, for) -> a * for, -a'}; "
+            "mapped3 = map mapped, mapped2 {body = '(x, mask) -> softcap(x, 30.0) + mask'}; "
+            "normed = rms_norm mapped3, for2; return mapped2, normed");
+  EXPECT_EQ(print(run_passes(decompose(graph))), print(graph));
+  EXPECT_EQ(parse(print(graph), "printed"), graph);
+  EXPECT_EQ(launches_on(graph, "cpu").size(), 1U);
+}
+
+TEST(FusePointwise, AMapThatDoesNotFitIsAnErrorWithItsLine) {
+  const auto map = [](const std::string& operands, const std::string& text,
+                      const std::string& type = "fp32[T, 128]") {
+    return error_of(
+        graph_of("  %5: " + type + " = map " + operands + " {body = \"" + text + "\"}\n", "%5"));
+  };
+  EXPECT_EQ(map("%x, %g", "(x, g) -> x * g"), "no error");
+  EXPECT_THAT(map("%x, %g", "(x) -> x"),
+              testing::HasSubstr("g:5: map: its body has 1 operands, the node 2"));
+  EXPECT_THAT(map("%x", "(x) -> x *"),
+              testing::HasSubstr("g:5: map, body: expression \"(x) -> x *\", column 11: expected a "
+                                 "name, a number or \"(\", got the end"));
+  EXPECT_THAT(map("%x, %w", "(x, w) -> x * w"),
+              testing::HasSubstr("map: operand operands (%w): expected rows [T, 128] or a vector "
+                                 "[128], got fp16[128, 128]"));
+  EXPECT_THAT(map("%g", "(g) -> g"), testing::HasSubstr("an operand must have more than one"));
+  EXPECT_THAT(map("%x", "(x) -> x, x"), testing::HasSubstr("map: expected 2 results, got 1"));
+  EXPECT_THAT(map("%x", "(x) -> x", "fp16[T, 128]"),
+              testing::HasSubstr("%5 is declared fp16[T, 128], the operands make it fp32[T, 128]"));
+  EXPECT_THAT(
+      error_of(graph_of("  %5: i32[T, 128] = map %x {body = \"(x) -> x\", dtype = i32}\n", "%5")),
+      testing::HasSubstr("map: attribute dtype: expected a floating-point type, got i32"));
+  EXPECT_THAT(error_of(graph_of("  %5: fp32[T, 128] = map %x\n", "%5")),
+              testing::HasSubstr("map: attribute body is missing"));
 }
 
 TEST(FusePointwise, ABodyThatMakesNoSenseIsAnErrorWithItsLine) {

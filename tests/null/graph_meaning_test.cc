@@ -20,7 +20,7 @@ namespace nereid::graph {
 namespace {
 
 constexpr std::size_t kTokens = 3;
-constexpr int kGraphs = 120;
+constexpr int kGraphs = 150;
 
 struct Matrix {
   std::size_t n_rows, n_cols;
@@ -60,6 +60,28 @@ Matrix normed(const Matrix& x, const Matrix& weight, double eps) {
 }
 
 using Values = std::map<ValueId, Matrix>;
+
+// The expressions that are drawn.
+constexpr const char* kGatedMap = "(x, y) -> x * sigmoid(y) + 0.5 * y, max(x, y)";
+constexpr const char* kCentredMap = "(x, w) -> c = x - mean(x); return c * w";
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+std::vector<Matrix> mapped(const Node& node, const Matrix& x, const Matrix& y) {
+  const auto both = [&](const auto& function) {
+    return made(x.n_rows, x.n_cols,
+                [&](auto row, auto col) { return function(x.at(row, col), y.at(row, col)); });
+  };
+  if (node.text_attr(kBody) == kGatedMap)
+    return {both([](double a, double b) { return a * sigmoid(b) + 0.5 * b; }),
+            both([](double a, double b) { return std::max(a, b); })};
+  EXPECT_EQ(node.text_attr(kBody), kCentredMap);
+  return {made(x.n_rows, x.n_cols, [&](auto row, auto col) {
+    double sum = 0;
+    for (std::size_t i = 0; i < x.n_cols; ++i) sum += x.at(row, i);
+    return (x.at(row, col) - sum / double(x.n_cols)) * y.at(0, col);
+  })};
+}
 
 Matrix linear_of(const Node& node, const Values& values) {
   const auto in = [&](const char* role) -> const Matrix& { return values.at(node.operand(role)); };
@@ -124,6 +146,11 @@ Matrix evaluated(const Node& node, const Values& values) {
 
 void evaluate(const Graph& graph, Values& values) {
   for (const auto& node : graph.nodes) {
+    if (node.op == Op::map) {
+      const auto results = mapped(node, values.at(node.inputs[0]), values.at(node.inputs[1]));
+      for (std::size_t i = 0; i < results.size(); ++i) values[node.outputs[i]] = results[i];
+      continue;
+    }
     if (node.op != Op::cluster) {
       values[node.outputs[0]] = evaluated(node, values);
       continue;
@@ -205,7 +232,7 @@ class Drawing {
 
   void step() {
     const ValueId x = any();
-    switch (below(9)) {
+    switch (below(11)) {
       case 0:
         keep(graph_.add(Op::rms_norm, {x, weight({n_cols(x)})}, {{"eps", chance() ? 1e-5 : 0.5}}));
         return;
@@ -237,7 +264,17 @@ class Drawing {
         keep(graph_.add(Op::add, {as_wide_as(n_cols(product)), product}, {{"alpha", number()}}));
         return;
       }
-      case 7: {  // a norm before a product
+      case 7: {  // two results, of which one may be left unread
+        const auto results = graph_.add_node(Op::map, {x, as_wide_as(n_cols(x))},
+                                             {{"body", std::string(kGatedMap)}});
+        for (const auto result : results)
+          if (chance() || result == results[0]) keep(result);
+        return;
+      }
+      case 8:
+        keep(graph_.add(Op::map, {x, weight({n_cols(x)})}, {{"body", std::string(kCentredMap)}}));
+        return;
+      case 9: {  // a norm before a product
         const Attrs attrs{{"eps", chance() ? 1e-5 : 0.5}};
         const ValueId rows = graph_.add(Op::rms_norm, {x, weight({n_cols(x)})}, attrs);
         if (chance()) keep(rows);
@@ -258,6 +295,8 @@ std::map<std::string, int> counts_of(const Graph& graph) {
   std::map<std::string, int> counts;
   for (const auto& node : graph.nodes) {
     counts["cluster"] += node.op == Op::cluster;
+    counts["mapped"] +=
+        node.op == Op::cluster && node.text_attr(kBody).find(" = map ") != std::string::npos;
     counts["pack"] += node.op == Op::pack;
     if (node.op != Op::linear) continue;
     counts["norm"] += node.has("norm");
@@ -315,7 +354,7 @@ TEST(GraphMeaning, PassesChangeNone) {
     }
     if (HasFailure()) return;
   }
-  for (const char* what : {"cluster", "pack", "norm", "residual", "swiglu"})
+  for (const char* what : {"cluster", "mapped", "pack", "norm", "residual", "swiglu"})
     EXPECT_GT(n_made[what], 20) << what << " is hardly made";
 }
 

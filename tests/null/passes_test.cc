@@ -225,10 +225,10 @@ TEST(Passes, WhatOthersReadTooIsNotFused) {
 
 TEST(Passes, ObserveSeesEachAndAnUnknownNameIsAnError) {
   std::vector<std::string> seen;
-  static_cast<void>(run_passes(
-      built(config_of("tests/fixtures/llama3")),
-      {.skip = {"fuse_norm"},
-       .observe = [&](const PassRow& row, const Graph&, double) { seen.emplace_back(row.name); }}));
+  static_cast<void>(run_passes(built(config_of("tests/fixtures/llama3")),
+                               {.skip = {"fuse_norm"}, .observe = [&](const PassReport& report) {
+                                  seen.emplace_back(report.row.name);
+                                }}));
   EXPECT_EQ(seen.size(), pass_table().size() - 1);
   EXPECT_THAT(seen, testing::Not(testing::Contains("fuse_norm")));
   try {

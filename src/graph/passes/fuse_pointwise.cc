@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "graph/cluster.h"
+#include "graph/passes/cluster_cost.h"
 #include "graph/passes/rewrite.h"
 #include "graph/triton_source.h"
 
@@ -35,6 +36,8 @@ class Clusters {
   // nothing to join.
   const std::vector<std::size_t>& members(std::size_t place) const { return members_[place]; }
   bool is_moved(std::size_t node) const { return at_[node] != node; }
+  // Of what was joined and of what was left apart, a line each.
+  const std::vector<std::string>& reasons() const { return reasons_; }
 
   struct Made {
     Node node;
@@ -52,18 +55,21 @@ class Clusters {
       }
     for (const auto i : nodes) {
       Node node = graph_.nodes[i];
-      const auto id = node.outputs[0];
       for (auto& input : node.inputs)
         if (input != kNoValue) input = ids.at(input);
-      ids[id] = made.body.add_node(std::move(node))[0];
-      const auto& readers = uses_.readers(id);
-      const bool is_read_outside =
-          readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
-            return !std::ranges::binary_search(nodes, reader);
-          });
-      if (!is_read_outside) continue;
-      made.node.outputs.push_back(id);
-      made.body.outputs.push_back(ids[id]);
+      const auto results = made.body.add_node(std::move(node));
+      for (std::size_t j = 0; j < results.size(); ++j) {
+        const auto id = graph_.nodes[i].outputs[j];
+        ids[id] = results[j];
+        const auto& readers = uses_.readers(id);
+        const bool is_read_outside =
+            readers.empty() || std::ranges::any_of(readers, [&](auto reader) {
+              return !std::ranges::binary_search(nodes, reader);
+            });
+        if (!is_read_outside) continue;
+        made.node.outputs.push_back(id);
+        made.body.outputs.push_back(results[j]);
+      }
     }
     made.body = with_plain_names(std::move(made.body));
     made.node.set_attr(kBody, body_text(made.body));
@@ -87,7 +93,13 @@ class Clusters {
     std::vector<std::size_t> together;
     std::ranges::merge(members_[at_[node]], members_[at_[producer]], std::back_inserter(together));
     const auto place = place_of(together);
-    if (!place || !can_generate(make(together).body)) return;
+    if (!place) return;
+    const auto whole = make(together).body;
+    if (!can_generate(whole)) return;
+    const auto choice =
+        choose_cluster(whole, make(members_[at_[producer]]).body, make(members_[at_[node]]).body);
+    reasons_.push_back(choice.reason);
+    if (!choice.pays) return;
     for (const auto emptied : {at_[node], at_[producer]}) members_[emptied].clear();
     for (const auto i : together) at_[i] = *place;
     members_[*place] = std::move(together);
@@ -101,9 +113,10 @@ class Clusters {
         if (const auto producer = computed_by(id);
             producer != kNone && !std::ranges::binary_search(nodes, producer))
           begin = std::max(begin, at_[producer] + 1);
-      for (const auto reader : uses_.readers(graph_.nodes[i].outputs[0]))
-        if (reader != kNone && !std::ranges::binary_search(nodes, reader))
-          end = std::min(end, at_[reader]);
+      for (const auto id : graph_.nodes[i].outputs)
+        for (const auto reader : uses_.readers(id))
+          if (reader != kNone && !std::ranges::binary_search(nodes, reader))
+            end = std::min(end, at_[reader]);
     }
     const auto place = std::ranges::lower_bound(nodes, begin);
     if (place == nodes.end() || *place >= end) return std::nullopt;
@@ -115,9 +128,14 @@ class Clusters {
   std::vector<std::size_t> computed_by_;           // by value
   std::vector<std::size_t> at_;                    // by node: where it is computed
   std::vector<std::vector<std::size_t>> members_;  // by place, sorted
+  std::vector<std::string> reasons_;
 };
 
 }  // namespace
+
+std::vector<std::string> reasons_fuse_pointwise(const Graph& graph) {
+  return Clusters(graph).reasons();
+}
 
 // A launch less for each node that joins another; one alone stays what it is.
 Graph fuse_pointwise(const Graph& graph) {
@@ -141,11 +159,13 @@ Undone undo_fuse_pointwise(const Uses& uses, const Node& node, Rewrite& rewrite)
     ids[static_cast<std::size_t>(body.outputs[i])] = node.outputs[i];
   Nodes nodes;
   for (auto part : body.nodes) {
-    auto& result = ids[static_cast<std::size_t>(part.outputs[0])];
-    if (result == kNoValue) result = rewrite.fresh();
     for (auto& id : part.inputs)
       if (id != kNoValue) id = ids[static_cast<std::size_t>(id)];
-    part.outputs = {result};
+    for (auto& id : part.outputs) {
+      auto& result = ids[static_cast<std::size_t>(id)];
+      if (result == kNoValue) result = rewrite.fresh();
+      id = result;
+    }
     nodes.push_back(std::move(part));
   }
   return nodes;

@@ -13,9 +13,13 @@ namespace passes {
 #define GRAPH_FUSION(name, summary) \
   GRAPH_PASS(name, summary)         \
   Undone undo_##name(const Uses& uses, const Node& node, Rewrite& rewrite);
+#define GRAPH_CHOICE(name, summary) \
+  GRAPH_FUSION(name, summary)       \
+  std::vector<std::string> reasons_##name(const Graph& graph);
 #include "graph/passes/passes.def"
 #undef GRAPH_PASS
 #undef GRAPH_FUSION
+#undef GRAPH_CHOICE
 }  // namespace passes
 
 namespace {
@@ -46,11 +50,14 @@ bool take_apart(Graph& graph, const Which& which) {
 
 const std::vector<PassRow>& pass_table() {
   static const std::vector<PassRow> table{
-#define GRAPH_PASS(name, summary) {#name, summary, passes::name, nullptr},
-#define GRAPH_FUSION(name, summary) {#name, summary, passes::name, passes::undo_##name},
+#define GRAPH_PASS(name, summary) {#name, summary, passes::name, nullptr, nullptr},
+#define GRAPH_FUSION(name, summary) {#name, summary, passes::name, passes::undo_##name, nullptr},
+#define GRAPH_CHOICE(name, summary) \
+  {#name, summary, passes::name, passes::undo_##name, passes::reasons_##name},
 #include "graph/passes/passes.def"
 #undef GRAPH_PASS
 #undef GRAPH_FUSION
+#undef GRAPH_CHOICE
   };
   return table;
 }
@@ -72,12 +79,26 @@ Graph run_passes(const Graph& graph, const PassOptions& options) {
   for (const auto& row : pass_table()) {
     if (options.skip.contains(std::string(row.name))) continue;
     const auto start = std::chrono::steady_clock::now();
-    result = row.run(result);
-    verify(result);
+    auto after = row.run(result);
+    verify(after);
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
-    if (options.observe) options.observe(row, result, time.count());
+    if (options.observe) options.observe({row, result, after, time.count()});
+    result = std::move(after);
   }
   return result;
+}
+
+std::string describe(const PassReport& report) {
+  auto text = fmt::format("# after {} ({:.3f} ms): {}\n", report.row.name, report.milliseconds,
+                          report.row.summary);
+  if (report.row.reasons != nullptr) {
+    // Layers are alike: a choice is shown once, with the number of times it was made.
+    const auto reasons = report.row.reasons(report.before);
+    for (auto it = reasons.begin(); it != reasons.end(); ++it)
+      if (std::find(reasons.begin(), it, *it) == it)
+        text += fmt::format("# {}x {}\n", std::count(it, reasons.end(), *it), *it);
+  }
+  return text + print(report.after);
 }
 
 Graph decompose(const Graph& graph) {

@@ -22,15 +22,27 @@ struct PassRow {
   Graph (*run)(const Graph&);
   // What a node that it made means (rewrite.h); null where it makes none.
   passes::Undone (*undo)(const passes::Uses&, const Node&, passes::Rewrite&);
+  // Why it fused what it did, and what it left, of the graph that it reads; null where it always
+  // fuses.
+  std::vector<std::string> (*reasons)(const Graph&);
 };
 
 // In the order in which they run.
 const std::vector<PassRow>& pass_table();
 
+struct PassReport {
+  const PassRow& row;
+  const Graph& before;
+  const Graph& after;
+  double milliseconds;
+};
+
+// "# after NAME (...): ...", a line for each reason, the graph.
+std::string describe(const PassReport& report);
+
 struct PassOptions {
-  std::set<std::string> skip;  // names; one that is no pass is an Error
-  // Called after each pass that ran.
-  std::function<void(const PassRow&, const Graph& after, double milliseconds)> observe;
+  std::set<std::string> skip;                      // names; one that is no pass is an Error
+  std::function<void(const PassReport&)> observe;  // called after each pass that ran
 };
 
 // An Error where one of the names is no pass.
