@@ -15,6 +15,7 @@
 #include "kernel/bundle.h"
 #include "model/architecture.h"
 #include "model/checkpoint.h"
+#include "model/stored_name.h"
 
 namespace nereid::apps {
 
@@ -34,7 +35,7 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
   for (const auto& node : graph.nodes) computed.insert(node.outputs.begin(), node.outputs.end());
   for (std::size_t i = 0; i < graph.values.size(); ++i) {
     const auto& value = graph.values[i];
-    if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq ||
+    if (value.kind != graph::ValueKind::weight || model::names::is_computed(value.name) ||
         computed.contains(static_cast<graph::ValueId>(i)))
       continue;
     const auto fail = [&](const std::string& what) {
@@ -42,11 +43,12 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
     };
     if (!checkpoint.contains(value.name))
       fail(fmt::format("{} has no such tensor", model_dir.string()));
-    const auto& tensor = checkpoint.get(value.name);
+    const auto tensor = checkpoint.get(value.name);
     std::vector<graph::Dim> shape(tensor.shape.begin(), tensor.shape.end());
-    if (shape != value.shape || tensor.dtype != value.dtype)
+    const auto dtype = model::stored_name(value.name).is_one_plus ? DType::fp32 : tensor.dtype;
+    if (shape != value.shape || dtype != value.dtype)
       fail(fmt::format("expected {}{}, {} has {}{}", dtype_name(value.dtype),
-                       graph::dims_text(value.shape), model_dir.string(), dtype_name(tensor.dtype),
+                       graph::dims_text(value.shape), model_dir.string(), dtype_name(dtype),
                        graph::dims_text(shape)));
   }
 }

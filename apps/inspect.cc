@@ -5,17 +5,21 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/commands.h"
 #include "apps/model_options.h"
 #include "apps/output.h"
+#include "base/error.h"
 #include "device/registry.h"
 #include "engine/session.h"
 #include "kernel/bundle_source.h"
 #include "model/architecture.h"
 #include "model/checkpoint.h"
+#include "model/stored_name.h"
 #include "program/planner.h"
 
 namespace nereid::apps {
@@ -54,16 +58,18 @@ WeightTotals weight_totals(const fs::path& directory, const model::ModelConfig& 
   options.weight_dtype = [&](const std::string& name) {
     return checkpoint ? checkpoint->get(name).dtype : config.dtype;
   };
-  std::size_t n_needed = 0;
-  for (const auto& value : model::build_graph(config, options).values) {
+  std::set<std::string_view> needed;  // parts of one tensor are one
+  const auto graph = model::build_graph(config, options);
+  for (const auto& value : graph.values) {
     // The rotary frequencies are computed, not learnt.
-    if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq) continue;
+    if (value.kind != graph::ValueKind::weight || model::names::is_computed(value.name)) continue;
     std::int64_t n_elements = 1;
     for (const auto& dim : value.shape) n_elements *= dim.offset;
     totals.n_parameters += n_elements;
     totals.bytes += n_elements * std::int64_t(dtype_size_bytes(value.dtype));
-    ++n_needed;
+    needed.insert(model::stored_name(value.name).tensor);
   }
+  const auto n_needed = needed.size();
   if (!checkpoint)
     totals.source = "config.json alone, no weights here";
   else
@@ -111,6 +117,39 @@ std::string windows_text(const model::ModelConfig& config) {
   return fmt::format("{} tokens in {} of {} layers", widest, n_windowed, config.n_layers);
 }
 
+std::string norms_text(const model::ModelConfig& config) {
+  const auto places = [&] {
+    switch (config.norm_places) {
+      case model::NormPlaces::before:
+        return "before attention and MLP";
+      case model::NormPlaces::after:
+        return "after attention and MLP";
+      case model::NormPlaces::around:
+        return "before and after attention and MLP";
+    }
+    NEREID_UNREACHABLE("places {}", static_cast<int>(config.norm_places));
+  };
+  return fmt::format("{}{}", places(), config.norms_one_plus ? ", factors 1 + weight" : "");
+}
+
+std::string qk_norm_text(model::QkNorm norm) {
+  switch (norm) {
+    case model::QkNorm::none:
+      return "no";
+    case model::QkNorm::head:
+      return "yes, of each head";
+    case model::QkNorm::row:
+      return "yes, of all heads together";
+  }
+  NEREID_UNREACHABLE("norm {}", static_cast<int>(norm));
+}
+
+std::string softcaps_text(const model::ModelConfig& config) {
+  const auto text = [](double cap) { return cap == 0.0 ? "no" : fmt::format("{}", cap); };
+  return fmt::format("scores {}, logits {}", text(config.attention_softcap),
+                     text(config.logits_softcap));
+}
+
 std::string rope_text(const model::RopeConfig& rope) {
   std::string text = fmt::format("{}, theta {}", model::rope_type_name(rope.type), rope.theta);
   if (rope.factor != 1.0) text += fmt::format(", factor {}", rope.factor);
@@ -144,9 +183,13 @@ int run_model(const InspectArguments& arguments) {
   text += row("biases", fmt::format("attention {}, attention output {}, MLP {}",
                                     yes_no(config.attention_bias),
                                     yes_no(config.attention_out_bias), yes_no(config.mlp_bias)));
-  text += row("q and k norm", yes_no(config.qk_norm));
+  text += row("norms", norms_text(config));
+  text += row("q and k norm", qk_norm_text(config.qk_norm));
+  text += row("activation", config.activation == model::Activation::silu ? "silu" : "gelu_tanh");
+  text += row("soft caps", softcaps_text(config));
   text += row("sliding window", windows_text(config));
   text += row("rotary positions", rope_text(config.rope));
+  if (config.window_rope) text += row("rotary, with a window", rope_text(*config.window_rope));
   text += row("tied head", yes_no(config.tie_word_embeddings));
   text += row("end-of-text ids", end_text(directory, config.generation));
   text += row("sampling", sampling_text(config.generation));

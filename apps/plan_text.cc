@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "graph/cluster.h"
+#include "model/stored_name.h"
 
 namespace nereid::apps {
 
@@ -48,7 +49,7 @@ std::size_t n_periodic(std::size_t begin, std::size_t period, std::size_t n_item
 constexpr double kUsPerSecond = 1e6;
 constexpr double kBytesPerMegabyte = 1e6;
 
-// The weights that a product reads, by the last of their names: "gate_proj up_proj" of packed ones.
+// The tensors that a product reads, by the last of their names: "gate_proj up_proj" of packed ones.
 std::string weights_text(const graph::Graph& graph, const program::PlannedLaunch& launch) {
   const auto* matrix = measure::is_product(launch) ? measure::matrix_of(graph, launch) : nullptr;
   if (matrix == nullptr) return {};
@@ -59,8 +60,11 @@ std::string weights_text(const graph::Graph& graph, const program::PlannedLaunch
       for (const auto id : node.inputs) parts.push_back(&graph.value(id));
     }
   std::string text;
+  std::string_view last;
   for (const auto* part : parts) {
-    std::string_view name = part->name;
+    auto name = model::stored_name(part->name).tensor;
+    if (name == last) continue;  // parts of one that was stored as one
+    last = name;
     if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
     text += fmt::format(" {}", name.substr(name.rfind('.') + 1));
   }

@@ -67,7 +67,7 @@ void LaunchBench::fill(device::Address address, std::size_t size_bytes) {
 std::size_t LaunchBench::pooled_bytes(const graph::Value& value) const {
   if (program::is_cache(value))
     return aligned(program::cache_bytes(value, program_.limits().n_kv_blocks));
-  const bool is_weight = value.kind == graph::ValueKind::weight && value.name != names::kInvFreq;
+  const bool is_weight = value.kind == graph::ValueKind::weight && !names::is_computed(value.name);
   return is_weight ? aligned(graph::value_bytes(value)) : 0;
 }
 

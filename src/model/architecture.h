@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "graph/ir.h"
 #include "model/config.h"
@@ -65,8 +66,13 @@ inline constexpr const char* kBiasIds = "bias_ids";          // i32[slots, kMaxB
 inline constexpr const char* kBiasValues = "bias_values";    // fp32[slots, kMaxBiases]
 inline constexpr const char* kBiasUntil = "bias_until";      // i32[slots, kMaxBiases]
 inline constexpr const char* kAllowed = "allowed";           // i32[slots, V / 32]
-inline constexpr const char* kInvFreq = "rope.inv_freq";     // fp32[Dh/2], computed from the config
-inline constexpr const char* kLogits = "logits";             // fp32[L, V]
+// Weights that are computed from the config, not read.
+inline constexpr const char* kInvFreq = "rope.inv_freq";               // fp32[Dh/2]
+inline constexpr const char* kWindowInvFreq = "rope.window_inv_freq";  // the same, by another theta
+constexpr bool is_computed(std::string_view weight) {
+  return weight == kInvFreq || weight == kWindowInvFreq;
+}
+inline constexpr const char* kLogits = "logits";  // fp32[L, V]
 }  // namespace names
 
 // Outputs: what the tail gives. greedy: ids, logits; sample: ids; logprob: log-probabilities,

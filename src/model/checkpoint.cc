@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "model/config_fields.h"
 #include "model/snapshot.h"
+#include "model/stored_name.h"
 
 namespace nereid::model {
 
@@ -115,7 +116,26 @@ Checkpoint::Places::const_iterator Checkpoint::find(std::string_view name) const
   return unprefixed;
 }
 
-const HostTensor& Checkpoint::get(std::string_view name) const {
+bool Checkpoint::contains(std::string_view name) const {
+  return find(stored_name(name).tensor) != places_.end();
+}
+
+HostTensor Checkpoint::get(std::string_view name) const {
+  const auto stored = stored_name(name);
+  HostTensor tensor = whole(stored.tensor);
+  if (!stored.rows) return tensor;
+  const auto [begin, count, n_stored] = *stored.rows;
+  if (tensor.shape.empty() || tensor.shape[0] != n_stored)
+    throw Error("{}: expected {} rows from config.json, got shape {}", stored.tensor, n_stored,
+                shape_text(tensor.shape));
+  const auto row_bytes = n_stored == 0 ? 0 : tensor.bytes.size() / std::size_t(n_stored);
+  tensor.bytes =
+      tensor.bytes.subspan(std::size_t(begin) * row_bytes, std::size_t(count) * row_bytes);
+  tensor.shape[0] = count;
+  return tensor;
+}
+
+const HostTensor& Checkpoint::whole(std::string_view name) const {
   const auto it = find(name);
   if (it == places_.end()) fail_missing(name);
   const auto& [stored_name, index] = *it;

@@ -26,11 +26,11 @@ class Checkpoint {
   // `has_tied_head`: head and embedding are one tensor, which may be stored under either name.
   static Checkpoint open(const std::filesystem::path& model_dir, bool has_tied_head = false);
 
-  // By the name that a graph gives it: "model.norm.weight" is also found as "norm.weight", as the
-  // checkpoint of a base model calls it.
-  bool contains(std::string_view name) const { return find(name) != places_.end(); }
-  // A tensor of floating-point numbers, or an Error.
-  const HostTensor& get(std::string_view name) const;
+  // By the name that a graph gives it (stored_name.h): "model.norm.weight" is also found as
+  // "norm.weight", as the checkpoint of a base model calls it.
+  bool contains(std::string_view name) const;
+  // A tensor of floating-point numbers, or the rows of one, as it is stored; or an Error.
+  HostTensor get(std::string_view name) const;
   // These bytes will not be read again: they stop counting as resident memory.
   void release(const HostTensor& tensor) const;
 
@@ -48,6 +48,7 @@ class Checkpoint {
   void add_shard(const std::string& name);
   void read_index();
   Places::const_iterator find(std::string_view name) const;
+  const HostTensor& whole(std::string_view name) const;
   [[noreturn]] void fail_missing(std::string_view name) const;
 
   std::filesystem::path dir_;

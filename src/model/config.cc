@@ -11,53 +11,19 @@
 #include "base/mapped_file.h"
 #include "model/config_fields.h"
 #include "model/config_rope.h"
+#include "model/families.h"
 #include "model/snapshot.h"
 
 namespace nereid::model {
 
 namespace {
 
-// Which layers look back only `sliding_window` tokens.
-enum class WindowRule : std::uint8_t {
-  none,
-  all_layers,    // wherever `sliding_window` is not null
-  upper_layers,  // from `max_window_layers` on, if `use_sliding_window`; or as `layer_types` says
-};
-
-// What is true of every model of an architecture, whatever its config.json says. The defaults are
-// those of the class in transformers for a field that is absent.
-struct Family {
-  std::string_view architecture;
-  std::string_view model_type;
-  bool has_qkv_bias;          // always; else as `attention_bias` says, where that is read
-  bool reads_attention_bias;  // q, k, v and o projections
-  bool reads_mlp_bias;
-  bool has_qk_norm;
-  bool reads_multipliers;
-  std::int64_t default_kv_heads;  // 0: as many as query heads
-  std::int64_t default_head_dim;  // 0: hidden_size / n_heads
-  std::int64_t default_max_context;
-  WindowRule window_rule;
-};
-
-// clang-format off
-constexpr std::array<Family, 5> kFamilies{{
-    // architecture          model_type  qkv   attention mlp   qk    multi  kv     head  max      window
-    //                                   bias  _bias     _bias norm  pliers heads  dim   context
-    {"LlamaForCausalLM",     "llama",    false, true,  true,  false, false, 0,     0,    2048,    WindowRule::none},
-    {"MistralForCausalLM",   "mistral",  false, false, false, false, false, 8,     0,    131072,  WindowRule::all_layers},
-    {"Qwen2ForCausalLM",     "qwen2",    true,  false, false, false, false, 32,    0,    32768,   WindowRule::upper_layers},
-    {"Qwen3ForCausalLM",     "qwen3",    false, true,  false, true,  false, 32,    128,  32768,   WindowRule::upper_layers},
-    {"GraniteForCausalLM",   "granite",  false, true,  true,  false, true,  0,     0,    2048,    WindowRule::none},
-}};
-// clang-format on
-
 // Fields that say nothing of what a forward pass computes: names and versions, training, defaults
 // of generation, switches of the library that wrote the file, tables of other programs.
 // clang-format off
 constexpr std::string_view kHarmlessFields[] = {
     "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled",
-    "_name_or_path", "add_cross_attention", "architectures", "attention_dropout",
+    "_name_or_path", "_sliding_window_pattern", "add_cross_attention", "architectures", "attention_dropout",
     "attn_implementation", "attn_pdrop", "auto_map", "bad_words_ids", "begin_suppress_tokens",
     "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "classifier_dropout",
     "custom_pipelines", "decoder_start_token_id", "diversity_penalty", "do_sample",
@@ -86,12 +52,13 @@ struct RefusedField {
 constexpr const char* kNotQuantised =
     "absence: weights are read as float16, bfloat16 or float32, not quantised; take the model that "
     "this one was made from";
-constexpr std::array<RefusedField, 5> kRefusedFields{{
+constexpr std::array<RefusedField, 6> kRefusedFields{{
     {"quantization_config", kNotQuantised},
     {"quantization", kNotQuantised},  // MLX
     {"compression_config", kNotQuantised},
     {"per_layer_config", "absence: all layers have the same sizes"},
     {"is_encoder_decoder", "false: models of a decoder only are supported"},
+    {"use_bidirectional_attention", "false: a token sees those before it only"},
 }};
 
 constexpr std::int64_t kMaxSize = std::numeric_limits<std::int32_t>::max();
@@ -105,7 +72,7 @@ const Family& family_of(ConfigFields& fields) {
   const Json* names = fields.find("architectures");
   const Json* type = fields.find("model_type");
   std::string known;
-  for (const auto& family : kFamilies) {
+  for (const auto& family : families()) {
     constexpr std::string_view kEnd = "ForCausalLM";
     const auto stem = family.architecture.substr(0, family.architecture.size() - kEnd.size());
     const auto is_family = [&](const Json& name) {
@@ -161,70 +128,145 @@ void read_sizes(ConfigFields& fields, const Family& family, ModelConfig& config)
                 fmt::format("at most {} elements in all heads", kMaxSize));
 }
 
-void read_windows(ConfigFields& fields, const Family& family, ModelConfig& config) {
-  const auto n_layers = std::size_t(config.n_layers);
-  config.layer_windows.assign(n_layers, 0);
+// One layer in so many sees everything.
+std::int64_t window_pattern_of(ConfigFields& fields, const Family& family) {
+  if (!family.reads_window_pattern) return family.window_pattern;
+  return fields.integer_if("sliding_window_pattern", 1, kMaxLayers).value_or(family.window_pattern);
+}
+
+struct WindowFields {
   std::int64_t window = 0;
-  std::int64_t first_layer = 0;
-  // The classes' own default, where the field is absent; null is none.
-  constexpr std::int64_t kDefaultWindow = 4096;
-  const auto written_window = [&] {
+  std::vector<bool> is_sliding;  // of each layer, where layer_types do not say
+};
+
+WindowFields read_window_fields(ConfigFields& fields, const Family& family, std::size_t n_layers) {
+  WindowFields read{0, std::vector<bool>(n_layers, false)};
+  // The class's own default, where the field is absent; null is none.
+  const auto read_window = [&] {
     const auto written = fields.integer_if("sliding_window", 1, kMaxSize);
-    return written.value_or(fields.has("sliding_window") ? 0 : kDefaultWindow);
+    read.window = written.value_or(fields.has("sliding_window") ? 0 : family.default_window);
   };
-  if (family.window_rule == WindowRule::all_layers) {
-    window = written_window();
-  } else if (family.window_rule == WindowRule::upper_layers) {
-    constexpr std::int64_t kDefaultFirstLayer = 28;
-    if (fields.flag("use_sliding_window", false)) {
-      window = written_window();
-      first_layer =
+  switch (family.window_rule) {
+    case WindowRule::none:
+      break;
+    case WindowRule::all_layers:
+      read_window();
+      read.is_sliding.assign(n_layers, read.window != 0);
+      break;
+    case WindowRule::upper_layers: {
+      constexpr std::int64_t kDefaultFirstLayer = 28;
+      if (!fields.flag("use_sliding_window", false)) {
+        // They mean nothing then, whatever their values.
+        fields.find("sliding_window");
+        fields.find("max_window_layers");
+        break;
+      }
+      read_window();
+      const auto first =
           fields.integer_if("max_window_layers", 0, kMaxSize).value_or(kDefaultFirstLayer);
-    } else {
-      // They mean nothing then, whatever their values.
-      fields.find("sliding_window");
-      fields.find("max_window_layers");
+      for (std::size_t layer = 0; layer < n_layers; ++layer)
+        read.is_sliding[layer] = read.window != 0 && std::int64_t(layer) >= first;
+      break;
+    }
+    case WindowRule::pattern: {
+      read_window();
+      if (read.window == 0)
+        fields.fail("sliding_window", nullptr,
+                    "a number of tokens: layers with a window take turns with layers without");
+      const auto pattern = std::size_t(window_pattern_of(fields, family));
+      for (std::size_t layer = 0; layer < n_layers; ++layer)
+        read.is_sliding[layer] = (layer + 1) % pattern != 0;
+      break;
     }
   }
-  for (std::size_t layer = 0; layer < n_layers; ++layer)
-    config.layer_windows[layer] = std::int64_t(layer) >= first_layer ? window : 0;
+  return read;
+}
 
+void read_windows(ConfigFields& fields, const Family& family, ModelConfig& config) {
+  const auto n_layers = std::size_t(config.n_layers);
+  auto [window, is_sliding] = read_window_fields(fields, family, n_layers);
   const Json* types = fields.find("layer_types");
-  if (types == nullptr) return;
-  if (!types->is_array() || types->size() != n_layers)
+  if (types != nullptr && (!types->is_array() || types->size() != n_layers))
     fields.fail("layer_types", *types, fmt::format("a list of {} layers", n_layers));
-  for (std::size_t layer = 0; layer < n_layers; ++layer) {
+  for (std::size_t layer = 0; types != nullptr && layer < n_layers; ++layer) {
     const Json& type = (*types)[layer];
-    const bool is_sliding = type == "sliding_attention";
-    if (!is_sliding && type != "full_attention")
+    is_sliding[layer] = type == "sliding_attention";
+    if (!is_sliding[layer] && type != "full_attention")
       fields.fail("layer_types", type, "\"full_attention\" or \"sliding_attention\"");
-    if (is_sliding && window == 0)
+    if (is_sliding[layer] && window == 0)
       fields.fail("layer_types", type, "\"full_attention\", since there is no sliding_window");
-    if (!is_sliding && window != 0 && family.window_rule == WindowRule::all_layers)
+    if (!is_sliding[layer] && window != 0 && family.window_rule == WindowRule::all_layers)
       fields.fail("layer_types", type,
                   fmt::format("\"sliding_attention\" in every layer of a {} with sliding_window",
                               family.architecture));
-    config.layer_windows[layer] = is_sliding ? window : 0;
   }
+  for (const bool is_windowed : is_sliding)
+    config.layer_windows.push_back(is_windowed ? window : 0);
 }
 
-void read_parts(ConfigFields& fields, const Family& family, ModelConfig& config) {
-  const auto activation = fields.text_if("hidden_act").value_or("silu");
-  if (activation != "silu" && activation != "swish")
-    fields.fail("hidden_act", activation, "\"silu\"");
-  config.rms_norm_eps = fields.number_if("rms_norm_eps").value_or(config.rms_norm_eps);
-  config.tie_word_embeddings = fields.flag("tie_word_embeddings", false);
-  config.qk_norm = family.has_qk_norm;
-  if (family.reads_attention_bias)
-    config.attention_bias = config.attention_out_bias = fields.flag("attention_bias", false);
-  if (family.has_qkv_bias) config.attention_bias = true;
-  if (family.reads_mlp_bias) config.mlp_bias = fields.flag("mlp_bias", false);
+// The class calls it `hidden_activation` where it is not Llama's.
+void read_activation(ConfigFields& fields, const Family& family, ModelConfig& config) {
+  config.activation = family.activation;
+  if (family.activation == Activation::gelu_tanh) {
+    constexpr std::string_view kName = "gelu_pytorch_tanh";
+    fields.find("hidden_act");  // means nothing, whatever its value
+    const auto name = fields.text_if("hidden_activation").value_or(std::string(kName));
+    if (name != kName) fields.fail("hidden_activation", name, fmt::format("\"{}\"", kName));
+    return;
+  }
+  const auto name = fields.text_if("hidden_act").value_or("silu");
+  if (name != "silu" && name != "swish") fields.fail("hidden_act", name, "\"silu\"");
+}
+
+// Null is none, absence the class's default.
+double softcap_of(ConfigFields& fields, const std::string& name, double fallback) {
+  constexpr double kLeast = 1e-3, kMost = 1e6;  // where fp32 has no trouble with it
+  const auto cap = fields.number_if(name).value_or(fields.has(name) ? 0.0 : fallback);
+  if (cap != 0.0 && (cap < kLeast || cap > kMost))
+    fields.fail(name, cap, fmt::format("a number from {} to {}", kLeast, kMost));
+  return cap;
+}
+
+void read_scales(ConfigFields& fields, const Family& family, ModelConfig& config) {
   if (family.reads_multipliers) {
     config.embedding_multiplier = fields.number_if("embedding_multiplier").value_or(1.0);
     config.residual_multiplier = fields.number_if("residual_multiplier").value_or(1.0);
     config.logits_scaling = fields.number_if("logits_scaling").value_or(1.0);
     config.attention_multiplier = fields.number_if("attention_multiplier").value_or(1.0);
   }
+  if (family.scales_embedding) {
+    config.embedding_multiplier = std::sqrt(double(config.hidden_size));
+    config.rounds_embedding_multiplier = true;
+  }
+  if (family.default_query_scalar != 0.0)
+    config.attention_multiplier =
+        1.0 /
+        std::sqrt(fields.number_if("query_pre_attn_scalar").value_or(family.default_query_scalar));
+  if (!family.reads_logits_softcap) return;
+  config.logits_softcap =
+      softcap_of(fields, "final_logit_softcapping", family.default_logits_softcap);
+  const std::string of_scores = "attn_logit_softcapping";
+  if (family.reads_attention_softcap)
+    config.attention_softcap = softcap_of(fields, of_scores, family.default_attention_softcap);
+  else if (const Json* cap = fields.find(of_scores))
+    fields.fail(of_scores, *cap,
+                fmt::format("null: the class of {} has the field and computes nothing with it",
+                            family.architecture));
+}
+
+void read_parts(ConfigFields& fields, const Family& family, ModelConfig& config) {
+  read_activation(fields, family, config);
+  config.rms_norm_eps = fields.number_if("rms_norm_eps").value_or(family.default_eps);
+  config.tie_word_embeddings = fields.flag("tie_word_embeddings", family.is_tied);
+  config.has_fused_projections = family.has_fused_projections;
+  config.norm_places = family.norm_places;
+  config.norms_one_plus = family.norms_one_plus;
+  config.qk_norm = family.qk_norm;
+  if (family.reads_attention_bias)
+    config.attention_bias = config.attention_out_bias = fields.flag("attention_bias", false);
+  if (family.has_qkv_bias) config.attention_bias = true;
+  if (family.reads_mlp_bias) config.mlp_bias = fields.flag("mlp_bias", false);
+  read_scales(fields, family, config);
 }
 
 struct DTypeName {
@@ -253,9 +295,13 @@ std::string field_text(const std::string& name) {
 
 }  // namespace
 
-double ModelConfig::attention_scale() const {
-  return attention_multiplier.value_or(1.0 / std::sqrt(double(head_dim))) * rope.attention_factor *
-         rope.attention_factor;
+double ModelConfig::attention_scale(std::int64_t layer) const {
+  const double factor = layer_rope(layer).attention_factor;
+  return attention_multiplier.value_or(1.0 / std::sqrt(double(head_dim))) * factor * factor;
+}
+
+const RopeConfig& ModelConfig::layer_rope(std::int64_t layer) const {
+  return window_rope && layer_windows.at(std::size_t(layer)) != 0 ? *window_rope : rope;
 }
 
 std::int64_t ModelConfig::layer_window(std::int64_t layer) const {
@@ -297,7 +343,7 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
     if (fields.says_something(name)) fields.fail(name, *fields.find(name), expected);
   read_sizes(fields, family, config);
   read_windows(fields, family, config);
-  config.rope = read_rope(fields, where, config.max_context_tokens, config.ignored_fields);
+  read_rope(fields, where, family, config);
   read_parts(fields, family, config);
   config.dtype = read_dtype(fields);
   for (auto& name : fields.unread(kHarmlessFields))

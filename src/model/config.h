@@ -19,6 +19,16 @@
 
 namespace nereid::model {
 
+// Where a block normalises (RMSNorm): what attention and feed-forward are given, what they give, or
+// both.
+enum class NormPlaces : std::uint8_t { before, after, around };
+
+// RMSNorm of queries and keys, before RoPE: of each head, or of a row of all heads.
+enum class QkNorm : std::uint8_t { none, head, row };
+
+// Of the feed-forward's gate, which multiplies the other half.
+enum class Activation : std::uint8_t { silu, gelu_tanh };
+
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"
 
@@ -37,24 +47,35 @@ struct ModelConfig {
   bool attention_bias = false;      // q, k and v projections
   bool attention_out_bias = false;  // o projection
   bool mlp_bias = false;            // gate, up and down projections
-  bool qk_norm = false;             // RMSNorm over head_dim of q and k, before RoPE
+  // q, k and v are stored as one matrix, one below the other, gate and up as another.
+  bool has_fused_projections = false;
+  NormPlaces norm_places = NormPlaces::before;
+  bool norms_one_plus = false;  // a norm's factors are 1 + its weight, in fp32
+  QkNorm qk_norm = QkNorm::none;
+  Activation activation = Activation::silu;
 
   RopeConfig rope;
+  std::optional<RopeConfig> window_rope;  // of layers with a window; absent: the same
   // Keys that a query sees, itself included; 0: all before it. [n_layers]
   std::vector<std::int64_t> layer_windows;
 
-  // Granite 3. 1 leaves a value as it is.
+  // 1 leaves a value as it is.
   double embedding_multiplier = 1.0;
+  bool rounds_embedding_multiplier = false;  // to the type of activations
   double residual_multiplier = 1.0;
   double logits_scaling = 1.0;                 // logits are divided by it
   std::optional<double> attention_multiplier;  // of q.k; absent: 1 / sqrt(head_dim)
+  // c * tanh(x / c) of scores and of logits; 0: as they are.
+  double attention_softcap = 0.0;
+  double logits_softcap = 0.0;
 
   std::vector<std::string> ignored_fields;  // of config.json: the family's class knows none of them
   GenerationSettings generation;            // of the whole directory
 
   std::string source_sha256;  // of config.json's text; empty where this was not read from one
 
-  double attention_scale() const;
+  double attention_scale(std::int64_t layer) const;
+  const RopeConfig& layer_rope(std::int64_t layer) const;
   // A window that no context can outgrow is none: 0.
   std::int64_t layer_window(std::int64_t layer) const;
   std::int64_t widest_window() const;  // 0: some layer has none

@@ -2,17 +2,17 @@
 // Non-goal: the frequencies that follow (rope.h).
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
+#include "model/config.h"
 #include "model/config_fields.h"
-#include "model/rope.h"
+#include "model/families.h"
 
 namespace nereid::model {
 
-// Adds the names of fields that the kind of scaling does not know to `ignored`.
-RopeConfig read_rope(ConfigFields& fields, const std::string& where,
-                     std::int64_t max_context_tokens, std::vector<std::string>& ignored);
+// The config's `rope` and `window_rope`. Adds the names of fields that the kind of scaling does not
+// know to those that are ignored.
+void read_rope(ConfigFields& fields, const std::string& where, const Family& family,
+               ModelConfig& config);
 
 }  // namespace nereid::model

@@ -1,10 +1,13 @@
-// Llama and what descends from it: Granite, Mistral, Qwen. Per layer:
+// Llama and what descends from it (families.cc). Per layer:
 //   x += attention(rope(q), rope(k), v) of norm(x);  x += down(silu(gate) * up) of norm(x)
+// where norms may stand behind attention and feed-forward instead, or as well.
 // Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward,
 // V vocabulary.
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/stored_name.h"
+#include "tensor/widen.h"
 
 namespace nereid::model {
 
@@ -32,8 +35,8 @@ class LlamaBuilder {
     block_tables_ = input(names::kBlockTables, DType::i32,
                           {Symbol::n_sequences, options_.max_blocks_per_sequence});
     logit_rows_ = input(names::kLogitRows, DType::i32, {Symbol::n_logits});
-    inv_freq_ =
-        graph_.add_value(ValueKind::weight, names::kInvFreq, DType::fp32, {config_.head_dim / 2});
+    inv_freq_ = frequencies(names::kInvFreq);
+    if (config_.window_rope) window_inv_freq_ = frequencies(names::kWindowInvFreq);
     last_ids_ = state(names::kLastIds, DType::i32, {options_.max_logit_rows});
     token_ids_ = graph_.add(Op::take_ids, {given_ids, last_ids_});
     const ValueId embedding =
@@ -41,7 +44,7 @@ class LlamaBuilder {
 
     ValueId x = graph_.add(  // [T, D]
         Op::gather_rows, {embedding, token_ids_},
-        {{"scale", config_.embedding_multiplier}, {"dtype", options_.activation}});
+        {{"scale", embedding_scale()}, {"dtype", options_.activation}});
     for (std::int64_t layer = 0; layer < config_.n_layers; ++layer) x = block(x, layer);
     logits(x, embedding);
     return std::move(graph_);
@@ -60,15 +63,31 @@ class LlamaBuilder {
     return graph_.add_value(ValueKind::state, std::move(name), dtype, std::move(shape));
   }
 
-  ValueId norm(ValueId x, const std::string& name, std::int64_t n_cols) {
-    return graph_.add(Op::rms_norm, {x, weight(name + ".weight", {n_cols})},
-                      {{"eps", config_.rms_norm_eps}});
+  ValueId frequencies(const char* name) {
+    return graph_.add_value(ValueKind::weight, name, DType::fp32, {config_.head_dim / 2});
   }
 
-  // [T, n_in] -> [T, n_out]
+  double embedding_scale() const {
+    const double scale = config_.embedding_multiplier;
+    return config_.rounds_embedding_multiplier ? rounded_to(options_.activation, float(scale))
+                                               : scale;
+  }
+
+  ValueId norm(ValueId x, const std::string& name, std::int64_t n_cols) {
+    const auto stored = name + ".weight";
+    const ValueId factors =
+        config_.norms_one_plus
+            ? graph_.add_value(ValueKind::weight, one_plus_name(stored), DType::fp32, {n_cols})
+            : weight(stored, {n_cols});
+    return graph_.add(Op::rms_norm, {x, factors}, {{"eps", config_.rms_norm_eps}});
+  }
+
+  // [T, n_in] -> [T, n_out]. `rows`: where the weight lies in one that several share.
   ValueId linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
-                 bool has_bias) {
-    graph::Node node(Op::linear, {x, weight(name + ".weight", {n_out, n_in})});
+                 bool has_bias, std::optional<RowRange> rows = std::nullopt) {
+    const auto stored = name + ".weight";
+    graph::Node node(Op::linear,
+                     {x, weight(rows ? rows_name(stored, *rows) : stored, {n_out, n_in})});
     if (has_bias) node.set_operand("bias", weight(name + ".bias", {n_out}));
     return graph_.add_node(std::move(node))[0];
   }
@@ -77,24 +96,45 @@ class LlamaBuilder {
     return graph_.add(Op::add, {x, y}, {{"alpha", config_.residual_multiplier}});
   }
 
-  // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised per head where the family
-  // does that.
-  ValueId heads(ValueId x, const std::string& name, std::int64_t n_heads, const char* norm_name,
-                const std::string& prefix) {
-    x = linear(x, prefix + name, n_heads * config_.head_dim, config_.hidden_size,
-               config_.attention_bias);
-    x = graph_.add(Op::reshape, {x}, {{"heads", n_heads}});
-    if (config_.qk_norm && norm_name != nullptr) x = norm(x, prefix + norm_name, config_.head_dim);
-    return x;
+  // Heads of queries, of keys or of values, and which they are of all, in this order.
+  struct HeadGroup {
+    const char* name;
+    const char* norm_name;  // null: never normalised
+    std::int64_t first, count;
+  };
+
+  // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised where the family does
+  // that.
+  ValueId heads(ValueId x, const HeadGroup& group, const std::string& prefix) {
+    const auto head_dim = config_.head_dim;
+    const auto n_cols = group.count * head_dim;
+    const auto project = [&](const char* name, std::optional<RowRange> rows) {
+      return linear(x, prefix + name, n_cols, config_.hidden_size, config_.attention_bias, rows);
+    };
+    const auto n_heads = config_.n_heads + 2 * config_.n_kv_heads;
+    ValueId y =
+        config_.has_fused_projections
+            ? project("qkv_proj", RowRange{group.first * head_dim, n_cols, n_heads * head_dim})
+            : project(group.name, std::nullopt);
+    const auto normed = [&](QkNorm kind, std::int64_t size) {
+      const bool is_normed = group.norm_name != nullptr && config_.qk_norm == kind;
+      return is_normed ? norm(y, prefix + group.norm_name, size) : y;
+    };
+    y = normed(QkNorm::row, n_cols);
+    y = graph_.add(Op::reshape, {y}, {{"heads", group.count}});
+    return normed(QkNorm::head, head_dim);
   }
 
   ValueId attention(ValueId x, std::int64_t layer, const std::string& prefix) {
+    const auto n_heads = config_.n_heads;
     const auto n_kv_heads = config_.n_kv_heads;
-    ValueId q = heads(x, "q_proj", config_.n_heads, "q_norm", prefix);
-    ValueId k = heads(x, "k_proj", n_kv_heads, "k_norm", prefix);
-    const ValueId v = heads(x, "v_proj", n_kv_heads, nullptr, prefix);
-    q = graph_.add(Op::rope, {q, positions_, inv_freq_});
-    k = graph_.add(Op::rope, {k, positions_, inv_freq_});
+    ValueId q = heads(x, {"q_proj", "q_norm", 0, n_heads}, prefix);
+    ValueId k = heads(x, {"k_proj", "k_norm", n_heads, n_kv_heads}, prefix);
+    const ValueId v = heads(x, {"v_proj", nullptr, n_heads + n_kv_heads, n_kv_heads}, prefix);
+    const bool is_of_window = &config_.layer_rope(layer) != &config_.rope;
+    const ValueId inv_freq = is_of_window ? window_inv_freq_ : inv_freq_;
+    q = graph_.add(Op::rope, {q, positions_, inv_freq});
+    k = graph_.add(Op::rope, {k, positions_, inv_freq});
 
     const std::vector<graph::Dim> cache{options_.n_blocks, n_kv_heads, options_.block_tokens,
                                         config_.head_dim};
@@ -105,7 +145,9 @@ class LlamaBuilder {
 
     const ValueId out = graph_.add(
         Op::attention, {q, written[0], written[1], block_tables_, query_starts_, context_lens_},
-        {{"scale", config_.attention_scale()}, {"window", config_.layer_window(layer)}});
+        {{"scale", config_.attention_scale(layer)},
+         {"softcap", config_.attention_softcap},
+         {"window", config_.layer_window(layer)}});
     return linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
                   config_.n_heads * config_.head_dim, config_.attention_out_bias);
   }
@@ -113,19 +155,37 @@ class LlamaBuilder {
   ValueId feed_forward(ValueId x, const std::string& prefix) {
     const auto n_hidden = config_.hidden_size;
     const auto n_inner = config_.intermediate_size;
-    const ValueId gate = linear(x, prefix + "gate_proj", n_inner, n_hidden, config_.mlp_bias);
-    const ValueId up = linear(x, prefix + "up_proj", n_inner, n_hidden, config_.mlp_bias);
-    return linear(graph_.add(Op::silu_mul, {gate, up}), prefix + "down_proj", n_hidden, n_inner,
-                  config_.mlp_bias);
+    const auto half = [&](const char* name, std::int64_t begin) {
+      if (!config_.has_fused_projections)
+        return linear(x, prefix + name, n_inner, n_hidden, config_.mlp_bias);
+      return linear(x, prefix + "gate_up_proj", n_inner, n_hidden, config_.mlp_bias,
+                    RowRange{begin, n_inner, 2 * n_inner});
+    };
+    const ValueId gate = half("gate_proj", 0);
+    const ValueId up = half("up_proj", n_inner);
+    return linear(gated(gate, up), prefix + "down_proj", n_hidden, n_inner, config_.mlp_bias);
+  }
+
+  // The gate, activated, times the other half.
+  ValueId gated(ValueId gate, ValueId up) {
+    if (config_.activation == Activation::silu) return graph_.add(Op::silu_mul, {gate, up});
+    return graph_.add(Op::map, {gate, up}, {{"body", "(gate, up) -> gelu_tanh(gate) * up"}});
   }
 
   ValueId block(ValueId x, std::int64_t layer) {
     const auto prefix = "model.layers." + std::to_string(layer) + ".";
-    x = residual(x, attention(norm(x, prefix + "input_layernorm", config_.hidden_size), layer,
-                              prefix + "self_attn."));
-    return residual(x,
-                    feed_forward(norm(x, prefix + "post_attention_layernorm", config_.hidden_size),
-                                 prefix + "mlp."));
+    const bool has_before = config_.norm_places != NormPlaces::after;
+    const bool has_after = config_.norm_places != NormPlaces::before;
+    const auto normed = [&](bool is_normed, ValueId y, const char* name) {
+      return is_normed ? norm(y, prefix + name, config_.hidden_size) : y;
+    };
+    ValueId y = normed(has_before, x, "input_layernorm");
+    y = attention(y, layer, prefix + "self_attn.");
+    x = residual(x, normed(has_after, y, "post_attention_layernorm"));
+    // The name is that of its place: next behind attention.
+    y = normed(has_before, x, has_after ? "pre_feedforward_layernorm" : "post_attention_layernorm");
+    y = feed_forward(y, prefix + "mlp.");
+    return residual(x, normed(has_after, y, "post_feedforward_layernorm"));
   }
 
   // Only the rows that want a logit go through the head.
@@ -136,10 +196,17 @@ class LlamaBuilder {
                              ? embedding
                              : weight("lm_head.weight", {config_.vocab_size, config_.hidden_size});
     const bool is_scaled = config_.logits_scaling != 1.0;
+    const bool is_capped = config_.logits_softcap != 0.0;
+    const auto name_if = [](bool is_last) { return is_last ? names::kLogits : ""; };
     ValueId y = graph_.add(Op::linear, {x, head}, {{"dtype", DType::fp32}},
-                           is_scaled ? "" : names::kLogits);
+                           name_if(!is_scaled && !is_capped));
     if (is_scaled)
-      y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}}, names::kLogits);
+      y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}},
+                     name_if(!is_capped));
+    if (is_capped)
+      y = graph_.add(Op::map, {y},
+                     {{"body", fmt::format("(x) -> softcap(x, {})", config_.logits_softcap)}},
+                     names::kLogits);
     graph_.outputs = tail(y);
   }
 
@@ -206,7 +273,8 @@ class LlamaBuilder {
   const GraphOptions& options_;
   Graph graph_;
   ValueId token_ids_ = -1, positions_ = -1, slots_ = -1, query_starts_ = -1, context_lens_ = -1;
-  ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1, last_ids_ = -1;
+  ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1, window_inv_freq_ = -1,
+          last_ids_ = -1;
 };
 
 }  // namespace

@@ -67,6 +67,8 @@ std::string_view rope_type_name(RopeType type) {
       return "llama3";
     case RopeType::yarn:
       return "yarn";
+    case RopeType::longrope:
+      return "longrope";
   }
   NEREID_UNREACHABLE("rope type {}", static_cast<int>(type));
 }
@@ -81,6 +83,7 @@ std::vector<float> rope_inv_freq(const RopeConfig& rope, std::int64_t head_dim) 
         std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     if (rope.type == RopeType::linear) inv_freq /= rope.factor;
     if (rope.type == RopeType::llama3) inv_freq = llama3_scaled(rope, inv_freq);
+    if (rope.type == RopeType::longrope) inv_freq /= rope.pair_factors.at(i);
     if (yarn) inv_freq = yarn->scaled(rope, inv_freq, static_cast<double>(i));
     table[i] = static_cast<float>(inv_freq);
   }

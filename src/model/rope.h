@@ -1,6 +1,6 @@
 // Goal: the frequencies of rotary position embedding, as the config's scaling makes them.
-// Non-goal: rotating (the rope kernel), scalings that depend on the length of the prompt
-// (longrope).
+// Non-goal: rotating (the rope kernel), scalings that depend on the length of the prompt (longrope
+// beyond the context before it was stretched).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace nereid::model {
 
-enum class RopeType : std::uint8_t { plain, linear, dynamic, llama3, yarn };
+enum class RopeType : std::uint8_t { plain, linear, dynamic, llama3, yarn, longrope };
 
 // dynamic: as plain up to the end of the model's context, which is as far as the engine goes.
 struct RopeConfig {
@@ -21,8 +21,9 @@ struct RopeConfig {
   double beta_fast = 32.0;                 // yarn: turns within the context that are kept whole
   double beta_slow = 1.0;                  // yarn: turns below which all is stretched
   bool has_whole_bounds = true;            // yarn: the two as whole elements
-  double attention_factor = 1.0;           // yarn: of rotated queries and keys alike
-  std::int64_t original_max_position = 0;  // llama3, yarn: the context before it was stretched
+  double attention_factor = 1.0;           // yarn, longrope: of rotated queries and keys alike
+  std::int64_t original_max_position = 0;  // llama3, yarn, longrope: the context before stretching
+  std::vector<double> pair_factors;  // longrope: each pair's, within that context [head_dim / 2]
 
   bool operator==(const RopeConfig&) const = default;
 };

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernel/bundle_source.h"
+#include "model/stored_name.h"
 #include "nereid/request.h"
 #include "program/number_check.h"
 
@@ -22,8 +23,8 @@ constexpr std::size_t kResultBytes = (1 + kMaxLogprobs) * (sizeof(std::int32_t) 
 
 bool has_mixed_weights(const graph::Graph& graph, DType dtype) {
   return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
-    return value.kind == graph::ValueKind::weight && value.name != names::kInvFreq &&
-           value.dtype != dtype;
+    return value.kind == graph::ValueKind::weight && !names::is_computed(value.name) &&
+           !model::stored_name(value.name).is_one_plus && value.dtype != dtype;
   });
 }
 

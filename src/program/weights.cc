@@ -6,6 +6,8 @@
 #include "base/hash.h"
 #include "model/architecture.h"
 #include "model/rope.h"
+#include "model/stored_name.h"
+#include "tensor/widen.h"
 
 namespace nereid::program {
 
@@ -27,6 +29,8 @@ bool is_aligned(std::span<const std::byte> bytes) {
   return reinterpret_cast<std::uintptr_t>(bytes.data()) % kAlignmentBytes == 0;
 }
 
+bool is_one_plus(const graph::Value& value) { return model::stored_name(value.name).is_one_plus; }
+
 Shape constant_shape(const graph::Value& value) {
   Shape shape;
   for (const auto& dim : value.shape) {
@@ -45,12 +49,16 @@ std::size_t size_bytes(const graph::Value& value) {
 }  // namespace
 
 void Weights::load_inv_freq(const model::ModelConfig& config) {
-  const auto table = model::rope_inv_freq(config.rope, config.head_dim);
-  const auto bytes = std::as_bytes(std::span(table));
-  buffers_.push_back(device_.allocate(bytes.size(), "rotary frequencies"));
-  addresses_[model::names::kInvFreq] = buffers_.back().address();
-  device_.upload(buffers_.back().address(), bytes);
-  device_.synchronize();
+  const auto add = [&](const char* name, const model::RopeConfig& rope) {
+    const auto table = model::rope_inv_freq(rope, config.head_dim);
+    const auto bytes = std::as_bytes(std::span(table));
+    buffers_.push_back(device_.allocate(bytes.size(), "rotary frequencies"));
+    addresses_[name] = buffers_.back().address();
+    device_.upload(buffers_.back().address(), bytes);
+    device_.synchronize();
+  };
+  add(model::names::kInvFreq, config.rope);
+  if (config.window_rope) add(model::names::kWindowInvFreq, *config.window_rope);
 }
 
 std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
@@ -79,7 +87,7 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
     if (graph::op_row(node.op).op_class == graph::OpClass::layout) continue;
     for (const auto id : node.reads()) {
       const auto& value = graph.value(id);
-      if (value.kind != graph::ValueKind::weight || value.name == model::names::kInvFreq ||
+      if (value.kind != graph::ValueKind::weight || model::names::is_computed(value.name) ||
           !done.insert(id).second)
         continue;
       if (const auto address = mapped_address(value)) {
@@ -101,19 +109,32 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
   return parts;
 }
 
-const HostTensor& Weights::tensor_of(const graph::Value& value) const {
-  const auto& tensor = checkpoint_->get(value.name);
+HostTensor Weights::tensor_of(const graph::Value& value) const {
+  const auto tensor = checkpoint_->get(value.name);
   if (const auto wanted = constant_shape(value); tensor.shape != wanted)
     throw Error("{}: expected shape {} from config.json, got {}", value.name, shape_text(wanted),
                 shape_text(tensor.shape));
-  NEREID_CHECK(tensor.dtype == value.dtype, "{} is planned as {}", value.name,
-               dtype_name(value.dtype));
+  NEREID_CHECK(value.dtype == (is_one_plus(value) ? DType::fp32 : tensor.dtype),
+               "{} is planned as {}", value.name, dtype_name(value.dtype));
   return tensor;
 }
 
+// As it is stored, or one more in fp32.
+void Weights::upload(const Part& part) {
+  const auto tensor = tensor_of(*part.value);
+  if (is_one_plus(*part.value)) {
+    auto factors = widened(tensor);
+    for (auto& factor : factors) factor += 1.0F;
+    device_.upload(part.target, std::as_bytes(std::span(factors)));
+  } else {
+    device_.upload(part.target, tensor.bytes);
+  }
+  checkpoint_->release(tensor);
+}
+
 std::optional<device::Address> Weights::mapped_address(const graph::Value& value) const {
-  if (!may_use_mapped_) return std::nullopt;
-  const auto& tensor = tensor_of(value);
+  if (!may_use_mapped_ || is_one_plus(value)) return std::nullopt;
+  const auto tensor = tensor_of(value);
   if (!is_aligned(tensor.bytes)) return std::nullopt;
   return reinterpret_cast<device::Address>(tensor.bytes.data());
 }
@@ -124,15 +145,13 @@ void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
   checkpoint_ = std::move(checkpoint);
   std::size_t all_bytes = 0;
   for (const auto& value : graph.values)
-    if (value.kind == graph::ValueKind::weight && value.name != model::names::kInvFreq)
+    if (value.kind == graph::ValueKind::weight && !model::names::is_computed(value.name))
       all_bytes += size_bytes(value);
   may_use_mapped_ = all_bytes > kCopiedBytes && device_.reads_host_memory();
   const auto parts = lay_out(graph);
   std::int64_t n_done = 0;
   for (const auto& part : parts) {
-    const auto& tensor = tensor_of(*part.value);
-    device_.upload(part.target, tensor.bytes);
-    checkpoint_->release(tensor);
+    upload(part);
     if (progress) progress("reading weights", ++n_done, std::ssize(parts));
   }
   load_inv_freq(config);

@@ -45,7 +45,8 @@ class Weights {
   // that are used where the checkpoint is mapped.
   std::vector<Part> lay_out(const graph::Graph& graph);
   std::optional<device::Address> mapped_address(const graph::Value& value) const;
-  const HostTensor& tensor_of(const graph::Value& value) const;
+  HostTensor tensor_of(const graph::Value& value) const;
+  void upload(const Part& part);
   void load_inv_freq(const model::ModelConfig& config);
 
   device::Device& device_;

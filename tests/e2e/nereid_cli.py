@@ -20,11 +20,16 @@ DEMO = ROOT / "models" / "demo"
 FIXTURES = ROOT / "tests" / "fixtures"
 GOLDENS = ROOT / "tests" / "golden" / "demo"
 FIXTURE_NAMES = (
+    "gemma2",
+    "gemma3",
     "granite3",
     "granite_code",
     "llama3",
     "llama31_rope",
     "mistral_swa",
+    "olmo2",
+    "phi3",
+    "phi3_long",
     "qwen2",
     "qwen3",
 )

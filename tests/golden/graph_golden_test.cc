@@ -56,8 +56,9 @@ TEST_P(GraphGolden, IsFusedToTheSameText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GraphGolden,
-                         testing::Values("granite3", "granite_code", "llama3", "llama31_rope",
-                                         "mistral_swa", "qwen2", "qwen3"),
+                         testing::Values("gemma2", "gemma3", "granite3", "granite_code", "llama3",
+                                         "llama31_rope", "mistral_swa", "olmo2", "phi3",
+                                         "phi3_long", "qwen2", "qwen3"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 TEST(GraphTails, EachHasItsOwnLastOperation) {

@@ -62,8 +62,8 @@ TEST_P(SmallTokenizer, AgreesWithHuggingFace) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, SmallTokenizer,
-                         testing::Values("llama3", "qwen2", "gpt2", "starcoder", "possessive",
-                                         "o200k", "deepseek", "llama2", "mistral",
+                         testing::Values("gemma", "phi3", "llama3", "qwen2", "gpt2", "starcoder",
+                                         "possessive", "o200k", "deepseek", "llama2", "mistral",
                                          "metaspace_always", "metaspace_first", "metaspace_never",
                                          "whitespace_lower", "punctuation_nfkc", "digits_nfkd"),
                          [](const auto& each) { return std::string(each.param); });

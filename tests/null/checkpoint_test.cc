@@ -1,4 +1,5 @@
 #include "model/checkpoint.h"
+#include "model/stored_name.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -96,6 +97,45 @@ TEST(Checkpoint, ReleasedBytesCanBeReadAgain) {
   const std::string file = read_text_file(kSource / "tests/fixtures/llama3/model.safetensors");
   checkpoint.release(head);
   EXPECT_EQ(std::memcmp(head.bytes.data(), file.data() + 8 + 2176, head.bytes.size()), 0);
+}
+
+TEST(Checkpoint, RowsOfATensor) {
+  const auto checkpoint = Checkpoint::open(kSource / "tests/fixtures/phi3");
+  const std::string name = "model.layers.1.self_attn.qkv_proj.weight";
+  const auto whole = checkpoint.get(name);
+  ASSERT_THAT(whole.shape, ElementsAre(256, 128));
+  const auto rows = checkpoint.get(rows_name(name, {128, 64, 256}));
+  EXPECT_THAT(rows.shape, ElementsAre(64, 128));
+  EXPECT_EQ(rows.bytes.data(), whole.bytes.data() + 128 * 128 * 2);
+  EXPECT_EQ(rows.bytes.size(), 64u * 128 * 2);
+  EXPECT_TRUE(checkpoint.contains(rows_name(name, {128, 64, 256})));
+  // Where config.json makes all parts another number of rows.
+  try {
+    checkpoint.get(rows_name(name, {0, 64, 320}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr(name), HasSubstr("expected 320 rows"), HasSubstr("[256, 128]")));
+  }
+}
+
+TEST(StoredName, SaysWhereAWeightLies) {
+  const std::string rows = rows_name("a.b.weight", {3, 4, 9});
+  EXPECT_EQ(stored_name(rows).tensor, "a.b.weight");
+  EXPECT_EQ(stored_name(rows).rows->begin, 3);
+  EXPECT_EQ(stored_name(rows).rows->count, 4);
+  EXPECT_EQ(stored_name(rows).rows->n_stored, 9);
+  EXPECT_FALSE(stored_name(rows).is_one_plus);
+  const std::string factor = one_plus_name("a.norm.weight");
+  EXPECT_EQ(stored_name(factor).tensor, "a.norm.weight");
+  EXPECT_TRUE(stored_name(factor).is_one_plus);
+  EXPECT_FALSE(stored_name(factor).rows);
+  // A tensor of a strange name is that tensor.
+  for (const char* name : {"x.rows.", "x.rows.1.2", "x.rows.1.2.x", "x.rows.-1.2.3", "x.rows.2.2.3",
+                           "x.rows.99999999999999999999.1.2"}) {
+    EXPECT_EQ(stored_name(name).tensor, name);
+    EXPECT_FALSE(stored_name(name).rows);
+  }
 }
 
 TEST_F(CheckpointFolder, TensorsOfOtherTypesMatterOnlyWhereNeeded) {

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "null/config_samples.h"
 
 namespace nereid::model {
 namespace {
@@ -18,40 +19,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-const std::filesystem::path kSource = NEREID_SOURCE_DIR;
-
-ModelConfig fixture(const std::string& name) {
-  return ModelConfig::load(kSource / "tests/fixtures" / name);
-}
-
-Json fixture_json(const std::string& name) {
-  return read_json_file(kSource / "tests/fixtures" / name / "config.json");
-}
-
-ModelConfig parse(const Json& json) { return ModelConfig::parse(json, "config.json"); }
-
-// A field set (or, with a discarded value, removed) in a fixture's config.
-Json changed(const std::string& name, const std::string& field, const Json& value) {
-  Json json = fixture_json(name);
-  json[field] = value;
-  return json;
-}
-
-Json without(const std::string& name, const std::string& field) {
-  Json json = fixture_json(name);
-  json.erase(field);
-  return json;
-}
-
-std::string error_of(const Json& json) {
-  try {
-    parse(json);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(Config, ReadsSizes) {
   const auto config = fixture("llama3");
@@ -69,23 +36,33 @@ TEST(Config, ReadsSizes) {
   EXPECT_THAT(config.generation.eos_ids, ElementsAre(2));
   EXPECT_THAT(config.ignored_fields, IsEmpty());
   EXPECT_EQ(config.rope, RopeConfig{});
-  EXPECT_EQ(config.attention_scale(), 0.125);
+  EXPECT_EQ(config.attention_scale(0), 0.125);
   EXPECT_FALSE(config.tie_word_embeddings);
 }
 
 TEST(Config, FamiliesDifferInTheirFacts) {
   struct Row {
     const char* name;
-    bool qkv_bias, o_bias, mlp_bias, qk_norm, tied;
+    bool qkv_bias, o_bias, mlp_bias;
+    QkNorm qk_norm;
+    bool tied;
     std::int64_t window;
+    NormPlaces norm_places = NormPlaces::before;
+    bool has_fused_projections = false;
   };
-  for (const Row& row : {Row{"llama3", false, false, false, false, false, 0},
-                         Row{"llama31_rope", false, false, false, false, false, 0},
-                         Row{"granite_code", true, true, true, false, true, 0},
-                         Row{"granite3", false, false, false, false, true, 0},
-                         Row{"mistral_swa", false, false, false, false, false, 16},
-                         Row{"qwen2", true, false, false, false, true, 0},
-                         Row{"qwen3", false, false, false, true, false, 0}}) {
+  for (const Row& row :
+       {Row{"gemma2", false, false, false, QkNorm::none, true, 16, NormPlaces::around},
+        Row{"gemma3", false, false, false, QkNorm::head, true, 16, NormPlaces::around},
+        Row{"llama3", false, false, false, QkNorm::none, false, 0},
+        Row{"llama31_rope", false, false, false, QkNorm::none, false, 0},
+        Row{"granite_code", true, true, true, QkNorm::none, true, 0},
+        Row{"granite3", false, false, false, QkNorm::none, true, 0},
+        Row{"mistral_swa", false, false, false, QkNorm::none, false, 16},
+        Row{"olmo2", false, false, false, QkNorm::row, false, 0, NormPlaces::after},
+        Row{"phi3", false, false, false, QkNorm::none, false, 16, NormPlaces::before, true},
+        Row{"phi3_long", false, false, false, QkNorm::none, false, 0, NormPlaces::before, true},
+        Row{"qwen2", true, false, false, QkNorm::none, true, 0},
+        Row{"qwen3", false, false, false, QkNorm::head, false, 0}}) {
     SCOPED_TRACE(row.name);
     const auto config = fixture(row.name);
     EXPECT_EQ(config.attention_bias, row.qkv_bias);
@@ -94,7 +71,9 @@ TEST(Config, FamiliesDifferInTheirFacts) {
     EXPECT_EQ(config.qk_norm, row.qk_norm);
     EXPECT_EQ(config.tie_word_embeddings, row.tied);
     EXPECT_EQ(config.layer_window(0), row.window);
-    EXPECT_EQ(config.layer_window(1), row.window);
+    EXPECT_EQ(config.layer_window(1), row.name == std::string("gemma2") ? 0 : row.window);
+    EXPECT_EQ(config.norm_places, row.norm_places);
+    EXPECT_EQ(config.has_fused_projections, row.has_fused_projections);
   }
 }
 
@@ -103,7 +82,7 @@ TEST(Config, GraniteMultipliers) {
   EXPECT_EQ(config.embedding_multiplier, 12.0);
   EXPECT_EQ(config.residual_multiplier, 0.22);
   EXPECT_EQ(config.logits_scaling, 8.0);
-  EXPECT_EQ(config.attention_scale(), 0.0156);
+  EXPECT_EQ(config.attention_scale(0), 0.0156);
   // Another family's class knows none of them.
   const auto llama = parse(changed("llama3", "embedding_multiplier", 12.0));
   EXPECT_EQ(llama.embedding_multiplier, 1.0);
@@ -188,7 +167,7 @@ TEST(Config, KindsOfRope) {
       0.9210423553163399, 1e-12);
   // It scales queries and keys alike.
   json["rope_scaling"] = {{"rope_type", "yarn"}, {"attention_factor", 0.5}};
-  EXPECT_EQ(parse(json).attention_scale(), 0.125 * 0.25);
+  EXPECT_EQ(parse(json).attention_scale(0), 0.125 * 0.25);
   EXPECT_THAT(error_of(changed("llama3", "rope_parameters",
                                {{"rope_type", "yarn"}, {"factor", 2}, {"beta_fast", "32"}})),
               HasSubstr("\"rope_parameters.beta_fast\" = \"32\": expected a number"));
@@ -199,10 +178,12 @@ TEST(Config, AbsentFieldsHaveTheDefaultsOfTheClass) {
   struct Row {
     const char* name;
     std::int64_t n_kv_heads, head_dim, max_context, window;
+    double eps = 1e-6;
   };
   for (const Row& row : {Row{"llama3", 64, 2, 2048, 0}, Row{"granite3", 64, 2, 2048, 0},
                          Row{"mistral_swa", 8, 2, 131072, 4096}, Row{"qwen2", 32, 2, 32768, 0},
-                         Row{"qwen3", 32, 128, 32768, 0}}) {
+                         Row{"qwen3", 32, 128, 32768, 0}, Row{"olmo2", 64, 2, 2048, 0, 1e-5},
+                         Row{"phi3", 64, 2, 4096, 0, 1e-5}}) {
     SCOPED_TRACE(row.name);
     Json json = fixture_json(row.name);
     json["num_attention_heads"] = 64;
@@ -216,7 +197,7 @@ TEST(Config, AbsentFieldsHaveTheDefaultsOfTheClass) {
     EXPECT_EQ(config.head_dim, row.head_dim);
     EXPECT_EQ(config.max_context_tokens, row.max_context);
     EXPECT_EQ(config.layer_window(1), row.window);
-    EXPECT_EQ(config.rms_norm_eps, 1e-6);
+    EXPECT_EQ(config.rms_norm_eps, row.eps);
     EXPECT_EQ(config.rope, RopeConfig{});
     EXPECT_FALSE(config.tie_word_embeddings);
     // Null is not absence.
@@ -224,7 +205,7 @@ TEST(Config, AbsentFieldsHaveTheDefaultsOfTheClass) {
     EXPECT_EQ(parse(json).n_kv_heads, 64);
   }
   Json json = without("granite3", "attention_multiplier");
-  EXPECT_EQ(parse(json).attention_scale(), 1.0);
+  EXPECT_EQ(parse(json).attention_scale(0), 1.0);
   EXPECT_THAT(error_of(without("mistral_swa", "num_key_value_heads")),
               HasSubstr("\"num_key_value_heads\" = 8: expected a divisor"));
 }
@@ -382,7 +363,7 @@ TEST(Config, RefusesWhatItCannotRun) {
       {"rope_parameters", {{"rope_type", "mrope"}}, "\"rope_parameters.rope_type\" = \"mrope\""},
       {"rope_parameters", {{"type", "su"}}, "\"rope_parameters.type\" = \"su\""},
       {"rope_parameters", {{"type", "dynamic"}}, "\"rope_parameters.factor\" is missing"},
-      {"rope_parameters", {{"rope_type", "longrope"}}, "the engine implements no other"},
+      {"rope_parameters", {{"rope_type", "longrope"}}, "short_factor\" is missing"},
       {"rope_parameters", {{"rope_type", "linear"}}, "\"rope_parameters.factor\" is missing"},
       {"rope_parameters", {{"rope_type", "linear"}, {"factor", 0.5}}, "1 or more"},
       {"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}, "by kind of layer"},
@@ -473,7 +454,7 @@ TEST(Config, HostileFilesAreErrorsOrSane) {
       ASSERT_EQ(config.head_dim % 2, 0) << text;
       ASSERT_LE(config.head_dim, 512) << text;
       ASSERT_EQ(std::int64_t(config.layer_windows.size()), config.n_layers) << text;
-      ASSERT_TRUE(std::isfinite(config.attention_scale())) << text;
+      ASSERT_TRUE(std::isfinite(config.attention_scale(0))) << text;
       ASSERT_LT(config.ignored_text().size(), 2000u) << text;
       for (const float f : rope_inv_freq(config.rope, config.head_dim))
         ASSERT_TRUE(std::isfinite(f)) << text;

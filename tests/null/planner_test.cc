@@ -59,8 +59,10 @@ TEST_P(EveryModel, AsksForEveryVariantBeforehand) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryModel,
-                         testing::Values("models/demo", "tests/fixtures/granite3",
-                                         "tests/fixtures/mistral_swa", "tests/fixtures/qwen3"));
+                         testing::Values("models/demo", "tests/fixtures/gemma3",
+                                         "tests/fixtures/granite3", "tests/fixtures/mistral_swa",
+                                         "tests/fixtures/olmo2", "tests/fixtures/phi3",
+                                         "tests/fixtures/qwen3"));
 
 // Of the rows that decode and of the prompts, in the order of the layers; as the launch numbers
 // them: [first sequence, end).

@@ -16,9 +16,14 @@ FAMILIES = (
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
     "GraniteForCausalLM",
+    "Phi3ForCausalLM",
+    "Olmo2ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
 )
-# Tiles are powers of two: at them, beside them, and far from them. Families and these take turns,
-# so that ten seeds in a row meet all of them and fifty every pair.
+# Tiles are powers of two: at them, beside them, and far from them. Families and these take turns:
+# ten seeds in a row meet all of them and, since their numbers have no divisor in common, as many as
+# there are pairs meet every pair.
 HEAD_DIMS = (
     (16, 18, 20, 24),
     (32, 36, 48, 50),
@@ -141,7 +146,7 @@ def draw_size(rng, sizes, limit, free_share):
 
 
 def draw_config(rng, pool, turn):
-    family = FAMILIES[(turn + turn // len(HEAD_DIMS)) % len(FAMILIES)]
+    family = FAMILIES[turn % len(FAMILIES)]
     head_dim = pick(rng, HEAD_DIMS[turn % len(HEAD_DIMS)])
     n_heads = log_integer(rng, 1, min(MAX_HEADS, MAX_HEAD_ELEMENTS // head_dim))
     n_kv_heads = pick(rng, [n for n in range(1, n_heads + 1) if n_heads % n == 0])
@@ -153,10 +158,11 @@ def draw_config(rng, pool, turn):
     hidden_limit = min(640, MAX_PROJECTION // q_size, MAX_EMBEDDING // vocab_size)
     hidden_size = draw_size(rng, pool.hidden, hidden_limit, pool.free_share)
     config = {"architectures": [family], "num_attention_heads": n_heads}
-    may_omit_kv_heads = family in ("LlamaForCausalLM", "GraniteForCausalLM")
+    may_omit_kv_heads = not family.startswith(("Mistral", "Qwen", "Gemma"))
     if n_kv_heads != n_heads or not may_omit_kv_heads or chance(rng, 0.5):
         config["num_key_value_heads"] = n_kv_heads
-    if family != "Qwen3ForCausalLM" and q_size <= hidden_limit and chance(rng, pool.free_share):
+    has_default_size = family.startswith(("Qwen3", "Gemma"))
+    if not has_default_size and q_size <= hidden_limit and chance(rng, pool.free_share):
         hidden_size = q_size
         if chance(rng, 0.5):
             config["head_dim"] = head_dim
@@ -174,14 +180,45 @@ def draw_config(rng, pool, turn):
         "tie_word_embeddings": chance(rng, 0.5),
         pick(rng, ("dtype", "torch_dtype")): pick(rng, pool.dtypes),
     }
-    return config | draw_rope(rng) | draw_windows(rng, config) | draw_parts(rng, config)
+    return config | draw_rope(rng, config) | draw_windows(rng, config) | draw_parts(rng, config)
 
 
-def draw_rope(rng):
-    theta = pick(rng, (10_000.0, 500_000.0, 1_000_000.0, round(log_uniform(rng, 100, 1e7), 3)))
-    kind = pick(rng, ("default", "linear", "llama3", "yarn", "dynamic"))
+def draw_theta(rng):
+    return pick(rng, (10_000.0, 500_000.0, 1_000_000.0, round(log_uniform(rng, 100, 1e7), 3)))
+
+
+def draw_rope(rng, config):
+    kinds = ("default", "linear", "llama3", "yarn", "dynamic")
+    if config["architectures"][0] == "Phi3ForCausalLM":
+        kinds = ("default", "longrope")
+    kind = pick(rng, kinds)
+    fields = rope_fields(rng, kind, draw_theta(rng), head_dim_of(config))
+    if config["architectures"][0] == "Gemma3ForCausalLM":
+        return of_both_kinds(rng, fields, draw_theta(rng))
+    # No text is longer than the first context: what counts beyond it is not supported.
+    return fields | ({"original_max_position_embeddings": 712} if kind == "longrope" else {})
+
+
+def of_both_kinds(rng, fields, theta):
+    """The fields are those of layers without a window; the theta that of the others."""
+    if "rope_parameters" not in fields:
+        return fields | pick(rng, ({}, {"rope_local_base_freq": theta}))
+    windowed = pick(rng, ({"rope_type": "default"}, {"rope_type": "linear", "factor": 2.0}))
+    kinds = {
+        "full_attention": fields["rope_parameters"],
+        "sliding_attention": windowed | {"rope_theta": theta},
+    }
+    return {"rope_parameters": kinds}
+
+
+def rope_fields(rng, kind, theta, head_dim):
+    """In one of the forms that the years have had."""
     rope = {"rope_type": kind}
-    if kind != "default":
+    if kind == "longrope":
+        rope["short_factor"] = [round(float(f), 3) for f in rng.uniform(1, 4, head_dim // 2)]
+        rope["long_factor"] = [2 * f for f in rope["short_factor"]]
+        rope |= pick(rng, ({}, {"attention_factor": 1.3}))
+    elif kind != "default":
         rope["factor"] = pick(rng, (1.0, 2.0, 2.5, 8.0, 32.0))
     if kind == "llama3":
         rope["low_freq_factor"] = pick(rng, (1.0, 2.0))
@@ -212,18 +249,23 @@ def draw_windows(rng, config):
             log_integer(rng, 60, 1200),
         ),
     )
-    if family == "MistralForCausalLM":
+    if family in ("MistralForCausalLM", "Phi3ForCausalLM"):
         kind = rng.random()
         if kind < 0.1:
             return {}
         return {"sliding_window": None if kind < 0.2 else window}
+    kinds = ("full_attention", "sliding_attention")
+    if family.startswith("Gemma"):
+        fields = pick(rng, ({}, {"layer_types": [pick(rng, kinds) for _ in range(n_layers)]}))
+        if family == "Gemma3ForCausalLM":
+            fields |= pick(rng, ({}, {"sliding_window_pattern": 2}, {"sliding_window_pattern": 3}))
+        return fields | ({} if chance(rng, 0.1) else {"sliding_window": window})
     if not family.startswith("Qwen"):
         return {}
     if chance(rng, 0.15):
         return {"use_sliding_window": False, "sliding_window": window, "max_window_layers": 1}
     fields = {"use_sliding_window": True, "sliding_window": window}
     if chance(rng, 0.5):
-        kinds = ("full_attention", "sliding_attention")
         return fields | {"layer_types": [pick(rng, kinds) for _ in range(n_layers)]}
     return fields | {"max_window_layers": int(rng.integers(0, n_layers))}
 
@@ -231,8 +273,14 @@ def draw_windows(rng, config):
 def draw_parts(rng, config):
     """Biases and multipliers, where the family has them."""
     family, fields = config["architectures"][0], {}
-    if family not in ("MistralForCausalLM", "Qwen2ForCausalLM"):
+    if family not in ("MistralForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM"):
         fields["attention_bias"] = chance(rng, 0.4)
+    if family.startswith("Gemma"):
+        fields["query_pre_attn_scalar"] = pick(rng, (head_dim_of(config), 100, 256))
+        cap = round(log_uniform(rng, 0.5, 50), 3)
+        fields |= pick(rng, ({}, {"final_logit_softcapping": cap}))
+    if family == "Gemma2ForCausalLM":
+        fields |= pick(rng, ({}, {"attn_logit_softcapping": round(log_uniform(rng, 1, 50), 3)}))
     if family in ("LlamaForCausalLM", "GraniteForCausalLM"):
         fields["mlp_bias"] = chance(rng, 0.4)
     if family == "GraniteForCausalLM":
@@ -247,7 +295,9 @@ def draw_parts(rng, config):
 
 def draw_scales(rng, config):
     """Of several sizes, and so that what any layer adds shows in the logits."""
-    share = config.get("residual_multiplier", 1.0) / config.get("embedding_multiplier", 1.0)
+    is_scaled = config["architectures"][0].startswith("Gemma")
+    default = math.sqrt(config["hidden_size"]) if is_scaled else 1.0
+    share = config.get("residual_multiplier", 1.0) / config.get("embedding_multiplier", default)
     return Scales(
         embedding=pick(rng, (0.02, 0.3, 1.0, 2.0)) * share,
         matrix=pick(rng, (0.6, 1.0, 1.0, 1.6)),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from shapes.check import Failure
 from shapes.draw import Case, Run, Scales
+from shapes.forward import facts_of
 
 SMALL_HEAD_DIMS = (16, 32, 64, 128, 130, 192)
 # A changed run costs a second, a changed model its kernels' compilation.
@@ -106,8 +107,10 @@ def smaller_configs(config: dict) -> Iterator[dict]:
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         if "use_sliding_window" in config:
             yield without("use_sliding_window", "layer_types")
-        else:
+        elif facts_of(config).window_pattern is None:
             yield config | {"sliding_window": None}
+        elif "full_attention" not in config.get("layer_types", ()):
+            yield config | {"layer_types": ["full_attention"] * n_layers}
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name):
             yield config | {name: False}

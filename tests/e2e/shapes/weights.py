@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from shapes.draw import head_dim_of, rng_of
-from shapes.forward import bf16_bits
+from shapes.forward import bf16_bits, facts_of, is_tied
 
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 
@@ -20,6 +20,7 @@ def shapes_of(config):
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     n_heads, head_dim = config["num_attention_heads"], head_dim_of(config)
     q_size, kv_size = (n * head_dim for n in (n_heads, config.get("num_key_value_heads", n_heads)))
+    facts = facts_of(config)
     family = config["architectures"][0]
     has_bias = {
         "qkv": config.get("attention_bias", family == "Qwen2ForCausalLM"),
@@ -30,11 +31,31 @@ def shapes_of(config):
         "self_attn.q_proj": (q_size, hidden, "qkv"),
         "self_attn.k_proj": (kv_size, hidden, "qkv"),
         "self_attn.v_proj": (kv_size, hidden, "qkv"),
-        "self_attn.o_proj": (hidden, q_size, "o"),
         "mlp.gate_proj": (inner, hidden, "mlp"),
         "mlp.up_proj": (inner, hidden, "mlp"),
-        "mlp.down_proj": (hidden, inner, "mlp"),
     }
+    if facts.is_fused:
+        linears = {
+            "self_attn.qkv_proj": (q_size + 2 * kv_size, hidden, "qkv"),
+            "mlp.gate_up_proj": (2 * inner, hidden, "mlp"),
+        }
+    linears["self_attn.o_proj"] = (hidden, q_size, "o")
+    linears["mlp.down_proj"] = (hidden, inner, "mlp")
+    norms = {
+        "before": ("input_layernorm", "post_attention_layernorm"),
+        "after": ("post_attention_layernorm", "post_feedforward_layernorm"),
+        "around": (
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+        ),
+    }[facts.norms]
+    qk_norms = {
+        None: (),
+        "head": (("q_norm", head_dim), ("k_norm", head_dim)),
+        "row": (("q_norm", q_size), ("k_norm", kv_size)),
+    }[facts.qk_norm]
     shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
@@ -42,13 +63,12 @@ def shapes_of(config):
             shapes[f"{prefix}{name}.weight"] = (n_out, n_in)
             if has_bias[part]:
                 shapes[f"{prefix}{name}.bias"] = (n_out,)
-        for name in ("input_layernorm", "post_attention_layernorm"):
+        for name in norms:
             shapes[f"{prefix}{name}.weight"] = (hidden,)
-        if family == "Qwen3ForCausalLM":
-            for name in ("q_norm", "k_norm"):
-                shapes[f"{prefix}self_attn.{name}.weight"] = (head_dim,)
+        for name, size in qk_norms:
+            shapes[f"{prefix}self_attn.{name}.weight"] = (size,)
     shapes["model.norm.weight"] = (hidden,)
-    if not config.get("tie_word_embeddings"):
+    if not is_tied(config):
         shapes["lm_head.weight"] = (config["vocab_size"], hidden)
     return shapes
 
@@ -63,7 +83,8 @@ def draw_tensor(case, name, shape):
     if name.endswith(".bias"):
         return values * np.float32(scales.bias)
     if len(shape) == 1:
-        return 1 + values * np.float32(scales.norm_spread)
+        around = 0 if facts_of(case.config).one_plus else 1
+        return around + values * np.float32(scales.norm_spread)
     return values * np.float32(scales.matrix / math.sqrt(shape[1]))
 
 

@@ -1,7 +1,7 @@
 """Makes the fixtures of this folder: small tokenizers of every supported kind, and what Hugging
 Face's `tokenizers` gives for a list of difficult strings. Needed only to change them:
 
-    pip install tokenizers==0.22.1 && python tests/golden/tokenizers/make.py
+    pip install tokenizers==0.22.1 && python tests/golden/tokenizers/make.py [NAME ...]
 
 Each NAME.json is {"tokenizer": <tokenizer.json>, "cases": [{"text", "ids", "plain_ids",
 "decoded_all", "decoded"}], "sequences": [{"ids", "decoded"}]}: `ids` with special tokens added,
@@ -13,6 +13,7 @@ encodes to.
 import json
 import pathlib
 import random
+import sys
 
 from tokenizers import (
     AddedToken,
@@ -218,6 +219,32 @@ def mistral():
     return tokenizer
 
 
+def gemma():
+    """Nothing is put before a text, and its blanks go with the word before them."""
+    tokenizer = sentencepiece(fuse_unk=True)
+    tokenizer.pre_tokenizer = pre.Split(" ", "merged_with_previous")
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens(["<|special|>"])
+    template(tokenizer, "<s> $A")
+    return tokenizer
+
+
+def phi3():
+    """Llama 2's, with special tokens that take the blanks behind them along."""
+    tokenizer = llama2()
+    tokenizer.add_special_tokens(
+        [
+            AddedToken("<|special|>", rstrip=True, normalized=False),
+            AddedToken("<|end|>", rstrip=True),
+        ]
+    )
+    template(tokenizer, "$A")
+    return tokenizer
+
+
 def metaspace(scheme):
     tokenizer = sentencepiece(420)
     tokenizer.pre_tokenizer = pre.Metaspace(prepend_scheme=scheme)
@@ -250,6 +277,8 @@ TOKENIZERS = {
     "deepseek": deepseek,
     "llama2": llama2,
     "mistral": mistral,
+    "gemma": gemma,
+    "phi3": phi3,
     "metaspace_always": lambda: metaspace("always"),
     "metaspace_first": lambda: metaspace("first"),
     "metaspace_never": lambda: metaspace("never"),
@@ -308,8 +337,9 @@ def case(tokenizer, text):
     return row
 
 
-def main(out=HERE, n_random=8):
-    for name, make in TOKENIZERS.items():
+def main(*names, out=HERE, n_random=8):
+    for name in names or TOKENIZERS:
+        make = TOKENIZERS[name]
         rng = random.Random(name)
         tokenizer = make()
         n_tokens = tokenizer.get_vocab_size()
@@ -329,4 +359,4 @@ def main(out=HERE, n_random=8):
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+// Goal: where a weight of a graph lies in the checkpoint, as its name says:
+//   TENSOR                  the tensor of that name
+//   TENSOR.rows.BEGIN.N.ALL N of ALL rows: one of several matrices that are stored as one (Phi-3)
+//   one_plus.NAME           1 + what NAME is, in fp32: a norm's factor, stored as what it is more
+//                           than 1 (Gemma)
+// Non-goal: reading (checkpoint.h); which weights a model has (llama.cc).
+// Rejected: an op for each. Both are settled once weights are loaded, and would stand between a
+// weight and every pass and kernel that looks for one.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace nereid::model {
+
+struct RowRange {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+  std::int64_t n_stored = 0;  // rows that the tensor has, all parts together
+};
+
+struct StoredName {
+  std::string_view tensor;  // a part of the name it was read from
+  std::optional<RowRange> rows;
+  bool is_one_plus = false;
+};
+
+StoredName stored_name(std::string_view weight);
+
+std::string rows_name(const std::string& tensor, RowRange rows);
+std::string one_plus_name(const std::string& weight);
+
+}  // namespace nereid::model
