@@ -213,7 +213,8 @@ void compare(const std::string& what, const Argument& arg, const std::vector<std
       element(arg.dtype, arg.expected.data(), worst_index));
 }
 
-// A step whose sizes are those of a case, each by a symbol of its own.
+// A step whose sizes are those of a case, by a symbol each; what comes after all symbols are taken
+// by one of them and what it differs by.
 class StepSizes {
  public:
   graph::Dim add(std::int64_t value) {
@@ -221,8 +222,9 @@ class StepSizes {
                                   graph::Symbol::n_logits, graph::Symbol::max_query_tokens};
     const std::array places{&sizes_.n_tokens, &sizes_.n_sequences, &sizes_.n_logits,
                             &sizes_.max_query_tokens};
-    *places.at(n_) = value;
-    return kSymbols.at(n_++);
+    const std::size_t i = n_++ % kSymbols.size();
+    if (n_ <= kSymbols.size()) *places[i] = value;
+    return {kSymbols[i], 1, value - *places[i]};
   }
   const graph::Sizes& values() const { return sizes_; }
 
