@@ -50,14 +50,19 @@ def exists(name: str) -> bool:
 
 
 def kernel_path(name: str) -> Path:
-    return (_generated_dir if is_generated(name) else kernels_dir()) / f"{name}.py"
+    return _generated_dir / f"{name}.py" if is_generated(name) else _kernel_paths()[name]
 
 
 @functools.cache
+def _kernel_paths() -> dict[str, Path]:
+    """The files of kernels/ and its folders that define a SPEC, by their kernel."""
+    paths = [*kernels_dir().glob("*.py"), *kernels_dir().glob("*/*.py")]
+    found = [path for path in paths if re.search(r"^SPEC = ", path.read_text(), re.M)]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
+
+
 def kernel_names() -> tuple[str, ...]:
-    """The files of kernels/ that define a SPEC, sorted."""
-    paths = sorted(kernels_dir().glob("*.py"))
-    return tuple(path.stem for path in paths if re.search(r"^SPEC = ", path.read_text(), re.M))
+    return tuple(_kernel_paths())
 
 
 def _imports(path: Path) -> set[Path]:
@@ -117,7 +122,8 @@ def load_spec(name: str):
     import importlib.util
 
     if not is_generated(name):
-        return importlib.import_module(f"kernels.{name}").SPEC
+        path = kernel_path(name).relative_to(ROOT).with_suffix("")
+        return importlib.import_module(".".join(path.parts)).SPEC
     module_name = f"generated.{name}"
     if module_name not in sys.modules:
         found = importlib.util.spec_from_file_location(module_name, kernel_path(name))

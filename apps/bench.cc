@@ -34,6 +34,12 @@ struct ServeArguments {
   bool is_json = false;
 };
 
+struct AttentionArguments {
+  ModelArguments model;
+  measure::AttentionBenchOptions bench;
+  bool is_json = false;
+};
+
 struct SweepArguments {
   ModelArguments model;
   measure::SweepOptions bench;
@@ -43,6 +49,16 @@ struct SweepArguments {
 int run_sweep(SweepArguments arguments) {
   arguments.bench.engine = resolve(arguments.model);
   const auto result = measure::run_sweep(arguments.bench);
+  if (arguments.is_json)
+    write_json(bench_json(result, arguments.model.model));
+  else
+    write_out(table_text(result));
+  return 0;
+}
+
+int run_attention(AttentionArguments arguments) {
+  arguments.bench.engine = resolve(arguments.model);
+  const auto result = measure::run_attention_bench(arguments.bench);
   if (arguments.is_json)
     write_json(bench_json(result, arguments.model.model));
   else
@@ -121,6 +137,7 @@ void add_workload(CLI::App& command, EndToEndArguments& arguments) {
       ->check(in_range(engine::ranges::kSeed))
       ->capture_default_str();
   options.modes = {"auto"};
+  add_attention(command, arguments.model.options.attention);
   command.add_flag("--random-weights", arguments.model.options.random_weights,
                    "Needs only config.json: weights are made on the device");
 }
@@ -257,10 +274,45 @@ void add_kernels(CLI::App& bench, Command& chosen) {
   command.add_option("--repeats", options.n_repeats, "Samples, of which the median is told")
       ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
+  add_attention(command, arguments->model.options.attention);
   command.add_flag("--all", options.has_all, "Norms, rotations and the rest too");
   add_bench_machine(command, arguments->model.options, arguments->is_json);
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_kernels(*arguments); };
+  });
+}
+
+void add_bench_attention(CLI::App& bench, Command& chosen) {
+  auto arguments = std::make_shared<AttentionArguments>();
+  auto& options = arguments->bench;
+  auto& engine = arguments->model.options;
+  CLI::App& command = *bench.add_subcommand(
+      "attention", "Published designs of attention: what each serves, and how fast it is");
+  command.footer(
+      "\nAnswers are compared with those of this program's own attention in eager mode; kernels "
+      "run "
+      "as the planner would launch them in compiled mode.\n"
+      "Examples:\n  nereid bench attention demo --device cpu\n"
+      "  nereid bench attention llama3-8b-shape --random-weights --max-tokens 16384");
+  add_model(command, arguments->model);
+  command.add_option("--designs", options.designs, "Which of them; without it all")
+      ->delimiter(',')
+      ->type_name("LIST");
+  command.add_option("--prompt", options.prompt, "Whose answers are compared")
+      ->check(not_empty())
+      ->type_name("TEXT");
+  command
+      .add_option("--max-tokens", options.max_tokens,
+                  "Sizes double from 128 to this, or the model's context; 0: 1024 on a CPU, 16384 "
+                  "on a GPU")
+      ->check(in_range(engine::ranges::kContextTokens))
+      ->capture_default_str();
+  add_count(command, "--repeats", options.n_repeats, "Samples, of which the median is told");
+  command.add_flag("--random-weights", engine.random_weights,
+                   "Needs only config.json: answers are not compared");
+  add_bench_machine(command, engine, arguments->is_json);
+  command.callback([arguments, &chosen] {
+    chosen = [arguments](const Environment&) { return run_attention(*arguments); };
   });
 }
 
@@ -322,6 +374,7 @@ void add_bench(CLI::App& app, Command& chosen) {
   add_tuning(command, chosen);
   add_bench_serve(command, chosen);
   add_kernels(command, chosen);
+  add_bench_attention(command, chosen);
   add_sweep(command, chosen);
 }
 

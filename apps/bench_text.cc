@@ -8,6 +8,7 @@
 
 #include "apps/output.h"
 #include "device/cpu/host.h"
+#include "program/attention_designs.h"
 
 namespace nereid::apps {
 
@@ -281,6 +282,68 @@ std::string table_text(const measure::SweepResult& result) {
   for (const auto& cell : result.prompts)
     text += fmt::format("{:>9} {:>15.2f} {:>9.0f}\n", cell.n_tokens, cell.first_token_ms,
                         1e3 * double(cell.n_tokens) / cell.first_token_ms);
+  return text;
+}
+
+nlohmann::ordered_json bench_json(const measure::AttentionBenchResult& result,
+                                  const std::string& model) {
+  auto rows = nlohmann::ordered_json::array();
+  const auto add = [&](const char* part, nlohmann::ordered_json row) {
+    nlohmann::ordered_json all{
+        {"bench", "attention"}, {"engine", "nereid"}, {"model", model}, {"part", part}};
+    all.update(row);
+    rows.push_back(std::move(all));
+  };
+  for (const auto& row : result.answers)
+    add("answers", {{"design", row.design},
+                    {"mode", row.mode},
+                    {"text", row.text},
+                    {"same_ids", row.n_same_ids},
+                    {"ids", row.n_ids},
+                    {"same_lengths", row.n_same_lengths},
+                    {"lengths", row.n_lengths},
+                    {"problem", row.problem}});
+  for (const auto& [part, launches] : {std::pair("layer", &result.layer), {"sizes", &result.sizes}})
+    for (const auto& row : *launches)
+      add(part, {{"design", row.design},
+                 {"name", row.what},
+                 {"kernel", row.kernel},
+                 {"query", row.n_query},
+                 {"context", row.n_context},
+                 {"us", row.us},
+                 {"tflop_per_s", row.flops / row.us / 1e6}});
+  return {{"machine", machine_json()},
+          {"device", device_json(result.device)},
+          {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
+          {"version", NEREID_VERSION},
+          {"rows", std::move(rows)}};
+}
+
+std::string table_text(const measure::AttentionBenchResult& result) {
+  std::string text = fmt::format("{}: {}, {}\n", result.device.name, result.device.description,
+                                 utc_text("%Y-%m-%d"));
+  if (!result.answers.empty())
+    text += fmt::format("\n{:<15} {:<27} {:<9} {:>7} {:>8}  {:<9} {}\n", "design", "after", "mode",
+                        "ids", "lengths", "serves", "text");
+  for (const auto& row : result.answers) {
+    const auto& design = program::attention_design(row.design);
+    const auto what =
+        row.problem.empty() ? row.text.substr(0, row.text.find('\n', 1)) : row.problem;
+    text += fmt::format("{:<15} {:<27} {:<9} {:>7} {:>8}  {:<9} {}\n", row.design, design.source,
+                        row.mode, fmt::format("{}/{}", row.n_same_ids, row.n_ids),
+                        fmt::format("{}/{}", row.n_same_lengths, row.n_lengths),
+                        design.serves_prompts ? "all" : "decoding", nlohmann::json(what).dump());
+  }
+  const auto launches = [&](const std::vector<measure::AttentionRow>& rows) {
+    text += fmt::format("\n{:<15} {:<24} {:<22} {:>7} {:>8} {:>11} {:>10}\n", "design", "name",
+                        "kernel", "queries", "keys", "us", "TFLOP/s");
+    for (const auto& row : rows)
+      text += fmt::format("{:<15} {:<24} {:<22} {:>7} {:>8} {:>11.2f} {:>10.4f}\n",
+                          row.design.empty() ? "(all)" : row.design, row.what, row.kernel,
+                          row.n_query, row.n_context, row.us, row.flops / row.us / 1e6);
+  };
+  launches(result.layer);
+  launches(result.sizes);
   return text;
 }
 

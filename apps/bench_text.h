@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "measure/attention_bench.h"
 #include "measure/end_to_end.h"
 #include "measure/kernel_bench.h"
 #include "measure/serve_bench.h"
@@ -24,6 +25,10 @@ nlohmann::ordered_json bench_json(const measure::ServeBenchResult& result,
 
 nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std::string& model);
 
+nlohmann::ordered_json bench_json(const measure::AttentionBenchResult& result,
+                                  const std::string& model);
+
+std::string table_text(const measure::AttentionBenchResult& result);
 std::string table_text(const measure::SweepResult& result);
 std::string table_text(const measure::ServeBenchResult& result);
 std::string table_text(const measure::EndToEndResult& result,

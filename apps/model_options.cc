@@ -12,6 +12,7 @@
 #include "base/mapped_file.h"
 #include "base/usage_error.h"
 #include "model/snapshot.h"
+#include "program/attention_designs.h"
 
 namespace nereid::apps {
 
@@ -73,6 +74,19 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
       ->type_name("NAME");
 }
 
+CLI::Option* add_attention(CLI::App& command, std::string& design) {
+  std::vector<std::string> names;
+  for (const auto& row : program::attention_designs())
+    names.push_back(fmt::format("{}{}", row.name, row.serves_prompts ? "" : " (decoding only)"));
+  return command
+      .add_option("--attention", design,
+                  fmt::format("By which design attention is computed: {}; what one does not serve "
+                              "{} does (docs/attention.md)",
+                              fmt::join(names, ", "), program::kOwnAttention))
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned) {
   return command.add_flag("!--untuned", is_tuned,
                           "Kernels take their own defaults, whatever was measured for the device");
@@ -89,6 +103,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
+  add_attention(command, options.attention)->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
   add_untuned(command, options.is_tuned)->group(kMachineGroup);
   command

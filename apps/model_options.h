@@ -24,6 +24,8 @@ void add_model(CLI::App& command, std::string& model);
 void add_model(CLI::App& command, ModelArguments& arguments);
 // Passes of the graph compiler to leave out.
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
+// By which design attention is computed.
+CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);
 // MODEL and the options that decide which kernels it needs.
 void add_plan_options(CLI::App& command, ModelArguments& arguments);

@@ -28,11 +28,11 @@ WHERE = "where"  # of a tuning space: which combinations are allowed
 # ("y[1]", "x.rows": all but the last, "x.elements", "x.stride": from a row to the next, "x.group":
 # heads that are rows of their own), an attribute, whether an operand is there, the class of steps
 # (the most rows of the op's first operand, whether one sequence has far more context than the
-# others, the longest query of a prompt, the sequences that decode), or memory that only this kernel
-# knows: scratch, and counters that are 0 between launches.
+# others, the longest query of a prompt, the sequences that decode, whether the rows are theirs), or
+# memory that only this kernel knows: scratch, and counters that are 0 between launches.
 SOURCE = re.compile(
     r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0)?|has\(\w+\)"
-    r"|step\.(rows|uneven|max_query|decodes)"
+    r"|step\.(rows|uneven|max_query|decodes|is_decode)"
 )
 # What the `when` of a Spec may read: the most rows of the class of steps; whether the rows computed
 # are those of sequences that decode (one token each), or those of prompts beside such; whether the
@@ -214,7 +214,7 @@ class Case:
 class Spec:
     """A kernel by its parameters. It computes `op` (a row of src/graph/ops.def) for steps where
     `when` holds, if it takes every operand and attribute that a node has; without `op` no plan
-    launches it."""
+    launches it. With a `design` only a plan that asks for that design does."""
 
     fn: Any
     params: tuple[Param, ...]
@@ -230,6 +230,7 @@ class Spec:
     forms: Mapping[str, Any] = field(default_factory=dict)
     op: str = ""
     when: str = "1"
+    design: str = ""
     tuned: tuple[str, ...] = ()
     # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
     # "BLOCK_M <= n_rows"}}; a combination whose `where` is 0 is left out. A constexpr that decides
@@ -338,6 +339,7 @@ class Spec:
         return {
             "name": self.name,
             **({"op": self.op, "when": self.when} if self.op else {}),
+            **({"design": self.design} if self.design else {}),
             "params": [
                 {**param.to_json(), **({"of": param.source} if self.op and param.source else {})}
                 for param in self.params

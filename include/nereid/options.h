@@ -16,6 +16,9 @@ struct Options {
   int n_threads = 0;            // cpu: 0 is every cpu the process may run on
   // auto (the fastest that the device has) | eager | compiled | graph
   std::string mode = "auto";
+  // By which design attention is computed: nereid, or a published one (amd, tutorial, dao, flex,
+  // split-k, split-k-atomic; docs/attention.md), to compare.
+  std::string attention = "nereid";
   std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
   bool is_tuned = true;  // false: kernels take their own defaults, whatever was measured
   std::int64_t max_context_tokens = 0;  // 0: as far as the model goes

@@ -12,11 +12,12 @@ namespace {
 
 using Kind = ArgumentSource::Kind;
 
-constexpr std::array<std::pair<std::string_view, Kind>, 6> kWhole{
+constexpr std::array<std::pair<std::string_view, Kind>, 7> kWhole{
     {{"step.rows", Kind::class_rows},
      {"step.uneven", Kind::class_uneven},
      {"step.max_query", Kind::max_query},
      {"step.decodes", Kind::decodes},
+     {"step.is_decode", Kind::is_decode},
      {"scratch", Kind::scratch},
      {"counter", Kind::counter}}};
 

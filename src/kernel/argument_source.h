@@ -26,6 +26,7 @@ struct ArgumentSource {
     class_uneven,  // "step.uneven": whether one context is far longer than the others
     max_query,     // "step.max_query": the longest query of a step's prompts
     decodes,       // "step.decodes": sequences of a step that decode
+    is_decode,     // "step.is_decode": whether the rows computed are theirs
     scratch,       // memory of one launch
     counter        // memory that is zero before and after each launch
   };

@@ -113,6 +113,7 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   spec.op = json_field_or<std::string>(json, "op", "", where);
   if (!spec.op.empty())
     spec.when = Expression::parse(json_field<std::string>(json, "when", where), where + ", when");
+  spec.design = json_field_or<std::string>(json, "design", "", where);
   for (const auto& param : json_member(json, "params", where)) {
     spec.params.push_back(parse_param(param, where));
     if (spec.find_param(spec.params.back().name) != &spec.params.back())

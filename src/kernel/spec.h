@@ -54,6 +54,7 @@ struct Spec {
   std::string op;  // that it computes; empty: no plan launches it
   // For which classes of steps; reads rows, decode, prompt and gpu.
   Expression when = Expression::constant(1);
+  std::string design;  // that a plan must ask for; empty: any plan may launch it
   std::string source_sha256;
   std::vector<Param> params;
   std::array<Expression, 3> grid;

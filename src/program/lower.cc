@@ -34,6 +34,11 @@ std::string rows_of(const Node& node) {
   return graph::op_row(node.op).find_attr(kRows) == nullptr ? "" : node.text_attr(kRows);
 }
 
+// Whether the rows that it computes are those of sequences that decode.
+bool computes_decodes(const Node& node, const Bounds& bounds) {
+  return bounds.is_decode || rows_of(node) == "decode";
+}
+
 Dim product(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
   const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
@@ -81,22 +86,31 @@ bool takes_all(const kernel::Spec& spec, const Node& node) {
   });
 }
 
-// One with a condition goes before one that serves all steps.
+// One of the design asked for goes before one with a condition, and that before one that serves all
+// steps.
 const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds& bounds,
                               const kernel::SpecTable& specs) {
   const auto& op = graph::op_row(node.op);
   const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
     if (name == "rows") return most_rows(graph, node, bounds);
-    if (name == "decode") return bounds.is_decode || rows_of(node) == "decode" ? 1 : 0;
+    if (name == "decode") return computes_decodes(node, bounds) ? 1 : 0;
     if (name == "prompt") return rows_of(node) == "prompt" ? 1 : 0;
     if (name == "gpu") return is_gpu(bounds) ? 1 : 0;
     return std::nullopt;
   };
+  // A design computes attention alone: what is fused with it is taken apart.
+  if (!bounds.attention.empty() && op.op_class == graph::OpClass::attention &&
+      node.op != graph::Op::attention)
+    return nullptr;
+  const auto rank = [](const kernel::Spec& spec) {
+    if (!spec.design.empty()) return 2;
+    return spec.when.constant_value() ? 0 : 1;
+  };
   const kernel::Spec* found = nullptr;
   for (const auto& [name, spec] : specs.specs()) {
     if (spec.op != op.name || spec.when.evaluate(lookup) == 0 || !takes_all(spec, node)) continue;
-    if (!spec.when.constant_value()) return &spec;
-    if (found == nullptr) found = &spec;
+    if (!spec.design.empty() && spec.design != bounds.attention) continue;
+    if (found == nullptr || rank(spec) > rank(*found)) found = &spec;
   }
   return found;
 }
@@ -151,6 +165,8 @@ class Arguments {
         return std::min(most_rows(graph_, node_, bounds_), kBucketRows.back() + 1);
       case Kind::class_uneven:
         return bounds_.is_uneven ? 1 : 0;
+      case Kind::is_decode:
+        return computes_decodes(node_, bounds_) ? 1 : 0;
       default:
         break;
     }

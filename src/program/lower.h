@@ -34,7 +34,8 @@ struct Bounds {
   graph::Sizes largest;
   bool is_decode = false;  // all sequences decode
   std::string target = "cpu";
-  bool is_uneven = false;  // one of them has far more context than the others
+  bool is_uneven = false;      // one of them has far more context than the others
+  std::string attention = {};  // the design asked for (attention_designs.h), if any
 };
 
 // The variant of a kernel that equal uses share, and its name in a bundle.

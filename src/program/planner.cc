@@ -101,7 +101,8 @@ Bounds Planner::bounds(const StepClass& steps) const {
            .max_query_tokens = steps.is_decode ? 1 : n_tokens},
           steps.is_decode,
           settings_.target,
-          steps.is_uneven};
+          steps.is_uneven,
+          settings_.attention};
 }
 
 graph::Sizes Planner::largest() const {

@@ -36,8 +36,8 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
-                     settings.is_tuned, settings.is_batch_invariant,
+  return fmt::format("{} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     settings.attention, settings.is_tuned, settings.is_batch_invariant,
                      fmt::join(settings.skip_passes, ","), limits.max_batch_tokens,
                      limits.max_sequences, limits.max_context_tokens);
 }

@@ -6,6 +6,7 @@
 #include "base/usage_error.h"
 #include "graph/passes/passes.h"
 #include "kernel/spec.h"
+#include "program/attention_designs.h"
 
 namespace nereid::program {
 
@@ -40,6 +41,7 @@ StepTokens step_tokens(std::string_view target) {
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target) {
   graph::check_pass_names(options.skip_passes);
+  const auto& design = attention_design(options.attention);
   const auto context =
       options.max_context_tokens == 0 ? config.max_context_tokens : options.max_context_tokens;
   if (context < 1 || context > config.max_context_tokens)
@@ -70,7 +72,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .max_context_tokens = context,
            .window_tokens = config.widest_window(),
            .prefix_caching = options.prefix_caching,
-           .caches_answers = !options.batch_invariant}};
+           .caches_answers = !options.batch_invariant},
+          design.name == kOwnAttention ? std::string() : std::string(design.name)};
 }
 
 }  // namespace nereid::program

@@ -24,6 +24,7 @@ struct Settings {
   bool is_tuned = true;             // kernels' choices are measured ones, where there are such
   bool is_batch_invariant = false;  // kernels do not depend on a step's number of rows
   sched::Limits limits;             // n_kv_blocks 0: as many as fit
+  std::string attention = {};       // a design (attention_designs.h); empty: this program's own
 };
 
 Settings resolve(const model::ModelConfig& config, const Options& options,

@@ -60,16 +60,17 @@ TEST(Lower, AKernelTakesAllThatANodeSays) {
 }
 
 // A kernel of `attention` that reads nothing but q.
-std::string attention_json(const std::string& name, const std::string& when) {
+std::string attention_json(const std::string& name, const std::string& when,
+                           const std::string& design = "") {
   return fmt::format(
       R"("{0}": {{"name": "{0}", "source_sha256": "00", "op": "attention", "when": "{1}",
-        "params": [
+        "design": "{2}", "params": [
         {{"name": "out_ptr", "role": "out", "types": ["fp32"], "shape": ["n"], "of": "out"}},
         {{"name": "q_ptr", "role": "in", "types": ["fp32"], "shape": ["n"], "of": "q"}},
         {{"name": "n", "role": "size", "types": ["i64"], "step": true, "of": "step.decodes"}}],
         "grid": ["n", "1", "1"], "bytes": "n", "flops": "n", "tuned": [],
         "default": {{"cpu": {{"num_warps": 1, "num_stages": 1}}}}}})",
-      name, when);
+      name, when, design);
 }
 
 TEST(Lower, RowsThatDecodeHaveTheKernelOfDecodingSteps) {
@@ -146,6 +147,33 @@ TEST(Lower, AUsersFileGoesByWhatItHolds) {
   EXPECT_FALSE(request == masked("causal & " + own + ":odd(2)"));
   EXPECT_THROW(masked((folder / "none.py").string() + ":odd"), Error);
   std::filesystem::remove_all(folder);
+}
+
+TEST(Lower, ADesignComputesWhatItServesWhereItIsAskedFor) {
+  const auto tables = tables_of(attention_json("a_decodes", "decode") + "," +
+                                attention_json("b_prompts", "prompt") + "," +
+                                attention_json("c_split", "decode", "split"));
+  const auto graph = graph::parse(R"(graph g {
+  input %q: fp32[T, 4, 64]
+  state %k: fp16[8, 2, 64, 64]
+  state %v: fp16[8, 2, 64, 64]
+  input %tables: i32[S, 8]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %out: fp32[T, 4, 64] = attention %q, %k, %v, %tables, %starts, %lens
+  return %out
+})",
+                                  "test");
+  const auto kernels = [&](const std::string& design) {
+    Bounds bounds{{.n_tokens = 64, .n_sequences = 4, .n_decodes = 4}, false, "cpu"};
+    bounds.attention = design;
+    std::vector<std::string> names;
+    for (const auto& launch : lower(legalise(graph, bounds, tables.specs), bounds, tables))
+      names.push_back(launch.spec->name);
+    return names;
+  };
+  EXPECT_THAT(kernels(""), testing::ElementsAre("b_prompts", "a_decodes"));
+  EXPECT_THAT(kernels("split"), testing::ElementsAre("b_prompts", "c_split"));
 }
 
 TEST(Lower, ANodeWithoutAKernelIsNamed) {

@@ -1,0 +1,123 @@
+"""split_k with its partial softmaxes added up by whoever comes, as they come: for comparison only.
+
+    out[s, h] = softmax_j(cap(q[s, h] . k[j, h / G] * scale)) v[j, h / G],  j < context_lens[s]
+
+A split-K whose programs add into one result by atomics, as split-K products often do: no memory
+for each range and no merge at the end, but the order of the sum is that of arrival, and the last
+digits of the result change from run to run. A softmax's parts must be rescaled when a larger score
+comes, which no single atomic addition can do: a lock for each KV head of a sequence, taken by
+compare-and-swap, guards one set of sums. The last to add, by the count in `arrivals`, writes the
+output and leaves count and lock 0.
+Grid: (S, Hkv, SPLITS). For one query a sequence only. Sums fp32, base 2.
+"""
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.attention_designs.interface import design_spec
+from kernels.attention_designs.split_k import (
+    CHOICE,
+    CHOICES,
+    COUNTER_SHAPE,
+    DERIVES,
+    GRID,
+    group_mask,
+    leave,
+    left,
+    memory_of,
+    merged,
+    range_sums,
+    split_of,
+)
+from kernels.lib.paged import normalised
+from kernels.spec import counter, scratch
+
+
+@triton.jit
+def split_k_atomic(
+    out_ptr,
+    partial_ptr,
+    arrivals_ptr,
+    locks_ptr,
+    q_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    block_tables_ptr,
+    cu_seqlens_ptr,
+    context_lens_ptr,
+    n_seqs,
+    n_decodes,
+    max_q_len,
+    n_heads,
+    n_kv_heads,
+    max_blocks,
+    window,
+    out_stride,
+    q_stride,
+    scale,
+    softcap,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    DECODE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    UNIT: tl.constexpr = BLOCK_H * (BLOCK_D + 2)
+    seq = tl.program_id(0).to(tl.int64)
+    kv_head = tl.program_id(1)
+    part = tl.program_id(2)
+    group = n_heads // n_kv_heads
+    context = tl.load(context_lens_ptr + seq)
+    oldest, begin, end, n_parts = split_of(context, window, part, BLOCK_N, SPLITS)
+    at, mask = group_mask(group, BLOCK_H, BLOCK_D, HEAD_DIM)
+    first_head = kv_head * group * HEAD_DIM
+    q = tl.load(q_ptr + seq * q_stride + first_head + at, mask=mask, other=0.0)
+    largest, total, acc = range_sums(
+        q, k_cache_ptr, v_cache_ptr, block_tables_ptr + seq * max_blocks, kv_head, n_kv_heads,
+        begin, end, oldest, context, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N,
+        BLOCK_D,
+    )  # fmt: skip
+    mine = seq * n_kv_heads + kv_head
+    sums_ptr = partial_ptr + mine * UNIT
+    if part < n_parts:
+        while tl.atomic_cas(locks_ptr + mine, 0, 1, sem="acquire", scope="gpu") == 1:
+            pass
+        tl.debug_barrier()
+        arrived = tl.load(arrivals_ptr + mine)
+        # What the memory holds before the first has come is nothing.
+        if arrived > 0:
+            before_largest, before_total, before_acc = left(sums_ptr, BLOCK_H, BLOCK_D)
+            largest, total, acc = merged(
+                before_largest, before_total, before_acc, largest, total, acc
+            )
+        if arrived == n_parts - 1:
+            tl.store(arrivals_ptr + mine, 0)
+            y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
+            tl.store(out_ptr + seq * out_stride + first_head + at, y, mask=mask)
+        else:
+            leave(sums_ptr, largest, total, acc)
+            tl.store(arrivals_ptr + mine, arrived + 1)
+        tl.debug_barrier()
+        tl.atomic_xchg(locks_ptr + mine, 0, sem="release", scope="gpu")
+
+
+SPEC = design_spec(
+    split_k_atomic,
+    "split-k-atomic",
+    GRID,
+    is_for_prompts=False,
+    memory=(
+        scratch("partial_ptr", "fp32", *COUNTER_SHAPE, "BLOCK_H * (BLOCK_D + 2)"),
+        counter("arrivals_ptr", "i32", *COUNTER_SHAPE),
+        counter("locks_ptr", "i32", *COUNTER_SHAPE),
+    ),
+    choice=CHOICE,
+    derives=DERIVES,
+    extra=lambda case: memory_of(case, ("arrivals_ptr", "locks_ptr"), n_parts=1),
+    choices=CHOICES,
+    expects=lambda a: {name: np.zeros_like(a[name]) for name in ("arrivals_ptr", "locks_ptr")},
+)
