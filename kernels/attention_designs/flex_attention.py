@@ -29,7 +29,7 @@ from kernels.attention_designs.interface import (
     query_span,
     store_rows,
 )
-from kernels.lib.paged import exponent_base, normalised
+from kernels.lib.attention import exponent_base, normalised
 from kernels.spec import scratch, step_size
 
 

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from kernels import attention_decode, attention_prefill
-from kernels.lib.paged import attention_reference, page_offset, soft_cap
+from kernels.lib.attention import soft_cap
+from kernels.lib.paged import attention_reference, page_offset
 from kernels.lib.paged_cases import draw_attention
 from kernels.spec import (
     FLOATS,
@@ -144,9 +145,17 @@ _REST = (
 )
 
 
+# Sinks, and what score and mask functions read.
+_NOT_SERVED = ("sinks_ptr", "fn_a_ptr", "fn_b_ptr", "fn_a_width", "fn_b_width")
+
+
 def adapted(case, is_decode):
     """A case of attention_decode or attention_prefill with the designs' operands."""
     a = case.args
+    for name in _NOT_SERVED:
+        del a[name]
+        case.dtypes.pop(name, None)
+    del case.constexprs["HAS_SINKS"]
     n_all = len(a["context_lens_ptr"])
     if is_decode:
         a["cu_seqlens_ptr"] = np.arange(n_all + 1, dtype=np.int32)
@@ -161,6 +170,7 @@ def adapted(case, is_decode):
 
 
 def reference(a):
+    a = {**a, **dict.fromkeys(_NOT_SERVED)}
     if not a["DECODE"]:
         return attention_reference({**a, "first_seq": a["n_decodes"]})
     return attention_reference({**a, "n_seqs": a["n_decodes"]})

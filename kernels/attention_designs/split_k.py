@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from kernels.attention_designs.interface import capped, design_spec, load_keys
-from kernels.lib.paged import exponent_base, normalised
+from kernels.lib.attention import exponent_base, normalised
 from kernels.spec import counter, derived, filled, scratch
 
 

@@ -30,7 +30,7 @@ from kernels.attention_designs.split_k import (
     range_sums,
     split_of,
 )
-from kernels.lib.paged import normalised
+from kernels.lib.attention import normalised
 from kernels.spec import counter, scratch
 
 

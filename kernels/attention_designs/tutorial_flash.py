@@ -25,7 +25,7 @@ from kernels.attention_designs.interface import (
     query_span,
     store_rows,
 )
-from kernels.lib.paged import exponent_base, normalised
+from kernels.lib.attention import exponent_base, normalised
 
 
 @triton.jit
