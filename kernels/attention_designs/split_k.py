@@ -179,17 +179,15 @@ CHOICES = ({}, {"SPLITS": 1}, {"SPLITS": 3}, {"SPLITS": 16})
 _MOST_SPLITS = 16
 
 
-def memory_of(case, counters, n_parts=_MOST_SPLITS):
-    """Room for the sums of so many programs, whatever the choice."""
+def memory_of(case, n_parts=_MOST_SPLITS, n_counters=1):
+    """Room for the sums of so many programs, whatever the choice, and the counters at 0."""
     a = case.args
     n_seqs, n_kv_heads = max(a["n_decodes"], 1), a["n_kv_heads"]
     rows = max(a["n_heads"] // n_kv_heads * 2, 16)
     width = max(2 * case.constexprs["HEAD_DIM"], 16) + 2
     a["partial_ptr"] = filled(n_seqs, n_kv_heads, n_parts, rows * width)
-    case.dtypes["partial_ptr"] = "fp32"
-    for name in counters:
-        a[name] = np.zeros((n_seqs, n_kv_heads), np.int32)
-        case.dtypes[name] = "i32"
+    a["arrivals_ptr"] = np.zeros((n_seqs, n_kv_heads, n_counters), np.int32)
+    case.dtypes.update({"partial_ptr": "fp32", "arrivals_ptr": "i32"})
     return case
 
 
@@ -204,7 +202,7 @@ SPEC = design_spec(
     ),
     choice=CHOICE,
     derives=DERIVES,
-    extra=lambda case: memory_of(case, ("arrivals_ptr",)),
+    extra=memory_of,
     choices=CHOICES,
     expects=lambda a: {"arrivals_ptr": np.zeros_like(a["arrivals_ptr"])},
 )

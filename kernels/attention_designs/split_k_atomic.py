@@ -7,7 +7,8 @@ for each range and no merge at the end, but the order of the sum is that of arri
 digits of the result change from run to run. A softmax's parts must be rescaled when a larger score
 comes, which no single atomic addition can do: a lock for each KV head of a sequence, taken by
 compare-and-swap, guards one set of sums. The last to add, by the count in `arrivals`, writes the
-output and leaves count and lock 0.
+output and leaves count and lock 0: `arrivals` [S, Hkv, count or lock], since all counters of a
+launch are one memory.
 Grid: (S, Hkv, SPLITS). For one query a sequence only. Sums fp32, base 2.
 """
 
@@ -39,7 +40,6 @@ def split_k_atomic(
     out_ptr,
     partial_ptr,
     arrivals_ptr,
-    locks_ptr,
     q_ptr,
     k_cache_ptr,
     v_cache_ptr,
@@ -83,11 +83,13 @@ def split_k_atomic(
     )  # fmt: skip
     mine = seq * n_kv_heads + kv_head
     sums_ptr = partial_ptr + mine * UNIT
+    count_ptr = arrivals_ptr + 2 * mine
+    lock_ptr = count_ptr + 1
     if part < n_parts:
-        while tl.atomic_cas(locks_ptr + mine, 0, 1, sem="acquire", scope="gpu") == 1:
+        while tl.atomic_cas(lock_ptr, 0, 1, sem="acquire", scope="gpu") == 1:
             pass
         tl.debug_barrier()
-        arrived = tl.load(arrivals_ptr + mine)
+        arrived = tl.load(count_ptr)
         # What the memory holds before the first has come is nothing.
         if arrived > 0:
             before_largest, before_total, before_acc = left(sums_ptr, BLOCK_H, BLOCK_D)
@@ -95,14 +97,14 @@ def split_k_atomic(
                 before_largest, before_total, before_acc, largest, total, acc
             )
         if arrived == n_parts - 1:
-            tl.store(arrivals_ptr + mine, 0)
+            tl.store(count_ptr, 0)
             y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
             tl.store(out_ptr + seq * out_stride + first_head + at, y, mask=mask)
         else:
             leave(sums_ptr, largest, total, acc)
-            tl.store(arrivals_ptr + mine, arrived + 1)
+            tl.store(count_ptr, arrived + 1)
         tl.debug_barrier()
-        tl.atomic_xchg(locks_ptr + mine, 0, sem="release", scope="gpu")
+        tl.atomic_xchg(lock_ptr, 0, sem="release", scope="gpu")
 
 
 SPEC = design_spec(
@@ -112,12 +114,11 @@ SPEC = design_spec(
     is_for_prompts=False,
     memory=(
         scratch("partial_ptr", "fp32", *COUNTER_SHAPE, "BLOCK_H * (BLOCK_D + 2)"),
-        counter("arrivals_ptr", "i32", *COUNTER_SHAPE),
-        counter("locks_ptr", "i32", *COUNTER_SHAPE),
+        counter("arrivals_ptr", "i32", *COUNTER_SHAPE, "2"),
     ),
     choice=CHOICE,
     derives=DERIVES,
-    extra=lambda case: memory_of(case, ("arrivals_ptr", "locks_ptr"), n_parts=1),
+    extra=lambda case: memory_of(case, n_parts=1, n_counters=2),
     choices=CHOICES,
-    expects=lambda a: {name: np.zeros_like(a[name]) for name in ("arrivals_ptr", "locks_ptr")},
+    expects=lambda a: {"arrivals_ptr": np.zeros_like(a["arrivals_ptr"])},
 )

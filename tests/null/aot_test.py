@@ -62,6 +62,12 @@ class Kernels(unittest.TestCase):
             self.assertRegex(spec["source_sha256"], "^[0-9a-f]{64}$")
         self.assertEqual(json.dumps(exported), json.dumps(export.export()))
 
+    def test_a_launch_has_one_array_of_counters(self):
+        """All counters of a plan are the same memory: two of one launch would be each other."""
+        for name in sources.kernel_names():
+            counters = [p.name for p in sources.load_spec(name).params if p.of == "counter"]
+            self.assertLessEqual(len(counters), 1, name)
+
     def test_helpers_are_part_of_a_kernel(self):
         names = {path.name for path in sources.kernel_sources("sample")}
         self.assertLessEqual({"sample.py", "philox.py", "select.py", "spec.py"}, names)
