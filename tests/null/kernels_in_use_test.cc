@@ -8,6 +8,7 @@
 #include <string>
 
 #include "model/config.h"
+#include "program/attention_designs.h"
 #include "program/planner.h"
 
 namespace nereid::program {
@@ -30,6 +31,13 @@ TEST(Kernels, EachIsLaunchedBySomething) {
              requests_for_all_modes(config, resolve(config, {}, target), tables))
           in_use.insert(request.kernel);
     }
+  const auto config =
+      model::ModelConfig::load(fs::path(NEREID_SOURCE_DIR) / "tests/fixtures/llama3");
+  for (const auto& design : attention_designs()) {
+    const auto settings = resolve(config, {.attention = std::string(design.name)}, "cpu");
+    for (const auto& request : requests_for_all_modes(config, settings, tables))
+      in_use.insert(request.kernel);
+  }
   std::set<std::string> idle;
   for (const auto& [name, spec] : tables.specs.specs())
     if (!in_use.contains(name)) idle.insert(name);
