@@ -23,7 +23,8 @@ struct RopeConfig {
   bool has_whole_bounds = true;            // yarn: the two as whole elements
   double attention_factor = 1.0;           // yarn, longrope: of rotated queries and keys alike
   std::int64_t original_max_position = 0;  // llama3, yarn, longrope: the context before stretching
-  std::vector<double> pair_factors = {};  // longrope: each pair's, within that context [head_dim / 2]
+  std::vector<double> pair_factors =
+      {};  // longrope: each pair's, within that context [head_dim / 2]
 
   bool operator==(const RopeConfig&) const = default;
 };
