@@ -51,6 +51,10 @@ TEST(Jinja, PrintsAsPython) {
             R"({"b": "ä\"<", "a": [1, null]})");
   EXPECT_EQ(render("{{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ 'ab' * 2 }}"),
             "-4 2 3.5 8 abab");
+  // What is no whole number is neither, however large.
+  EXPECT_EQ(
+      render("{% for x in [0.5, 2.0, -3.0, 1.5e300] %}{{ x is even }} {{ x is odd }} {% endfor %}"),
+      "False False True False False True True False ");
   EXPECT_EQ(render("{{ 'Größe'[::-1] }} {{ 'Größe'|length }} {{ 'a,b'.split(',')[-1] }}"),
             "eßörG 5 b");
 }

@@ -1,6 +1,7 @@
 #include "chat/jinja/tests.h"
 
 #include <array>
+#include <cmath>
 
 #include "chat/jinja/arguments.h"
 #include "chat/jinja/filters.h"
@@ -46,8 +47,7 @@ bool is_callable(const Value& value) {
 
 template <std::int64_t kRest>
 bool has_parity(const Value& value) {
-  if (const double* d = value.as_float())
-    return std::abs(static_cast<std::int64_t>(*d) % 2) == kRest;
+  if (const double* d = value.as_float()) return std::abs(std::fmod(*d, 2.0)) == kRest;
   const auto number = value.as_int();
   if (!number) throw_type("even or odd", value);
   return std::abs(*number % 2) == kRest;
