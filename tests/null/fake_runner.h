@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <deque>
@@ -203,7 +204,7 @@ class FakeRunner : public Runner {
   }
   void lose() { is_lost_ = true; }
 
-  int n_steps = 0;
+  std::atomic<int> n_steps = 0;  // read while the service runs
   int n_waited = 0;
   int n_held_steps = 0;      // that waited for masks
   std::int32_t odd_id = -1;  // a sequence with this id has logits that are not finite

@@ -139,7 +139,7 @@ TEST_F(ServerTest, ClientsThatLeaveAreCancelledInEachState) {
   leave_when(kWhole, [&] { return metrics().n_running == 1; });
   wait_for([&] { return metrics().n_used_kv_blocks == 0; });
   // In its prompt, of which a step computes two tokens.
-  const auto n_steps = runner_->n_steps;
+  const int n_steps = runner_->n_steps;
   std::string ids = "1";
   for (int i = 0; i < 55; ++i) ids += ", 2";
   leave_when(R"({"prompt": [)" + ids + R"(], "max_tokens": 1})",
