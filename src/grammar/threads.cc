@@ -251,11 +251,14 @@ void Stepper::after_key(const Thread& thread, Terminal::State state, std::string
     const Terminal& terminal = program_.terminals[thread.terminal];
     auto key = std::make_shared<Frame::OtherKey>();
     key->text = Json::parse(text.substr(thread.begin)).get<std::string>();
-    // A name that could not have been longer is taken a second time: there was no way on.
-    if (terminal.content_goes_on(state))
-      for (const auto* other = inside.other_keys.get(); other != nullptr;
-           other = other->before.get())
-        if (other->text == key->text) return;
+    // A name that could not have been longer is taken a second time, as there was no way on, but
+    // counts once.
+    for (const auto* other = inside.other_keys.get(); other != nullptr; other = other->before.get())
+      if (other->text == key->text) {
+        if (terminal.content_goes_on(state)) return;
+        --inside.count;
+        break;
+      }
     key->before = std::move(inside.other_keys);
     inside.other_keys = std::move(key);
     value = object.other_values[terminal.label(state) - 1];
