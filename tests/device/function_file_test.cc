@@ -45,11 +45,6 @@ kernel::KernelRequest request_of(const std::string& function) {
 class FunctionFile : public testing::Test {
  protected:
   void SetUp() override {
-    try {
-      kernel::find_compiler("cpu");
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
     fs::remove_all(folder_);
     fs::create_directories(folder_);
     write_text_file(file_, kSource);
