@@ -19,13 +19,11 @@ from kernels.attention_designs.interface import (
     TILES,
     capped,
     design_spec,
-    key_span,
     load_keys,
-    load_queries,
-    query_span,
+    query_tile,
     store_rows,
 )
-from kernels.lib.attention import exponent_base
+from kernels.lib.attention import LOG2E, soften, weigh
 
 
 @triton.jit
@@ -35,7 +33,6 @@ def blocks(
     HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    LOG2E: tl.constexpr = 1.4426950408889634
     offs_n = tl.arange(0, BLOCK_N)
     for block in range(first, n_blocks):
         start = block * BLOCK_N
@@ -48,14 +45,8 @@ def blocks(
         if MASKED:
             distance = q_pos[:, None] - (start + offs_n)[None, :]
             score = tl.where((distance >= 0) & (distance < reach), score, float("-inf"))
-        new_largest = tl.maximum(largest, tl.max(score, axis=1))
-        base = exponent_base(new_largest)
-        p = tl.exp2(score - base[:, None])
-        alpha = tl.exp2(largest - base)
-        acc = acc * alpha[:, None]
-        total = total * alpha + tl.sum(p, axis=1)
-        largest = new_largest
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
+        p, shrink, largest, total = soften(score, largest, total, 1.0, True)
+        acc = weigh(p, v, shrink, acc, q.dtype)
     return acc, total, largest
 
 
@@ -96,13 +87,11 @@ def amd_flash(
         seq = first_seq + tile // tiles_a_seq
         head = tile % tiles_a_seq // tiles_a_head
         first = tile % tiles_a_head * BLOCK_M
-        kv_head = head // (n_heads // n_kv_heads)
-        first_row, n_rows, context = query_span(seq, cu_seqlens_ptr, context_lens_ptr, DECODE)
-        begin, end, reach = key_span(first, n_rows, context, window, BLOCK_M)
-        block_table = block_tables_ptr + tl.cast(seq, tl.int64) * max_blocks
+        q, offs_m, first_row, n_rows, context, begin, end, reach, block_table, kv_head = query_tile(
+            seq, head, first, q_ptr, q_stride, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
+            n_heads, n_kv_heads, max_blocks, window, DECODE, HEAD_DIM, BLOCK_M, BLOCK_D,
+        )  # fmt: skip
         position = context - n_rows + first
-        offs_m = first + tl.arange(0, BLOCK_M)
-        q = load_queries(q_ptr, q_stride, head, first_row, offs_m, n_rows, HEAD_DIM, BLOCK_D)
         q_pos = position + tl.arange(0, BLOCK_M)
 
         # The diagonal crosses as many blocks as the tile is high, one more where it begins within

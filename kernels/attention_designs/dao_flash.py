@@ -20,10 +20,8 @@ from kernels.attention_designs.interface import (
     TILES,
     capped,
     design_spec,
-    key_span,
     load_keys,
-    load_queries,
-    query_span,
+    query_tile,
     store_rows,
 )
 from kernels.lib.attention import exponent_base
@@ -62,13 +60,11 @@ def dao_flash(
     if not DECODE:
         seq += n_decodes
     head = tl.program_id(1) % n_heads
-    kv_head = head // (n_heads // n_kv_heads)
-    first_row, n_rows, context = query_span(seq, cu_seqlens_ptr, context_lens_ptr, DECODE)
-    begin, end, reach = key_span(first, n_rows, context, window, BLOCK_M)
-    block_table = block_tables_ptr + seq.to(tl.int64) * max_blocks
-    offs_m = first + tl.arange(0, BLOCK_M)
+    q, offs_m, first_row, n_rows, context, begin, end, reach, block_table, kv_head = query_tile(
+        seq, head, first, q_ptr, q_stride, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
+        n_heads, n_kv_heads, max_blocks, window, DECODE, HEAD_DIM, BLOCK_M, BLOCK_D,
+    )  # fmt: skip
     offs_n = tl.arange(0, BLOCK_N)
-    q = load_queries(q_ptr, q_stride, head, first_row, offs_m, n_rows, HEAD_DIM, BLOCK_D)
     q_pos = context - n_rows + offs_m
 
     lse = tl.full((BLOCK_M,), float("-inf"), tl.float32)

@@ -23,13 +23,11 @@ from kernels.attention_designs.interface import (
     TILES,
     capped,
     design_spec,
-    key_span,
     load_keys,
-    load_queries,
-    query_span,
+    query_tile,
     store_rows,
 )
-from kernels.lib.attention import exponent_base, normalised
+from kernels.lib.attention import LOG2E, normalised, soften, weigh
 from kernels.spec import scratch, step_size
 
 
@@ -52,7 +50,6 @@ def listed(
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """A tile of queries over the tiles of keys in a list."""
-    LOG2E: tl.constexpr = 1.4426950408889634
     offs_n = tl.arange(0, BLOCK_N)
     for i in range(n_listed):
         start = tl.load(list_ptr + i) * BLOCK_N
@@ -66,14 +63,8 @@ def listed(
             k_pos = (start + offs_n)[None, :]
             is_seen = mask_mod(q_pos[:, None], k_pos, reach) & (k_pos < context)
             score = tl.where(is_seen, score, float("-inf"))
-        new_largest = tl.maximum(largest, tl.max(score, axis=1))
-        base = exponent_base(new_largest)
-        alpha = tl.exp2(largest - base)
-        p = tl.exp2(score - base[:, None])
-        total = total * alpha + tl.sum(p, axis=1)
-        acc = acc * alpha[:, None]
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc, input_precision="ieee")
-        largest = new_largest
+        p, shrink, largest, total = soften(score, largest, total, 1.0, True)
+        acc = weigh(p, v, shrink, acc, q.dtype)
     return acc, total, largest
 
 
@@ -113,13 +104,11 @@ def flex_attention(
     if not DECODE:
         seq += n_decodes
     first = tile * BLOCK_M
-    kv_head = head // (n_heads // n_kv_heads)
-    first_row, n_rows, context = query_span(seq, cu_seqlens_ptr, context_lens_ptr, DECODE)
-    begin, end, reach = key_span(first, n_rows, context, window, BLOCK_M)
-    block_table = block_tables_ptr + seq.to(tl.int64) * max_blocks
-    offs_m = first + tl.arange(0, BLOCK_M)
+    q, offs_m, first_row, n_rows, context, begin, end, reach, block_table, kv_head = query_tile(
+        seq, head, first, q_ptr, q_stride, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
+        n_heads, n_kv_heads, max_blocks, window, DECODE, HEAD_DIM, BLOCK_M, BLOCK_D,
+    )  # fmt: skip
     offs_n = tl.arange(0, BLOCK_N)
-    q = load_queries(q_ptr, q_stride, head, first_row, offs_m, n_rows, HEAD_DIM, BLOCK_D)
     # Rows that are not there see what the last one does: they make no tile partial.
     q_pos = context - n_rows + tl.minimum(offs_m, n_rows - 1)
 

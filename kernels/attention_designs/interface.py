@@ -70,6 +70,23 @@ def load_queries(
 
 
 @triton.jit
+def query_tile(
+    seq, head, first, q_ptr, q_stride, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr, n_heads,
+    n_kv_heads, max_blocks, window, DECODE: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """A tile of queries from a sequence's row `first` on, and their rows; of the sequence what
+    query_span says; of the tile what key_span says; its table of pages and its KV head."""
+    first_row, n_rows, context = query_span(seq, cu_seqlens_ptr, context_lens_ptr, DECODE)
+    begin, end, reach = key_span(first, n_rows, context, window, BLOCK_M)
+    block_table = block_tables_ptr + tl.cast(seq, tl.int64) * max_blocks
+    offs_m = first + tl.arange(0, BLOCK_M)
+    q = load_queries(q_ptr, q_stride, head, first_row, offs_m, n_rows, HEAD_DIM, BLOCK_D)
+    kv_head = head // (n_heads // n_kv_heads)
+    return q, offs_m, first_row, n_rows, context, begin, end, reach, block_table, kv_head
+
+
+@triton.jit
 def store_rows(
     out_ptr, out_stride, head, first_row, offs_m, n_rows, y, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,

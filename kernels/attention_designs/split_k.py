@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from kernels.attention_designs.interface import capped, design_spec, load_keys
-from kernels.lib.attention import exponent_base, normalised
+from kernels.lib.attention import LOG2E, exponent_base, normalised, soften, weigh
 from kernels.spec import counter, derived, filled, scratch
 
 
@@ -40,7 +40,6 @@ def range_sums(
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Largest score, sum and weighted values of the heads q over a range of tiles."""
-    LOG2E: tl.constexpr = 1.4426950408889634
     offs_n = tl.arange(0, BLOCK_N)
     largest = tl.full((q.shape[0],), float("-inf"), tl.float32)
     total = tl.zeros((q.shape[0],), tl.float32)
@@ -55,13 +54,8 @@ def range_sums(
         score = capped(score, softcap, HAS_SOFTCAP) * LOG2E
         k_pos = start + offs_n
         score = tl.where(((k_pos < context) & (k_pos >= oldest))[None, :], score, float("-inf"))
-        new_largest = tl.maximum(largest, tl.max(score, axis=1))
-        base = exponent_base(new_largest)
-        p = tl.exp2(score - base[:, None])
-        alpha = tl.exp2(largest - base)
-        total = total * alpha + tl.sum(p, axis=1)
-        acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc * alpha[:, None], input_precision="ieee")
-        largest = new_largest
+        p, shrink, largest, total = soften(score, largest, total, 1.0, True)
+        acc = weigh(p, v, shrink, acc, q.dtype)
     return largest, total, acc
 
 
@@ -107,6 +101,39 @@ def group_mask(group, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, HEAD_DIM: tl
 
 
 @triton.jit
+def part_sums(
+    q_ptr, k_ptr, v_ptr, block_tables_ptr, context_lens_ptr, n_heads, n_kv_heads, max_blocks,
+    window, q_stride, scale, softcap, HAS_SOFTCAP: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr, SPLITS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """range_sums of this program's part of its sequence's keys; how many parts there are."""
+    seq = tl.program_id(0).to(tl.int64)
+    kv_head = tl.program_id(1)
+    group = n_heads // n_kv_heads
+    context = tl.load(context_lens_ptr + seq)
+    oldest, begin, end, n_parts = split_of(context, window, tl.program_id(2), BLOCK_N, SPLITS)
+    at, mask = group_mask(group, BLOCK_H, BLOCK_D, HEAD_DIM)
+    first_head = kv_head * group * HEAD_DIM
+    q = tl.load(q_ptr + seq * q_stride + first_head + at, mask=mask, other=0.0)
+    largest, total, acc = range_sums(
+        q, k_ptr, v_ptr, block_tables_ptr + seq * max_blocks, kv_head, n_kv_heads, begin, end,
+        oldest, context, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+    )  # fmt: skip
+    return largest, total, acc, n_parts
+
+
+@triton.jit
+def store_group(out_ptr, out_stride, total, acc, n_heads, n_kv_heads, HEAD_DIM: tl.constexpr):
+    """The output of the heads of this program's KV head."""
+    group = n_heads // n_kv_heads
+    at, mask = group_mask(group, acc.shape[0], acc.shape[1], HEAD_DIM)
+    row = out_ptr + tl.program_id(0).to(tl.int64) * out_stride
+    y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
+    tl.store(row + tl.program_id(1) * group * HEAD_DIM + at, y, mask=mask)
+
+
+@triton.jit
 def split_k(
     out_ptr,
     partial_ptr,
@@ -138,21 +165,13 @@ def split_k(
     BLOCK_D: tl.constexpr,
 ):
     UNIT: tl.constexpr = BLOCK_H * (BLOCK_D + 2)
-    seq = tl.program_id(0).to(tl.int64)
-    kv_head = tl.program_id(1)
     part = tl.program_id(2)
-    group = n_heads // n_kv_heads
-    context = tl.load(context_lens_ptr + seq)
-    oldest, begin, end, n_parts = split_of(context, window, part, BLOCK_N, SPLITS)
-    at, mask = group_mask(group, BLOCK_H, BLOCK_D, HEAD_DIM)
-    first_head = kv_head * group * HEAD_DIM
-    q = tl.load(q_ptr + seq * q_stride + first_head + at, mask=mask, other=0.0)
-    largest, total, acc = range_sums(
-        q, k_cache_ptr, v_cache_ptr, block_tables_ptr + seq * max_blocks, kv_head, n_kv_heads,
-        begin, end, oldest, context, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N,
-        BLOCK_D,
+    mine = tl.program_id(0).to(tl.int64) * n_kv_heads + tl.program_id(1)
+    largest, total, acc, n_parts = part_sums(
+        q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, context_lens_ptr, n_heads, n_kv_heads,
+        max_blocks, window, q_stride, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, SPLITS,
+        BLOCK_N, BLOCK_H, BLOCK_D,
     )  # fmt: skip
-    mine = seq * n_kv_heads + kv_head
     sums_ptr = partial_ptr + mine * SPLITS * UNIT
     if part < n_parts:
         leave(sums_ptr + part * UNIT, largest, total, acc)
@@ -166,8 +185,7 @@ def split_k(
                 largest, total, acc = merged(
                     largest, total, acc, next_largest, next_total, next_acc
                 )
-            y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
-            tl.store(out_ptr + seq * out_stride + first_head + at, y, mask=mask)
+            store_group(out_ptr, out_stride, total, acc, n_heads, n_kv_heads, HEAD_DIM)
 
 
 COUNTER_SHAPE = ("n_decodes", "n_kv_heads")

@@ -23,15 +23,13 @@ from kernels.attention_designs.split_k import (
     COUNTER_SHAPE,
     DERIVES,
     GRID,
-    group_mask,
     leave,
     left,
     memory_of,
     merged,
-    range_sums,
-    split_of,
+    part_sums,
+    store_group,
 )
-from kernels.lib.attention import normalised
 from kernels.spec import counter, scratch
 
 
@@ -67,21 +65,13 @@ def split_k_atomic(
     BLOCK_D: tl.constexpr,
 ):
     UNIT: tl.constexpr = BLOCK_H * (BLOCK_D + 2)
-    seq = tl.program_id(0).to(tl.int64)
-    kv_head = tl.program_id(1)
     part = tl.program_id(2)
-    group = n_heads // n_kv_heads
-    context = tl.load(context_lens_ptr + seq)
-    oldest, begin, end, n_parts = split_of(context, window, part, BLOCK_N, SPLITS)
-    at, mask = group_mask(group, BLOCK_H, BLOCK_D, HEAD_DIM)
-    first_head = kv_head * group * HEAD_DIM
-    q = tl.load(q_ptr + seq * q_stride + first_head + at, mask=mask, other=0.0)
-    largest, total, acc = range_sums(
-        q, k_cache_ptr, v_cache_ptr, block_tables_ptr + seq * max_blocks, kv_head, n_kv_heads,
-        begin, end, oldest, context, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, BLOCK_N,
-        BLOCK_D,
+    mine = tl.program_id(0).to(tl.int64) * n_kv_heads + tl.program_id(1)
+    largest, total, acc, n_parts = part_sums(
+        q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, context_lens_ptr, n_heads, n_kv_heads,
+        max_blocks, window, q_stride, scale, softcap, HAS_SOFTCAP, HEAD_DIM, BLOCK_TOKENS, SPLITS,
+        BLOCK_N, BLOCK_H, BLOCK_D,
     )  # fmt: skip
-    mine = seq * n_kv_heads + kv_head
     sums_ptr = partial_ptr + mine * UNIT
     count_ptr = arrivals_ptr + 2 * mine
     lock_ptr = count_ptr + 1
@@ -98,8 +88,7 @@ def split_k_atomic(
             )
         if arrived == n_parts - 1:
             tl.store(count_ptr, 0)
-            y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
-            tl.store(out_ptr + seq * out_stride + first_head + at, y, mask=mask)
+            store_group(out_ptr, out_stride, total, acc, n_heads, n_kv_heads, HEAD_DIM)
         else:
             leave(sums_ptr, largest, total, acc)
             tl.store(count_ptr, arrived + 1)

@@ -19,13 +19,11 @@ from kernels.attention_designs.interface import (
     TILES,
     capped,
     design_spec,
-    key_span,
     load_keys,
-    load_queries,
-    query_span,
+    query_tile,
     store_rows,
 )
-from kernels.lib.attention import exponent_base, normalised
+from kernels.lib.attention import LOG2E, exponent_base, normalised
 
 
 @triton.jit
@@ -35,7 +33,6 @@ def inner(
     HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    LOG2E: tl.constexpr = 1.4426950408889634
     ON_BAND: tl.constexpr = STAGE == 2
     offs_n = tl.arange(0, BLOCK_N)
     qk_scale = LOG2E if HAS_SOFTCAP else scale * LOG2E
@@ -99,13 +96,11 @@ def tutorial_flash(
     if not DECODE:
         seq += n_decodes
     head = tl.program_id(1) % n_heads
-    kv_head = head // (n_heads // n_kv_heads)
-    first_row, n_rows, context = query_span(seq, cu_seqlens_ptr, context_lens_ptr, DECODE)
-    begin, end, reach = key_span(first, n_rows, context, window, BLOCK_M)
-    block_table = block_tables_ptr + seq.to(tl.int64) * max_blocks
+    q, offs_m, first_row, n_rows, context, begin, end, reach, block_table, kv_head = query_tile(
+        seq, head, first, q_ptr, q_stride, block_tables_ptr, cu_seqlens_ptr, context_lens_ptr,
+        n_heads, n_kv_heads, max_blocks, window, DECODE, HEAD_DIM, BLOCK_M, BLOCK_D,
+    )  # fmt: skip
     position = context - n_rows + first
-    offs_m = first + tl.arange(0, BLOCK_M)
-    q = load_queries(q_ptr, q_stride, head, first_row, offs_m, n_rows, HEAD_DIM, BLOCK_D)
     q_pos = position + tl.arange(0, BLOCK_M)
 
     low = begin // BLOCK_N * BLOCK_N
