@@ -1,14 +1,17 @@
 """Linear layer for 5 to 64 rows: a stream of weights through tensor cores.
 
-    y[m, n] = alpha * (sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
+    y[m, n] = alpha * (sum_k x'[m, k] * w[n, k] + bias[n]) + residual[m, n]
     y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
+    x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
 
-Operands and flags as in linear_tiled. The weights are the left operand of the product and the rows
+Operands and flags as in linear_tiled; norm [K]. The weights are the left operand of the product and the rows
 of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each weight is
 read once. More rows than TOKENS are taken by further programs.
 Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
-depend on M, nor on BLOCK_K where the matrix units add to one sum in steps of 16 (wgmma).
-TMA: x and w are tensor maps, where their rows lie so (USE_DESCRIPTORS).
+depend on M, nor on BLOCK_K where the matrix units add to one sum in steps of 16 (wgmma). With a
+norm, x * norm is rounded to the type of x; every program sums the squares of its rows beside the
+product, in BLOCK_K sums a row, and its factor counts at the end.
+TMA: x and w are tensor maps, where their rows lie so (USE_DESCRIPTORS); x without a norm only.
 PDL: 0, or programmatic dependent launch: the kernel after may start 1: when this one ends, 4: when
 a program has its sums. Earlier, its programs crowd where there is room, and are slower for it.
 """
@@ -42,11 +45,23 @@ from kernels.spec import (
 
 
 @triton.jit
+def weighted(x, squares, norm_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
+    """A tile of rows times the norm's weights, and its squares added to those before."""
+    if EVEN_K:
+        gamma = tl.load(norm_ptr + offs_k)
+    else:
+        gamma = tl.load(norm_ptr + offs_k, mask=offs_k < n_in, other=0.0)
+    exact = x.to(tl.float32)
+    return (exact * gamma.to(tl.float32)[None, :]).to(x.dtype), squares + exact * exact
+
+
+@triton.jit
 def linear_skinny(
     y_ptr,
     x_ptr,
     w_ptr,
     bias_ptr,
+    norm_ptr,
     residual_ptr,
     n_rows,
     n_out,
@@ -54,8 +69,10 @@ def linear_skinny(
     y_stride,
     x_stride,
     residual_stride,
+    eps,
     alpha,
     HAS_BIAS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     SWIGLU: tl.constexpr,
     ROWS: tl.constexpr,
@@ -79,16 +96,24 @@ def linear_skinny(
     y = tl.zeros((BLOCK_N, TOKENS), tl.float32)
     if SWIGLU:
         up = tl.zeros((BLOCK_N, TOKENS), tl.float32)
+    lane_k = tl.arange(0, BLOCK_K)
+    if HAS_NORM:
+        squares = tl.zeros((TOKENS, BLOCK_K), tl.float32)
+    if HAS_NORM or not USE_DESCRIPTORS:
+        x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
+        mask_x = offs_m[:, None] < n_rows
     if USE_DESCRIPTORS:
         for k in range(0, n_in, BLOCK_K):
-            x = tl.trans(x_ptr.load([first_m, k]))
+            if HAS_NORM:
+                x = tl.load(x_rows + (k + lane_k)[None, :], mask=mask_x, other=0.0)
+                x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, True)
+                x = tl.trans(x)
+            else:
+                x = tl.trans(x_ptr.load([first_m, k]))
             y = tl.dot(w_ptr.load([first_n, k]).to(x.dtype), x, y)
             if SWIGLU:
                 up = tl.dot(w_ptr.load([n_out + first_n, k]).to(x.dtype), x, up)
     else:
-        lane_k = tl.arange(0, BLOCK_K)
-        x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
-        mask_x = offs_m[:, None] < n_rows
         w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
         up_rows = w_rows + n_out.to(tl.int64) * n_in
         for k in range(0, n_in, BLOCK_K):
@@ -97,6 +122,8 @@ def linear_skinny(
                 x = tl.load(x_rows + offs_k, mask=mask_x, other=0.0)
             else:
                 x = tl.load(x_rows + offs_k, mask=mask_x & (offs_k < n_in), other=0.0)
+            if HAS_NORM:
+                x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, EVEN_K)
             w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
             y = tl.dot(w.to(x.dtype), tl.trans(x), y, input_precision="ieee")
             if SWIGLU:
@@ -104,6 +131,11 @@ def linear_skinny(
                 up = tl.dot(w.to(x.dtype), tl.trans(x), up, input_precision="ieee")
     if PDL == 4:
         gdc_launch_dependents()
+    if HAS_NORM:
+        factor = tl.rsqrt(tl.sum(squares, axis=1) / n_in + eps)[None, :]
+        y *= factor
+        if SWIGLU:
+            up *= factor
     if HAS_BIAS:
         bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
         y += bias.to(tl.float32)[:, None]
@@ -125,9 +157,9 @@ reference = linear_reference
 
 
 def cases(act):
-    def case(name, *args, act=act, residual=False, swiglu=False, rows=16, **kwargs):
-        flags = {"residual": residual, "swiglu": swiglu, "ROWS": rows}
-        return linear_case(name, *args, act=act, **flags, **kwargs)
+    def case(name, *args, act=act, residual=False, swiglu=False, norm=False, rows=16, **kwargs):
+        flags = {"residual": residual, "swiglu": swiglu, "norm": norm, "rounds_norm": True}
+        return linear_case(name, *args, act=act, ROWS=rows, **flags, **kwargs)
 
     yield case("demo_qkv", 16, 640, 384)
     yield case("demo_down", 44, 384, 1024, rows=64, residual=True)
@@ -145,20 +177,25 @@ def cases(act):
     yield case("half_residual", 12, 384, 384, act="fp16", residual=True, alpha=2.0)
     yield case("half_swiglu", 33, 384, 384, rows=64, act="fp16", swiglu=True)
     yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
+    yield case("norm", 9, 640, 384, norm=True)
+    yield case("norm_odd", 20, 77, 83, rows=32, pad=5, norm=True, swiglu=True)
+    yield case("norm_half", 8, 384, 1024, rows=8, act="fp16", norm=True, swiglu=True, bias=False)
+    yield case("norm_bf16", 37, 128, 512, rows=64, act="bf16", weight="bf16", norm=True)
 
 
 def draw(d, act):
     rows = d.variant.of(4, 8, 16, 32, 64)
     x = d.types(act)
     n_rows = d.rows(2 * rows + 1, tile=rows)
-    flags = dict.fromkeys(("bias", "swiglu", "residual"))
-    return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, **flags)
+    flags = dict.fromkeys(("bias", "swiglu", "residual", "norm"))
+    return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, rounds_norm=True, **flags)
 
 
 SPEC = Spec(
     fn=linear_skinny,
     op="linear",
-    when="rows > 4 and rows <= 64 and gpu",
+    # Rows that each program norms for itself: few enough to hide behind its weights.
+    when="rows > 4 and rows <= (64 if not HAS_NORM else 16 if SWIGLU else 32) and gpu",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -167,7 +204,7 @@ SPEC = Spec(
             "n_rows",
             "x_stride",
             descriptor=Descriptor(
-                when="USE_DESCRIPTORS",
+                when="USE_DESCRIPTORS and not HAS_NORM",
                 shape=("n_rows", "n_in"),
                 strides=("x_stride", "1"),
                 block=("TOKENS", "BLOCK_K"),
@@ -187,6 +224,7 @@ SPEC = Spec(
             ),
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("norm_ptr", FLOATS, "n_in"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
         size("n_out", of="y[1]"),
@@ -194,8 +232,10 @@ SPEC = Spec(
         stride("y_stride"),
         stride("x_stride"),
         stride("residual_stride"),
+        scalar("eps"),
         scalar("alpha"),
         given("HAS_BIAS"),
+        given("HAS_NORM"),
         given("HAS_RESIDUAL"),
         given("SWIGLU", of="@epilogue == swiglu"),
         given("ROWS", of="step.rows"),
@@ -214,7 +254,7 @@ SPEC = Spec(
     ),
     grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, TOKENS)", "1"),
     bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
-    " + n_rows * (n_in * sizeof(x_ptr)"
+    " + HAS_NORM * n_in * sizeof(norm_ptr) + n_rows * (n_in * sizeof(x_ptr)"
     " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
     flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
     reference=reference,

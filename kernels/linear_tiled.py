@@ -9,11 +9,13 @@ HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
 read at the same time shares rows of x and w; with N_PROGRAMS that many programs share the tiles.
 TMA: x and w (from 2 on y too) are tensor maps, where their rows lie so (USE_DESCRIPTORS).
+PDL: as in linear_skinny.
 Accumulation: fp32.
 """
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.linear import (
     draw_linear,
@@ -63,6 +65,7 @@ def tile_product(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
+    EARLY: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
@@ -106,6 +109,8 @@ def tile_product(
             if SWIGLU:
                 w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
                 up = tl.dot(x, tl.trans(w.to(x.dtype)), up, input_precision="ieee")
+    if EARLY:
+        gdc_launch_dependents()
     if HAS_BIAS:
         bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
         y += bias.to(tl.float32)[None, :]
@@ -149,26 +154,29 @@ def linear_tiled(
     GROUP_M: tl.constexpr,
     TMA: tl.constexpr,
     N_PROGRAMS: tl.constexpr,
+    PDL: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
     tiles_m = tl.cdiv(n_rows, BLOCK_M)
     tiles_n = tl.cdiv(n_out, BLOCK_N)
+    if PDL > 0:
+        gdc_wait()
     if N_PROGRAMS > 0:
         for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, N_PROGRAMS, flatten=True):
             tile_product(
                 y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
                 y_stride, x_stride, residual_stride, alpha, tile, tiles_m, tiles_n,
                 HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
-                USE_DESCRIPTORS, EVEN_N, EVEN_K,
+                False, USE_DESCRIPTORS, EVEN_N, EVEN_K,
             )  # fmt: skip
     else:
         tile_product(
             y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
             y_stride, x_stride, residual_stride, alpha, tl.program_id(0), tiles_m, tiles_n,
             HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
-            USE_DESCRIPTORS, EVEN_N, EVEN_K,
+            PDL == 4, USE_DESCRIPTORS, EVEN_N, EVEN_K,
         )  # fmt: skip
 
 
@@ -270,6 +278,7 @@ SPEC = Spec(
         tuned("GROUP_M"),
         tuned("TMA"),
         tuned("N_PROGRAMS"),
+        tuned("PDL"),
         derived(
             "USE_DESCRIPTORS",
             "min(TMA, 2 if sizeof(y_ptr) == 2 and y_stride % 8 == 0 else 1)"
@@ -292,7 +301,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS"),
+    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS", "PDL"),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.
         "cpu": {
@@ -302,6 +311,7 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "PDL": 0,
             "num_warps": 1,
             "num_stages": 1,
         },
@@ -312,6 +322,7 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "PDL": 0,
             "num_warps": 8,
             "num_stages": 3,
         },
@@ -322,6 +333,7 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "PDL": 0,
             "num_warps": 8,
             "num_stages": 2,
         },

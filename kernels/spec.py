@@ -27,16 +27,17 @@ WHERE = "where"  # of a tuning space: which combinations are allowed
 # Where a launch takes an argument from: an operand or result of the op by its role ("x"), its sizes
 # ("y[1]", "x.rows": all but the last, "x.elements", "x.stride": from a row to the next, "x.group":
 # heads that are rows of their own), an attribute, whether an operand is there, the class of steps
-# (the most rows of the op's first operand, whether one sequence has far more context than the
-# others, the longest query of a prompt, the sequences that decode, whether the rows are theirs), or
+# (the most rows of the op's first operand, whether a sequence is long for its share of a machine,
+# the longest query of a prompt, the sequences that decode, whether the rows are theirs), or
 # memory that only this kernel knows: scratch, and counters that are 0 between launches.
 SOURCE = re.compile(
     r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0)?|has\(\w+\)"
     r"|step\.(rows|uneven|max_query|decodes|is_decode)"
 )
+NODE_SOURCE = re.compile(r"@\w+( == \w+| != 0)?|has\(\w+\)")  # those that a node alone decides
 # What the `when` of a Spec may read: the most rows of the class of steps; whether the rows computed
 # are those of sequences that decode (one token each), or those of prompts beside such; whether the
-# target is a GPU.
+# target is a GPU; and the constexprs that the node gives (its operands, its attributes).
 WHEN_NAMES = {"rows", "decode", "prompt", "gpu"}
 
 # How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|),
@@ -282,7 +283,9 @@ class Spec:
                     SOURCE.fullmatch(param.source) is not None,
                     f"{param.name} is of {param.source!r}, which is no source",
                 )
-        check(expr.names(self.when)[0] <= WHEN_NAMES, f"`when` reads more than {WHEN_NAMES}")
+        given_names = {p.name for p in self.params if NODE_SOURCE.fullmatch(p.of or "")}
+        extra = expr.names(self.when)[0] - WHEN_NAMES - given_names
+        check(not extra, f"`when` reads {extra}; it may read {WHEN_NAMES | given_names}")
         check(len(self.grid) == 3, "the grid has three axes")
         check(set(self.default) == set(FAMILIES), f"defaults are for {', '.join(FAMILIES)}")
         for family, choice in self.default.items():

@@ -4,7 +4,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from kernels.spec import FLOATS, Case, filled, normal, padded, rng
+from kernels.spec import FLOATS, TOLERANCE, Case, filled, normal, padded, rng
 
 
 @triton.jit
@@ -61,10 +61,12 @@ def linear_case(
     pads=None,
     out=None,
     std=1.0,
+    rounds_norm=False,
     **ce,
 ):
     """x of variance std^2, w scaled so that the products have it too. What is None, the kernel does
-    not take; what is False, it takes and this case does without. `pads`: of y, x and residual."""
+    not take; what is False, it takes and this case does without. `pads`: of y, x and residual.
+    `rounds_norm`: x * norm is of the type of x, however exact the output is."""
     g = rng(name)
     y_pad, x_pad, residual_pad = pads or (pad, pad, 2 * pad)
     n_weights = n_out * 2 if swiglu else n_out
@@ -94,6 +96,8 @@ def linear_case(
     if norm is not None:
         args |= {"norm_ptr": 1.0 + normal(g, n_in, std=0.2) if norm else None, "eps": 1e-5}
         dtypes["norm_ptr"] = weight
+        if norm and rounds_norm:
+            unit *= max(TOLERANCE[act] / TOLERANCE[dtypes["y_ptr"]], 1.0)
         flags["HAS_NORM"] = int(norm)
     return Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit})
 

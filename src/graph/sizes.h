@@ -18,7 +18,7 @@ struct Sizes {
   std::int64_t n_decodes = 0;         // of n_sequences
   std::int64_t n_logits = 1;          // rows that want a logit
   std::int64_t max_query_tokens = 1;  // of the prompt that brings the most; unread without prompts
-  bool is_uneven = false;             // of those that decode one has far more context than the rest
+  bool is_uneven = false;             // one that decodes is long for its share of a machine
 
   bool operator==(const Sizes&) const = default;
 };

@@ -23,7 +23,7 @@ struct ArgumentSource {
     is_nonzero,    // "@softcap != 0"
     presence,      // "has(bias)"
     class_rows,    // "step.rows": the most rows of the operation's first operand
-    class_uneven,  // "step.uneven": whether one context is far longer than the others
+    class_uneven,  // "step.uneven": whether a context is long for its share of a machine
     max_query,     // "step.max_query": the longest query of a step's prompts
     decodes,       // "step.decodes": sequences of a step that decode
     is_decode,     // "step.is_decode": whether the rows computed are theirs
@@ -39,6 +39,8 @@ struct ArgumentSource {
   static ArgumentSource parse(std::string_view text, const std::string& where);
   bool is_of_value() const { return kind >= Kind::value && kind <= Kind::group; }
   bool is_of_attribute() const { return kind >= Kind::attribute && kind <= Kind::is_nonzero; }
+  // Known of a node whatever the class of steps.
+  bool is_of_node() const { return kind >= Kind::attribute && kind <= Kind::presence; }
 };
 
 }  // namespace nereid::kernel

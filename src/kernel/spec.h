@@ -52,7 +52,7 @@ struct TuningSpace {
 struct Spec {
   std::string name;
   std::string op;  // that it computes; empty: no plan launches it
-  // For which classes of steps; reads rows, decode, prompt and gpu.
+  // For which nodes and classes of steps; reads rows, decode, prompt, gpu and what the node gives.
   Expression when = Expression::constant(1);
   std::string design;  // that a plan must ask for; empty: any plan may launch it
   std::string source_sha256;

@@ -86,35 +86,6 @@ bool takes_all(const kernel::Spec& spec, const Node& node) {
   });
 }
 
-// One of the design asked for goes before one with a condition, and that before one that serves all
-// steps.
-const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds& bounds,
-                              const kernel::SpecTable& specs) {
-  const auto& op = graph::op_row(node.op);
-  const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
-    if (name == "rows") return most_rows(graph, node, bounds);
-    if (name == "decode") return computes_decodes(node, bounds) ? 1 : 0;
-    if (name == "prompt") return rows_of(node) == "prompt" ? 1 : 0;
-    if (name == "gpu") return is_gpu(bounds) ? 1 : 0;
-    return std::nullopt;
-  };
-  // A design computes attention alone: what is fused with it is taken apart.
-  if (!bounds.attention.empty() && op.op_class == graph::OpClass::attention &&
-      node.op != graph::Op::attention)
-    return nullptr;
-  const auto rank = [](const kernel::Spec& spec) {
-    if (!spec.design.empty()) return 2;
-    return spec.when.constant_value() ? 0 : 1;
-  };
-  const kernel::Spec* found = nullptr;
-  for (const auto& [name, spec] : specs.specs()) {
-    if (spec.op != op.name || spec.when.evaluate(lookup) == 0 || !takes_all(spec, node)) continue;
-    if (!spec.design.empty() && spec.design != bounds.attention) continue;
-    if (found == nullptr || rank(spec) > rank(*found)) found = &spec;
-  }
-  return found;
-}
-
 // One node's arguments, found by the sources that a Spec names.
 class Arguments {
  public:
@@ -205,6 +176,43 @@ class Arguments {
   const Bounds& bounds_;
   std::vector<std::pair<std::string_view, ValueId>> names_;
 };
+
+// One of the design asked for goes before one with a condition, and that before one that serves all
+// steps.
+const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds& bounds,
+                              const kernel::SpecTable& specs) {
+  const auto& op = graph::op_row(node.op);
+  const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
+    if (name == "rows") return most_rows(graph, node, bounds);
+    if (name == "decode") return computes_decodes(node, bounds) ? 1 : 0;
+    if (name == "prompt") return rows_of(node) == "prompt" ? 1 : 0;
+    if (name == "gpu") return is_gpu(bounds) ? 1 : 0;
+    return std::nullopt;
+  };
+  const Arguments arguments(graph, node, bounds);
+  const auto is_for = [&](const kernel::Spec& spec) {
+    return spec.when.evaluate([&](std::string_view name) -> std::optional<std::int64_t> {
+      const auto* param = spec.find_param(name);
+      if (param != nullptr && param->of.is_of_node()) return arguments.integer(param->of);
+      return lookup(name);
+    }) != 0;
+  };
+  // A design computes attention alone: what is fused with it is taken apart.
+  if (!bounds.attention.empty() && op.op_class == graph::OpClass::attention &&
+      node.op != graph::Op::attention)
+    return nullptr;
+  const auto rank = [](const kernel::Spec& spec) {
+    if (!spec.design.empty()) return 2;
+    return spec.when.constant_value() ? 0 : 1;
+  };
+  const kernel::Spec* found = nullptr;
+  for (const auto& [name, spec] : specs.specs()) {
+    if (spec.op != op.name || !takes_all(spec, node) || !is_for(spec)) continue;
+    if (!spec.design.empty() && spec.design != bounds.attention) continue;
+    if (found == nullptr || rank(spec) > rank(*found)) found = &spec;
+  }
+  return found;
+}
 
 // The text in its one form. A user's file goes by a name with a hash of what it holds, and its
 // source into `sources`: requests are the same wherever the file lies, and others once it changes.

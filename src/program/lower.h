@@ -34,7 +34,7 @@ struct Bounds {
   graph::Sizes largest;
   bool is_decode = false;  // all sequences decode
   std::string target = "cpu";
-  bool is_uneven = false;      // one of them has far more context than the others
+  bool is_uneven = false;      // a sequence that decodes is long for its share of a machine
   std::string attention = {};  // the design asked for (attention_designs.h), if any
 };
 

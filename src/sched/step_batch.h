@@ -40,17 +40,18 @@ struct StepBatch {
   std::vector<Sequence*> sequences;      // [S]
   std::vector<Sequence*> row_sequences;  // [L]
 
-  // One of many sequences that decode has far more context than they have on average. A kernel that
-  // gives each the same part of a machine would wait for that one.
+  // A kernel that gives each sequence that decodes the same part of a machine would leave much of
+  // it idle: they are few and one is long, or one of many has far more context than the average.
   bool is_uneven() const {
-    constexpr std::int64_t kManySequences = 8, kLongTokens = 2048, kTimesTheMean = 4;
-    if (n_decodes <= kManySequences) return false;
+    constexpr std::int64_t kManySequences = 8, kLongOfFewTokens = 1536, kLongTokens = 2048,
+                           kTimesTheMean = 4;
     std::int64_t longest = 0, total = 0;
     for (std::int32_t s = 0; s < n_decodes; ++s) {
       const std::int64_t context_len = context_lens[std::size_t(s)];
       longest = std::max(longest, context_len);
       total += context_len;
     }
+    if (n_decodes <= kManySequences) return longest > kLongOfFewTokens;
     return longest > kLongTokens && longest * n_decodes > kTimesTheMean * total;
   }
 };

@@ -305,7 +305,7 @@ TEST(Scheduler, SteadyStateDoesNotMoveItsArrays) {
   }
 }
 
-TEST(StepBatch, IsUnevenWhereOneOfManyHasFarMoreContextThanTheRest) {
+TEST(StepBatch, IsUnevenWhereOneOfManyHasFarMoreContextThanTheRestOrOneOfFewIsLong) {
   const auto is_uneven = [](std::vector<std::int32_t> contexts, std::int32_t n_prompts = 0) {
     StepBatch batch;
     batch.n_decodes = std::int32_t(contexts.size());
@@ -323,8 +323,10 @@ TEST(StepBatch, IsUnevenWhereOneOfManyHasFarMoreContextThanTheRest) {
   contexts[7] = 2049;
   EXPECT_TRUE(is_uneven(contexts));
   EXPECT_FALSE(is_uneven(std::vector<std::int32_t>(16, 100'000)));
-  EXPECT_FALSE(
-      is_uneven({100'000, 1, 1, 1, 1, 1, 1, 1}));  // few: they have several programs anyway
+  EXPECT_TRUE(is_uneven(std::vector<std::int32_t>(8, 1537)));  // few
+  EXPECT_FALSE(is_uneven(std::vector<std::int32_t>(8, 1536)));
+  EXPECT_TRUE(is_uneven({1537}));
+  EXPECT_FALSE(is_uneven({1}, /*n_prompts=*/3));
   EXPECT_TRUE(is_uneven({100'000, 1, 1, 1, 1, 1, 1, 1, 1}));
   // Four times the mean of all.
   contexts.assign(12, 3000);
