@@ -2,6 +2,7 @@
 """The CUDA stack at the same work: PyTorch with cuBLAS and SDPA (cuDNN, else flash).
 
     python3 bench/baselines/torch_cuda.py configs/llama3-8b --modes eager,compiled --json out.json
+    python3 bench/baselines/torch_cuda.py configs/llama3-8b --sweep 1,2,4,8 --prompt 512 --output 64
 
 Reads config.json alone and makes random weights, as `nereid bench e2e --random-weights` does, and
 writes rows with the same fields. The settings are the best known for this stack:
@@ -14,13 +15,16 @@ writes rows with the same fields. The settings are the best known for this stack
   with grouped queries as they are, never repeated keys;
 * greedy choice on the device; a token's id goes to the next step without passing the host, and the
   host waits only for a whole answer;
+* `--sweep` measures decode steps alone, as `nereid bench sweep` does: the median gap of `compiled`;
 * fp16 sums inside cuBLAS stay fp32 (the default), as ours do.
 """
 
 import argparse
+import fcntl
 import gc
 import itertools
 import json
+import os
 import platform
 import statistics
 import sys
@@ -65,7 +69,7 @@ def stream_bytes_per_s() -> float:
 class Steps:
     """The two functions of a mode."""
 
-    def __init__(self, model: Model, mode: str) -> None:
+    def __init__(self, model: Model, mode: str, *, compiles_prompt: bool = True) -> None:
         def prompt(tokens, positions):
             return model(tokens, positions, True)
 
@@ -74,7 +78,8 @@ class Steps:
 
         self.prompt, self.decode = prompt, decode
         if mode == "compiled":
-            self.prompt = torch.compile(prompt, fullgraph=True)
+            if compiles_prompt:
+                self.prompt = torch.compile(prompt, fullgraph=True)
             self.decode = torch.compile(decode, fullgraph=True, mode="reduce-overhead")
         elif mode != "eager":
             sys.exit(f"unknown mode {mode}; expected eager or compiled")
@@ -148,6 +153,39 @@ def measure(model: Model, c: Config, mode: str, args: argparse.Namespace, stream
     }
 
 
+def write(document: dict, path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def measure_step(c: Config, n_sequences: int, args: argparse.Namespace) -> dict:
+    """A decode step of so many sequences. Compiles before it takes the lock: several processes may
+    prepare beside each other, and who holds the lock lets them measure when all are ready."""
+    model = build(c, n_sequences, args.prompt + args.output, "cuda")
+    steps = Steps(model, "compiled", compiles_prompt=False)
+    generator = torch.Generator(device="cuda").manual_seed(args.seed)
+    shape = (n_sequences, args.prompt)
+    prompt = torch.randint(0, c.vocab, shape, device="cuda", generator=generator)
+    with sdpa_kernel(BACKENDS, set_priority=True), open(args.lock, "w") as lock:
+        for _ in range(args.warmup):
+            generate(steps, prompt, min(args.output, 16))
+        print("ready", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        gaps = [
+            g for _ in range(args.repeats) for g in generate(steps, prompt, args.output)["gaps_ms"]
+        ]
+    gaps.sort()
+    return {
+        "bench": "sweep",
+        "engine": "torch",
+        "sequences": n_sequences,
+        "context": args.prompt,
+        "sampler": "greedy",
+        "step_ms": statistics.median(gaps),
+        "step_ms_p99": gaps[round(0.99 * (len(gaps) - 1))],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="a folder with config.json")
@@ -158,16 +196,19 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--sweep", default="", help="measure decode steps of so many sequences: 1,2,4"
+    )
+    parser.add_argument("--lock", default=os.devnull, help="with --sweep: a file to measure under")
     parser.add_argument("--json", type=Path, help="where the rows go; stdout without it")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("torch sees no GPU; this baseline measures the CUDA stack")
 
     c = Config.load(args.model)
-    stream = stream_bytes_per_s()
+    stream = stream_bytes_per_s() if not args.sweep else 0.0
     gc.collect()
     torch.cuda.empty_cache()
-    model = build(c, args.batch, args.prompt + args.output, "cuda")
     properties = torch.cuda.get_device_properties(0)
     document = {
         "machine": {"system": platform.platform(), "python": platform.python_version()},
@@ -184,7 +225,15 @@ def main() -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "rows": [],
     }
-    for mode in args.modes.split(","):
+    for n_sequences in filter(None, args.sweep.split(",")):
+        row = measure_step(c, int(n_sequences), args)
+        document["rows"].append(row)
+        print(f"torch, {n_sequences} sequences: {row['step_ms']:.3f} ms", file=sys.stderr)
+        write(document, args.json)
+        torch.compiler.reset()
+    if not args.sweep:
+        model = build(c, args.batch, args.prompt + args.output, "cuda")
+    for mode in args.modes.split(",") if not args.sweep else ():
         row = measure(model, c, mode, args, stream)
         document["rows"].append(row)
         print(
@@ -193,8 +242,7 @@ def main() -> None:
             file=sys.stderr,
         )
         # Written after each mode, so that what was measured is not lost with what fails.
-        if args.json:
-            args.json.write_text(json.dumps(document, indent=1) + "\n")
+        write(document, args.json)
     if not args.json:
         print(json.dumps(document))
 
