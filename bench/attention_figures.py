@@ -33,6 +33,7 @@ SERIES = {
     ("torch", "flash"): ("flash SDPA", "#d0501f"),
     ("torch", "flex"): ("FlexAttention", "#902020"),
 }
+BAR_LABELS = {"split-k-atomic": "split-k|atomic", "FlexAttention": "Flex-|Attention"}
 OURS = ("nereid", "nereid")
 RIVALS = [series for series in SERIES if series[0] == "torch"]
 VARIANT_TEXT = {
@@ -188,7 +189,7 @@ def answers_table(rows: list[dict], report: dict) -> str:
         published = report["designs"].get(row["design"], "-")
         same = f"{row['same_ids']}/{row['ids']}"
         lengths = f"{row['same_lengths']}/{row['lengths']}"
-        text = row["problem"] or row["text"].strip().split("\n")[0]
+        text = (row["problem"] or row["text"].strip()).split("\n")[0].replace("|", "\\|")
         lines.append((f"`{row['design']}`", row["mode"], same, lengths, f"`{text}`", published))
     header = ("design", "mode", "ids", "lengths", "text begins", "the report's (Fig. 5)")
     return markdown_table(header, lines) if lines else ""
@@ -219,7 +220,7 @@ def attention_figure(rows: list[dict], published: dict, note: str) -> str:
     data = []
     for (_, query, context), times in attention_times(rows, "layer").items():
         bars = [
-            Bar(name.replace("-", "|", 1), times[series]["us"], color)
+            Bar(BAR_LABELS.get(name, name), times[series]["us"], color)
             for series, (name, color) in SERIES.items()
             if series in times
         ]
