@@ -349,7 +349,8 @@ def setting_text(results: dict, source: str) -> str:
     facts = "".join(f" {name}: {value}." for name, value in results["facts"].items())
     stack = ""
     for rival in results["rivals"][:1]:
-        stack = f" PyTorch {rival['torch']}, CUDA {rival['cuda']}, cuDNN {rival['cudnn']}."
+        stack = f" PyTorch {rival['torch']}, CUDA {rival['cuda']}, cuDNN {rival['cudnn']}"
+        stack += f", Triton {rival['triton']} (of FlexAttention)." if "triton" in rival else "."
     return (
         f"Made from `{source}` by `bench/attention_figures.py`: {results['device']['description']},"
         f" {results['time']}.{stack}{facts} Rivals: `bench/rivals/torch_attention.py`."

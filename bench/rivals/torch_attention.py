@@ -8,7 +8,8 @@ FlexAttention compiled; and the layer's products at the report's prompt by cuBLA
 Timed as torch_kernels.py does: in CUDA graphs, over keys and values that no cache holds. What a
 back end computes is first held against a reference where that is small; what is wrong, or what it
 refuses, has no row and is told on stderr. FlexAttention is compiled for each shape by itself, in
-processes side by side; they time one after the other.
+processes side by side; they time one after the other. It is compiled by the Triton that is found:
+take the one that this PyTorch was made for.
 
 How SDPA gets what it has no argument for: ALiBi, and by cuDNN a window, as a tensor added to the
 scores; flash takes a window through its own operation; of one token only the keys in the window are
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import triton
 from torch.nn.attention import sdpa_kernel
 from torch_kernels import ATTENTION, POOL_BYTES, Pool, graph_us, time_linear
 
@@ -35,6 +37,7 @@ import attention_cells as study
 # Scores of this many standard deviations show a cap, a slope and a window.
 CHECK_SPREAD, CHECK_TOKENS, CHECK_ERROR = 6.0, 2048, 2e-2
 MAX_BIAS_BYTES = 8 << 30
+WORKER_END_S = 5.0
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -218,7 +221,8 @@ def attempt(what: str, call):
         return call()
     except Exception as error:  # whatever a back end throws, the others are measured
         lines = str(error).strip().splitlines() or [""]
-        print(f"{what}: {type(error).__name__}: {lines[0][:160]}", file=sys.stderr, flush=True)
+        told = " ... ".join(line.strip()[:160] for line in dict.fromkeys((lines[0], lines[-1])))
+        print(f"{what}: {type(error).__name__}: {told}", file=sys.stderr, flush=True)
         return None
 
 
@@ -311,11 +315,14 @@ def measured(args: argparse.Namespace) -> list[dict]:
         received(pipe, args.deadline - time.monotonic(), 0)
     rows = []
     for process, pipe in workers:
+        answer = None
         if time.monotonic() < args.deadline and process.is_alive():
             pipe.send("time")
-            rows += received(pipe, 10 + args.deadline - time.monotonic(), [])
-        process.terminate()
-        process.join()
+            answer = received(pipe, WORKER_END_S + args.deadline - time.monotonic(), None)
+        if answer is not None:
+            rows += answer
+            process.join(WORKER_END_S)
+        process.terminate()  # one that still compiles
     with torch.no_grad():
         pool = Pool(max(POOL_BYTES // 2, 4 * shape.inner * shape.hidden), DTYPES[args.dtype])
         if "causal" in args.variants:
@@ -368,6 +375,7 @@ def main() -> None:
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
+            "triton": triton.__version__,
         },
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "rows": measured(args),
