@@ -50,19 +50,13 @@ OPERATIONS = {
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP, LEFT, TOP = 300, 220, 56, 56, 84
 
 
-def variant_of(row: dict) -> str:
-    """As the row says it, or else its model's name; what says nothing is causal."""
-    ending = row["model"].rsplit("-", 1)[-1]
-    return row.get("variant") or (ending if ending in VARIANTS else "causal")
-
-
 def attention_times(rows: list[dict], part: str) -> dict[tuple, dict]:
     """{(variant, queries, keys): {series: row}}, of what was measured twice the first."""
     found: dict[tuple, dict] = {}
     for row in rows:
         if row["part"] != part or row.get("name") != "attention":
             continue
-        cell = (variant_of(row), row["query"], row["context"])
+        cell = (row["variant"], row["query"], row["context"])
         found.setdefault(cell, {}).setdefault((row["engine"], row["design"]), row)
     return found
 
