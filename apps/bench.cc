@@ -293,18 +293,26 @@ void add_bench_attention(CLI::App& bench, Command& chosen) {
       "run "
       "as the planner would launch them in compiled mode.\n"
       "Examples:\n  nereid bench attention demo --device cpu\n"
-      "  nereid bench attention llama3-8b-shape --random-weights --max-tokens 16384");
+      "  nereid bench attention llama3-8b-shape --random-weights "
+      "--variants causal,alibi,softcap,window");
   add_model(command, arguments->model);
   command.add_option("--designs", options.designs, "Which of them; without it all")
       ->delimiter(',')
       ->type_name("LIST");
+  command
+      .add_option(
+          "--variants", options.variants,
+          "Functions of scores and masks that sizes are measured with: causal (as the model "
+          "has it), alibi, softcap (50), window (1024)")
+      ->delimiter(',')
+      ->type_name("LIST")
+      ->capture_default_str();
   command.add_option("--prompt", options.prompt, "Whose answers are compared")
       ->check(not_empty())
       ->type_name("TEXT");
   command
       .add_option("--max-tokens", options.max_tokens,
-                  "Sizes double from 128 to this, or the model's context; 0: 1024 on a CPU, 16384 "
-                  "on a GPU")
+                  "Sizes double from 128 to this; 0: 1024 on a CPU, 16384 on a GPU")
       ->check(in_range(engine::ranges::kContextTokens))
       ->capture_default_str();
   add_count(command, "--repeats", options.n_repeats, "Samples, of which the median is told");

@@ -307,6 +307,7 @@ nlohmann::ordered_json bench_json(const measure::AttentionBenchResult& result,
     for (const auto& row : *launches)
       add(part, {{"design", row.design},
                  {"name", row.what},
+                 {"variant", row.variant},
                  {"kernel", row.kernel},
                  {"query", row.n_query},
                  {"context", row.n_context},
@@ -335,12 +336,12 @@ std::string table_text(const measure::AttentionBenchResult& result) {
                         design.serves_prompts ? "all" : "decoding", nlohmann::json(what).dump());
   }
   const auto launches = [&](const std::vector<measure::AttentionRow>& rows) {
-    text += fmt::format("\n{:<15} {:<24} {:<22} {:>7} {:>8} {:>11} {:>10}\n", "design", "name",
-                        "kernel", "queries", "keys", "us", "TFLOP/s");
+    text += fmt::format("\n{:<15} {:<24} {:<8} {:<22} {:>7} {:>8} {:>11} {:>10}\n", "design",
+                        "name", "variant", "kernel", "queries", "keys", "us", "TFLOP/s");
     for (const auto& row : rows)
-      text += fmt::format("{:<15} {:<24} {:<22} {:>7} {:>8} {:>11.2f} {:>10.4f}\n",
-                          row.design.empty() ? "(all)" : row.design, row.what, row.kernel,
-                          row.n_query, row.n_context, row.us, row.flops / row.us / 1e6);
+      text += fmt::format("{:<15} {:<24} {:<8} {:<22} {:>7} {:>8} {:>11.2f} {:>10.4f}\n",
+                          row.design.empty() ? "(all)" : row.design, row.what, row.variant,
+                          row.kernel, row.n_query, row.n_context, row.us, row.flops / row.us / 1e6);
   };
   launches(result.layer);
   launches(result.sizes);

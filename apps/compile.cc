@@ -12,6 +12,7 @@
 #include "apps/model_options.h"
 #include "base/error.h"
 #include "kernel/bundle_source.h"
+#include "measure/attention_variants.h"
 #include "measure/limits.h"
 #include "program/planner.h"
 
@@ -25,6 +26,7 @@ struct CompileArguments {
   std::string out_dir;
   int n_jobs = 0;
   bool has_untuned = false;
+  bool has_designs = false;
 };
 
 int run_compile(const CompileArguments& arguments) {
@@ -44,6 +46,9 @@ int run_compile(const CompileArguments& arguments) {
     options.is_tuned = false;
     add();
   }
+  if (arguments.has_designs)
+    std::ranges::move(measure::attention_bench_requests(options, arguments.target),
+                      std::back_inserter(requests));
   // `nereid bench` then runs from the same bundle.
   for (auto& request : measure::limit_requests(config, arguments.target))
     requests.push_back(std::move(request));
@@ -79,6 +84,8 @@ void add_compile(CLI::App& app, Command& chosen) {
       ->type_name("DIR");
   command.add_flag("--with-untuned", arguments->has_untuned,
                    "Kernels by their defaults too, for `nereid bench tuning`");
+  command.add_flag("--with-designs", arguments->has_designs,
+                   "Every design and variant of attention too, for `nereid bench attention`");
   command
       .add_option("--jobs", arguments->n_jobs,
                   "Compilers running at the same time; 0: one a processor")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 IDENTITY = (
     "bench", "engine", "model", "mode", "batch", "prompt", "output", "op", "name", "kernel",
-    "rows", "n_out", "n_in", "query", "context", "grid", "choice",
+    "rows", "n_out", "n_in", "query", "context", "grid", "choice", "part", "design", "variant",
 )  # fmt: skip
 
 

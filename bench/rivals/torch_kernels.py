@@ -56,10 +56,10 @@ def graph_us(calls: list, repeats: int) -> float:
 
 
 class Pool:
-    """Random fp16 numbers, of which every operand that must not be in a cache is a view."""
+    """Random numbers, of which every operand that must not be in a cache is a view."""
 
-    def __init__(self, elements: int) -> None:
-        self.data = torch.empty(elements, dtype=torch.float16, device="cuda").normal_(0, 0.02)
+    def __init__(self, elements: int, dtype: torch.dtype = torch.float16) -> None:
+        self.data = torch.empty(elements, dtype=dtype, device="cuda").normal_(0, 0.02)
 
     def views(self, *shape: int) -> list[torch.Tensor]:
         n = torch.Size(shape).numel()
@@ -71,13 +71,14 @@ class Pool:
 
 def time_linear(row: dict, pool: Pool, repeats: int) -> dict:
     m, n, k = row["rows"], row["n_out"], row["n_in"]
-    x = torch.randn(m, k, dtype=torch.float16, device="cuda")
+    dtype = pool.data.dtype
+    x = torch.randn(m, k, dtype=dtype, device="cuda")
     # As ours: the residual or the bias is added by the product's own kernel (cuBLAS adds one).
     if "HAS_RESIDUAL=1" in row["choice"]:
-        y = torch.zeros(m, n, dtype=torch.float16, device="cuda")
+        y = torch.zeros(m, n, dtype=dtype, device="cuda")
         calls = [lambda w=w: torch.addmm(y, x, w.t(), out=y) for w in pool.views(n, k)]
     else:
-        bias = torch.randn(n, dtype=torch.float16, device="cuda")
+        bias = torch.randn(n, dtype=dtype, device="cuda")
         bias = bias if "HAS_BIAS=1" in row["choice"] else None
         calls = [lambda w=w: F.linear(x, w, bias) for w in pool.views(n, k)]
     us = graph_us(calls, repeats)

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "device/registry.h"
+#include "measure/attention_variants.h"
 #include "measure/launch_bench.h"
 #include "measure/model_cost.h"
 #include "measure/step_planner.h"
@@ -109,18 +110,22 @@ std::vector<AnswersRow> compare_answers(const AttentionBenchOptions& options,
   return rows;
 }
 
+std::int64_t most_tokens(std::span<const StepShape> steps) {
+  return std::ranges::max(steps, {}, &StepShape::n_context).n_context;
+}
+
 class LaunchTimes {
  public:
   LaunchTimes(const AttentionBenchOptions& options, device::Device& device,
-              const std::string& design, std::span<const StepShape> steps)
+              const std::string& design, const std::string& variant,
+              std::span<const StepShape> steps)
       : options_(options),
         design_(design),
-        planner_(engine_of(options, design, "compiled"), device.info().target, steps),
+        variant_(variant),
+        planner_(with_variant(model::ModelConfig::load(options.engine.model_dir), variant,
+                              most_tokens(steps)),
+                 engine_of(options, design, "compiled"), device.info().target, steps),
         bench_(planner_, device) {}
-
-  bool fits(const StepShape& shape) const {
-    return shape.n_context <= planner_.planner().settings().limits.max_context_tokens;
-  }
 
   // Attention's launches of the step, or its products, in order.
   void measure(const StepShape& shape, bool is_attention, std::vector<AttentionRow>& rows) {
@@ -130,9 +135,13 @@ class LaunchTimes {
       const bool is_attending = graph::op_row(node.op).op_class == graph::OpClass::attention;
       const bool is_wanted = is_attention ? is_attending : is_product(launch);
       if (!is_wanted || launch.is_empty(step.plan.graph, step.sizes)) continue;
+      // A variant that the design has not is computed by this program's own kernels.
+      if (is_attention && design_ != program::kOwnAttention && launch.spec->design != design_)
+        continue;
       AttentionRow row;
       row.design = is_attention ? design_ : "";
       row.what = is_attention ? "attention" : label_of(step.plan.graph, launch);
+      row.variant = is_attention ? variant_ : "";
       row.kernel = launch.spec->name;
       row.n_query = shape.n_query;
       row.n_context = shape.n_context;
@@ -140,7 +149,8 @@ class LaunchTimes {
       // Layers of another window are the same products again.
       if (std::ranges::any_of(rows, [&](const AttentionRow& other) {
             return other.design == row.design && other.what == row.what &&
-                   other.n_query == row.n_query && other.n_context == row.n_context;
+                   other.variant == row.variant && other.n_query == row.n_query &&
+                   other.n_context == row.n_context;
           }))
         continue;
       row.us = bench_.median_us(step, launch, options_.n_repeats);
@@ -150,7 +160,7 @@ class LaunchTimes {
 
  private:
   const AttentionBenchOptions& options_;
-  const std::string design_;
+  const std::string design_, variant_;
   const StepPlanner planner_;
   LaunchBench bench_;
 };
@@ -164,10 +174,27 @@ std::vector<StepShape> steps_of(std::int64_t max_tokens) {
   return steps;
 }
 
+// The layer at the report's prompt is as the model has it.
+void measure_design(const AttentionBenchOptions& options, device::Device& device,
+                    const std::string& design, const std::string& variant,
+                    std::span<const StepShape> steps, AttentionBenchResult& result) {
+  const bool is_own = variant == kOwnVariant;
+  LaunchTimes times(options, device, design, variant, steps);
+  if (is_own && design == result.designs.front())
+    times.measure(kPrompt, /*is_attention=*/false, result.layer);
+  const bool serves_prompts = program::attention_design(design).serves_prompts;
+  for (const auto& step : steps) {
+    const bool is_of_layer = step.n_context == kPrompt.n_context;
+    if ((step.n_query > 1 && !serves_prompts) || (is_of_layer && !is_own)) continue;
+    times.measure(step, /*is_attention=*/true, is_of_layer ? result.layer : result.sizes);
+  }
+}
+
 }  // namespace
 
 AttentionBenchResult run_attention_bench(const AttentionBenchOptions& options) {
   AttentionBenchResult result;
+  for (const auto& variant : options.variants) check_attention_variant(variant);
   result.designs = designs_of(options);
   if (!options.engine.random_weights) result.answers = compare_answers(options, result.designs);
   const auto device =
@@ -175,17 +202,9 @@ AttentionBenchResult run_attention_bench(const AttentionBenchOptions& options) {
   result.device = device->info();
   const bool is_cpu = kernel::target_family(result.device.target) == "cpu";
   const auto steps = steps_of(options.max_tokens > 0 ? options.max_tokens : is_cpu ? 1024 : 16384);
-  for (const auto& design : result.designs) {
-    LaunchTimes times(options, *device, design, steps);
-    if (design == result.designs.front())
-      times.measure(kPrompt, /*is_attention=*/false, result.layer);
-    const bool serves_prompts = program::attention_design(design).serves_prompts;
-    for (const auto& step : steps) {
-      if (!times.fits(step) || (step.n_query > 1 && !serves_prompts)) continue;
-      times.measure(step, /*is_attention=*/true,
-                    step.n_context == kPrompt.n_context ? result.layer : result.sizes);
-    }
-  }
+  for (const auto& variant : options.variants)
+    for (const auto& design : result.designs)
+      measure_design(options, *device, design, variant, steps, result);
   return result;
 }
 

@@ -14,8 +14,9 @@
 namespace nereid::measure {
 
 struct AttentionBenchOptions {
-  Options engine;                    // random_weights: answers are not compared
-  std::vector<std::string> designs;  // empty: all
+  Options engine;                                  // random_weights: answers are not compared
+  std::vector<std::string> designs;                // empty: all
+  std::vector<std::string> variants = {"causal"};  // attention_variants.h
   std::string prompt = "def fibonacci(n):\n";
   std::int64_t max_tokens = 0;  // of the sizes, from 128 doubled; 0: as many as suit the device
   int n_repeats = 5;
@@ -35,6 +36,7 @@ struct AnswersRow {
 struct AttentionRow {
   std::string design;  // empty: the same for all
   std::string what;    // "attention", or the name of the product
+  std::string variant;
   std::string kernel;
   std::int64_t n_query = 0, n_context = 0;
   double us = 0;  // median

@@ -71,6 +71,15 @@ std::size_t LaunchBench::pooled_bytes(const graph::Value& value) const {
   return is_weight ? aligned(graph::value_bytes(value)) : 0;
 }
 
+// What a launch of the step touches of it. Copies of whole caches would be so few that a cache of
+// the device holds what short contexts read of them all.
+std::size_t LaunchBench::touched_bytes(const Step& step, const graph::Value& value) const {
+  if (!program::is_cache(value)) return pooled_bytes(value);
+  const auto block_tokens = program_.limits().block_tokens;
+  const auto n_blocks = (step.shape.n_context + block_tokens - 1) / block_tokens;
+  return aligned(program::cache_bytes(value, step.shape.n_sequences * n_blocks));
+}
+
 void LaunchBench::set_inputs(const StepShape& shape, const graph::Sizes& sizes) {
   const auto n = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
   const auto& limits = program_.limits();
@@ -149,7 +158,7 @@ LaunchBench::Copies LaunchBench::copies_of(const Step& step, const program::Plan
   std::size_t bytes = 1;
   for (const auto& [param, id] : launch.pointers)
     if (id != graph::kNoValue)
-      if (const auto n = pooled_bytes(step.plan.graph.value(id)); n > 0) {
+      if (const auto n = touched_bytes(step, step.plan.graph.value(id)); n > 0) {
         pooled.emplace_back(static_cast<std::size_t>(id), n);
         bytes += n;
       }

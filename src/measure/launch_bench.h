@@ -54,6 +54,7 @@ class LaunchBench {
 
  private:
   std::size_t pooled_bytes(const graph::Value& value) const;
+  std::size_t touched_bytes(const Step& step, const graph::Value& value) const;
   void fill(device::Address address, std::size_t size_bytes);
   void set_inputs(const StepShape& shape, const graph::Sizes& sizes);
   device::Buffer own_memory(const Step& step, const program::PlannedLaunch& launch,

@@ -45,12 +45,21 @@ LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& grap
             static_cast<double>(launch.evaluate(launch.spec->flops, graph, sizes))};
   const auto& config = planner.config();
   const auto n_before = shape.n_context - shape.n_query;
-  const auto n_pairs = shape.n_query * n_before + shape.n_query * (shape.n_query + 1) / 2;
+  const auto window = node.int_attr("window");
+  // Pairs before the window, of the queries at the first n positions.
+  const auto n_hidden = [&](std::int64_t n) {
+    const auto n_beyond = window > 0 ? std::max<std::int64_t>(0, n - window) : 0;
+    return n_beyond * (n_beyond + 1) / 2;
+  };
+  const auto n_pairs = shape.n_query * n_before + shape.n_query * (shape.n_query + 1) / 2 -
+                       n_hidden(shape.n_context) + n_hidden(n_before);
+  const auto n_keys =
+      window > 0 ? std::min(shape.n_context, window + shape.n_query - 1) : shape.n_context;
   const auto activation =
       dtype_size_bytes(program::activation_dtype(planner.settings().target, config.dtype));
   return {
       static_cast<double>(shape.n_sequences * config.head_dim) *
-          (2.0 * static_cast<double>(config.n_kv_heads * shape.n_context) *
+          (2.0 * static_cast<double>(config.n_kv_heads * n_keys) *
                static_cast<double>(dtype_size_bytes(config.dtype)) +
            2.0 * static_cast<double>(config.n_heads * shape.n_query) *
                static_cast<double>(activation)),

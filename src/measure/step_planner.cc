@@ -19,8 +19,12 @@ std::string short_name(std::string name) {
 
 StepPlanner::StepPlanner(const Options& options, const std::string& target,
                          std::span<const StepShape> steps)
+    : StepPlanner(model::ModelConfig::load(options.model_dir), options, target, steps) {}
+
+StepPlanner::StepPlanner(const model::ModelConfig& whole, const Options& options,
+                         const std::string& target, std::span<const StepShape> steps)
     : target_(target),
-      whole_(model::ModelConfig::load(options.model_dir)),
+      whole_(whole),
       config_(program::representative(whole_)),
       options_(plan_options(options, steps)),
       planner_(config_, program::resolve(config_, options_, target_), tables_) {}

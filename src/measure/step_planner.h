@@ -33,6 +33,9 @@ struct StepShape {
 class StepPlanner {
  public:
   StepPlanner(const Options& options, const std::string& target, std::span<const StepShape> steps);
+  // Of a model that is not as its config.json says.
+  StepPlanner(const model::ModelConfig& whole, const Options& options, const std::string& target,
+              std::span<const StepShape> steps);
   StepPlanner(const StepPlanner&) = delete;  // the planner refers to the tables
   StepPlanner& operator=(const StepPlanner&) = delete;
 

@@ -69,8 +69,9 @@ inline constexpr const char* kAllowed = "allowed";           // i32[slots, V / 3
 // Weights that are computed from the config, not read.
 inline constexpr const char* kInvFreq = "rope.inv_freq";               // fp32[Dh/2]
 inline constexpr const char* kWindowInvFreq = "rope.window_inv_freq";  // the same, by another theta
+inline constexpr const char* kAlibiSlopes = "attention.alibi_slopes";  // fp32[H]
 constexpr bool is_computed(std::string_view weight) {
-  return weight == kInvFreq || weight == kWindowInvFreq;
+  return weight == kInvFreq || weight == kWindowInvFreq || weight == kAlibiSlopes;
 }
 inline constexpr const char* kLogits = "logits";  // fp32[L, V]
 }  // namespace names

@@ -68,6 +68,8 @@ struct ModelConfig {
   // c * tanh(x / c) of scores and of logits; 0: as they are.
   double attention_softcap = 0.0;
   double logits_softcap = 0.0;
+  // Scores lean towards near keys, by ALiBi's slopes of the heads. No config.json says so.
+  bool has_alibi = false;
 
   std::vector<std::string> ignored_fields;  // of config.json: the family's class knows none of them
   GenerationSettings generation;            // of the whole directory

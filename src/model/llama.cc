@@ -37,6 +37,9 @@ class LlamaBuilder {
     logit_rows_ = input(names::kLogitRows, DType::i32, {Symbol::n_logits});
     inv_freq_ = frequencies(names::kInvFreq);
     if (config_.window_rope) window_inv_freq_ = frequencies(names::kWindowInvFreq);
+    if (config_.has_alibi)
+      alibi_slopes_ =
+          graph_.add_value(ValueKind::weight, names::kAlibiSlopes, DType::fp32, {config_.n_heads});
     last_ids_ = state(names::kLastIds, DType::i32, {options_.max_logit_rows});
     token_ids_ = graph_.add(Op::take_ids, {given_ids, last_ids_});
     const ValueId embedding =
@@ -143,11 +146,18 @@ class LlamaBuilder {
     const ValueId v_cache = state(cache_name + ".v", options_.kv_cache, cache);
     const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache});
 
-    const ValueId out = graph_.add(
-        Op::attention, {q, written[0], written[1], block_tables_, query_starts_, context_lens_},
-        {{"scale", config_.attention_scale(layer)},
-         {"softcap", config_.attention_softcap},
-         {"window", config_.layer_window(layer)}});
+    graph::Node node(Op::attention,
+                     {q, written[0], written[1], block_tables_, query_starts_, context_lens_}, {},
+                     {{"scale", config_.attention_scale(layer)},
+                      {"softcap", config_.attention_softcap},
+                      {"window", config_.layer_window(layer)}});
+    if (config_.has_alibi) {
+      NEREID_CHECK(config_.attention_softcap == 0.0, "ALiBi and a soft cap of {}",
+                   config_.attention_softcap);
+      node.set_operand("fn_a", alibi_slopes_);
+      node.set_attr("score", std::string("alibi(a)"));
+    }
+    const ValueId out = graph_.add_node(std::move(node))[0];
     return linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
                   config_.n_heads * config_.head_dim, config_.attention_out_bias);
   }
@@ -274,7 +284,7 @@ class LlamaBuilder {
   Graph graph_;
   ValueId token_ids_ = -1, positions_ = -1, slots_ = -1, query_starts_ = -1, context_lens_ = -1;
   ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1, window_inv_freq_ = -1,
-          last_ids_ = -1;
+          alibi_slopes_ = -1, last_ids_ = -1;
 };
 
 }  // namespace

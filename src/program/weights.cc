@@ -1,6 +1,8 @@
 #include "program/weights.h"
 
+#include <cmath>
 #include <set>
+#include <vector>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -46,19 +48,32 @@ std::size_t size_bytes(const graph::Value& value) {
          dtype_size_bytes(value.dtype);
 }
 
+// 2^(-8 (h + 1) / H)
+std::vector<float> alibi_slopes(std::int64_t n_heads) {
+  constexpr double kLast = -8.0;
+  std::vector<float> slopes;
+  for (std::int64_t head = 1; head <= n_heads; ++head)
+    slopes.push_back(static_cast<float>(
+        std::exp2(kLast * static_cast<double>(head) / static_cast<double>(n_heads))));
+  return slopes;
+}
+
 }  // namespace
 
-void Weights::load_inv_freq(const model::ModelConfig& config) {
-  const auto add = [&](const char* name, const model::RopeConfig& rope) {
-    const auto table = model::rope_inv_freq(rope, config.head_dim);
+void Weights::load_computed(const model::ModelConfig& config) {
+  const auto add = [&](const char* name, const std::vector<float>& table) {
     const auto bytes = std::as_bytes(std::span(table));
-    buffers_.push_back(device_.allocate(bytes.size(), "rotary frequencies"));
+    buffers_.push_back(device_.allocate(bytes.size(), name));
     addresses_[name] = buffers_.back().address();
     device_.upload(buffers_.back().address(), bytes);
     device_.synchronize();
   };
-  add(model::names::kInvFreq, config.rope);
-  if (config.window_rope) add(model::names::kWindowInvFreq, *config.window_rope);
+  const auto frequencies = [&](const model::RopeConfig& rope) {
+    return model::rope_inv_freq(rope, config.head_dim);
+  };
+  add(model::names::kInvFreq, frequencies(config.rope));
+  if (config.window_rope) add(model::names::kWindowInvFreq, frequencies(*config.window_rope));
+  if (config.has_alibi) add(model::names::kAlibiSlopes, alibi_slopes(config.n_heads));
 }
 
 std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
@@ -154,7 +169,7 @@ void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
     upload(part);
     if (progress) progress("reading weights", ++n_done, std::ssize(parts));
   }
-  load_inv_freq(config);
+  load_computed(config);
 }
 
 void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& config,
@@ -166,7 +181,7 @@ void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& con
     fill(part.target, part.value->dtype, n_elements(shape), seed,
          shape.size() > 1 ? kMatrixStd : kVectorStd);
   }
-  load_inv_freq(config);
+  load_computed(config);
 }
 
 device::Address Weights::address(const std::string& name) const {

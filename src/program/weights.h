@@ -47,7 +47,7 @@ class Weights {
   std::optional<device::Address> mapped_address(const graph::Value& value) const;
   HostTensor tensor_of(const graph::Value& value) const;
   void upload(const Part& part);
-  void load_inv_freq(const model::ModelConfig& config);
+  void load_computed(const model::ModelConfig& config);
 
   device::Device& device_;
   std::shared_ptr<const model::Checkpoint> checkpoint_;  // what is used in place lies there

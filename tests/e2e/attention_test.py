@@ -84,6 +84,23 @@ class Attention(cli.TestCase):
         for row in parts["layer"] + parts["sizes"]:
             self.assertGreater(row["us"], 0)
             self.assertGreater(row["tflop_per_s"], 0)
+            self.assertEqual(row["variant"], "causal" if row["design"] else "")
+
+    def test_bench_of_variants(self):
+        """Designs have soft caps and windows, but no slopes; the layer's products are left out."""
+        variants = ("alibi", "softcap", "window")
+        out = cli.run_json(
+            "bench", "attention", "demo", "--device", "cpu", "--designs", "nereid,tutorial",
+            "--variants", ",".join(variants), "--random-weights", "--max-tokens", 128,
+            "--repeats", 1,
+        )  # fmt: skip
+        self.assertEqual({row["part"] for row in out["rows"]}, {"sizes"})
+        seen = {(row["design"], row["variant"], row["query"]) for row in out["rows"]}
+        expected = {("nereid", v, n) for v in variants for n in (1, 128)}
+        expected |= {("tutorial", v, n) for v in ("softcap", "window") for n in (1, 128)}
+        self.assertEqual(seen, expected)
+        result = cli.run("bench", "attention", "demo", "--variants", "causal,odd")
+        self.expect_usage_error(result, "odd", "causal, alibi, softcap, window")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ compare_cpu, compare_kernels, envelope, merge, plot, prove_outside, report = map
     module,
     ("compare_cpu", "compare_kernels", "envelope", "merge", "plot", "prove_outside", "report"),
 )
+attention_cells, attention_figures = map(module, ("attention_cells", "attention_figures"))
 
 
 def end_to_end(engine, mode, itl_ms, model="configs/llama3-8b"):
@@ -227,6 +228,152 @@ class Envelope(unittest.TestCase):
         text = report.page(results(), ["x.json"], [], sweep())
         self.assertLess(text.index("## The envelope"), text.index("## End to end"))
         self.assertIn("| 2048 | 40.0 | 51200 |", text)
+
+
+def attention_row(engine, design, query, context, us, part="sizes", **more):
+    row = {"bench": "attention", "engine": engine, "model": "llama3-8b-shape", "variant": "causal"}
+    row |= {"part": part, "design": design, "name": "attention", "kernel": f"{design}_kernel"}
+    return row | {"query": query, "context": context, "us": us, "tflop_per_s": 100 / us} | more
+
+
+def study_rows():
+    """Ours with its designs, and the rivals'."""
+    answers = {"bench": "attention", "engine": "nereid", "model": "demo", "part": "answers"}
+    answers |= {"mode": "eager", "same_ids": 24, "ids": 24, "same_lengths": 11, "lengths": 11}
+    answers |= {"problem": "", "text": " x\ny"}
+    ours = [
+        attention_row("nereid", "nereid", 128, 128, 10.0),
+        attention_row("nereid", "amd", 128, 128, 14.0),
+        attention_row("nereid", "nereid", 256, 256, 20.0),
+        attention_row("nereid", "nereid", 1, 256, 4.0),
+        # Counts the pairs that the window hides, too.
+        attention_row("nereid", "nereid", 256, 256, 25.0, tflop_per_s=8.0, variant="window"),
+        attention_row("nereid", "nereid", 44, 44, 7.0, part="layer"),
+        attention_row("nereid", "amd", 44, 44, 9.0, part="layer"),
+        attention_row("nereid", "", 44, 44, 60.0, part="layer", name="mlp.down_proj"),
+        answers | {"design": "amd"},
+        answers | {"design": "dao", "same_ids": 3, "problem": "no answer"},
+    ]
+    theirs = [
+        attention_row("torch", "cudnn", 128, 128, 12.0),
+        attention_row("torch", "flex", 128, 128, 15.0),
+        attention_row("torch", "flash", 256, 256, 16.0),
+        attention_row("torch", "flex", 256, 256, 50.0, variant="window"),
+        attention_row("torch", "flex", 512, 512, 30.0, variant="alibi"),
+        attention_row("torch", "cudnn", 44, 44, 6.0, part="layer"),
+        attention_row("torch", "", 44, 44, 45.0, part="layer", name="mlp.down_proj"),
+    ]
+    return ours, theirs
+
+
+def study():
+    ours, theirs = study_rows()
+    alone = {name: value for name, value in document(ours).items() if name != "limits"}
+    return merge.merge([alone, rival(theirs)], {"clocks": "as they come"})
+
+
+class AttentionStudy(unittest.TestCase):
+    def test_pairs_are_those_that_the_mask_leaves(self):
+        for variant in attention_cells.VARIANTS:
+            for query, context in ((1, 1), (1, 9), (9, 9), (4, 9), (5, 30), (30, 30)):
+                cell = attention_cells.Cell(variant, query, context)
+                reach = 7 if variant == "window" else context
+                counted = sum(
+                    0 <= q - k < reach
+                    for q in range(context - query, context)
+                    for k in range(context)
+                )
+                self.assertEqual(attention_cells.n_pairs(cell, 7), counted, cell)
+
+    def test_cells_are_each_once_and_the_reports_prompt_is_among_them(self):
+        cells = attention_cells.cells(["causal", "window"], [128, 256])
+        self.assertEqual(len(set(cells)), len(cells))
+        self.assertEqual(len(cells), 2 + 2 * 2 * 2)
+        self.assertIn(attention_cells.Cell("causal", 44, 44, "layer"), cells)
+
+    def test_products_are_those_of_the_layer(self):
+        shapes = attention_cells.products(attention_cells.Shape())
+        self.assertEqual(
+            [shape[:2] for shape in shapes.values()],
+            [(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336)],
+        )
+        self.assertLess(set(shapes), set(attention_figures.OPERATIONS.values()))
+
+    def test_designs_and_variants_stay_apart_when_merged(self):
+        ours, theirs = study_rows()
+        self.assertEqual(len(study()["rows"]), len(ours) + len(theirs))
+
+    def test_the_worst_comes_first(self):
+        text = attention_figures.made_part(study(), "bench/results/x.json")
+        lines = [line for line in text.splitlines() if line.startswith("| causal | ")]
+        self.assertIn("| 256 | 256 | 20.0 | `nereid_kernel` | - | 16.0 | - | 0.80 |", lines[0])
+        self.assertIn("| 128 | 128 | 10.0 | `nereid_kernel` | 12.0 | - | 15.0 | 1.20 |", lines[1])
+        self.assertTrue(lines[2].endswith("| - |"))
+        down = next(line for line in text.splitlines() if line.startswith("| down |"))
+        self.assertEqual(down, "| down | 60.0 | 45.0 | 0.75 | 58 | 42 | 0.72 |")
+        self.assertIn("| attention | 7.0 | 6.0 | 0.86 | 13 | 8 | 0.62 |", text)
+        self.assertIn("| `dao` | eager | 3/24 | 11/11 | `no answer` | incoherent text", text)
+        self.assertIn("clocks: as they come", text)
+
+    def test_bars_are_as_tall_as_their_values(self):
+        root = ElementTree.fromstring(attention_figures.figures(study())["layer.svg"])
+        bars = [
+            float(node.get("height"))
+            for node in root.iter("{http://www.w3.org/2000/svg}rect")
+            if node.get("width") == str(plot.BAR)
+        ]
+        # Two of attention and of down, and the report's two of every operation.
+        self.assertEqual(len(bars), 2 * 2 + 2 * 5)
+        self.assertAlmostEqual(max(bars) / min(bars), 84 / 6, delta=0.3)
+
+    def test_lines_are_as_high_as_their_speed(self):
+        images = attention_figures.figures(study())
+        root = ElementTree.fromstring(images["prompts.svg"])
+        lines = list(root.iter("{http://www.w3.org/2000/svg}polyline"))
+        # Causal: two of ours and three rivals; ALiBi: one; window: two.
+        self.assertEqual(len(lines), 5 + 1 + 2)
+        circles = list(root.iter("{http://www.w3.org/2000/svg}circle"))
+        colors = {series: color for series, (_, color) in attention_figures.SERIES.items()}
+
+        def heights(series):
+            return [float(c.get("cy")) for c in circles if c.get("fill") == colors[series]]
+
+        # Of the window ours takes half the time: twice as high, whatever each counts.
+        bottom = attention_figures.TOP + 2 * attention_figures.PANEL_HEIGHT
+        bottom += attention_figures.PANEL_GAP
+        ours, theirs = heights(("nereid", "nereid"))[-1], heights(("torch", "flex"))[-1]
+        self.assertAlmostEqual((bottom - ours) / (bottom - theirs), 2.0, delta=0.02)
+        ElementTree.fromstring(images["decoding.svg"])
+
+    def test_the_document_changes_between_its_marks_alone(self):
+        begin, end = attention_figures.BEGIN, attention_figures.END
+        text = f"before\n{begin}\nold\n{end}\nbehind\n"
+        once = attention_figures.with_part(text, "new\n")
+        self.assertEqual(once, f"before\n{begin}\n\nnew\n{end}\nbehind\n")
+        self.assertEqual(attention_figures.with_part(once, "new\n"), once)
+        with self.assertRaises(SystemExit):
+            attention_figures.with_part("no marks", "new")
+
+    def test_the_real_document_has_the_marks(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "attention.md"
+            page.write_text((ROOT / "docs" / "attention.md").read_text())
+            path = Path(folder) / "results.json"
+            path.write_text(json.dumps(study()))
+            sys.argv = ["attention_figures.py", str(path), "--docs", folder]
+            attention_figures.main()
+            text = page.read_text()
+            self.assertIn("](attention/layer.svg)", text)
+            for name in ("layer", "designs", "prompts", "decoding"):
+                self.assertTrue((Path(folder) / "attention" / f"{name}.svg").exists(), name)
+
+    def test_a_processor_has_nothing_of_the_report_beside_it(self):
+        ours, _ = study_rows()
+        alone = document(ours)
+        alone["device"] |= {"target": "cpu"}
+        results = merge.merge([alone], {})
+        text = attention_figures.made_part(results, "x.json")
+        self.assertIn("| down | 60.0 | - | - | - | - | - |", text)
 
 
 class ProveOutside(unittest.TestCase):
