@@ -148,12 +148,10 @@ def produce(
 
 @gluon.jit
 def product(
-    slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, full, empty, WIDTH: gl.constexpr,
-    STEP: gl.constexpr, STAGES: gl.constexpr,
+    acc, slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, full, empty, STEP: gl.constexpr,
+    STAGES: gl.constexpr,
 ):  # fmt: skip
-    """The sums of [ROWS, WIDTH], and the next slot. STEP: of w_ring's tiles in a slot."""
-    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
-    acc = gl.zeros([ROWS, WIDTH], gl.float32, L)
+    """The sums of a tile, and the next slot. STEP: of w_ring's tiles in a slot."""
     mbarrier.wait(full.index(slot), phase)
     w = w_ring.index(slot * STEP).permute((1, 0))
     acc = warpgroup_mma(x_ring.index(slot * 2 + GROUP), w, acc, is_async=True)
@@ -175,14 +173,10 @@ def product(
 
 @gluon.jit
 def product_192(
-    slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, narrow_ring, full, empty,
+    acc, narrow, slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, narrow_ring, full, empty,
     STEP: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """The same for tiles of 128 and 64 beside each other, as a tile of Gluon's is a power of 2."""
-    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 128, 16])
-    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
-    acc = gl.zeros([ROWS, 128], gl.float32, L)
-    narrow = gl.zeros([ROWS, 64], gl.float32, NARROW_L)
     mbarrier.wait(full.index(slot), phase)
     x = x_ring.index(slot * 2 + GROUP)
     w = w_ring.index(slot * STEP).permute((1, 0))
@@ -236,8 +230,22 @@ def put(y, row, col, y_ptr, staging, CHUNK: gl.constexpr, BOX: gl.constexpr):
 
 
 @gluon.jit
+def read_residual(residual_ptr, row, col, sizes, stride, y, EVEN_N: gl.constexpr):
+    """The part that is added to y, in y's layout."""
+    n_rows, n_out, _ = sizes
+    L: gl.constexpr = y.type.layout
+    offs_n = col + gl.arange(0, y.shape[1], gl.SliceLayout(0, L))
+    offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
+    mask = (offs_m < n_rows)[:, None]
+    if not EVEN_N:
+        mask = mask & (offs_n < n_out)[None, :]
+    at = residual_ptr + offs_m.to(gl.int64)[:, None] * stride + offs_n[None, :]
+    return gl.load(at, mask=mask, other=0.0)
+
+
+@gluon.jit
 def finish(
-    acc, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
+    acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
     HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr,
     USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, CHUNK: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
@@ -260,17 +268,18 @@ def finish(
             bias = gl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
             up += bias.to(gl.float32)[None, :]
         y = silu(y) * up
-    mask = (offs_m < n_rows)[:, None]
-    if not EVEN_N:
-        mask = mask & (offs_n < n_out)[None, :]
-    rows = offs_m.to(gl.int64)[:, None]
     if HAS_RESIDUAL:
-        at = residual_ptr + rows * residual_stride + offs_n[None, :]
-        y = alpha * y + gl.load(at, mask=mask, other=0.0).to(gl.float32)
+        if SWIGLU:
+            residual = read_residual(residual_ptr, row, col, sizes, residual_stride, y, EVEN_N)
+        y = alpha * y + residual.to(gl.float32)
     if USE_DESCRIPTORS > 1:
         put(y, row, col, y_ptr, staging, CHUNK, Y_BOX)
     else:
-        gl.store(y_ptr + rows * y_stride + offs_n[None, :], y.to(y_ptr.dtype.element_ty), mask=mask)
+        mask = (offs_m < n_rows)[:, None]
+        if not EVEN_N:
+            mask = mask & (offs_n < n_out)[None, :]
+        at = y_ptr + offs_m.to(gl.int64)[:, None] * y_stride + offs_n[None, :]
+        gl.store(at, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @gluon.jit
@@ -285,7 +294,11 @@ def consume_columns(
     COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
     FIRST: gl.constexpr = 128 if WIDTH == 192 else WIDTH
     PARTS: gl.constexpr = RING_N // FIRST
+    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, 16])
+    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
     w_ring = boxes.reinterpret(boxes.dtype, [STAGES * PARTS, FIRST, DEEP], boxes.layout)
+    if WIDTH == 192:
+        narrow_ring = boxes.reinterpret(boxes.dtype, [STAGES * PARTS * 2, 64, DEEP], boxes.layout)
     tiles_m = gl.cdiv(n_rows, ROWS_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
     n_tiles = tiles_m * tiles_n
@@ -293,27 +306,35 @@ def consume_columns(
         m, n = tile_at(tile, tiles_m, tiles_n, GROUP_M)
         row = m * ROWS_M + GROUP * ROWS
         col = first_col + n * COLS
-        if WIDTH == 192:
-            narrow_ring = boxes.reinterpret(
-                boxes.dtype, [STAGES * PARTS * 2, 64, DEEP], boxes.layout
-            )
-            acc, narrow, slot, phase = product_192(
-                slot, phase, n_in, GROUP, x_ring, w_ring, narrow_ring, full, empty, PARTS, STAGES
-            )
-        else:
-            acc, slot, phase = product(
-                slot, phase, n_in, GROUP, x_ring, w_ring, full, empty, WIDTH, PARTS, STAGES
-            )
-        finish(
-            acc, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, HAS_BIAS,
-            HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
-        )  # fmt: skip
+        # What is added is on its way while the products run.
+        acc = gl.zeros([ROWS, FIRST], gl.float32, L)
+        residual = 0
+        if HAS_RESIDUAL and not SWIGLU:
+            residual = read_residual(residual_ptr, row, col, sizes, strides[1], acc, EVEN_N)
         if WIDTH == 192:
             LEFT: gl.constexpr = 128 // (1 + SWIGLU)
+            narrow = gl.zeros([ROWS, 64], gl.float32, NARROW_L)
+            right = 0
+            if HAS_RESIDUAL and not SWIGLU:
+                at = col + LEFT
+                right = read_residual(residual_ptr, row, at, sizes, strides[1], narrow, EVEN_N)
+            acc, narrow, slot, phase = product_192(
+                acc, narrow, slot, phase, n_in, GROUP, x_ring, w_ring, narrow_ring, full, empty,
+                PARTS, STAGES,
+            )  # fmt: skip
+        else:
+            acc, slot, phase = product(
+                acc, slot, phase, n_in, GROUP, x_ring, w_ring, full, empty, PARTS, STAGES
+            )
+        finish(
+            acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
+            HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
+        )  # fmt: skip
+        if WIDTH == 192:
             finish(
-                narrow, row, col + LEFT, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides,
-                alpha, HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, LEFT // Y_BOX,
-                Y_BOX,
+                narrow, right, row, col + LEFT, y_ptr, bias_ptr, residual_ptr, staging, sizes,
+                strides, alpha, HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N,
+                LEFT // Y_BOX, Y_BOX,
             )  # fmt: skip
     return slot, phase, before + n_tiles
 
