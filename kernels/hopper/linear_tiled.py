@@ -1,15 +1,17 @@
 """linear_tiled on Hopper, in Gluon: loads, products and stores of different warps overlap.
 
 The same formula, parameters and meaning as kernels/linear_tiled.py, which is its reference and its
-Spec. For x and w of one 16-bit type whose rows tensor maps can take, and BLOCK_M = 128.
+Spec. For x and w of one 16-bit type whose rows tensor maps can take.
 One warp copies tiles of x and w into a ring (tensor maps, mbarriers) and runs ahead into the next
-tile; two groups of four warps take 64 rows of x each, all of the tile's rows of w, and issue a
-product before they wait for the one before. With SWIGLU half of a tile's rows of w are gates and
-half are ups, so that one product gives both to the same thread.
-Grid: (N_PROGRAMS, 1, 1); program p takes the tiles p, p + programs, ... Tiles are BLOCK_N rows of w
-wide; where their last round would be short, columns that would be computed in it have tiles of TAIL
-instead, if that ends sooner. How wide a tile is changes nothing in what a row gives: each element
-is the sum of the same products in the same order.
+tile; two groups of four warps take half of the tile's rows of x each and all of its rows of w, and
+issue a product before they wait for the one before. With SWIGLU half of a tile's rows of w are
+gates and half are ups, so that one product gives both to the same thread.
+BLOCK_M is 128, or 256 for a cluster of two blocks: each has 64 rows of a group, and the rows of w
+are copied once, to both.
+Grid: (N_PROGRAMS, 1, 1) blocks; program p (a block or a cluster) takes the tiles p, p + programs,
+... Tiles are BLOCK_N rows of w wide; where their last round would be short, the columns that would
+be computed in it have tiles of TAIL instead, if that ends sooner. How wide a tile is changes
+nothing in what a row gives: each element is the sum of the same products in the same order.
 Accumulation: fp32.
 """
 
@@ -23,45 +25,76 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from kernels.hopper.attention_prefill import release
 from kernels.lib import linear
 
-ROWS = gl.constexpr(64)  # of a group
-ROWS_M = gl.constexpr(128)  # of a tile
 DEEP = gl.constexpr(64)  # elements of 16 bits that a row of a tensor map's box has: 128 bytes
+ROWS = gl.constexpr(64)  # of a block's group
 RING_BYTES = gl.constexpr(192 * 1024)
 
 silu = gluon.jit(linear.silu.fn)
 
 
+@gluon.constexpr_function
+def sums_layout(width, n_blocks):
+    """Of a group's sums; blocks of a cluster have rows one behind the other."""
+    cga = [[1, 0]] if n_blocks > 1 else []
+    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, width, 16], cga)
+
+
 @gluon.jit
-def split_columns(n_rows, n_out, BLOCK_N: gl.constexpr, TAIL: gl.constexpr):
-    """How many columns of y have wide tiles. BLOCK_N, TAIL: columns of a tile."""
-    tiles_m = gl.maximum(gl.cdiv(n_rows, ROWS_M), 1)
-    tiles_n = gl.cdiv(n_out, BLOCK_N)
-    first = 0
+def release(bar, N_BLOCKS: gl.constexpr):
+    """This warp has read what the tile held: it arrives at the barrier of each block of the
+    cluster, as each gets what one of them copies."""
+    if N_BLOCKS > 1:
+        gl.inline_asm(
+            "{ .reg .pred mine; .reg .b32 lane, there; mov.u32 lane, %laneid;"
+            " setp.lt.u32 mine, lane, 2; mapa.shared::cluster.u32 there, $0, lane;"
+            " @mine mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }",
+            "r",
+            [bar],
+        )
+    else:
+        gl.inline_asm(
+            "{ .reg .pred first; .reg .b32 lane; mov.u32 lane, %laneid;"
+            " setp.eq.u32 first, lane, 0; @first mbarrier.arrive.shared::cta.b64 _, [$0]; }",
+            "r",
+            [bar],
+        )
+
+
+@gluon.jit
+def wide_columns(
+    n_rows, n_out, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
+    SWIGLU: gl.constexpr,
+):  # fmt: skip
+    """How many columns of y have wide tiles."""
+    WIDE: gl.constexpr = BLOCK_N // (1 + SWIGLU)
+    NARROW: gl.constexpr = TAIL // (1 + SWIGLU)
+    tiles_n = gl.cdiv(n_out, WIDE)
     if TAIL < BLOCK_N:
+        tiles_m = gl.maximum(gl.cdiv(n_rows, BLOCK_M), 1)
         n_programs = gl.num_programs(0)
         n_tiles = tiles_m * tiles_n
-        full = n_tiles // n_programs
-        wide = full * n_programs // tiles_m
-        rest = tiles_m * gl.cdiv(n_out - wide * BLOCK_N, TAIL)
-        # Programs that have no wide tile of the last full round begin with the others.
-        rest += tiles_m * wide - full * n_programs
-        sooner = full * BLOCK_N + gl.cdiv(rest, n_programs) * TAIL
-        pays = sooner < gl.cdiv(n_tiles, n_programs) * BLOCK_N
-        first = gl.where(pays, wide, tiles_n) * BLOCK_N
-    else:
-        first = tiles_n * BLOCK_N
-    return gl.minimum(first, n_out)
+        rounds = n_tiles // n_programs
+        wide = rounds * n_programs // tiles_m
+        rest = tiles_m * gl.cdiv(n_out - wide * WIDE, NARROW)
+        # Programs that have no wide tile in the last full round begin with the others.
+        rest += tiles_m * wide - rounds * n_programs
+        mixed = rounds * WIDE + gl.cdiv(rest, n_programs) * NARROW
+        pays = mixed < gl.cdiv(n_tiles, n_programs) * WIDE
+        tiles_n = gl.where(pays, wide, tiles_n)
+    return gl.minimum(tiles_n * WIDE, n_out)
 
 
 @gluon.jit
-def tile_at(tile, tiles_m, tiles_n, GROUP_M: gl.constexpr):
+def tile_at(tile, columns, BLOCK_M: gl.constexpr, GROUP_M: gl.constexpr, COLS: gl.constexpr):
+    """The first row and column of y."""
+    first_col, tiles_m, tiles_n = columns
     group = tile // (GROUP_M * tiles_n)
     group_rows = gl.minimum(tiles_m - group * GROUP_M, GROUP_M)
     in_group = tile % (GROUP_M * tiles_n)
-    return group * GROUP_M + in_group % group_rows, in_group // group_rows
+    row = (group * GROUP_M + in_group % group_rows) * BLOCK_M
+    return row, first_col + in_group // group_rows * COLS
 
 
 @gluon.jit
@@ -81,133 +114,114 @@ def advance(slot, phase, STAGES: gl.constexpr):
 @gluon.jit
 def copy_rows(
     w_desc, boxes, box, row, k, bar, n_out, WIDTH: gl.constexpr, BOX: gl.constexpr,
-    SWIGLU: gl.constexpr,
+    SWIGLU: gl.constexpr, TO_ALL: gl.constexpr,
 ):  # fmt: skip
     """WIDTH rows of w; with SWIGLU half of them gates."""
     HALF: gl.constexpr = WIDTH // BOX // (1 + SWIGLU)
     for i in gl.static_range(HALF):
-        tma.async_load(w_desc, [row + i * BOX, k], bar, boxes.index(box + i))
+        tma.async_load(w_desc, [row + i * BOX, k], bar, boxes.index(box + i), multicast=TO_ALL)
     if SWIGLU:
         for i in gl.static_range(HALF):
-            up = n_out + row + i * BOX
-            tma.async_load(w_desc, [up, k], bar, boxes.index(box + HALF + i))
+            at = [n_out + row + i * BOX, k]
+            tma.async_load(w_desc, at, bar, boxes.index(box + HALF + i), multicast=TO_ALL)
 
 
 @gluon.jit
 def produce_columns(
     slot, phase, first_col, end_col, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
-    WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr,
-    BOX: gl.constexpr, SWIGLU: gl.constexpr,
+    BLOCK_M: gl.constexpr, WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr,
+    GROUP_M: gl.constexpr, BOX: gl.constexpr, SWIGLU: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, n_in = sizes
     COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
-    tiles_m = gl.cdiv(n_rows, ROWS_M)
+    TO_ALL: gl.constexpr = BLOCK_M > 2 * ROWS
+    tiles_m = gl.cdiv(n_rows, BLOCK_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
+    columns = (first_col, tiles_m, tiles_n)
     n_tiles = tiles_m * tiles_n
     for tile in range(first_tile(before), n_tiles, gl.num_programs(0)):
-        m, n = tile_at(tile, tiles_m, tiles_n, GROUP_M)
-        row = m * ROWS_M
-        col = first_col + n * COLS
+        row, col = tile_at(tile, columns, BLOCK_M, GROUP_M, COLS)
         for k in range(0, n_in, DEEP):
             bar = full.index(slot)
             mbarrier.wait(empty.index(slot), phase ^ 1)
-            mbarrier.expect(bar, (ROWS_M + WIDTH) * DEEP * 2)
+            mbarrier.expect(bar, (2 * ROWS + WIDTH) * DEEP * 2)
             box = slot * (RING_N // BOX)
             tma.async_load(x_desc, [row, k], bar, x_ring.index(slot * 2))
-            tma.async_load(x_desc, [row + ROWS, k], bar, x_ring.index(slot * 2 + 1))
+            tma.async_load(x_desc, [row + BLOCK_M // 2, k], bar, x_ring.index(slot * 2 + 1))
             if WIDTH == 192:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, SWIGLU)
-                narrow = col + 128 // (1 + SWIGLU)
-                copy_rows(w_desc, boxes, box + 128 // BOX, narrow, k, bar, n_out, 64, BOX, SWIGLU)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, SWIGLU, TO_ALL)
+                at = col + 128 // (1 + SWIGLU)
+                box += 128 // BOX
+                copy_rows(w_desc, boxes, box, at, k, bar, n_out, 64, BOX, SWIGLU, TO_ALL)
             else:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, SWIGLU)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, SWIGLU, TO_ALL)
             slot, phase = advance(slot, phase, STAGES)
     return slot, phase, before + n_tiles
 
 
 @gluon.jit
 def produce(
-    x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
-    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, BOX: gl.constexpr,
-    SWIGLU: gl.constexpr,
+    x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_M: gl.constexpr,
+    BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr,
+    GROUP_M: gl.constexpr, BOX: gl.constexpr, SWIGLU: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = split_columns(n_rows, n_out, BLOCK_N // (1 + SWIGLU), TAIL // (1 + SWIGLU))
+    wide = wide_columns(n_rows, n_out, BLOCK_M, BLOCK_N, TAIL, SWIGLU)
     slot = 0
     phase = 0
     slot, phase, before = produce_columns(
-        slot, phase, 0, wide, 0, x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N, RING_N,
-        STAGES, GROUP_M, BOX, SWIGLU,
+        slot, phase, 0, wide, 0, x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_M,
+        BLOCK_N, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         produce_columns(
             slot, phase, wide, n_out, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
-            TAIL, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
+            BLOCK_M, TAIL, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
         )  # fmt: skip
 
 
 @gluon.jit
-def product(
-    acc, slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, full, empty, STEP: gl.constexpr,
-    STAGES: gl.constexpr,
+def multiply(
+    acc, narrow, slot, GROUP: gl.constexpr, x_ring, rings, FRESH: gl.constexpr,
+    WIDTH: gl.constexpr,
 ):  # fmt: skip
-    """The sums of a tile, and the next slot. STEP: of w_ring's tiles in a slot."""
-    mbarrier.wait(full.index(slot), phase)
-    w = w_ring.index(slot * STEP).permute((1, 0))
-    acc = warpgroup_mma(x_ring.index(slot * 2 + GROUP), w, acc, is_async=True)
-    acc = warpgroup_mma_wait(1, [acc])
-    before = slot
-    slot, phase = advance(slot, phase, STAGES)
-    for _ in range(DEEP, n_in, DEEP):
-        mbarrier.wait(full.index(slot), phase)
-        w = w_ring.index(slot * STEP).permute((1, 0))
-        acc = warpgroup_mma(x_ring.index(slot * 2 + GROUP), w, acc, is_async=True)
+    """Begins the products of a slot, and waits for those of the slot before. As a tile of Gluon's
+    is a power of 2, one of 192 is one of 128 beside one of 64."""
+    w_ring, narrow_ring = rings
+    x = x_ring.index(slot * 2 + GROUP)
+    PARTS: gl.constexpr = w_ring.shape[0] * 2 // x_ring.shape[0]
+    w = w_ring.index(slot * PARTS).permute((1, 0))
+    acc = warpgroup_mma(x, w, acc, use_acc=not FRESH, is_async=True)
+    if WIDTH == 192:
+        w = narrow_ring.index(slot * PARTS * 2 + 2).permute((1, 0))
+        narrow = warpgroup_mma(x, w, narrow, use_acc=not FRESH, is_async=True)
+        acc, narrow = warpgroup_mma_wait(2, [acc, narrow])
+    else:
         acc = warpgroup_mma_wait(1, [acc])
-        release(empty.index(before))
-        before = slot
-        slot, phase = advance(slot, phase, STAGES)
-    acc = warpgroup_mma_wait(0, [acc])
-    release(empty.index(before))
-    return acc, slot, phase
+    return acc, narrow
 
 
 @gluon.jit
-def product_192(
-    acc, narrow, slot, phase, n_in, GROUP: gl.constexpr, x_ring, w_ring, narrow_ring, full, empty,
-    STEP: gl.constexpr, STAGES: gl.constexpr,
+def read_residual(
+    residual_ptr, row, col, sizes, stride, N_ROWS: gl.constexpr, N_COLS: gl.constexpr,
+    L: gl.constexpr, EVEN_N: gl.constexpr,
 ):  # fmt: skip
-    """The same for tiles of 128 and 64 beside each other, as a tile of Gluon's is a power of 2."""
-    mbarrier.wait(full.index(slot), phase)
-    x = x_ring.index(slot * 2 + GROUP)
-    w = w_ring.index(slot * STEP).permute((1, 0))
-    acc = warpgroup_mma(x, w, acc, is_async=True)
-    w = narrow_ring.index(slot * STEP * 2 + 2).permute((1, 0))
-    narrow = warpgroup_mma(x, w, narrow, is_async=True)
-    acc, narrow = warpgroup_mma_wait(2, [acc, narrow])
-    before = slot
-    slot, phase = advance(slot, phase, STAGES)
-    for _ in range(DEEP, n_in, DEEP):
-        mbarrier.wait(full.index(slot), phase)
-        x = x_ring.index(slot * 2 + GROUP)
-        w = w_ring.index(slot * STEP).permute((1, 0))
-        acc = warpgroup_mma(x, w, acc, is_async=True)
-        w = narrow_ring.index(slot * STEP * 2 + 2).permute((1, 0))
-        narrow = warpgroup_mma(x, w, narrow, is_async=True)
-        acc, narrow = warpgroup_mma_wait(2, [acc, narrow])
-        release(empty.index(before))
-        before = slot
-        slot, phase = advance(slot, phase, STAGES)
-    acc, narrow = warpgroup_mma_wait(0, [acc, narrow])
-    release(empty.index(before))
-    return acc, narrow, slot, phase
+    n_rows, n_out, _ = sizes
+    offs_n = col + gl.arange(0, N_COLS, gl.SliceLayout(0, L))
+    offs_m = row + gl.arange(0, N_ROWS, gl.SliceLayout(1, L))
+    mask = (offs_m < n_rows)[:, None]
+    if not EVEN_N:
+        mask = mask & (offs_n < n_out)[None, :]
+    at = residual_ptr + offs_m.to(gl.int64)[:, None] * stride + offs_n[None, :]
+    return gl.load(at, mask=mask, other=0.0)
 
 
 @gluon.jit
 def halves(x):
     """Of the columns; they stay where they are, in registers."""
-    ROWS_X: gl.constexpr = x.shape[0]
-    COLS: gl.constexpr = x.shape[1]
-    return x.reshape([ROWS_X, 2, COLS // 2]).permute(0, 2, 1).split()
+    N_ROWS: gl.constexpr = x.shape[0]
+    N_COLS: gl.constexpr = x.shape[1]
+    return x.reshape([N_ROWS, 2, N_COLS // 2]).permute(0, 2, 1).split()
 
 
 @gluon.jit
@@ -230,20 +244,6 @@ def put(y, row, col, y_ptr, staging, CHUNK: gl.constexpr, BOX: gl.constexpr):
 
 
 @gluon.jit
-def read_residual(residual_ptr, row, col, sizes, stride, y, EVEN_N: gl.constexpr):
-    """The part that is added to y, in y's layout."""
-    n_rows, n_out, _ = sizes
-    L: gl.constexpr = y.type.layout
-    offs_n = col + gl.arange(0, y.shape[1], gl.SliceLayout(0, L))
-    offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
-    mask = (offs_m < n_rows)[:, None]
-    if not EVEN_N:
-        mask = mask & (offs_n < n_out)[None, :]
-    at = residual_ptr + offs_m.to(gl.int64)[:, None] * stride + offs_n[None, :]
-    return gl.load(at, mask=mask, other=0.0)
-
-
-@gluon.jit
 def finish(
     acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
     HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr,
@@ -256,10 +256,8 @@ def finish(
         y, up = halves(acc)
     else:
         y = acc
-    COLS: gl.constexpr = y.shape[1]
     L: gl.constexpr = y.type.layout
-    offs_n = col + gl.arange(0, COLS, gl.SliceLayout(0, L))
-    offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
+    offs_n = col + gl.arange(0, y.shape[1], gl.SliceLayout(0, L))
     if HAS_BIAS:
         bias = gl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
         y += bias.to(gl.float32)[None, :]
@@ -270,11 +268,14 @@ def finish(
         y = silu(y) * up
     if HAS_RESIDUAL:
         if SWIGLU:
-            residual = read_residual(residual_ptr, row, col, sizes, residual_stride, y, EVEN_N)
+            residual = read_residual(
+                residual_ptr, row, col, sizes, residual_stride, y.shape[0], y.shape[1], L, EVEN_N
+            )
         y = alpha * y + residual.to(gl.float32)
     if USE_DESCRIPTORS > 1:
         put(y, row, col, y_ptr, staging, CHUNK, Y_BOX)
     else:
+        offs_m = row + gl.arange(0, y.shape[0], gl.SliceLayout(1, L))
         mask = (offs_m < n_rows)[:, None]
         if not EVEN_N:
             mask = mask & (offs_n < n_out)[None, :]
@@ -285,47 +286,59 @@ def finish(
 @gluon.jit
 def consume_columns(
     slot, phase, first_col, end_col, before, GROUP: gl.constexpr, x_ring, boxes, full, empty,
-    y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, WIDTH: gl.constexpr,
-    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
-    HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
-    EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
+    y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, BLOCK_M: gl.constexpr,
+    WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr,
+    HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr,
+    USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, _, n_in = sizes
     COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
     FIRST: gl.constexpr = 128 if WIDTH == 192 else WIDTH
-    PARTS: gl.constexpr = RING_N // FIRST
-    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, 16])
-    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
-    w_ring = boxes.reinterpret(boxes.dtype, [STAGES * PARTS, FIRST, DEEP], boxes.layout)
-    if WIDTH == 192:
-        narrow_ring = boxes.reinterpret(boxes.dtype, [STAGES * PARTS * 2, 64, DEEP], boxes.layout)
-    tiles_m = gl.cdiv(n_rows, ROWS_M)
+    LEFT: gl.constexpr = FIRST // (1 + SWIGLU)
+    N_BLOCKS: gl.constexpr = BLOCK_M // (2 * ROWS)
+    N_ROWS: gl.constexpr = BLOCK_M // 2
+    ADDS: gl.constexpr = HAS_RESIDUAL and not SWIGLU
+    L: gl.constexpr = sums_layout(FIRST, N_BLOCKS)
+    NARROW_L: gl.constexpr = sums_layout(64, N_BLOCKS)
+    rings = (
+        boxes.reinterpret(boxes.dtype, [STAGES * RING_N // FIRST, FIRST, DEEP], boxes.layout),
+        boxes.reinterpret(boxes.dtype, [STAGES * RING_N // 64, 64, DEEP], boxes.layout),
+    )
+    tiles_m = gl.cdiv(n_rows, BLOCK_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
+    columns = (first_col, tiles_m, tiles_n)
     n_tiles = tiles_m * tiles_n
     for tile in range(first_tile(before), n_tiles, gl.num_programs(0)):
-        m, n = tile_at(tile, tiles_m, tiles_n, GROUP_M)
-        row = m * ROWS_M + GROUP * ROWS
-        col = first_col + n * COLS
-        # What is added is on its way while the products run.
-        acc = gl.zeros([ROWS, FIRST], gl.float32, L)
+        acc = gl.zeros([N_ROWS, FIRST], gl.float32, L)
+        narrow = gl.zeros([N_ROWS, 64], gl.float32, NARROW_L)
+        mbarrier.wait(full.index(slot), phase)
+        acc, narrow = multiply(acc, narrow, slot, GROUP, x_ring, rings, True, WIDTH)
+        # Under the first products: where the tile is, and what is added to it, on its way.
+        row, col = tile_at(tile, columns, BLOCK_M, GROUP_M, COLS)
+        row += GROUP * N_ROWS
         residual = 0
-        if HAS_RESIDUAL and not SWIGLU:
-            residual = read_residual(residual_ptr, row, col, sizes, strides[1], acc, EVEN_N)
-        if WIDTH == 192:
-            LEFT: gl.constexpr = 128 // (1 + SWIGLU)
-            narrow = gl.zeros([ROWS, 64], gl.float32, NARROW_L)
-            right = 0
-            if HAS_RESIDUAL and not SWIGLU:
-                at = col + LEFT
-                right = read_residual(residual_ptr, row, at, sizes, strides[1], narrow, EVEN_N)
-            acc, narrow, slot, phase = product_192(
-                acc, narrow, slot, phase, n_in, GROUP, x_ring, w_ring, narrow_ring, full, empty,
-                PARTS, STAGES,
-            )  # fmt: skip
-        else:
-            acc, slot, phase = product(
-                acc, slot, phase, n_in, GROUP, x_ring, w_ring, full, empty, PARTS, STAGES
+        right = 0
+        if ADDS:
+            residual = read_residual(
+                residual_ptr, row, col, sizes, strides[1], N_ROWS, FIRST, L, EVEN_N
             )
+            if WIDTH == 192:
+                right = read_residual(
+                    residual_ptr, row, col + LEFT, sizes, strides[1], N_ROWS, 64, NARROW_L, EVEN_N
+                )
+        done = slot
+        slot, phase = advance(slot, phase, STAGES)
+        for _ in range(DEEP, n_in, DEEP):
+            mbarrier.wait(full.index(slot), phase)
+            acc, narrow = multiply(acc, narrow, slot, GROUP, x_ring, rings, False, WIDTH)
+            release(empty.index(done), N_BLOCKS)
+            done = slot
+            slot, phase = advance(slot, phase, STAGES)
+        if WIDTH == 192:
+            acc, narrow = warpgroup_mma_wait(0, [acc, narrow])
+        else:
+            acc = warpgroup_mma_wait(0, [acc])
+        release(empty.index(done), N_BLOCKS)
         finish(
             acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
             HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
@@ -342,13 +355,13 @@ def consume_columns(
 @gluon.jit
 def consume(
     GROUP: gl.constexpr, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging_all,
-    sizes, strides, alpha, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr,
-    STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
+    sizes, strides, alpha, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
+    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
     HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
     EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = split_columns(n_rows, n_out, BLOCK_N // (1 + SWIGLU), TAIL // (1 + SWIGLU))
+    wide = wide_columns(n_rows, n_out, BLOCK_M, BLOCK_N, TAIL, SWIGLU)
     if USE_DESCRIPTORS > 1:
         staging = staging_all.slice(GROUP * 2, 2)
     else:
@@ -357,14 +370,14 @@ def consume(
     phase = 0
     slot, phase, before = consume_columns(
         slot, phase, 0, wide, 0, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr,
-        staging, sizes, strides, alpha, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-        SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+        staging, sizes, strides, alpha, BLOCK_M, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS,
+        HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         consume_columns(
             slot, phase, wide, n_out, before, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr,
-            residual_ptr, staging, sizes, strides, alpha, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
-            HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
+            residual_ptr, staging, sizes, strides, alpha, BLOCK_M, TAIL, RING_N, STAGES, GROUP_M,
+            HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
         )  # fmt: skip
     if USE_DESCRIPTORS > 1:
         tma.store_wait(0)
@@ -378,24 +391,25 @@ def linear_tiled(
     GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr, HOPPER: gl.constexpr,
     TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
 ):  # fmt: skip
-    gl.static_assert(BLOCK_M == ROWS_M and BLOCK_K == DEEP)
+    N_BLOCKS: gl.constexpr = BLOCK_M // (2 * ROWS)
+    gl.static_assert(N_BLOCKS == gl.num_ctas() and BLOCK_K == DEEP)
     gl.static_assert(x_ptr.dtype == w_ptr.dtype)
     # A tile of 192 lies in room for 256.
     RING_N: gl.constexpr = 256 if BLOCK_N == 192 else BLOCK_N
-    STAGES: gl.constexpr = RING_BYTES // ((ROWS_M + RING_N) * DEEP * 2)
+    STAGES: gl.constexpr = RING_BYTES // ((2 * ROWS + RING_N) * DEEP * 2)
     BOX: gl.constexpr = 32 if SWIGLU else 64
     Y_BOX: gl.constexpr = 32 if SWIGLU else 64
     dtype: gl.constexpr = x_ptr.dtype
-    layout: gl.constexpr = x_ptr.layout
-    x_ring = gl.allocate_shared_memory(dtype, [STAGES * 2, ROWS, DEEP], layout)
-    boxes = gl.allocate_shared_memory(dtype, [STAGES * RING_N // BOX, BOX, DEEP], layout)
+    x_ring = gl.allocate_shared_memory(dtype, [STAGES * 2, BLOCK_M // 2, DEEP], x_ptr.layout)
+    boxes = gl.allocate_shared_memory(dtype, [STAGES * RING_N // BOX, BOX, DEEP], w_ptr.layout)
     if USE_DESCRIPTORS > 1:
-        staging = gl.allocate_shared_memory(y_ptr.dtype, [4, ROWS, Y_BOX], y_ptr.layout)
+        shape: gl.constexpr = [4, BLOCK_M // 2, Y_BOX]
+        staging = gl.allocate_shared_memory(y_ptr.dtype, shape, y_ptr.layout)
     else:
         staging = x_ring
-    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    READERS: gl.constexpr = 8  # warps
+    full = mbarrier.allocate_mbarrier(batch=STAGES)
+    empty = mbarrier.allocate_mbarrier(batch=STAGES)
+    READERS: gl.constexpr = 8 * N_BLOCKS  # warps
     for i in gl.static_range(STAGES):
         mbarrier.init(full.index(i), count=1)
         mbarrier.init(empty.index(i), count=READERS)
@@ -407,17 +421,17 @@ def linear_tiled(
         [
             (consume, (
                 0, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                strides, alpha, BLOCK_M, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
+                HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (consume, (
                 1, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                strides, alpha, BLOCK_M, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
+                HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (produce, (
-                x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_N, TAIL, RING_N, STAGES,
-                GROUP_M, BOX, SWIGLU,
+                x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_M, BLOCK_N, TAIL, RING_N,
+                STAGES, GROUP_M, BOX, SWIGLU,
             )),
         ],
         [4, 1],
