@@ -9,12 +9,14 @@ HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
 read at the same time shares rows of x and w; with N_PROGRAMS that many programs share the tiles.
 TMA: x and w (from 2 on y too) are tensor maps, where their rows lie so (USE_DESCRIPTORS).
+HOPPER: the form of hopper/linear_tiled.py, which alone reads TAIL.
 Accumulation: fp32.
 """
 
 import triton
 import triton.language as tl
 
+from kernels.hopper import linear_tiled as hopper
 from kernels.lib.linear import (
     draw_linear,
     exact_weights,
@@ -149,6 +151,8 @@ def linear_tiled(
     GROUP_M: tl.constexpr,
     TMA: tl.constexpr,
     N_PROGRAMS: tl.constexpr,
+    HOPPER: tl.constexpr,
+    TAIL: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
@@ -210,8 +214,12 @@ def draw(d, act):
     return draw_linear(d, x, exact_weights(x), d.rows(300, tile=64), **flags)
 
 
+_ROWS = "BLOCK_M // 2 if HOPPER else BLOCK_M"  # of a box
+_COLS = "(32 if SWIGLU else 64) if HOPPER else BLOCK_N"
 SPEC = Spec(
     fn=linear_tiled,
+    forms={"HOPPER": hopper.linear_tiled},
+    cluster="BLOCK_M // 128 if HOPPER else 1",
     op="linear",
     when="rows > 64 or (rows > 8 and not gpu)",
     params=(
@@ -224,7 +232,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 1",
                 shape=("n_rows", "n_out"),
                 strides=("y_stride", "1"),
-                block=("BLOCK_M", "BLOCK_N"),
+                block=(_ROWS, _COLS),
             ),
         ),
         inp(
@@ -236,7 +244,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 0",
                 shape=("n_rows", "n_in"),
                 strides=("x_stride", "1"),
-                block=("BLOCK_M", "BLOCK_K"),
+                block=(_ROWS, "BLOCK_K"),
             ),
         ),
         inp(
@@ -249,7 +257,8 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 0",
                 shape=("n_out * (1 + SWIGLU)", "n_in"),
                 strides=("n_in", "1"),
-                block=("BLOCK_N", "BLOCK_K"),
+                block=(_COLS, "BLOCK_K"),
+                to_all=True,
             ),
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
@@ -270,6 +279,8 @@ SPEC = Spec(
         tuned("GROUP_M"),
         tuned("TMA"),
         tuned("N_PROGRAMS"),
+        tuned("HOPPER"),
+        tuned("TAIL"),
         derived(
             "USE_DESCRIPTORS",
             "min(TMA, 2 if sizeof(y_ptr) == 2 and y_stride % 8 == 0 else 1)"
@@ -280,7 +291,7 @@ SPEC = Spec(
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
     grid=(
-        "min(cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N),"
+        "N_PROGRAMS if HOPPER else min(cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N),"
         " N_PROGRAMS if N_PROGRAMS else 2147483647)",
         "1",
         "1",
@@ -292,7 +303,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS"),
+    tuned=("HOPPER", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS", "TAIL"),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.
         "cpu": {
@@ -302,6 +313,8 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 1,
             "num_stages": 1,
         },
@@ -312,6 +325,8 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 8,
             "num_stages": 3,
         },
@@ -322,6 +337,8 @@ SPEC = Spec(
             "GROUP_M": 8,
             "TMA": 0,
             "N_PROGRAMS": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 8,
             "num_stages": 2,
         },
@@ -334,12 +351,14 @@ SPEC = Spec(
             "where": "BLOCK_M <= max(16, next_pow2(n_rows)) and BLOCK_N <= n_out",
         },
         "cuda": {
-            "BLOCK_M": (64, 128),
+            "BLOCK_M": (64, 128, 256),
             "BLOCK_N": (64, 128, 256),
             "num_warps": (4, 8),
             "num_stages": (3, 4, 5, 6),
             # What the stages hold fits the shared memory of a multiprocessor, sums its registers.
-            "where": "(BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
+            "where": "BLOCK_M > 64 and num_warps == 4 and num_stages == 3 if HOPPER"
+            " else BLOCK_M <= 128"
+            " and (BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
             " * num_stages <= 220 * 1024"
             " and BLOCK_M * BLOCK_N * (1 + SWIGLU) <= 4096 * num_warps",
         },

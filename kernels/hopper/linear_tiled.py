@@ -49,7 +49,7 @@ def release(bar, N_BLOCKS: gl.constexpr):
         gl.inline_asm(
             "{ .reg .pred mine; .reg .b32 lane, there; mov.u32 lane, %laneid;"
             " setp.lt.u32 mine, lane, 2; mapa.shared::cluster.u32 there, $0, lane;"
-            " @mine mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }",
+            " @mine mbarrier.arrive.shared::cluster.b64 _, [there]; }",
             "r",
             [bar],
         )
