@@ -201,6 +201,12 @@ def cases(act):
     yield case("half_swiglu", 50, 384, 384, act="fp16", swiglu=True)
     yield case("bf16", 50, 384, 384, act="bf16", weight="bf16")
     yield case("bf16_swiglu", 140, 384, 384, act="bf16", weight="bf16", bias=False, swiglu=True)
+    # For Hopper's form: tiles of several widths, beyond rows and columns.
+    yield case("wide", 150, 20000, 72, out="fp32")
+    yield case("wide_half", 150, 20000, 72, act="fp16", bias=False)
+    yield case("wide_residual", 300, 8200, 136, act="fp16", residual=True, alpha=0.5)
+    yield case("wide_swiglu", 150, 4104, 72, act="bf16", weight="bf16", swiglu=True)
+    yield case("wide_both", 520, 4104, 72, act="fp16", residual=True, swiglu=True)
     if act == "fp32":
         # Weights are promoted to fp32 exactly; to a 16-bit type of another kind they would be
         # rounded, which no model asks for.
@@ -214,12 +220,11 @@ def draw(d, act):
     return draw_linear(d, x, exact_weights(x), d.rows(300, tile=64), **flags)
 
 
-_ROWS = "BLOCK_M // 2 if HOPPER else BLOCK_M"  # of a box
+_ROWS = "64 if HOPPER else BLOCK_M"  # of a box
 _COLS = "(32 if SWIGLU else 64) if HOPPER else BLOCK_N"
 SPEC = Spec(
     fn=linear_tiled,
     forms={"HOPPER": hopper.linear_tiled},
-    cluster="BLOCK_M // 128 if HOPPER else 1",
     op="linear",
     when="rows > 64 or (rows > 8 and not gpu)",
     params=(
@@ -258,7 +263,6 @@ SPEC = Spec(
                 shape=("n_out * (1 + SWIGLU)", "n_in"),
                 strides=("n_in", "1"),
                 block=(_COLS, "BLOCK_K"),
-                to_all=True,
             ),
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
@@ -351,14 +355,13 @@ SPEC = Spec(
             "where": "BLOCK_M <= max(16, next_pow2(n_rows)) and BLOCK_N <= n_out",
         },
         "cuda": {
-            "BLOCK_M": (64, 128, 256),
+            "BLOCK_M": (64, 128),
             "BLOCK_N": (64, 128, 256),
             "num_warps": (4, 8),
             "num_stages": (3, 4, 5, 6),
             # What the stages hold fits the shared memory of a multiprocessor, sums its registers.
-            "where": "BLOCK_M > 64 and num_warps == 4 and num_stages == 3 if HOPPER"
-            " else BLOCK_M <= 128"
-            " and (BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
+            "where": "BLOCK_M == 128 and num_warps == 4 and num_stages == 3 if HOPPER"
+            " else (BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
             " * num_stages <= 220 * 1024"
             " and BLOCK_M * BLOCK_N * (1 + SWIGLU) <= 4096 * num_warps",
         },

@@ -54,9 +54,6 @@ class Descriptor:
     shape: tuple[str, ...]
     strides: tuple[str, ...]  # in elements; the last is 1
     block: tuple[str, ...]
-    # Where a program is a cluster of blocks: each of them gets the whole tile, in place of its part
-    # of the tile's rows.
-    to_all: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -231,8 +228,6 @@ class Spec:
     # Other functions of the same parameters and meaning, in Gluon, for what Triton has no words for
     # on one target: each by the tuned constexpr that takes it in place of `fn` where it is not 0.
     forms: Mapping[str, Any] = field(default_factory=dict)
-    # How many blocks, a cluster, a program of a form is; the grid counts blocks.
-    cluster: str = "1"
     op: str = ""
     when: str = "1"
     design: str = ""
@@ -326,7 +321,6 @@ class Spec:
             if WHERE in space:
                 texts.append((space[WHERE], numbers | {"num_warps", "num_stages"}))
         constexprs = {p.name for p in self.params if p.role == "constexpr"} - functions
-        texts.append((self.cluster, constexprs))
         for param in self.params:
             if (how := param.descriptor) is not None:
                 check(

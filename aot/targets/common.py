@@ -44,9 +44,7 @@ def source(request: Request):
         is_pointer, element, divisible = split_type(request.args[param.name])
         block = descriptor_block(spec, param, request)
         if block is not None:
-            layout = ""
-            if form is not None:
-                layout = f",{_layout(element, block, _split(spec, param, request))!r}"
+            layout = f",{_layout(element, block)!r}" if form is not None else ""
             signature[param.name] = f"tensordesc<{element}{block}{layout}>"
             continue
         signature[param.name] = f"*{element}" if is_pointer else element
@@ -62,20 +60,7 @@ def source(request: Request):
     return spec, make(fn=fn, signature=signature, constexprs=constexprs, attrs=attrs)
 
 
-def cluster_blocks(spec, request: Request) -> int:
-    """How many blocks a program of this variant is."""
-    return expr.evaluate(spec.cluster, request.constexprs)
-
-
-def _split(spec, param, request: Request) -> list[list[int]] | None:
-    """How the blocks of a cluster share a tile's rows: a base for each halving of them."""
-    n_halvings = cluster_blocks(spec, request).bit_length() - 1
-    if n_halvings == 0:
-        return None
-    return [[0, 0] if param.descriptor.to_all else [1 << i, 0] for i in range(n_halvings)]
-
-
-def _layout(element: str, block: list[int], split: list[list[int]] | None):
+def _layout(element: str, block: list[int]):
     """How a Gluon kernel's tile lies in shared memory: swizzled by its rows, of at most 128 bytes,
     so that it is one box and boxes one behind the other are a wider tile."""
     from triton.experimental.gluon.language import NVMMASharedLayout
@@ -86,7 +71,6 @@ def _layout(element: str, block: list[int], split: list[list[int]] | None):
         swizzle_byte_width=block[-1] * SIZEOF[element],
         element_bitwidth=8 * SIZEOF[element],
         rank=len(block),
-        cga_layout=split,
     )
 
 

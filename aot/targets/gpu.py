@@ -77,9 +77,6 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
         "enable_fp_fusion": True,
         **request.options,
     }
-    blocks = common.cluster_blocks(spec, request)
-    if blocks > 1:
-        options["num_ctas"] = blocks
     done = triton.compile(source, target=toolchain.target, options=options)
     extension = EXTENSIONS[toolchain.family]
     if keep is not None:

@@ -3,15 +3,13 @@
 The same formula, parameters and meaning as kernels/linear_tiled.py, which is its reference and its
 Spec. For x and w of one 16-bit type whose rows tensor maps can take.
 One warp copies tiles of x and w into a ring (tensor maps, mbarriers) and runs ahead into the next
-tile; two groups of four warps take half of the tile's rows of x each and all of its rows of w, and
-issue a product before they wait for the one before. With SWIGLU half of a tile's rows of w are
-gates and half are ups, so that one product gives both to the same thread.
-BLOCK_M is 128, or 256 for a cluster of two blocks: each has 64 rows of a group, and the rows of w
-are copied once, to both.
-Grid: (N_PROGRAMS, 1, 1) blocks; program p (a block or a cluster) takes the tiles p, p + programs,
-... Tiles are BLOCK_N rows of w wide; where their last round would be short, the columns that would
-be computed in it have tiles of TAIL instead, if that ends sooner. How wide a tile is changes
-nothing in what a row gives: each element is the sum of the same products in the same order.
+tile; two groups of four warps take 64 rows of x each and all rows of w that the tile has, and issue
+a product before they wait for the one before. With SWIGLU half of a tile's rows of w are gates and
+half are ups, so that one product gives both to the same thread.
+Grid: (N_PROGRAMS, 1, 1); program p takes the tiles p, p + programs, ... Tiles are BLOCK_N rows of w
+wide; where their last round would be short, the columns that would be computed in it have tiles of
+TAIL instead, if that ends sooner. How wide a tile is changes nothing in what a row gives: each
+element is the sum of the same products in the same order.
 Accumulation: fp32.
 """
 
@@ -25,54 +23,27 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from kernels.hopper.attention_prefill import release
 from kernels.lib import linear
 
 DEEP = gl.constexpr(64)  # elements of 16 bits that a row of a tensor map's box has: 128 bytes
-ROWS = gl.constexpr(64)  # of a block's group
+ROWS = gl.constexpr(64)  # of a group
+TILE_M = gl.constexpr(128)  # rows of x of a tile, both groups'
 RING_BYTES = gl.constexpr(192 * 1024)
 
 silu = gluon.jit(linear.silu.fn)
 
 
-@gluon.constexpr_function
-def sums_layout(width, n_blocks):
-    """Of a group's sums; blocks of a cluster have rows one behind the other."""
-    cga = [[1, 0]] if n_blocks > 1 else []
-    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, width, 16], cga)
-
-
-@gluon.jit
-def release(bar, N_BLOCKS: gl.constexpr):
-    """This warp has read what the tile held: it arrives at the barrier of each block of the
-    cluster, as each gets what one of them copies."""
-    if N_BLOCKS > 1:
-        gl.inline_asm(
-            "{ .reg .pred mine; .reg .b32 lane, there; mov.u32 lane, %laneid;"
-            " setp.lt.u32 mine, lane, 2; mapa.shared::cluster.u32 there, $0, lane;"
-            " @mine mbarrier.arrive.shared::cluster.b64 _, [there]; }",
-            "r",
-            [bar],
-        )
-    else:
-        gl.inline_asm(
-            "{ .reg .pred first; .reg .b32 lane; mov.u32 lane, %laneid;"
-            " setp.eq.u32 first, lane, 0; @first mbarrier.arrive.shared::cta.b64 _, [$0]; }",
-            "r",
-            [bar],
-        )
-
-
 @gluon.jit
 def wide_columns(
-    n_rows, n_out, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
-    SWIGLU: gl.constexpr,
+    n_rows, n_out, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, SWIGLU: gl.constexpr
 ):  # fmt: skip
     """How many columns of y have wide tiles."""
     WIDE: gl.constexpr = BLOCK_N // (1 + SWIGLU)
     NARROW: gl.constexpr = TAIL // (1 + SWIGLU)
     tiles_n = gl.cdiv(n_out, WIDE)
     if TAIL < BLOCK_N:
-        tiles_m = gl.maximum(gl.cdiv(n_rows, BLOCK_M), 1)
+        tiles_m = gl.maximum(gl.cdiv(n_rows, TILE_M), 1)
         n_programs = gl.num_programs(0)
         n_tiles = tiles_m * tiles_n
         rounds = n_tiles // n_programs
@@ -87,13 +58,13 @@ def wide_columns(
 
 
 @gluon.jit
-def tile_at(tile, columns, BLOCK_M: gl.constexpr, GROUP_M: gl.constexpr, COLS: gl.constexpr):
+def tile_at(tile, columns, GROUP_M: gl.constexpr, COLS: gl.constexpr):
     """The first row and column of y."""
     first_col, tiles_m, tiles_n = columns
     group = tile // (GROUP_M * tiles_n)
     group_rows = gl.minimum(tiles_m - group * GROUP_M, GROUP_M)
     in_group = tile % (GROUP_M * tiles_n)
-    row = (group * GROUP_M + in_group % group_rows) * BLOCK_M
+    row = (group * GROUP_M + in_group % group_rows) * TILE_M
     return row, first_col + in_group // group_rows * COLS
 
 
@@ -114,69 +85,68 @@ def advance(slot, phase, STAGES: gl.constexpr):
 @gluon.jit
 def copy_rows(
     w_desc, boxes, box, row, k, bar, n_out, WIDTH: gl.constexpr, BOX: gl.constexpr,
-    SWIGLU: gl.constexpr, TO_ALL: gl.constexpr,
+    SWIGLU: gl.constexpr,
 ):  # fmt: skip
     """WIDTH rows of w; with SWIGLU half of them gates."""
     HALF: gl.constexpr = WIDTH // BOX // (1 + SWIGLU)
     for i in gl.static_range(HALF):
-        tma.async_load(w_desc, [row + i * BOX, k], bar, boxes.index(box + i), multicast=TO_ALL)
+        tma.async_load(w_desc, [row + i * BOX, k], bar, boxes.index(box + i))
     if SWIGLU:
         for i in gl.static_range(HALF):
-            at = [n_out + row + i * BOX, k]
-            tma.async_load(w_desc, at, bar, boxes.index(box + HALF + i), multicast=TO_ALL)
+            up = n_out + row + i * BOX
+            tma.async_load(w_desc, [up, k], bar, boxes.index(box + HALF + i))
 
 
 @gluon.jit
 def produce_columns(
     slot, phase, first_col, end_col, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
-    BLOCK_M: gl.constexpr, WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr,
-    GROUP_M: gl.constexpr, BOX: gl.constexpr, SWIGLU: gl.constexpr,
+    WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr,
+    BOX: gl.constexpr, SWIGLU: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, n_in = sizes
     COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
-    TO_ALL: gl.constexpr = BLOCK_M > 2 * ROWS
-    tiles_m = gl.cdiv(n_rows, BLOCK_M)
+    tiles_m = gl.cdiv(n_rows, TILE_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
     columns = (first_col, tiles_m, tiles_n)
     n_tiles = tiles_m * tiles_n
     for tile in range(first_tile(before), n_tiles, gl.num_programs(0)):
-        row, col = tile_at(tile, columns, BLOCK_M, GROUP_M, COLS)
+        row, col = tile_at(tile, columns, GROUP_M, COLS)
         for k in range(0, n_in, DEEP):
             bar = full.index(slot)
             mbarrier.wait(empty.index(slot), phase ^ 1)
-            mbarrier.expect(bar, (2 * ROWS + WIDTH) * DEEP * 2)
+            mbarrier.expect(bar, (TILE_M + WIDTH) * DEEP * 2)
             box = slot * (RING_N // BOX)
             tma.async_load(x_desc, [row, k], bar, x_ring.index(slot * 2))
-            tma.async_load(x_desc, [row + BLOCK_M // 2, k], bar, x_ring.index(slot * 2 + 1))
+            tma.async_load(x_desc, [row + ROWS, k], bar, x_ring.index(slot * 2 + 1))
             if WIDTH == 192:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, SWIGLU, TO_ALL)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, SWIGLU)
                 at = col + 128 // (1 + SWIGLU)
                 box += 128 // BOX
-                copy_rows(w_desc, boxes, box, at, k, bar, n_out, 64, BOX, SWIGLU, TO_ALL)
+                copy_rows(w_desc, boxes, box, at, k, bar, n_out, 64, BOX, SWIGLU)
             else:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, SWIGLU, TO_ALL)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, SWIGLU)
             slot, phase = advance(slot, phase, STAGES)
     return slot, phase, before + n_tiles
 
 
 @gluon.jit
 def produce(
-    x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_M: gl.constexpr,
-    BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr,
-    GROUP_M: gl.constexpr, BOX: gl.constexpr, SWIGLU: gl.constexpr,
+    x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
+    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, BOX: gl.constexpr,
+    SWIGLU: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = wide_columns(n_rows, n_out, BLOCK_M, BLOCK_N, TAIL, SWIGLU)
+    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, SWIGLU)
     slot = 0
     phase = 0
     slot, phase, before = produce_columns(
-        slot, phase, 0, wide, 0, x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_M,
-        BLOCK_N, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
+        slot, phase, 0, wide, 0, x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N, RING_N,
+        STAGES, GROUP_M, BOX, SWIGLU,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         produce_columns(
             slot, phase, wide, n_out, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
-            BLOCK_M, TAIL, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
+            TAIL, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
         )  # fmt: skip
 
 
@@ -203,12 +173,12 @@ def multiply(
 
 @gluon.jit
 def read_residual(
-    residual_ptr, row, col, sizes, stride, N_ROWS: gl.constexpr, N_COLS: gl.constexpr,
-    L: gl.constexpr, EVEN_N: gl.constexpr,
+    residual_ptr, row, col, sizes, stride, N_COLS: gl.constexpr, L: gl.constexpr,
+    EVEN_N: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
     offs_n = col + gl.arange(0, N_COLS, gl.SliceLayout(0, L))
-    offs_m = row + gl.arange(0, N_ROWS, gl.SliceLayout(1, L))
+    offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
     mask = (offs_m < n_rows)[:, None]
     if not EVEN_N:
         mask = mask & (offs_n < n_out)[None, :]
@@ -219,9 +189,8 @@ def read_residual(
 @gluon.jit
 def halves(x):
     """Of the columns; they stay where they are, in registers."""
-    N_ROWS: gl.constexpr = x.shape[0]
     N_COLS: gl.constexpr = x.shape[1]
-    return x.reshape([N_ROWS, 2, N_COLS // 2]).permute(0, 2, 1).split()
+    return x.reshape([ROWS, 2, N_COLS // 2]).permute(0, 2, 1).split()
 
 
 @gluon.jit
@@ -269,13 +238,13 @@ def finish(
     if HAS_RESIDUAL:
         if SWIGLU:
             residual = read_residual(
-                residual_ptr, row, col, sizes, residual_stride, y.shape[0], y.shape[1], L, EVEN_N
+                residual_ptr, row, col, sizes, residual_stride, y.shape[1], L, EVEN_N
             )
         y = alpha * y + residual.to(gl.float32)
     if USE_DESCRIPTORS > 1:
         put(y, row, col, y_ptr, staging, CHUNK, Y_BOX)
     else:
-        offs_m = row + gl.arange(0, y.shape[0], gl.SliceLayout(1, L))
+        offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
         mask = (offs_m < n_rows)[:, None]
         if not EVEN_N:
             mask = mask & (offs_n < n_out)[None, :]
@@ -286,59 +255,55 @@ def finish(
 @gluon.jit
 def consume_columns(
     slot, phase, first_col, end_col, before, GROUP: gl.constexpr, x_ring, boxes, full, empty,
-    y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, BLOCK_M: gl.constexpr,
-    WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr,
-    HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr,
-    USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
+    y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, WIDTH: gl.constexpr,
+    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
+    HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
+    EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, _, n_in = sizes
     COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
     FIRST: gl.constexpr = 128 if WIDTH == 192 else WIDTH
     LEFT: gl.constexpr = FIRST // (1 + SWIGLU)
-    N_BLOCKS: gl.constexpr = BLOCK_M // (2 * ROWS)
-    N_ROWS: gl.constexpr = BLOCK_M // 2
     ADDS: gl.constexpr = HAS_RESIDUAL and not SWIGLU
-    L: gl.constexpr = sums_layout(FIRST, N_BLOCKS)
-    NARROW_L: gl.constexpr = sums_layout(64, N_BLOCKS)
+    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, 16])
+    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
     rings = (
         boxes.reinterpret(boxes.dtype, [STAGES * RING_N // FIRST, FIRST, DEEP], boxes.layout),
         boxes.reinterpret(boxes.dtype, [STAGES * RING_N // 64, 64, DEEP], boxes.layout),
     )
-    tiles_m = gl.cdiv(n_rows, BLOCK_M)
+    tiles_m = gl.cdiv(n_rows, TILE_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
     columns = (first_col, tiles_m, tiles_n)
     n_tiles = tiles_m * tiles_n
     for tile in range(first_tile(before), n_tiles, gl.num_programs(0)):
-        acc = gl.zeros([N_ROWS, FIRST], gl.float32, L)
-        narrow = gl.zeros([N_ROWS, 64], gl.float32, NARROW_L)
+        acc = gl.zeros([ROWS, FIRST], gl.float32, L)
+        narrow = gl.zeros([ROWS, 64], gl.float32, NARROW_L)
         mbarrier.wait(full.index(slot), phase)
         acc, narrow = multiply(acc, narrow, slot, GROUP, x_ring, rings, True, WIDTH)
         # Under the first products: where the tile is, and what is added to it, on its way.
-        row, col = tile_at(tile, columns, BLOCK_M, GROUP_M, COLS)
-        row += GROUP * N_ROWS
+        row, col = tile_at(tile, columns, GROUP_M, COLS)
+        row += GROUP * ROWS
         residual = 0
         right = 0
         if ADDS:
-            residual = read_residual(
-                residual_ptr, row, col, sizes, strides[1], N_ROWS, FIRST, L, EVEN_N
-            )
+            residual = read_residual(residual_ptr, row, col, sizes, strides[1], FIRST, L, EVEN_N)
             if WIDTH == 192:
                 right = read_residual(
-                    residual_ptr, row, col + LEFT, sizes, strides[1], N_ROWS, 64, NARROW_L, EVEN_N
+                    residual_ptr, row, col + LEFT, sizes, strides[1], 64, NARROW_L, EVEN_N
                 )
         done = slot
         slot, phase = advance(slot, phase, STAGES)
         for _ in range(DEEP, n_in, DEEP):
             mbarrier.wait(full.index(slot), phase)
             acc, narrow = multiply(acc, narrow, slot, GROUP, x_ring, rings, False, WIDTH)
-            release(empty.index(done), N_BLOCKS)
+            release(empty.index(done))
             done = slot
             slot, phase = advance(slot, phase, STAGES)
         if WIDTH == 192:
             acc, narrow = warpgroup_mma_wait(0, [acc, narrow])
         else:
             acc = warpgroup_mma_wait(0, [acc])
-        release(empty.index(done), N_BLOCKS)
+        release(empty.index(done))
         finish(
             acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
             HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
@@ -355,13 +320,13 @@ def consume_columns(
 @gluon.jit
 def consume(
     GROUP: gl.constexpr, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging_all,
-    sizes, strides, alpha, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
-    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
+    sizes, strides, alpha, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr,
+    STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
     HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
     EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = wide_columns(n_rows, n_out, BLOCK_M, BLOCK_N, TAIL, SWIGLU)
+    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, SWIGLU)
     if USE_DESCRIPTORS > 1:
         staging = staging_all.slice(GROUP * 2, 2)
     else:
@@ -370,14 +335,14 @@ def consume(
     phase = 0
     slot, phase, before = consume_columns(
         slot, phase, 0, wide, 0, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr,
-        staging, sizes, strides, alpha, BLOCK_M, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS,
-        HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+        staging, sizes, strides, alpha, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
+        SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         consume_columns(
             slot, phase, wide, n_out, before, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr,
-            residual_ptr, staging, sizes, strides, alpha, BLOCK_M, TAIL, RING_N, STAGES, GROUP_M,
-            HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
+            residual_ptr, staging, sizes, strides, alpha, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
+            HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
         )  # fmt: skip
     if USE_DESCRIPTORS > 1:
         tma.store_wait(0)
@@ -391,25 +356,23 @@ def linear_tiled(
     GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr, HOPPER: gl.constexpr,
     TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
 ):  # fmt: skip
-    N_BLOCKS: gl.constexpr = BLOCK_M // (2 * ROWS)
-    gl.static_assert(N_BLOCKS == gl.num_ctas() and BLOCK_K == DEEP)
+    gl.static_assert(BLOCK_M == TILE_M and BLOCK_K == DEEP)
     gl.static_assert(x_ptr.dtype == w_ptr.dtype)
     # A tile of 192 lies in room for 256.
     RING_N: gl.constexpr = 256 if BLOCK_N == 192 else BLOCK_N
-    STAGES: gl.constexpr = RING_BYTES // ((2 * ROWS + RING_N) * DEEP * 2)
+    STAGES: gl.constexpr = RING_BYTES // ((TILE_M + RING_N) * DEEP * 2)
     BOX: gl.constexpr = 32 if SWIGLU else 64
     Y_BOX: gl.constexpr = 32 if SWIGLU else 64
     dtype: gl.constexpr = x_ptr.dtype
-    x_ring = gl.allocate_shared_memory(dtype, [STAGES * 2, BLOCK_M // 2, DEEP], x_ptr.layout)
+    x_ring = gl.allocate_shared_memory(dtype, [STAGES * 2, ROWS, DEEP], x_ptr.layout)
     boxes = gl.allocate_shared_memory(dtype, [STAGES * RING_N // BOX, BOX, DEEP], w_ptr.layout)
     if USE_DESCRIPTORS > 1:
-        shape: gl.constexpr = [4, BLOCK_M // 2, Y_BOX]
-        staging = gl.allocate_shared_memory(y_ptr.dtype, shape, y_ptr.layout)
+        staging = gl.allocate_shared_memory(y_ptr.dtype, [4, ROWS, Y_BOX], y_ptr.layout)
     else:
         staging = x_ring
     full = mbarrier.allocate_mbarrier(batch=STAGES)
     empty = mbarrier.allocate_mbarrier(batch=STAGES)
-    READERS: gl.constexpr = 8 * N_BLOCKS  # warps
+    READERS: gl.constexpr = 8  # warps
     for i in gl.static_range(STAGES):
         mbarrier.init(full.index(i), count=1)
         mbarrier.init(empty.index(i), count=READERS)
@@ -421,17 +384,17 @@ def linear_tiled(
         [
             (consume, (
                 0, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_M, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
-                HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
+                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (consume, (
                 1, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_M, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
-                HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
+                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (produce, (
-                x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_M, BLOCK_N, TAIL, RING_N,
-                STAGES, GROUP_M, BOX, SWIGLU,
+                x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_N, TAIL, RING_N, STAGES,
+                GROUP_M, BOX, SWIGLU,
             )),
         ],
         [4, 1],
