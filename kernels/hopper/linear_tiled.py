@@ -204,7 +204,7 @@ def put(y, row, col, y_ptr, staging, CHUNK: gl.constexpr, BOX: gl.constexpr):
         put(right, row, col + MIDDLE, y_ptr, staging, CHUNK + MIDDLE // BOX, BOX)
     else:
         buffer = staging.index(CHUNK % 2)
-        tma.store_wait(1)
+        tma.store_wait(0 if CHUNK == 0 else 1)  # of a tile before, any may be in this buffer
         gl.barrier()
         buffer.store(y.to(y_ptr.dtype))
         fence_async_shared()
