@@ -4,9 +4,9 @@
     y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
     x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
 
-Operands and flags as in linear_tiled; norm [K]. The weights are the left operand of the product and the rows
-of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each weight is
-read once. More rows than TOKENS are taken by further programs.
+Operands and flags as in linear_tiled; norm [K]. The weights are the left operand of the product and
+the rows of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each
+weight is read once. More rows than TOKENS are taken by further programs.
 Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
 depend on M, nor on BLOCK_K where the matrix units add to one sum in steps of 16 (wgmma). With a
 norm, x * norm is rounded to the type of x; every program sums the squares of its rows beside the

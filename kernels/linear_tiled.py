@@ -10,6 +10,7 @@ Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each o
 read at the same time shares rows of x and w; with N_PROGRAMS that many programs share the tiles.
 TMA: x and w (from 2 on y too) are tensor maps, where their rows lie so (USE_DESCRIPTORS).
 PDL: as in linear_skinny.
+HOPPER: the form of hopper/linear_tiled.py, which alone reads TAIL.
 Accumulation: fp32.
 """
 
@@ -17,6 +18,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from kernels.hopper import linear_tiled as hopper
 from kernels.lib.linear import (
     draw_linear,
     exact_weights,
@@ -155,6 +157,8 @@ def linear_tiled(
     TMA: tl.constexpr,
     N_PROGRAMS: tl.constexpr,
     PDL: tl.constexpr,
+    HOPPER: tl.constexpr,
+    TAIL: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
@@ -205,6 +209,12 @@ def cases(act):
     yield case("half_swiglu", 50, 384, 384, act="fp16", swiglu=True)
     yield case("bf16", 50, 384, 384, act="bf16", weight="bf16")
     yield case("bf16_swiglu", 140, 384, 384, act="bf16", weight="bf16", bias=False, swiglu=True)
+    # For Hopper's form: tiles of several widths, beyond rows and columns.
+    yield case("wide", 150, 20000, 72, out="fp32")
+    yield case("wide_half", 150, 20000, 72, act="fp16", bias=False)
+    yield case("wide_residual", 300, 8200, 136, act="fp16", residual=True, alpha=0.5)
+    yield case("wide_swiglu", 150, 4104, 72, act="bf16", weight="bf16", swiglu=True)
+    yield case("wide_both", 520, 4104, 72, act="fp16", residual=True, swiglu=True)
     if act == "fp32":
         # Weights are promoted to fp32 exactly; to a 16-bit type of another kind they would be
         # rounded, which no model asks for.
@@ -218,8 +228,11 @@ def draw(d, act):
     return draw_linear(d, x, exact_weights(x), d.rows(300, tile=64), **flags)
 
 
+_ROWS = "64 if HOPPER else BLOCK_M"  # of a box
+_COLS = "(32 if SWIGLU else 64) if HOPPER else BLOCK_N"
 SPEC = Spec(
     fn=linear_tiled,
+    forms={"HOPPER": hopper.linear_tiled},
     op="linear",
     when="rows > 64 or (rows > 8 and not gpu)",
     params=(
@@ -232,7 +245,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 1",
                 shape=("n_rows", "n_out"),
                 strides=("y_stride", "1"),
-                block=("BLOCK_M", "BLOCK_N"),
+                block=(_ROWS, _COLS),
             ),
         ),
         inp(
@@ -244,7 +257,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 0",
                 shape=("n_rows", "n_in"),
                 strides=("x_stride", "1"),
-                block=("BLOCK_M", "BLOCK_K"),
+                block=(_ROWS, "BLOCK_K"),
             ),
         ),
         inp(
@@ -257,7 +270,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS > 0",
                 shape=("n_out * (1 + SWIGLU)", "n_in"),
                 strides=("n_in", "1"),
-                block=("BLOCK_N", "BLOCK_K"),
+                block=(_COLS, "BLOCK_K"),
             ),
         ),
         inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
@@ -279,6 +292,8 @@ SPEC = Spec(
         tuned("TMA"),
         tuned("N_PROGRAMS"),
         tuned("PDL"),
+        tuned("HOPPER"),
+        tuned("TAIL"),
         derived(
             "USE_DESCRIPTORS",
             "min(TMA, 2 if sizeof(y_ptr) == 2 and y_stride % 8 == 0 else 1)"
@@ -289,7 +304,7 @@ SPEC = Spec(
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
     grid=(
-        "min(cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N),"
+        "N_PROGRAMS if HOPPER else min(cdiv(n_rows, BLOCK_M) * cdiv(n_out, BLOCK_N),"
         " N_PROGRAMS if N_PROGRAMS else 2147483647)",
         "1",
         "1",
@@ -301,7 +316,17 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M", "TMA", "N_PROGRAMS", "PDL"),
+    tuned=(
+        "HOPPER",
+        "BLOCK_M",
+        "BLOCK_N",
+        "BLOCK_K",
+        "GROUP_M",
+        "TMA",
+        "N_PROGRAMS",
+        "TAIL",
+        "PDL",
+    ),
     default={
         # A panel of weights is converted and packed once a program: many rows pay for it.
         "cpu": {
@@ -312,6 +337,8 @@ SPEC = Spec(
             "TMA": 0,
             "N_PROGRAMS": 0,
             "PDL": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 1,
             "num_stages": 1,
         },
@@ -323,6 +350,8 @@ SPEC = Spec(
             "TMA": 0,
             "N_PROGRAMS": 0,
             "PDL": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 8,
             "num_stages": 3,
         },
@@ -334,6 +363,8 @@ SPEC = Spec(
             "TMA": 0,
             "N_PROGRAMS": 0,
             "PDL": 0,
+            "HOPPER": 0,
+            "TAIL": "BLOCK_N",
             "num_warps": 8,
             "num_stages": 2,
         },
@@ -351,7 +382,8 @@ SPEC = Spec(
             "num_warps": (4, 8),
             "num_stages": (3, 4, 5, 6),
             # What the stages hold fits the shared memory of a multiprocessor, sums its registers.
-            "where": "(BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
+            "where": "BLOCK_M == 128 and num_warps == 4 and num_stages == 3 if HOPPER"
+            " else (BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
             " * num_stages <= 220 * 1024"
             " and BLOCK_M * BLOCK_N * (1 + SWIGLU) <= 4096 * num_warps",
         },

@@ -312,6 +312,29 @@ class Bundles(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "other parameters"):
             dataclasses.replace(spec, forms={"HOPPER": sources.load_spec("scale").fn})
 
+    def test_another_form_of_a_product(self):
+        spec = sources.load_spec("linear_tiled")
+        asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
+        forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
+        wide = {"wide_half", "wide_residual", "wide_swiglu", "wide_both"}
+        self.assertLessEqual(wide, forms)
+        self.assertFalse({"half", "odd", "one_row", "llama3_8b_strip"} & forms)
+        self.assertEqual({asked[name].constexprs["BLOCK_N"] for name in forms}, {256})
+        self.assertEqual({asked[name].constexprs["TAIL"] for name in wide}, {128, 192})
+        case = next(case for case in spec.cases("fp16") if case.name == "wide_half")
+        self.assertEqual(cases.grid_of(spec, case, asked["wide_half"]), [132, 1, 1])
+        row, _ = self.target.compile(asked["wide_half"], None)
+        self.assertEqual((row["num_warps"], row["n_threads"]), (12, 384))
+        for name in ("y_ptr", "x_ptr", "w_ptr"):
+            how = row["tensor_maps"][name]
+            self.assertEqual((how["box"], how["swizzle_bytes"]), ([64, 64], 128))
+        # fp32 on a GPU, and everything elsewhere, is for the one in Triton.
+        request = cases.request_of(spec, dataclasses.replace(
+            case, dtypes={**case.dtypes, "x_ptr": "fp32", "y_ptr": "fp32"}), "cuda:90")  # fmt: skip
+        self.assertEqual(request.constexprs["HOPPER"], 0)
+        for target in ("cpu", "cuda:80", "hip:gfx942"):
+            self.assertEqual(cases.request_of(spec, case, target).constexprs["HOPPER"], 0)
+
     def test_bundle(self):
         rows, failures, _ = self.compile(self.requests)
         self.assertEqual(failures, [])
