@@ -14,7 +14,8 @@ of n the p-th takes the units p, p + n, ...; the others of the grid do nothing. 
 has several, each leaves the sums of its units in `partial`, and the one that comes last, by the
 count in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as
 there is room for beside the others, of steps whose number of rows does not say how many decode.
-AHEAD: the first tile is asked for before anything else.
+AHEAD: the first tile is asked for before anything else; of HOPPER, so many, at least one.
+HOPPER: the form of kernels/hopper/attention_decode.py, which has one BLOCK_N, 64.
 PDL: as in linear_gemv, and 4: the kernel after may start when a program has its sums, where that
 one's programs would crowd these out (linear_skinny). Before its wait the kernel reads block tables,
 contexts, positions and old keys and values: the two launches before it must write none of these.

@@ -1,12 +1,12 @@
-"""attention_decode_split on Hopper, in Gluon: many tiles of keys and values are on their way at once.
+"""attention_decode_split on Hopper, in Gluon: many keys and values are on their way at once.
 
 The same formula, parameters and meaning as kernels/attention_decode_split.py, which is its
-reference and its Spec: units of keys, merged in their order. For heads of 64 or 128 and pages of
-whole tiles of 64 keys, where queries and cache are of one 16-bit type.
-A ring of AHEAD + 1 tiles in shared memory takes the keys and values that a program reads, AHEAD of
-them asked for before it waits for the kernel before. Each of four warps takes 16 keys of a tile,
-with largest scores and sums of its own: scores [16 keys, heads], so that few heads waste little of
-the matrix units, and warps need each other only where a unit ends. One barrier a tile.
+reference and its Spec: units of tiles, merged in their order. For heads of 64 or 128, at most 16
+to one of keys, pages of whole tiles of 64 keys, and 16-bit types.
+A ring of AHEAD + 1 tiles in shared memory takes what a program reads; AHEAD of them are asked for
+before it waits for the kernel before. Scores are products [keys, heads] and sums [D, heads], so
+that few heads waste little of the matrix units: of the first a warp has 16 keys, of the second a
+quarter of D. So a unit's sums are whole when its last tile is done, and merged in registers.
 """
 
 from triton.experimental import gluon
@@ -17,7 +17,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.lib import attention, decode
 
 WARPS = gl.constexpr(4)
-KEYS = gl.constexpr(16)  # of a tile that a warp takes
+KEYS = gl.constexpr(64)  # of a tile
 
 old_tiles = gluon.jit(decode.old_tiles.fn)
 turned_heads = gluon.jit(decode.turned_heads.fn)
@@ -30,7 +30,7 @@ normalised = gluon.jit(attention.normalised.fn)
 def first_row(block_table, tile, max_blocks, kv_head, n_kv_heads, BLOCK_TOKENS: gl.constexpr):
     """Where a tile of a sequence begins in the cache, in rows of a head; of a tile that is none,
     somewhere."""
-    start = tile * (WARPS * KEYS)
+    start = tile * KEYS
     block = gl.load(block_table + gl.minimum(start // BLOCK_TOKENS, max_blocks - 1)).to(gl.int64)
     return (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
 
@@ -39,7 +39,7 @@ def first_row(block_table, tile, max_blocks, kv_head, n_kv_heads, BLOCK_TOKENS: 
 def ask(rings, slot, caches, row, n_there, HEAD_DIM: gl.constexpr):
     """A tile into a slot; zeros where no key is."""
     L: gl.constexpr = gl.BlockedLayout([1, 8], [256 // HEAD_DIM, HEAD_DIM // 8], [WARPS, 1], [1, 0])
-    rows = gl.arange(0, WARPS * KEYS, gl.SliceLayout(1, L))[:, None]
+    rows = gl.arange(0, KEYS, gl.SliceLayout(1, L))[:, None]
     lane = gl.arange(0, HEAD_DIM, gl.SliceLayout(0, L))[None, :]
     at = row * HEAD_DIM + (rows * HEAD_DIM + lane)
     there = (rows < n_there) & (lane >= 0)
@@ -85,21 +85,25 @@ def attention_decode_split(
 ):  # fmt: skip
     if PDL == 2:
         gdc_launch_dependents()
+    gl.static_assert(BLOCK_N == KEYS and AHEAD >= 1)
     N: gl.constexpr = max(BLOCK_G, 8)
     STAGES: gl.constexpr = AHEAD + 1
     HALF: gl.constexpr = HEAD_DIM // 2
     dtype: gl.constexpr = k_cache_ptr.dtype.element_ty
     # Of scores [keys, heads] and of sums [D, heads].
     MMA: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [WARPS, 1], [16, 8])
-    LEFT: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
-    RIGHT: gl.constexpr = gl.DotOperandLayout(1, MMA, 2)
+    # Products of elements of both 16-bit types are of fp32, which lose nothing as tf32.
+    SAME: gl.constexpr = qkv_ptr.dtype.element_ty == dtype
+    product: gl.constexpr = dtype if SAME else gl.float32
+    LEFT: gl.constexpr = gl.DotOperandLayout(0, MMA, 2 if SAME else 1)
+    RIGHT: gl.constexpr = gl.DotOperandLayout(1, MMA, 2 if SAME else 1)
     HEAD_L: gl.constexpr = gl.SliceLayout(0, MMA)
     ROW_L: gl.constexpr = gl.SliceLayout(1, MMA)
     Q_L: gl.constexpr = gl.BlockedLayout([1, HEAD_DIM // 32], [1, 32], [WARPS, 1], [1, 0])
 
     RING: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, order=[1, 0])
-    k_ring = gl.allocate_shared_memory(dtype, [STAGES, WARPS * KEYS, HEAD_DIM], RING)
-    v_ring = gl.allocate_shared_memory(dtype, [STAGES, WARPS * KEYS, HEAD_DIM], RING)
+    k_ring = gl.allocate_shared_memory(dtype, [STAGES, KEYS, HEAD_DIM], RING)
+    v_ring = gl.allocate_shared_memory(dtype, [STAGES, KEYS, HEAD_DIM], RING)
     rings = (k_ring, v_ring)
     caches = (k_cache_ptr, v_cache_ptr)
 
@@ -179,12 +183,12 @@ def attention_decode_split(
     q = turned_heads(
         heads_at + (head + q_heads)[:, None] * HEAD_DIM, (q_heads < HEADS)[:, None], lane, cos, sin,
         q_norm_ptr, qk_eps, HEAD_DIM, HAS_QK_NORM,
-    ).to(dtype)  # fmt: skip
-    new_v = gl.load(new_at + n_kv_heads * HEAD_DIM + lane_d)
+    ).to(qkv_ptr.dtype.element_ty)  # fmt: skip
+    new_v = gl.load(new_at + n_kv_heads * HEAD_DIM + lane_d).to(dtype)
     new_k = turned_heads(
         new_at + one, one == 0, lane, cos, sin, k_norm_ptr, qk_eps, HEAD_DIM, HAS_QK_NORM
     )
-    new_k = gl.sum(new_k, axis=0).to(dtype)
+    new_k = gl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty).to(dtype)
     is_writer = (
         (slot_of_new >= 0) & (part == 0) & (context > 0) & (head % (n_heads // n_kv_heads) == 0)
     )
@@ -195,9 +199,11 @@ def attention_decode_split(
     new_score = gl.sum(q.to(gl.float32) * new_k.to(gl.float32)[None, :], axis=1) * factor
     if HAS_SOFTCAP:
         new_score = soft_cap(new_score, softcap) * LOG2E
-    q_at = gl.allocate_shared_memory(dtype, [N, HEAD_DIM], RING, q).permute((1, 0))
-    q_lo = q_at.slice(0, HALF).load(RIGHT)
-    q_hi = q_at.slice(HALF, HALF).load(RIGHT)
+    q_at = gl.allocate_shared_memory(qkv_ptr.dtype.element_ty, [N, HEAD_DIM], RING, q).permute(
+        (1, 0)
+    )
+    q_lo = q_at.slice(0, HALF).load(RIGHT).to(product)
+    q_hi = q_at.slice(HALF, HALF).load(RIGHT).to(product)
 
     # The newest token's sums: its score, 1 and its value.
     largest = gl.convert_layout(new_score, HEAD_L)
@@ -238,9 +244,9 @@ def attention_decode_split(
 
         # Two halves: products that need not wait for each other.
         k = k_ring.index(slot)
-        score = mma_v2(k.slice(0, HALF, 1).load(LEFT), q_lo, zero_score)
-        score += mma_v2(k.slice(HALF, HALF, 1).load(LEFT), q_hi, zero_score)
-        v = v_ring.index(slot).permute((1, 0)).load(LEFT)
+        score = mma_v2(k.slice(0, HALF, 1).load(LEFT).to(product), q_lo, zero_score)
+        score += mma_v2(k.slice(HALF, HALF, 1).load(LEFT).to(product), q_hi, zero_score)
+        v = v_ring.index(slot).permute((1, 0)).load(LEFT).to(product)
         score *= factor
         if HAS_SOFTCAP:
             score = soft_cap(score, softcap) * LOG2E
@@ -254,7 +260,7 @@ def attention_decode_split(
         shrink = gl.exp2(unit_largest[None, :] - base)
         unit_largest = peak
         unit_weights = unit_weights * shrink + p
-        p = gl.convert_layout(p.to(dtype), RIGHT)
+        p = gl.convert_layout(p.to(product), RIGHT)
         unit_acc = mma_v2(v, p, unit_acc * shrink)
         slot = gl.where(slot == AHEAD, 0, slot + 1)
 
