@@ -3,10 +3,11 @@
 The same formula, parameters and meaning as kernels/attention_decode_split.py, which is its
 reference and its Spec: units of tiles, merged in their order. For heads of 64 or 128, at most 16
 to one of keys, pages of whole tiles of 64 keys, and 16-bit types.
-A ring of AHEAD + 1 tiles in shared memory takes what a program reads; AHEAD of them are asked for
-before it waits for the kernel before. Scores are products [keys, heads] and sums [D, heads], so
-that few heads waste little of the matrix units: of the first a warp has 16 keys, of the second a
-quarter of D. So a unit's sums are whole when its last tile is done, and merged in registers.
+A ring of AHEAD tiles in shared memory takes what a program reads. All of them are asked for before
+it waits for the kernel before; once a tile is in registers, another is asked for in its place.
+Scores are products [keys, heads] and sums [D, heads], so that few heads waste little of the matrix
+units: of the first a warp has 16 keys, of the second a quarter of D. So a unit's sums are whole
+when its last tile is done, and merged in registers.
 """
 
 from triton.experimental import gluon
@@ -87,7 +88,6 @@ def attention_decode_split(
         gdc_launch_dependents()
     gl.static_assert(BLOCK_N == KEYS and AHEAD >= 1)
     N: gl.constexpr = max(BLOCK_G, 8)
-    STAGES: gl.constexpr = AHEAD + 1
     HALF: gl.constexpr = HEAD_DIM // 2
     dtype: gl.constexpr = k_cache_ptr.dtype.element_ty
     # Of scores [keys, heads] and of sums [D, heads].
@@ -102,8 +102,8 @@ def attention_decode_split(
     Q_L: gl.constexpr = gl.BlockedLayout([1, HEAD_DIM // 32], [1, 32], [WARPS, 1], [1, 0])
 
     RING: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, order=[1, 0])
-    k_ring = gl.allocate_shared_memory(dtype, [STAGES, KEYS, HEAD_DIM], RING)
-    v_ring = gl.allocate_shared_memory(dtype, [STAGES, KEYS, HEAD_DIM], RING)
+    k_ring = gl.allocate_shared_memory(dtype, [AHEAD, KEYS, HEAD_DIM], RING)
+    v_ring = gl.allocate_shared_memory(dtype, [AHEAD, KEYS, HEAD_DIM], RING)
     rings = (k_ring, v_ring)
     caches = (k_cache_ptr, v_cache_ptr)
 
@@ -145,7 +145,7 @@ def attention_decode_split(
     next_unit = part
     next_tile = part
     asked = ()
-    for _ in gl.static_range(STAGES):
+    for _ in gl.static_range(AHEAD + 1):
         row = first_row(
             block_table, first + next_tile, max_blocks, kv_head, n_kv_heads, BLOCK_TOKENS
         )
@@ -230,9 +230,14 @@ def attention_decode_split(
     for i in range(n_mine_tiles):
         async_copy.wait_group(AHEAD - 1)
         gl.barrier()
+        # Two halves: products that need not wait for each other.
+        k = k_ring.index(slot)
+        score = mma_v2(k.slice(0, HALF, 1).load(LEFT).to(product), q_lo, zero_score)
+        score += mma_v2(k.slice(HALF, HALF, 1).load(LEFT).to(product), q_hi, zero_score)
+        v = v_ring.index(slot).permute((1, 0)).load(LEFT).to(product)
         if i + AHEAD < n_mine_tiles:
-            free = gl.where(slot == 0, AHEAD, slot - 1)
-            ask(rings, free, caches, row, n_there, HEAD_DIM)
+            gl.barrier()
+            ask(rings, slot, caches, row, n_there, HEAD_DIM)
         async_copy.commit_group()
         row = first_row(
             block_table, first + next_tile, max_blocks, kv_head, n_kv_heads, BLOCK_TOKENS
@@ -242,11 +247,6 @@ def attention_decode_split(
         next_tile = gl.where(is_end, next_unit + n_programs, next_tile + UNITS)
         next_unit = gl.where(is_end, next_unit + n_programs, next_unit)
 
-        # Two halves: products that need not wait for each other.
-        k = k_ring.index(slot)
-        score = mma_v2(k.slice(0, HALF, 1).load(LEFT).to(product), q_lo, zero_score)
-        score += mma_v2(k.slice(HALF, HALF, 1).load(LEFT).to(product), q_hi, zero_score)
-        v = v_ring.index(slot).permute((1, 0)).load(LEFT).to(product)
         score *= factor
         if HAS_SOFTCAP:
             score = soft_cap(score, softcap) * LOG2E
@@ -262,7 +262,7 @@ def attention_decode_split(
         unit_weights = unit_weights * shrink + p
         p = gl.convert_layout(p.to(product), RIGHT)
         unit_acc = mma_v2(v, p, unit_acc * shrink)
-        slot = gl.where(slot == AHEAD, 0, slot + 1)
+        slot = gl.where(slot == AHEAD - 1, 0, slot + 1)
 
         is_last = tile + UNITS >= n_tiles
         if is_last:
