@@ -399,6 +399,8 @@ def cases(act):
     for name, choice in choices.items():
         lengths = [700, 1, 64, 65, 0, 300, 129, 2]
         yield with_scratch(case(name, lengths, 6, 2, 64, choice=choice))
+    # So many that each has one program, of several tiles.
+    yield with_scratch(case("many", [83 * i % 400 for i in range(40)], 4, 2, 64))
 
 
 def draw(d, act):
@@ -496,7 +498,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("HEADS", "BLOCK_N", "UNITS", "PARTS", "LEAST", "PDL", "AHEAD", "HOPPER"),
+    tuned=("HOPPER", "HEADS", "BLOCK_N", "UNITS", "PARTS", "LEAST", "PDL", "AHEAD"),
     default={
         "cpu": {**_GPU, "num_warps": 1, "num_stages": 1},
         "cuda": _GPU,

@@ -311,6 +311,22 @@ class Bundles(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "other parameters"):
             dataclasses.replace(spec, forms={"HOPPER": sources.load_spec("scale").fn})
 
+    def test_another_form_by_pointers(self):
+        spec = sources.load_spec("attention_decode_split")
+        asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
+        forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
+        some = {"batch", "norm", "window", "softcap", "bf16", "bf16_cache", "llama3_8b"}
+        self.assertLessEqual(some, forms)
+        self.assertFalse({"heads_80", "heads_96", "heads_256", "block_16", "multi_query"} & forms)
+        for name in ("llama3_8b", "bf16_cache"):
+            row, _ = self.target.compile(asked[name], None)
+            self.assertNotIn("tensor_maps", row)
+            self.assertEqual((row["num_warps"], row["spills"] < 64), (4, True))
+        for target in ("cpu", "cuda:80", "hip:gfx942"):
+            for case in spec.cases("fp16"):
+                request = cases.request_of(spec, case, target)
+                self.assertEqual(request.constexprs["HOPPER"], 0)
+
     def test_bundle(self):
         rows, failures, _ = self.compile(self.requests)
         self.assertEqual(failures, [])
