@@ -114,7 +114,8 @@ def choose(
 
     bytes_of = {name: SIZEOF[dtype] for name, dtype in sizeof.items()}
     is_there = {p.name: int(bool((functions or {}).get(p.name))) for p in spec.params if p.function}
-    values = {**sizes, **given, **is_there}
+    type_of = {f"typeof({name})": list(SIZEOF).index(dtype) for name, dtype in sizeof.items()}
+    values = {**sizes, **given, **is_there, **type_of}
     choice = dict(spec.default[target.partition(":")[0]])
     for row in (tuning or {}).get("rows", ()):
         element_bytes = {f"sizeof({name})": size for name, size in bytes_of.items()}

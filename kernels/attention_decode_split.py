@@ -14,7 +14,8 @@ of n the p-th takes the units p, p + n, ...; the others of the grid do nothing. 
 has several, each leaves the sums of its units in `partial`, and the one that comes last, by the
 count in `arrivals`, merges them and sets the count back to 0. PARTS 1 needs neither; 0: as many as
 there is room for beside the others, of steps whose number of rows does not say how many decode.
-AHEAD: the first tile is asked for before anything else.
+AHEAD: the first tile is asked for before anything else; of HOPPER, so many, at least one.
+HOPPER: the form of kernels/hopper/attention_decode.py, which has one BLOCK_N, 64.
 PDL: as in linear_gemv, and 4: the kernel after may start when a program has its sums, where that
 one's programs would crowd these out (linear_skinny). Before its wait the kernel reads block tables,
 contexts, positions and old keys and values: the two launches before it must write none of these.
@@ -30,7 +31,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels import attention_decode_fused as plain
 from kernels.expr import next_pow2
-from kernels.lib.attention import LOG2E, capped, exponent_base, normalised, tile_weights
+from kernels.hopper import attention_decode as hopper
+from kernels.lib.attention import LOG2E, capped, normalised, tile_weights
+from kernels.lib.decode import merged, old_tiles, turned_heads
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.spec import (
     FLOATS,
@@ -49,15 +52,6 @@ from kernels.spec import (
     stride,
     tuned,
 )
-
-
-@triton.jit
-def old_tiles(context, window, BLOCK_N: tl.constexpr, HAS_WINDOW: tl.constexpr):
-    """How many tiles hold the keys that a sequence sees, without its newest."""
-    n_tiles = tl.cdiv(context - 1, BLOCK_N)
-    if HAS_WINDOW:
-        n_tiles -= tl.maximum(context - window, 0) // BLOCK_N
-    return tl.maximum(n_tiles, 0)
 
 
 @triton.jit
@@ -92,19 +86,6 @@ def tile_sums(
 
 
 @triton.jit
-def merged(largest, total, acc, unit_largest, unit_total, unit_acc):
-    """A unit's sums into those of the units before it. The fused operations are written out, lest
-    the compiler fuses in one place what it does not in another."""
-    peak = tl.maximum(largest, unit_largest)
-    base = exponent_base(peak)
-    old = tl.exp2(largest - base)
-    new = tl.exp2(unit_largest - base)
-    total = tl.fma(total, old, unit_total * new)
-    acc = tl.fma(acc, tl.broadcast_to(old[:, None], acc.shape), unit_acc * new[:, None])
-    return peak, total, acc
-
-
-@triton.jit
 def leave(sums_at, largest, total, acc, HEADS: tl.constexpr):
     """A unit's sums for whoever merges them: [HEADS, D], its largest scores, its totals."""
     heads = tl.arange(0, acc.shape[0])
@@ -134,27 +115,6 @@ def end_of_unit(
         unit_total = tl.zeros(total.shape, tl.float32)
         unit_acc = tl.zeros(acc.shape, tl.float32)
     return largest, total, acc, unit_largest, unit_total, unit_acc
-
-
-@triton.jit
-def turned_heads(
-    head_at, mask, lane, cos, sin, norm_ptr, eps, HEAD_DIM: tl.constexpr,
-    HAS_NORM: tl.constexpr,
-):  # fmt: skip
-    """Heads [H, D] normed and turned by half-rotation, in fp32; `mask` [H, 1]: which there are."""
-    HALF: tl.constexpr = HEAD_DIM // 2
-    other = tl.where(lane < HALF, lane + HALF, lane - HALF)
-    mask = mask & (lane < HEAD_DIM)[None, :]
-    x = tl.load(head_at + lane[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = tl.load(head_at + other[None, :], mask=mask, other=0.0).to(tl.float32)
-    if HAS_NORM:
-        factor = tl.rsqrt(tl.sum(x * x, axis=1) / HEAD_DIM + eps)[:, None]
-        weight = tl.load(norm_ptr + lane, mask=lane < HEAD_DIM, other=0.0).to(tl.float32)
-        x = x * factor * weight[None, :]
-        weight = tl.load(norm_ptr + other, mask=lane < HEAD_DIM, other=0.0).to(tl.float32)
-        y = y * factor * weight[None, :]
-    y = tl.where((lane < HALF)[None, :], -y, y)
-    return x * cos[None, :] + y * sin[None, :]
 
 
 @triton.jit
@@ -196,6 +156,7 @@ def attention_decode_split(
     LEAST: tl.constexpr,
     PDL: tl.constexpr,
     AHEAD: tl.constexpr,
+    HOPPER: tl.constexpr,
     BLOCK_G: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -438,6 +399,8 @@ def cases(act):
     for name, choice in choices.items():
         lengths = [700, 1, 64, 65, 0, 300, 129, 2]
         yield with_scratch(case(name, lengths, 6, 2, 64, choice=choice))
+    # So many that each has one program, of several tiles.
+    yield with_scratch(case("many", [83 * i % 400 for i in range(40)], 4, 2, 64))
 
 
 def draw(d, act):
@@ -461,12 +424,14 @@ _GPU = {
     "LEAST": "8 if MIXED or UNEVEN or ROWS > 512 else 1",
     "PDL": 0,
     "AHEAD": 0,
+    "HOPPER": 0,
     "num_warps": 4,
     "num_stages": 2,
 }
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode_split,
+    forms={"HOPPER": hopper.attention_decode_split},
     op="rope_attention",
     when="decode and gpu",
     params=(
@@ -514,6 +479,7 @@ SPEC = Spec(
         tuned("LEAST"),
         tuned("PDL"),
         tuned("AHEAD"),
+        tuned("HOPPER"),
         derived("BLOCK_G", "next_pow2(HEADS)"),
         derived("BLOCK_H", "max(next_pow2(HEADS), 16)"),
         derived("BLOCK_D", "max(next_pow2(HEAD_DIM), 16)"),
@@ -532,7 +498,7 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("HEADS", "BLOCK_N", "UNITS", "PARTS", "LEAST", "PDL", "AHEAD"),
+    tuned=("HOPPER", "HEADS", "BLOCK_N", "UNITS", "PARTS", "LEAST", "PDL", "AHEAD"),
     default={
         "cpu": {**_GPU, "num_warps": 1, "num_stages": 1},
         "cuda": _GPU,

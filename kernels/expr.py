@@ -6,7 +6,8 @@ The C++ side evaluates the same text; both must agree, so nothing is left to Pyt
 import ast
 from collections.abc import Callable, Mapping
 
-FUNCTIONS = ("cdiv", "next_pow2", "min", "max", "sizeof")
+FUNCTIONS = ("cdiv", "next_pow2", "min", "max", "sizeof", "typeof")
+OF_POINTERS = ("sizeof", "typeof")
 
 _BINARY: dict[type, Callable[[int, int], int]] = {
     ast.Add: lambda a, b: a + b,
@@ -46,12 +47,12 @@ def _parse(text: str) -> ast.expr:
 
 
 def names(text: str) -> tuple[set[str], set[str]]:
-    """The names an expression reads, and those whose element size it asks for."""
+    """The names an expression reads, and those whose element size or type it asks for."""
     values: set[str] = set()
     sizes: set[str] = set()
 
     def walk(node: ast.expr) -> None:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "sizeof":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in OF_POINTERS:
             sizes.update(arg.id for arg in node.args if isinstance(arg, ast.Name))
         elif isinstance(node, ast.Call):
             for arg in node.args:
@@ -70,7 +71,8 @@ def names(text: str) -> tuple[set[str], set[str]]:
 def evaluate(
     text: str | int, values: Mapping[str, int], sizeof: Mapping[str, int] | None = None
 ) -> int:
-    """The value of `text`; `values` gives the names, `sizeof` the element bytes of pointers."""
+    """The value of `text`; `values` gives the names (and "typeof(x_ptr)", where it is known),
+    `sizeof` the element bytes of pointers."""
     if isinstance(text, int):
         return int(text)
 
@@ -81,10 +83,12 @@ def evaluate(
         function = getattr(node.func, "id", None)
         if function not in FUNCTIONS or node.keywords:
             raise fail(f"no function {ast.unparse(node.func)}; there are {', '.join(FUNCTIONS)}")
-        if function == "sizeof":
+        if function in OF_POINTERS:
             if len(node.args) != 1 or not isinstance(node.args[0], ast.Name):
-                raise fail("sizeof takes one pointer parameter")
+                raise fail(f"{function} takes one pointer parameter")
             name = node.args[0].id
+            if function == "typeof":
+                return go(ast.Name(f"typeof({name})"))
             if name not in (sizeof or {}):
                 raise fail(f"sizeof({name}) is not known")
             return sizeof[name]

@@ -220,9 +220,10 @@ class ExpressionParser {
   }
 
   std::uint32_t call(std::string_view function) {
-    if (function == "sizeof") {
-      if (token_.empty() || !is_name_start(token_[0])) fail("sizeof takes one pointer parameter");
-      const std::string name = fmt::format("sizeof({})", token_);
+    if (function == "sizeof" || function == "typeof") {
+      if (token_.empty() || !is_name_start(token_[0]))
+        fail("{} takes one pointer parameter", function);
+      const std::string name = fmt::format("{}({})", function, token_);
       next();
       expect(")");
       return symbol(name);
@@ -242,7 +243,7 @@ class ExpressionParser {
       expect(")");
       return binary(kind, a, b);
     }
-    fail("no function \"{}\"; there are cdiv, next_pow2, min, max, sizeof", function);
+    fail("no function \"{}\"; there are cdiv, next_pow2, min, max, sizeof, typeof", function);
   }
 
   std::uint32_t symbol(const std::string& name) {

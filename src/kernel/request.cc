@@ -127,6 +127,7 @@ class Chooser {
     if (!contains(param.types, type)) fail("{} cannot be {}", param.name, type);
     values_[fmt::format("sizeof({})", param.name)] =
         static_cast<std::int64_t>(dtype_size_bytes(it->second));
+    values_[fmt::format("typeof({})", param.name)] = static_cast<std::int64_t>(it->second);
     request_.args[param.name] = "*" + type + (problem_.unaligned.contains(param.name) ? "" : ":16");
   }
 

@@ -32,16 +32,16 @@ bool is_launch_number(std::string_view name) {
   return std::ranges::find(kLaunchNumbers, name) != std::end(kLaunchNumbers);
 }
 
-// Every name an expression reads must be a parameter, and sizeof only of pointers.
+// Every name an expression reads must be a parameter, and sizeof and typeof only of pointers.
 void check_names(const Expression& expression, const Spec& spec, const std::string& where,
                  bool may_read_launch_numbers = false) {
   for (const auto& symbol : expression.symbols()) {
     if (may_read_launch_numbers && is_launch_number(symbol)) continue;
-    const bool is_sizeof = symbol.starts_with("sizeof(");
-    const Param* param = spec.find_param(is_sizeof ? symbol.substr(7, symbol.size() - 8) : symbol);
-    if (param == nullptr || param->is_pointer() != is_sizeof)
+    const bool is_of_type = symbol.starts_with("sizeof(") || symbol.starts_with("typeof(");
+    const Param* param = spec.find_param(is_of_type ? symbol.substr(7, symbol.size() - 8) : symbol);
+    if (param == nullptr || param->is_pointer() != is_of_type)
       throw Error("{}: expression \"{}\" reads {}, which is no {} of the kernel", where,
-                  expression.text(), symbol, is_sizeof ? "pointer" : "number");
+                  expression.text(), symbol, is_of_type ? "pointer" : "number");
   }
 }
 

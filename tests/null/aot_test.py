@@ -36,17 +36,20 @@ class Expressions(unittest.TestCase):
             "3 if n >= 100 else 4 if n > 70 else 5": 4,
             "min(n, 5) * max(-n, 2) // 3": 3,
             "sizeof(w) * n": 154,
+            "typeof(w) == typeof(x)": 0,
         }.items():
-            self.assertEqual(expr.evaluate(text, names, {"w": 2}), value, text)
+            known = {**names, "typeof(w)": 1, "typeof(x)": 3}
+            self.assertEqual(expr.evaluate(text, known, {"w": 2}), value, text)
 
     def test_outside_the_grammar(self):
-        for text in ("n ** 2", "n / 2", "f(n)", "1 < n < 3", "n.x", "'a'", "sizeof(x)", "m", "n +",
-                     "True", "cdiv(n)", "[n]", "1.5"):  # fmt: skip
+        for text in ("n ** 2", "n / 2", "f(n)", "1 < n < 3", "n.x", "'a'", "sizeof(x)", "typeof(x)",
+                     "m", "n +", "True", "cdiv(n)", "[n]", "1.5"):  # fmt: skip
             with self.assertRaises(expr.ExprError, msg=text):
                 expr.evaluate(text, {"n": 1}, {})
 
     def test_names(self):
         self.assertEqual(expr.names("cdiv(n, B) * sizeof(w_ptr)"), ({"n", "B"}, {"w_ptr"}))
+        self.assertEqual(expr.names("typeof(x) == typeof(w)"), (set(), {"x", "w"}))
 
 
 class Kernels(unittest.TestCase):
@@ -328,12 +331,29 @@ class Bundles(unittest.TestCase):
         for name in ("y_ptr", "x_ptr", "w_ptr"):
             how = row["tensor_maps"][name]
             self.assertEqual((how["box"], how["swizzle_bytes"]), ([64, 64], 128))
-        # fp32 on a GPU, and everything elsewhere, is for the one in Triton.
-        request = cases.request_of(spec, dataclasses.replace(
-            case, dtypes={**case.dtypes, "x_ptr": "fp32", "y_ptr": "fp32"}), "cuda:90")  # fmt: skip
-        self.assertEqual(request.constexprs["HOPPER"], 0)
+        # Types but one of 16 bits on a GPU, and everything elsewhere, are for that in Triton.
+        for types in ({"x_ptr": "fp32", "y_ptr": "fp32"}, {"w_ptr": "bf16"}):
+            other = dataclasses.replace(case, dtypes={**case.dtypes, **types})
+            request = cases.request_of(spec, other, "cuda:90")
+            self.assertEqual(request.constexprs["HOPPER"], 0)
         for target in ("cpu", "cuda:80", "hip:gfx942"):
             self.assertEqual(cases.request_of(spec, case, target).constexprs["HOPPER"], 0)
+
+    def test_another_form_by_pointers(self):
+        spec = sources.load_spec("attention_decode_split")
+        asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
+        forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
+        some = {"batch", "norm", "window", "softcap", "bf16", "bf16_cache", "llama3_8b"}
+        self.assertLessEqual(some, forms)
+        self.assertFalse({"heads_80", "heads_96", "heads_256", "block_16", "multi_query"} & forms)
+        for name in ("llama3_8b", "bf16_cache"):
+            row, _ = self.target.compile(asked[name], None)
+            self.assertNotIn("tensor_maps", row)
+            self.assertEqual((row["num_warps"], row["spills"] < 64), (4, True))
+        for target in ("cpu", "cuda:80", "hip:gfx942"):
+            for case in spec.cases("fp16"):
+                request = cases.request_of(spec, case, target)
+                self.assertEqual(request.constexprs["HOPPER"], 0)
 
     def test_bundle(self):
         rows, failures, _ = self.compile(self.requests)

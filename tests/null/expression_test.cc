@@ -58,6 +58,7 @@ TEST(Expression, MeansWhatPythonMeans) {
   EXPECT_EQ(value("next_pow2(0) + next_pow2(1) + next_pow2(5) + next_pow2(64)"), 74);
   EXPECT_EQ(value("min(3, max(5, 4))"), 3);
   EXPECT_EQ(value("n * sizeof(x_ptr)", {{"n", 10}, {"sizeof(x_ptr)", 2}}), 20);
+  EXPECT_EQ(value("typeof(x) == typeof(w)", {{"typeof(x)", 2}, {"typeof(w)", 2}}), 1);
   EXPECT_EQ(value("9223372036854775807"), INT64_MAX);
 }
 
@@ -110,9 +111,10 @@ TEST(Expression, FillsInWhatIsKnown) {
 
 TEST(Expression, AnyTextParsesOrIsAnError) {
   std::mt19937 random(7);
-  const std::array<std::string, 24> pieces{
-      "n",    "m",   "(",  ")",   "+",     "-", "*", "//", "%",    "<",       "==",         "if",
-      "else", "and", "or", "not", "cdiv(", ",", "3", "0",  "min(", "sizeof(", "next_pow2(", " "};
+  const std::array<std::string, 25> pieces{
+      "n", "m",  "(",    ")",       "+",       "-",          "*",   "//",    "%",
+      "<", "==", "if",   "else",    "and",     "or",         "not", "cdiv(", ",",
+      "3", "0",  "min(", "sizeof(", "typeof(", "next_pow2(", " "};
   int n_parsed = 0;
   for (int i = 0; i < 20000; ++i) {
     std::string text;
@@ -121,7 +123,7 @@ TEST(Expression, AnyTextParsesOrIsAnError) {
       const auto expression = Expression::parse(text, "test");
       ++n_parsed;
       const auto part = expression.substitute(lookup({{"n", 3}}));
-      const Values all{{"n", 3}, {"m", -2}, {"sizeof(n)", 4}, {"sizeof(m)", 2}};
+      const Values all{{"n", 3}, {"m", -2}, {"sizeof(n)", 4}, {"sizeof(m)", 2}, {"typeof(n)", 1}};
       EXPECT_EQ(part.evaluate(lookup(all)), expression.evaluate(lookup(all))) << text;
     } catch (const Error&) {
     }
