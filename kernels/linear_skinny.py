@@ -45,6 +45,16 @@ from kernels.spec import (
 
 
 @triton.jit
+def load_rows(x_rows, offs_k, mask_x, n_in, EVEN_K: tl.constexpr):
+    """A tile of rows; what lies outside of x is 0."""
+    if EVEN_K:
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x, other=0.0)
+    else:
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x & (offs_k < n_in)[None, :], other=0.0)
+    return x
+
+
+@triton.jit
 def weighted(x, squares, norm_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
     """A tile of rows times the norm's weights, and its squares added to those before."""
     if EVEN_K:
@@ -105,8 +115,8 @@ def linear_skinny(
     if USE_DESCRIPTORS:
         for k in range(0, n_in, BLOCK_K):
             if HAS_NORM:
-                x = tl.load(x_rows + (k + lane_k)[None, :], mask=mask_x, other=0.0)
-                x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, True)
+                x = load_rows(x_rows, k + lane_k, mask_x, n_in, EVEN_K)
+                x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, EVEN_K)
                 x = tl.trans(x)
             else:
                 x = tl.trans(x_ptr.load([first_m, k]))
@@ -118,10 +128,7 @@ def linear_skinny(
         up_rows = w_rows + n_out.to(tl.int64) * n_in
         for k in range(0, n_in, BLOCK_K):
             offs_k = (k + lane_k)[None, :]
-            if EVEN_K:
-                x = tl.load(x_rows + offs_k, mask=mask_x, other=0.0)
-            else:
-                x = tl.load(x_rows + offs_k, mask=mask_x & (offs_k < n_in), other=0.0)
+            x = load_rows(x_rows, k + lane_k, mask_x, n_in, EVEN_K)
             if HAS_NORM:
                 x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, EVEN_K)
             w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
