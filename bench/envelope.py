@@ -27,6 +27,23 @@ def attention_table(sweep: dict) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     ]
 
 
+def product_table(sweep: dict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and lines, the worst by its rival first."""
+    rows = [row for row in sweep["rows"] if row["bench"] == "product"]
+    rows.sort(key=lambda row: row["cublas_us"] / row["us"])
+    return ("product", "outputs x inputs", "rows", "us", "cuBLAS, us", "cuBLAS / ours"), [
+        (
+            row["name"],
+            row["shape"],
+            str(row["tokens"]),
+            f"{row['us']:.1f}",
+            f"{row['cublas_us']:.1f}",
+            f"{row['cublas_us'] / row['us']:.2f}",
+        )
+        for row in rows
+    ]
+
+
 def prompt_cells(sweep: dict) -> dict[int, float]:
     return {row["prompt"]: row["first_token_ms"] for row in sweep["rows"] if "prompt" in row}
 

@@ -184,7 +184,10 @@ def sweep_text(sweep: dict) -> str:
         + "\nOne prompt, until its first token:\n\n"
         + markdown_table(("tokens", "ms", "tokens/s"), prompts)
         + "\nDecode attention of a layer alone, RoPE and the cache's write in it; cuDNN without, "
-        "a day before:\n\n" + markdown_table(*envelope.attention_table(sweep))
+        "in the same run:\n\n"
+        + markdown_table(*envelope.attention_table(sweep))
+        + "\nProducts of a layer and the head alone, on weights that no cache holds:\n\n"
+        + markdown_table(*envelope.product_table(sweep))
     )
 
 

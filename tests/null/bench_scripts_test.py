@@ -205,6 +205,10 @@ def sweep():
             cell(1, "greedy", 5.0), cell(64, "greedy", 7.0), cell(64, "all", 6.0),
             cell(64, "greedy", 8.4, "torch"),
             {"bench": "sweep", "engine": "nereid", "prompt": 2048, "first_token_ms": 40.0},
+            {"bench": "product", "engine": "nereid", "name": "head", "shape": "9 x 4", "tokens": 1,
+             "us": 8.0, "cublas_us": 10.0},
+            {"bench": "product", "engine": "nereid", "name": "qkv", "shape": "3 x 4", "tokens": 2,
+             "us": 8.0, "cublas_us": 4.0},
         ],
     }  # fmt: skip
 
@@ -213,6 +217,10 @@ class Envelope(unittest.TestCase):
     def test_the_worst_cell_comes_first_and_has_its_rival(self):
         header, lines = envelope.decode_table(sweep())
         self.assertEqual([line[6] for line in lines], ["1.75", "1.50", "1.25"])
+        products = envelope.product_table(sweep())[1]
+        self.assertEqual(
+            [(line[0], line[-1]) for line in products], [("qkv", "0.50"), ("head", "1.25")]
+        )
         self.assertEqual({len(line) for line in lines}, {len(header)})
         self.assertEqual(lines[0][-2:], ("8.40", "1.20"))
         self.assertEqual(lines[1][-2:], ("-", "-"))
