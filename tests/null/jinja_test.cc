@@ -91,6 +91,13 @@ TEST(Jinja, ErrorsNameTheConstruct) {
     EXPECT_NE(error_of(source), "no error") << source;
 }
 
+TEST(Jinja, ErrorsAreWholeCharacters) {
+  EXPECT_THAT(error_of("{{ '%\xE4\xB8\x80' % 1 }}"), HasSubstr("directive '\xEF\xBF\xBD'"));
+  // 80 bytes of the name are shown.
+  const auto error = error_of("{{ x['" + std::string(79, 'a') + "\xE4\xB8\x80'].y }}", {{"x", 1}});
+  EXPECT_THAT(error, HasSubstr("a\xEF\xBF\xBD"));
+}
+
 TEST(Jinja, HostileTemplatesEndAtOnce) {
   EXPECT_THAT(error_of("{{ range(10**9) }}"), HasSubstr("range"));
   EXPECT_THAT(error_of("{{ 'x' * 10**12 }}"), HasSubstr("bytes"));

@@ -3,8 +3,16 @@
 #include "chat/jinja/evaluator.h"
 #include "chat/jinja/inspect.h"
 #include "chat/jinja/parser.h"
+#include "tokenizer/utf8.h"
 
 namespace nereid::chat::jinja {
+
+namespace {
+
+// Messages quote the template by bytes, which may end within a character.
+std::string whole_characters(const Error& error) { return tokenizer::to_valid_utf8(error.what()); }
+
+}  // namespace
 
 struct Template::Parts {
   std::string where;
@@ -22,7 +30,7 @@ Template Template::parse(std::string_view source, const std::string& where, cons
     return Template(
         std::make_unique<const Parts>(Parts{where, limits, parse_template(source, limits)}));
   } catch (const Error& error) {
-    throw Error("{}: {}", where, error.what());
+    throw Error("{}: {}", where, whole_characters(error));
   }
 }
 
@@ -43,7 +51,8 @@ Text Template::render(Runtime& runtime, const Dict& context) const {
   } catch (const Refusal&) {
     throw;
   } catch (const Error& error) {
-    throw Error(error.code(), "{} line {}: {}", parts_->where, evaluator.line(), error.what());
+    throw Error(error.code(), "{} line {}: {}", parts_->where, evaluator.line(),
+                whole_characters(error));
   }
 }
 
