@@ -28,10 +28,15 @@ std::string_view sizeof_pointer(std::string_view name) {
 
 }  // namespace
 
-TuningTable TuningTable::builtin(const SpecTable& specs) {
+TuningTable TuningTable::builtin(const SpecTable& specs, std::string_view target) {
   TuningTable table;
-  for (const auto& [name, text] : builtin_tuning())
+  // "tuning/cuda-90/silu_mul.json"
+  std::string folder(target);
+  std::ranges::replace(folder, ':', '-');
+  for (const auto& [name, text] : builtin_tuning()) {
+    if (!target.empty() && name.find("/" + folder + "/") == std::string_view::npos) continue;
     table.add(parse_json(text, std::string(name)), specs, std::string(name));
+  }
   return table;
 }
 

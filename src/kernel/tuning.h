@@ -29,7 +29,8 @@ class TuningTable {
  public:
   // The tables this program was built with; checked against `specs` (an Error names a row that
   // names no parameter).
-  static TuningTable builtin(const SpecTable& specs);
+  // Of one target; of all where none is named.
+  static TuningTable builtin(const SpecTable& specs, std::string_view target = {});
   void add(const Json& table, const SpecTable& specs, const std::string& where);
 
   // The first row whose `when` holds; a row that asks for a name `lookup` does not know does not

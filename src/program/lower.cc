@@ -329,10 +329,10 @@ class Lowering {
 
 }  // namespace
 
-KernelTables KernelTables::builtin(bool is_tuned) {
+KernelTables KernelTables::builtin(bool is_tuned, std::string_view target) {
   KernelTables tables;
   tables.specs = kernel::SpecTable::builtin();
-  if (is_tuned) tables.tuning = kernel::TuningTable::builtin(tables.specs);
+  if (is_tuned) tables.tuning = kernel::TuningTable::builtin(tables.specs, target);
   return tables;
 }
 

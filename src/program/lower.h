@@ -26,7 +26,8 @@ namespace nereid::program {
 struct KernelTables {
   kernel::SpecTable specs;
   kernel::TuningTable tuning;
-  static KernelTables builtin(bool is_tuned = true);  // false: no measured choices
+  // Measured choices for one target, or for all where none is named; none if not `is_tuned`.
+  static KernelTables builtin(bool is_tuned = true, std::string_view target = {});
 };
 
 // The steps that a launch serves: at most so large, on this target.

@@ -99,9 +99,10 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
       checks_numbers_(options.check_numbers),
       ready_(StepClass::kNumber) {
   // Read beside the files of the model.
-  auto tables = std::async(std::launch::async, [is_tuned = settings_.is_tuned] {
-    return KernelTables::builtin(is_tuned);
-  });
+  auto tables =
+      std::async(std::launch::async, [is_tuned = settings_.is_tuned, target = settings_.target] {
+        return KernelTables::builtin(is_tuned, target);
+      });
   choose_captured(options.mode);
   std::shared_ptr<model::Checkpoint> checkpoint;
   if (!options.random_weights)

@@ -208,6 +208,7 @@ TEST(Builtin, CarriesSpecsAndTuningOfThisBuild) {
   ASSERT_NE(table.find("rms_norm"), nullptr);
   EXPECT_EQ(table.get("rms_norm").source_sha256.size(), 64u);
   EXPECT_NO_THROW(TuningTable::builtin(table));
+  EXPECT_NO_THROW(TuningTable::builtin(table, "cuda:90"));
   EXPECT_EQ(builtin_ttir_sha256().size(), 64u);
   EXPECT_EQ(builtin_planner_sha256().size(), 64u);
 }

@@ -143,8 +143,9 @@ std::size_t CpuDevice::free_bytes() const {
   // Pages handed out but not yet written still look available to the system, hence the second
   // bound.
   const HostMemory memory = host_memory();
+  const std::size_t allocated = allocated_bytes_;
   const std::size_t unpromised =
-      memory.total_bytes > allocated_bytes_ ? memory.total_bytes - allocated_bytes_ : 0;
+      memory.total_bytes > allocated ? memory.total_bytes - allocated : 0;
   return std::min(memory.available_bytes, unpromised);
 }
 

@@ -4,6 +4,7 @@
 // overlap with.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -45,8 +46,8 @@ class CpuDevice final : public SynchronousDevice {
   void grow_arenas(std::size_t size_bytes);
 
   DeviceInfo info_;
-  std::size_t allocated_bytes_ = 0;
-  std::size_t arena_bytes_ = 0;  // of each worker
+  std::atomic<std::size_t> allocated_bytes_ = 0;  // kernels are loaded while weights are copied
+  std::size_t arena_bytes_ = 0;                   // of each worker
   std::vector<Arena> arenas_;
   std::vector<std::byte*> arena_addresses_;  // of arenas_, as launches take them
   struct Loaded;
