@@ -106,11 +106,11 @@ def end_of_unit(
     """After the last tile of a unit its sums go to memory or into those of the units before."""
     if is_last:
         if ALONE:
-            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc)
+            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc, 1)
         elif is_split:
             leave(sums_at, unit_largest, unit_total, unit_acc, HEADS)
         else:
-            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc)
+            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc, 1)
         unit_largest = tl.full(largest.shape, float("-inf"), tl.float32)
         unit_total = tl.zeros(total.shape, tl.float32)
         unit_acc = tl.zeros(acc.shape, tl.float32)
@@ -353,7 +353,7 @@ def merge_all(
             unit_total = tl.load(at + at_peaks + HEADS, mask=mask, other=0.0)
             units = units + ((unit_largest, unit_total, unit_acc),)
         for j in tl.static_range(AT_ONCE):
-            largest, total, acc = merged(largest, total, acc, units[j][0], units[j][1], units[j][2])
+            largest, total, acc = merged(largest, total, acc, *units[j], 1)
     y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
     at = heads[:, None] * HEAD_DIM + lane[None, :]
     tl.store(out_at + at, y, mask=is_head[:, None] & (lane < HEAD_DIM)[None, :])

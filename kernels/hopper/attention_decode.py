@@ -21,9 +21,10 @@ WARPS = gl.constexpr(4)
 KEYS = gl.constexpr(64)  # of a tile
 
 old_tiles = gluon.jit(decode.old_tiles.fn)
-turned_heads = gluon.jit(decode.turned_heads.fn)
-soft_cap = gluon.jit(attention.soft_cap.fn)
 exponent_base = gluon.jit(attention.exponent_base.fn)
+turned_heads = gluon.jit(decode.turned_heads.fn)
+merged = gluon.jit(decode.merged.fn)
+soft_cap = gluon.jit(attention.soft_cap.fn)
 normalised = gluon.jit(attention.normalised.fn)
 
 
@@ -57,20 +58,6 @@ def leave(sums_at, largest, total, acc, heads, lane, HEADS: gl.constexpr, HEAD_D
     at = sums_at + HEADS * HEAD_DIM + heads
     gl.store(at, largest, mask=is_head)
     gl.store(at + HEADS, total, mask=is_head)
-
-
-@gluon.jit
-def merged(largest, total, acc, unit_largest, unit_total, unit_acc, AXIS: gl.constexpr):
-    """A unit's sums into those of the units before it; AXIS: which of acc is not heads. As
-    decode.merged, operation for operation."""
-    peak = gl.maximum(largest, unit_largest)
-    base = exponent_base(peak)
-    old = gl.exp2(largest - base)
-    new = gl.exp2(unit_largest - base)
-    total = gl.fma(total, old, unit_total * new)
-    new = gl.expand_dims(new, AXIS)
-    acc = gl.fma(acc, gl.expand_dims(old, AXIS).broadcast_to(acc.shape), unit_acc * new)
-    return peak, total, acc
 
 
 @gluon.jit
@@ -167,8 +154,7 @@ def attention_decode_split(
     angle = position.to(gl.float32) * gl.load(inv_freq_ptr + turn)
     cos = gl.convert_layout(gl.cos(angle), gl.SliceLayout(0, Q_L))
     sin = gl.convert_layout(gl.sin(angle), gl.SliceLayout(0, Q_L))
-    LOG2E: gl.constexpr = 1.4426950408889634
-    factor = scale if HAS_SOFTCAP else scale * LOG2E
+    factor = scale if HAS_SOFTCAP else scale * attention.LOG2E
     if PDL > 0:
         gdc_wait()
     if PDL == 3:
@@ -198,7 +184,7 @@ def attention_decode_split(
     gl.store(v_cache_ptr + page + lane_d, new_v, mask=(lane_d >= 0) & is_writer)
     new_score = gl.sum(q.to(gl.float32) * new_k.to(gl.float32)[None, :], axis=1) * factor
     if HAS_SOFTCAP:
-        new_score = soft_cap(new_score, softcap) * LOG2E
+        new_score = soft_cap(new_score, softcap) * attention.LOG2E
     q_at = gl.allocate_shared_memory(qkv_ptr.dtype.element_ty, [N, HEAD_DIM], RING, q).permute(
         (1, 0)
     )
@@ -249,7 +235,7 @@ def attention_decode_split(
 
         score *= factor
         if HAS_SOFTCAP:
-            score = soft_cap(score, softcap) * LOG2E
+            score = soft_cap(score, softcap) * attention.LOG2E
         there = key < n_left - tile * BLOCK_N
         if HAS_WINDOW:
             there = there & (key >= begin - (first + tile) * BLOCK_N)

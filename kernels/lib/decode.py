@@ -16,15 +16,17 @@ def old_tiles(context, window, BLOCK_N: tl.constexpr, HAS_WINDOW: tl.constexpr):
 
 
 @triton.jit
-def merged(largest, total, acc, unit_largest, unit_total, unit_acc):
-    """A unit's sums into those of the units before it. The fused operations are written out, lest
-    the compiler fuses in one place what it does not in another."""
+def merged(largest, total, acc, unit_largest, unit_total, unit_acc, AXIS: tl.constexpr):
+    """A unit's sums into those of the units before it; AXIS: which of acc is not heads. The
+    fused operations are written out, lest the compiler fuses in one place what it does not in
+    another."""
     peak = tl.maximum(largest, unit_largest)
     base = exponent_base(peak)
     old = tl.exp2(largest - base)
     new = tl.exp2(unit_largest - base)
     total = tl.fma(total, old, unit_total * new)
-    acc = tl.fma(acc, tl.broadcast_to(old[:, None], acc.shape), unit_acc * new[:, None])
+    old = tl.expand_dims(old, AXIS)
+    acc = tl.fma(acc, tl.broadcast_to(old, acc.shape), unit_acc * tl.expand_dims(new, AXIS))
     return peak, total, acc
 
 
