@@ -45,7 +45,8 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
       fail(fmt::format("{} has no such tensor", model_dir.string()));
     const auto tensor = checkpoint.get(value.name);
     std::vector<graph::Dim> shape(tensor.shape.begin(), tensor.shape.end());
-    const auto dtype = model::stored_name(value.name).is_one_plus ? DType::fp32 : tensor.dtype;
+    const bool is_one_plus = model::stored_name(value.name).part == model::StoredPart::one_plus;
+    const auto dtype = is_one_plus ? DType::fp32 : tensor.dtype;
     if (shape != value.shape || dtype != value.dtype)
       fail(fmt::format("expected {}{}, {} has {}{}", dtype_name(value.dtype),
                        graph::dims_text(value.shape), model_dir.string(), dtype_name(dtype),

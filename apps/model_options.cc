@@ -74,6 +74,14 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
       ->type_name("NAME");
 }
 
+CLI::Option* add_quantize(CLI::App& command, std::string& format) {
+  return command
+      .add_option("--quantize", format,
+                  "What weights are quantised to when they are loaded: int8, fp8 or int4 "
+                  "(docs/quantization.md); the default leaves them as they are stored")
+      ->type_name("FORMAT");
+}
+
 CLI::Option* add_attention(CLI::App& command, std::string& design) {
   std::vector<std::string> names;
   for (const auto& row : program::attention_designs())
@@ -103,6 +111,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
+  add_quantize(command, options.quantize)->group(kMachineGroup);
   add_attention(command, options.attention)->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
   add_untuned(command, options.is_tuned)->group(kMachineGroup);

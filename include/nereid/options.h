@@ -19,6 +19,9 @@ struct Options {
   // By which design attention is computed: nereid, or a published one (amd, tutorial, dao, flex,
   // split-k, split-k-atomic; docs/attention.md), to compare.
   std::string attention = "nereid";
+  // What weights are quantised to when they are loaded: int8, fp8 or int4 (docs/quantization.md);
+  // empty: they stay as they are stored.
+  std::string quantize = {};
   std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
   bool is_tuned = true;  // false: kernels take their own defaults, whatever was measured
   std::int64_t max_context_tokens = 0;  // 0: as far as the model goes

@@ -181,8 +181,32 @@ class Fit {
 
 // ---- what rows cannot say. Each gets the results as its row says them.
 
+// Columns of a weight, and their groups.
+void check_weight(const Fit& fit) {
+  constexpr std::int64_t kBlock = 128;  // columns of a block of 4 bits each, two a byte
+  const auto& weight = fit["weight"];
+  const auto& n_in = fit["x"].shape[1];
+  if (!n_in.is_constant()) fit.fail("x", "a constant number of columns");
+  const bool is_4_bits = weight.dtype == DType::u8;
+  const auto n_columns =
+      is_4_bits ? (n_in.offset + kBlock - 1) / kBlock * (kBlock / 2) : n_in.offset;
+  if (weight.shape[1] != Dim(n_columns))
+    fit.fail("weight", fmt::format("{} columns{}", n_columns, is_4_bits ? ", of 4 bits" : ""));
+  const bool has_scale = fit.node().has("scale");
+  if (is_quantised(weight.dtype) != has_scale)
+    fit.fail("weight", has_scale ? "i8, fp8e4nv, fp8e5 or u8 beside a scale"
+                                 : "a floating-point type, or a scale beside it");
+  if (!has_scale && !dtype_row(weight.dtype).is_float) fit.fail("weight", "a floating-point type");
+  if (fit.node().has("zero") && !is_4_bits) fit.fail("zero", "none, but for u8");
+  if (!has_scale) return;
+  const auto& n_groups = fit["scale"].shape[1];
+  if (!n_groups.is_constant() || n_groups.offset < 1 || n_in.offset % n_groups.offset != 0)
+    fit.fail("scale", fmt::format("a number of groups that divides {} columns", n_in.offset));
+}
+
 // Swiglu halves the rows of weight.
 void infer_linear(const Fit& fit, Types& results) {
+  check_weight(fit);
   fit.is_of("eps", "norm");
   fit.is_of("alpha", "residual");
   const auto& rows = fit["weight"].shape[0];

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "graph/ir.h"
 #include "model/config.h"
+#include "model/quantization.h"
 
 namespace nereid::model {
 
@@ -33,7 +35,8 @@ constexpr std::int64_t n_mask_words(std::int64_t n_vocab) { return (n_vocab + 31
 struct GraphOptions {
   DType activation = DType::fp32;
   DType kv_cache = DType::fp16;
-  std::function<DType(const std::string& weight)> weight_dtype;
+  std::function<DType(const std::string& weight)> weight_dtype;  // of what is not quantised
+  std::optional<Quantization> quantization;
   std::int64_t block_tokens = 64;
   std::int64_t n_blocks = 1;
   std::int64_t max_blocks_per_sequence = 1;

@@ -109,6 +109,7 @@ void Checkpoint::read_index() {
 
 Checkpoint::Places::const_iterator Checkpoint::find(std::string_view name) const {
   const auto it = places_.find(name);
+  if (it == places_.end() && has_tied_head_ && name == kHead) return find(kEmbedding);
   if (it != places_.end() || !name.starts_with(kBasePrefix)) return it;
   const auto unprefixed = places_.find(name.substr(kBasePrefix.size()));
   if (unprefixed == places_.end() && has_tied_head_ && name == kEmbedding)
@@ -120,9 +121,13 @@ bool Checkpoint::contains(std::string_view name) const {
   return find(stored_name(name).tensor) != places_.end();
 }
 
-HostTensor Checkpoint::get(std::string_view name) const {
+HostTensor Checkpoint::get(std::string_view name) const { return rows_of(name, false); }
+
+HostTensor Checkpoint::get_of_any_type(std::string_view name) const { return rows_of(name, true); }
+
+HostTensor Checkpoint::rows_of(std::string_view name, bool is_of_any_type) const {
   const auto stored = stored_name(name);
-  HostTensor tensor = whole(stored.tensor);
+  HostTensor tensor = whole(stored.tensor, is_of_any_type);
   if (!stored.rows) return tensor;
   const auto [begin, count, n_stored] = *stored.rows;
   if (tensor.shape.empty() || tensor.shape[0] != n_stored)
@@ -135,7 +140,7 @@ HostTensor Checkpoint::get(std::string_view name) const {
   return tensor;
 }
 
-const HostTensor& Checkpoint::whole(std::string_view name) const {
+const HostTensor& Checkpoint::whole(std::string_view name, bool is_of_any_type) const {
   const auto it = find(name);
   if (it == places_.end()) fail_missing(name);
   const auto& [stored_name, index] = *it;
@@ -143,15 +148,16 @@ const HostTensor& Checkpoint::whole(std::string_view name) const {
   if (!shard.file) throw Error(shard.code, "tensor {} is needed: {}", stored_name, shard.problem);
   const auto path = shard.file->path().string();
   const auto tensor = shard.file->tensors().find(stored_name);
-  if (tensor != shard.file->tensors().end() && dtype_row(tensor->second.dtype).is_float)
+  if (tensor != shard.file->tensors().end() &&
+      (is_of_any_type || dtype_row(tensor->second.dtype).is_float))
     return tensor->second;
   const auto foreign = shard.file->foreign().find(stored_name);
   if (tensor == shard.file->tensors().end() && foreign == shard.file->foreign().end())
     throw Error("{}: tensor {} is not in this file, but {} says so; download both again", path,
                 stored_name, kIndex);
   throw Error(
-      "{}: tensor {} has the type {}; a weight may be F32, F16 or BF16; for other types, such as "
-      "those of quantised models, take the model that this one was made from",
+      "{}: tensor {} has the type {}; a weight may be F32, F16 or BF16, or of another type where "
+      "\"quantization_config\" in config.json says which",
       path, stored_name,
       foreign != shard.file->foreign().end() ? json_excerpt(Json(foreign->second))
                                              : dtype_row(tensor->second.dtype).safetensors);

@@ -31,6 +31,8 @@ class Checkpoint {
   bool contains(std::string_view name) const;
   // A tensor of floating-point numbers, or the rows of one, as it is stored; or an Error.
   HostTensor get(std::string_view name) const;
+  // Likewise of any type: what quantised weights are made of.
+  HostTensor get_of_any_type(std::string_view name) const;
   // These bytes will not be read again: they stop counting as resident memory.
   void release(const HostTensor& tensor) const;
 
@@ -48,7 +50,8 @@ class Checkpoint {
   void add_shard(const std::string& name);
   void read_index();
   Places::const_iterator find(std::string_view name) const;
-  const HostTensor& whole(std::string_view name) const;
+  const HostTensor& whole(std::string_view name, bool is_of_any_type) const;
+  HostTensor rows_of(std::string_view name, bool is_of_any_type) const;
   [[noreturn]] void fail_missing(std::string_view name) const;
 
   std::filesystem::path dir_;

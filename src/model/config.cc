@@ -49,13 +49,10 @@ struct RefusedField {
   const char* name;
   const char* expected;
 };
-constexpr const char* kNotQuantised =
-    "absence: weights are read as float16, bfloat16 or float32, not quantised; take the model that "
-    "this one was made from";
-constexpr std::array<RefusedField, 6> kRefusedFields{{
-    {"quantization_config", kNotQuantised},
-    {"quantization", kNotQuantised},  // MLX
-    {"compression_config", kNotQuantised},
+constexpr std::array<RefusedField, 4> kRefusedFields{{
+    {"quantization",  // MLX
+     "absence: weights are read as float16, bfloat16 or float32, or as \"quantization_config\" "
+     "says; take the model that this one was made from"},
     {"per_layer_config", "absence: all layers have the same sizes"},
     {"is_encoder_decoder", "false: models of a decoder only are supported"},
     {"use_bidirectional_attention", "false: a token sees those before it only"},
@@ -346,6 +343,10 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   read_rope(fields, where, family, config);
   read_parts(fields, family, config);
   config.dtype = read_dtype(fields);
+  // The second is what compressed-tensors once called it.
+  for (const auto* name : {"quantization_config", "compression_config"})
+    if (const Json* found = fields.find(name); found != nullptr && fields.says_something(name))
+      config.quantization = Quantization::parse(*found, where, config.dtype);
   for (auto& name : fields.unread(kHarmlessFields))
     config.ignored_fields.push_back(std::move(name));
   return config;

@@ -14,6 +14,7 @@
 
 #include "base/json_fwd.h"
 #include "model/generation_settings.h"
+#include "model/quantization.h"
 #include "model/rope.h"
 #include "tensor/dtype.h"
 
@@ -41,7 +42,8 @@ struct ModelConfig {
   std::int64_t intermediate_size = 0;
   std::int64_t max_context_tokens = 0;
   double rms_norm_eps = 1e-6;
-  DType dtype = DType::fp32;  // of the weights
+  DType dtype = DType::fp32;  // of the weights, but for those that are quantised
+  std::optional<Quantization> quantization;
 
   bool tie_word_embeddings = false;
   bool attention_bias = false;      // q, k and v projections

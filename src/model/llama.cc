@@ -80,7 +80,8 @@ class LlamaBuilder {
     const auto stored = name + ".weight";
     const ValueId factors =
         config_.norms_one_plus
-            ? graph_.add_value(ValueKind::weight, one_plus_name(stored), DType::fp32, {n_cols})
+            ? graph_.add_value(ValueKind::weight, part_name(StoredPart::one_plus, stored),
+                               DType::fp32, {n_cols})
             : weight(stored, {n_cols});
     return graph_.add(Op::rms_norm, {x, factors}, {{"eps", config_.rms_norm_eps}});
   }
@@ -88,11 +89,30 @@ class LlamaBuilder {
   // [T, n_in] -> [T, n_out]. `rows`: where the weight lies in one that several share.
   ValueId linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
                  bool has_bias, std::optional<RowRange> rows = std::nullopt) {
-    const auto stored = name + ".weight";
-    graph::Node node(Op::linear,
-                     {x, weight(rows ? rows_name(stored, *rows) : stored, {n_out, n_in})});
+    graph::Node node(Op::linear, {x});
+    set_weight(node, name, n_out, n_in, rows);
     if (has_bias) node.set_operand("bias", weight(name + ".bias", {n_out}));
     return graph_.add_node(std::move(node))[0];
+  }
+
+  // As it is stored, or quantised with what belongs to it.
+  void set_weight(graph::Node& node, const std::string& module, std::int64_t n_out,
+                  std::int64_t n_in, std::optional<RowRange> rows = std::nullopt) {
+    const auto stored = rows ? rows_name(module + ".weight", *rows) : module + ".weight";
+    const auto format = options_.quantization ? options_.quantization->format_of(module, n_in)
+                                              : std::optional<WeightFormat>();
+    if (!format) {
+      node.set_operand("weight", weight(stored, {n_out, n_in}));
+      return;
+    }
+    const auto add = [&](const char* role, const std::string& name, DType dtype,
+                         std::int64_t n_cols) {
+      node.set_operand(role, graph_.add_value(ValueKind::weight, name, dtype, {n_out, n_cols}));
+    };
+    add("weight", stored, format->dtype, format->n_columns(n_in));
+    add("scale", part_name(StoredPart::scale, stored), format->scale, format->n_groups);
+    if (format->has_zero)
+      add("zero", part_name(StoredPart::zero, stored), DType::u8, format->n_groups);
   }
 
   ValueId residual(ValueId x, ValueId y) {
@@ -198,18 +218,27 @@ class LlamaBuilder {
     return residual(x, normed(has_after, y, "post_feedforward_layernorm"));
   }
 
+  // A head that is the embedding is another matrix once it is quantised: rows are looked up in the
+  // one, products are of the other.
+  bool has_own_head() const {
+    return !config_.tie_word_embeddings ||
+           (options_.quantization && options_.quantization->packing == WeightPacking::floats);
+  }
+
   // Only the rows that want a logit go through the head.
   void logits(ValueId x, ValueId embedding) {
     x = graph_.add(Op::gather_rows, {x, logit_rows_});  // [L, D]
     x = norm(x, "model.norm", config_.hidden_size);
-    const ValueId head = config_.tie_word_embeddings
-                             ? embedding
-                             : weight("lm_head.weight", {config_.vocab_size, config_.hidden_size});
     const bool is_scaled = config_.logits_scaling != 1.0;
     const bool is_capped = config_.logits_softcap != 0.0;
     const auto name_if = [](bool is_last) { return is_last ? names::kLogits : ""; };
-    ValueId y = graph_.add(Op::linear, {x, head}, {{"dtype", DType::fp32}},
-                           name_if(!is_scaled && !is_capped));
+    graph::Node head(Op::linear, {x});
+    if (has_own_head())
+      set_weight(head, "lm_head", config_.vocab_size, config_.hidden_size);
+    else
+      head.set_operand("weight", embedding);
+    head.set_attr("dtype", DType::fp32);
+    ValueId y = graph_.add_node(std::move(head), {name_if(!is_scaled && !is_capped)})[0];
     if (is_scaled)
       y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}},
                      name_if(!is_capped));

@@ -9,7 +9,13 @@ namespace nereid::model {
 
 namespace {
 
-constexpr std::string_view kOnePlus = "one_plus.";
+struct PartPrefix {
+  StoredPart part;
+  std::string_view prefix;
+};
+constexpr std::array<PartPrefix, 3> kPrefixes{{{StoredPart::one_plus, "one_plus."},
+                                               {StoredPart::scale, "scale."},
+                                               {StoredPart::zero, "zero."}}};
 constexpr std::string_view kRows = ".rows.";
 
 std::optional<std::int64_t> number(std::string_view text) {
@@ -41,9 +47,11 @@ std::optional<RowRange> range(std::string_view text) {
 
 StoredName stored_name(std::string_view weight) {
   StoredName name{weight, std::nullopt};
-  if (weight.starts_with(kOnePlus)) {
-    name.is_one_plus = true;
-    name.tensor.remove_prefix(kOnePlus.size());
+  for (const auto& [part, prefix] : kPrefixes) {
+    if (!weight.starts_with(prefix)) continue;
+    name.part = part;
+    name.tensor.remove_prefix(prefix.size());
+    break;
   }
   const auto at = name.tensor.rfind(kRows);
   if (at == std::string_view::npos) return name;
@@ -56,6 +64,10 @@ std::string rows_name(const std::string& tensor, RowRange rows) {
   return fmt::format("{}{}{}.{}.{}", tensor, kRows, rows.begin, rows.count, rows.n_stored);
 }
 
-std::string one_plus_name(const std::string& weight) { return std::string(kOnePlus) + weight; }
+std::string part_name(StoredPart part, const std::string& weight) {
+  for (const auto& [of, prefix] : kPrefixes)
+    if (of == part) return std::string(prefix) + weight;
+  return weight;
+}
 
 }  // namespace nereid::model

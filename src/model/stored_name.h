@@ -3,6 +3,8 @@
 //   TENSOR.rows.BEGIN.N.ALL N of ALL rows: one of several matrices that are stored as one (Phi-3)
 //   one_plus.NAME           1 + what NAME is, in fp32: a norm's factor, stored as what it is more
 //                           than 1 (Gemma)
+//   scale.NAME, zero.NAME   what a quantised weight is multiplied by, and what is taken from it
+//                           before (quantization.h)
 // Non-goal: reading (checkpoint.h); which weights a model has (llama.cc).
 // Rejected: an op for each. Both are settled once weights are loaded, and would stand between a
 // weight and every pass and kernel that looks for one.
@@ -21,15 +23,18 @@ struct RowRange {
   std::int64_t n_stored = 0;  // rows that the tensor has, all parts together
 };
 
+enum class StoredPart : std::uint8_t { value, one_plus, scale, zero };
+
 struct StoredName {
   std::string_view tensor;  // a part of the name it was read from
   std::optional<RowRange> rows;
-  bool is_one_plus = false;
+  StoredPart part = StoredPart::value;
 };
 
 StoredName stored_name(std::string_view weight);
 
 std::string rows_name(const std::string& tensor, RowRange rows);
-std::string one_plus_name(const std::string& weight);
+// The name of another part of what `weight` names.
+std::string part_name(StoredPart part, const std::string& weight);
 
 }  // namespace nereid::model

@@ -7,7 +7,9 @@
 
 #include "graph/passes/passes.h"
 #include "nereid/request.h"
+#include "program/quantized_weights.h"
 #include "program/random_fill.h"
+#include "program/weight_kernels.h"
 
 namespace nereid::program {
 
@@ -34,6 +36,7 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
   graph_options_.weight_dtype = [checkpoint, dtype = config.dtype](const std::string& name) {
     return checkpoint == nullptr ? dtype : checkpoint->get(name).dtype;
   };
+  graph_options_.quantization = settings_.quantization;
   graph_options_.block_tokens = limits.block_tokens;
   graph_options_.n_blocks = limits.n_kv_blocks;
   graph_options_.max_blocks_per_sequence = limits.max_blocks_per_sequence();
@@ -144,8 +147,23 @@ std::vector<kernel::KernelRequest> Planner::requests() const {
     for (const auto tail : kTails) collect({tail, true, bucket, bucket});
     collect({model::Tail::greedy, true, bucket, bucket, /*is_uneven=*/true});
   }
+  for (auto& request : weight_requests()) {
+    auto key = request.key();
+    by_key.try_emplace(std::move(key), std::move(request));
+  }
   std::vector<kernel::KernelRequest> requests;
   for (auto& [text, request] : by_key) requests.push_back(std::move(request));
+  return requests;
+}
+
+// What makes quantised weights of floats: of a checkpoint's, or of random ones.
+std::vector<kernel::KernelRequest> Planner::weight_requests() const {
+  std::vector<kernel::KernelRequest> requests;
+  for (const auto& weight : quantized_weights(graph(model::Tail::greedy))) {
+    const auto dtype = graph_options_.weight_dtype(weight.name);
+    requests.push_back(
+        QuantizeProblem{dtype, weight.format, weight.n_in}.request(settings_.target, tables_));
+  }
   return requests;
 }
 

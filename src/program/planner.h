@@ -56,6 +56,8 @@ class Planner {
   std::vector<kernel::KernelRequest> requests() const;
 
  private:
+  std::vector<kernel::KernelRequest> weight_requests() const;
+
   const model::ModelConfig config_;
   const Settings settings_;
   const KernelTables& tables_;

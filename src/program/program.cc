@@ -21,10 +21,12 @@ using model::Tail;
 // Of a row: an id, its log-probability, and as many pairs of these as may be asked for.
 constexpr std::size_t kResultBytes = (1 + kMaxLogprobs) * (sizeof(std::int32_t) + sizeof(float));
 
+// Of weights that are as they are stored.
 bool has_mixed_weights(const graph::Graph& graph, DType dtype) {
   return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
     return value.kind == graph::ValueKind::weight && !names::is_computed(value.name) &&
-           !model::stored_name(value.name).is_one_plus && value.dtype != dtype;
+           model::stored_name(value.name).part == model::StoredPart::value &&
+           !is_quantised(value.dtype) && value.dtype != dtype;
   });
 }
 
@@ -36,8 +38,9 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
-                     settings.attention, settings.is_tuned, settings.is_batch_invariant,
+  return fmt::format("{} {} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     settings.quantization ? settings.quantization->name : "", settings.attention,
+                     settings.is_tuned, settings.is_batch_invariant,
                      fmt::join(settings.skip_passes, ","), limits.max_batch_tokens,
                      limits.max_sequences, limits.max_context_tokens);
 }
@@ -161,16 +164,26 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
     tables_ = tables.get();
     prepare_kernels(false, options, progress);
     RandomFill fill(device_, *bundle_, tables_);
-    weights_.randomise(graph, config_, fill);
+    WeightKernels kernels(device_, *bundle_, tables_);
+    weights_.randomise(
+        graph, config_, settings_.quantization, [&]() -> WeightKernels& { return kernels; }, fill);
     device_.synchronize();
     return;
   }
   const bool is_mixed = has_mixed_weights(graph, config_.dtype);
-  auto kernels = std::async(std::launch::async, [&] {
+  const std::shared_future<void> kernels = std::async(std::launch::async, [&] {
     tables_ = tables.get();
     prepare_kernels(is_mixed, options, progress);
   });
-  weights_.load(graph, config_, std::move(checkpoint), progress);
+  std::optional<WeightKernels> weight_kernels;
+  weights_.load(
+      graph, config_, settings_.quantization, std::move(checkpoint),
+      [&]() -> WeightKernels& {
+        kernels.get();
+        if (!weight_kernels) weight_kernels.emplace(device_, *bundle_, tables_);
+        return *weight_kernels;
+      },
+      progress);
   kernels.get();
 }
 

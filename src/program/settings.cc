@@ -36,6 +36,16 @@ StepTokens step_tokens(std::string_view target) {
   return {.batch = 2048, .mixed = 512};
 }
 
+// What the checkpoint is, or becomes when it is loaded.
+std::optional<model::Quantization> quantization_of(const model::ModelConfig& config,
+                                                   const std::string& asked) {
+  if (asked.empty()) return config.quantization;
+  if (config.quantization)
+    throw UsageError("weights quantised to \"{}\": this model's are already ({}); leave it out",
+                     asked, config.quantization->name);
+  return model::Quantization::when_loaded(asked, config.dtype);
+}
+
 }  // namespace
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
@@ -73,6 +83,7 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .window_tokens = config.widest_window(),
            .prefix_caching = options.prefix_caching,
            .caches_answers = !options.batch_invariant},
+          quantization_of(config, options.quantize),
           design.name == kOwnAttention ? std::string() : std::string(design.name)};
 }
 

@@ -3,6 +3,7 @@
 // Non-goal: limits that memory sets (Program chooses the number of cache blocks).
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -24,7 +25,8 @@ struct Settings {
   bool is_tuned = true;             // kernels' choices are measured ones, where there are such
   bool is_batch_invariant = false;  // kernels do not depend on a step's number of rows
   sched::Limits limits;             // n_kv_blocks 0: as many as fit
-  std::string attention = {};       // a design (attention_designs.h); empty: this program's own
+  std::optional<model::Quantization> quantization = {};  // of the checkpoint, or of this run
+  std::string attention = {};  // a design (attention_designs.h); empty: this program's own
 };
 
 Settings resolve(const model::ModelConfig& config, const Options& options,

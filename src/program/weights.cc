@@ -1,6 +1,7 @@
 #include "program/weights.h"
 
 #include <cmath>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -31,7 +32,11 @@ bool is_aligned(std::span<const std::byte> bytes) {
   return reinterpret_cast<std::uintptr_t>(bytes.data()) % kAlignmentBytes == 0;
 }
 
-bool is_one_plus(const graph::Value& value) { return model::stored_name(value.name).is_one_plus; }
+model::StoredPart part_of(const graph::Value& value) { return model::stored_name(value.name).part; }
+
+bool is_one_plus(const graph::Value& value) {
+  return part_of(value) == model::StoredPart::one_plus;
+}
 
 Shape constant_shape(const graph::Value& value) {
   Shape shape;
@@ -124,13 +129,35 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
   return parts;
 }
 
+// What belongs to a quantised weight is set once all of it has its place.
+void Weights::place_quantized(std::vector<Part>& parts) {
+  std::map<std::string, QuantizedWeight*> by_name;
+  for (auto& weight : quantized_) by_name[weight.name] = &weight;
+  const auto is_placed = [&](const Part& part) {
+    const auto stored = part_of(*part.value);
+    const auto dot = part.value->name.find('.');
+    const bool is_value = stored == model::StoredPart::value;
+    const auto found = by_name.find(is_value ? part.value->name : part.value->name.substr(dot + 1));
+    if (found == by_name.end() || stored == model::StoredPart::one_plus) return false;
+    auto& weight = *found->second;
+    (is_value                             ? weight.q
+     : stored == model::StoredPart::scale ? weight.scale
+                                          : weight.zero) = part.target;
+    return true;
+  };
+  std::erase_if(parts, is_placed);
+}
+
 HostTensor Weights::tensor_of(const graph::Value& value) const {
-  const auto tensor = checkpoint_->get(value.name);
+  const auto tensor = is_quantised(value.dtype) ? checkpoint_->get_of_any_type(value.name)
+                                                : checkpoint_->get(value.name);
   if (const auto wanted = constant_shape(value); tensor.shape != wanted)
     throw Error("{}: expected shape {} from config.json, got {}", value.name, shape_text(wanted),
                 shape_text(tensor.shape));
-  NEREID_CHECK(value.dtype == (is_one_plus(value) ? DType::fp32 : tensor.dtype),
-               "{} is planned as {}", value.name, dtype_name(value.dtype));
+  const auto wanted_dtype = is_one_plus(value) ? tensor.dtype : value.dtype;
+  if (tensor.dtype != wanted_dtype)
+    throw Error("{}: expected the type {}, got {}; config.json is another checkpoint's", value.name,
+                dtype_row(wanted_dtype).safetensors, dtype_row(tensor.dtype).safetensors);
   return tensor;
 }
 
@@ -148,38 +175,67 @@ void Weights::upload(const Part& part) {
 }
 
 std::optional<device::Address> Weights::mapped_address(const graph::Value& value) const {
-  if (!may_use_mapped_ || is_one_plus(value)) return std::nullopt;
+  if (!may_use_mapped_ || part_of(value) != model::StoredPart::value) return std::nullopt;
+  if (is_quantised(value.dtype) && !is_stored_as_read(*quantization_)) return std::nullopt;
   const auto tensor = tensor_of(value);
   if (!is_aligned(tensor.bytes)) return std::nullopt;
   return reinterpret_cast<device::Address>(tensor.bytes.data());
 }
 
 void Weights::load(const graph::Graph& graph, const model::ModelConfig& config,
-                   std::shared_ptr<const model::Checkpoint> checkpoint,
+                   const std::optional<model::Quantization>& quantization,
+                   std::shared_ptr<const model::Checkpoint> checkpoint, const KernelsOf& kernels,
                    const ProgressSink& progress) {
   checkpoint_ = std::move(checkpoint);
+  quantization_ = quantization ? &*quantization : nullptr;
+  quantized_ = quantized_weights(graph);
   std::size_t all_bytes = 0;
   for (const auto& value : graph.values)
     if (value.kind == graph::ValueKind::weight && !model::names::is_computed(value.name))
       all_bytes += size_bytes(value);
   may_use_mapped_ = all_bytes > kCopiedBytes && device_.reads_host_memory();
-  const auto parts = lay_out(graph);
+  auto parts = lay_out(graph);
+  place_quantized(parts);
+  const auto n_all = std::ssize(parts) + std::ssize(quantized_);
   std::int64_t n_done = 0;
+  const auto note = [&] {
+    if (progress) progress("reading weights", ++n_done, n_all);
+  };
   for (const auto& part : parts) {
     upload(part);
-    if (progress) progress("reading weights", ++n_done, std::ssize(parts));
+    note();
+  }
+  if (quantization) {
+    QuantizedLoader loader(device_, *quantization, kernels);
+    for (const auto& weight : quantized_) {
+      loader.load(weight, *checkpoint_);
+      note();
+    }
+    device_.synchronize();  // the loader's memory is read until then
   }
   load_computed(config);
 }
 
 void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& config,
-                        RandomFill& fill) {
-  for (const auto& part : lay_out(graph)) {
+                        const std::optional<model::Quantization>& quantization,
+                        const KernelsOf& kernels, RandomFill& fill) {
+  // By name: the same weights whatever the graph makes of them.
+  const auto seed_of = [](const std::string& name) {
+    return std::stoll(sha256_hex(name).substr(0, 15), nullptr, 16);
+  };
+  quantized_ = quantized_weights(graph);
+  auto parts = lay_out(graph);
+  place_quantized(parts);
+  for (const auto& part : parts) {
     const auto shape = constant_shape(*part.value);
-    // By name: the same weights whatever the graph makes of them.
-    const auto seed = std::stoll(sha256_hex(part.value->name).substr(0, 15), nullptr, 16);
-    fill(part.target, part.value->dtype, n_elements(shape), seed,
+    fill(part.target, part.value->dtype, n_elements(shape), seed_of(part.value->name),
          shape.size() > 1 ? kMatrixStd : kVectorStd);
+  }
+  if (quantization) {
+    QuantizedLoader loader(device_, *quantization, kernels);
+    for (const auto& weight : quantized_)
+      loader.randomise(weight, fill, config.dtype, seed_of(weight.name), kMatrixStd);
+    device_.synchronize();
   }
   load_computed(config);
 }

@@ -1,9 +1,10 @@
 // Goal: a graph's weights at device addresses, each once, whatever the number of plans that read
-// it; those that the graph packs, below one another.
+// it; those that the graph packs, below one another; those that are quantised, made so.
 // Non-goal: reading files (model/checkpoint.h), choosing layouts.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,8 @@
 #include "graph/ir.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/quantization.h"
+#include "program/quantized_weights.h"
 #include "program/random_fill.h"
 
 namespace nereid::program {
@@ -23,14 +26,21 @@ class Weights {
  public:
   explicit Weights(device::Device& device) : device_(device) {}
 
+  // Gives the kernels that make quantised weights, which may be waited for.
+  using KernelsOf = std::function<WeightKernels&()>;
+
   // From the checkpoint: uploaded, or used where they are mapped if the device reads host memory
-  // and they are many.
+  // and they are many. `quantization`: of those that the graph has.
   // An Error names a tensor that is missing or of another shape than the config makes it.
   void load(const graph::Graph& graph, const model::ModelConfig& config,
-            std::shared_ptr<const model::Checkpoint> checkpoint, const ProgressSink& progress = {});
+            const std::optional<model::Quantization>& quantization,
+            std::shared_ptr<const model::Checkpoint> checkpoint, const KernelsOf& kernels,
+            const ProgressSink& progress = {});
 
   // Without a checkpoint: made on the device.
-  void randomise(const graph::Graph& graph, const model::ModelConfig& config, RandomFill& fill);
+  void randomise(const graph::Graph& graph, const model::ModelConfig& config,
+                 const std::optional<model::Quantization>& quantization, const KernelsOf& kernels,
+                 RandomFill& fill);
 
   device::Address address(const std::string& name) const;
   std::int64_t bytes() const { return bytes_; }
@@ -44,6 +54,8 @@ class Weights {
   // What is to be filled: every weight that a launch reads, packed ones as their parts; less those
   // that are used where the checkpoint is mapped.
   std::vector<Part> lay_out(const graph::Graph& graph);
+  // Quantised ones are no parts: they get their addresses here.
+  void place_quantized(std::vector<Part>& parts);
   std::optional<device::Address> mapped_address(const graph::Value& value) const;
   HostTensor tensor_of(const graph::Value& value) const;
   void upload(const Part& part);
@@ -52,6 +64,8 @@ class Weights {
   device::Device& device_;
   std::shared_ptr<const model::Checkpoint> checkpoint_;  // what is used in place lies there
   bool may_use_mapped_ = false;
+  const model::Quantization* quantization_ = nullptr;
+  std::vector<QuantizedWeight> quantized_;
   std::vector<device::Buffer> buffers_;
   std::map<std::string, device::Address> addresses_;
   std::int64_t bytes_ = 0;

@@ -58,12 +58,14 @@ class Config(cli.TestCase):
             with self.subTest(command=command):
                 self.expect_error(cli.run(*command, "--strict"), "attn_logit_softcapping")
 
-    def test_quantised_models_are_refused_by_name(self):
+    def test_quantised_models_of_other_kinds_are_refused_by_name(self):
         model = self.copy_model(FIXTURE)
         self.edit_json(
-            model / "config.json", quantization_config={"quant_method": "awq", "bits": 4}
+            model / "config.json", quantization_config={"quant_method": "aqlm", "bits": 2}
         )
-        self.expect_error(cli.run("generate", model, *IDS), "quantization_config", "float16")
+        self.expect_error(
+            cli.run("generate", model, *IDS), "quantization_config", "aqlm", "compressed-tensors"
+        )
 
 
 class Weights(cli.TestCase):

@@ -125,11 +125,14 @@ TEST(StoredName, SaysWhereAWeightLies) {
   EXPECT_EQ(stored_name(rows).rows->begin, 3);
   EXPECT_EQ(stored_name(rows).rows->count, 4);
   EXPECT_EQ(stored_name(rows).rows->n_stored, 9);
-  EXPECT_FALSE(stored_name(rows).is_one_plus);
-  const std::string factor = one_plus_name("a.norm.weight");
-  EXPECT_EQ(stored_name(factor).tensor, "a.norm.weight");
-  EXPECT_TRUE(stored_name(factor).is_one_plus);
-  EXPECT_FALSE(stored_name(factor).rows);
+  EXPECT_EQ(stored_name(rows).part, StoredPart::value);
+  for (const auto part : {StoredPart::one_plus, StoredPart::scale, StoredPart::zero}) {
+    const std::string factor = part_name(part, "a.norm.weight");
+    EXPECT_EQ(stored_name(factor).tensor, "a.norm.weight");
+    EXPECT_EQ(stored_name(factor).part, part);
+    EXPECT_FALSE(stored_name(factor).rows);
+    EXPECT_EQ(stored_name(part_name(part, rows)).rows->begin, 3);
+  }
   // A tensor of a strange name is that tensor.
   for (const char* name : {"x.rows.", "x.rows.1.2", "x.rows.1.2.x", "x.rows.-1.2.3", "x.rows.2.2.3",
                            "x.rows.99999999999999999999.1.2"}) {

@@ -2,7 +2,11 @@
 //   %k = linear %x, %wk    <=>    %p = linear %x, %w
 //   %v = linear %x, %wv           %q, %k, %v = slices of %p        (no launch)
 #include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
+#include <tuple>
+#include <utility>
 
 #include "graph/passes/rewrite.h"
 
@@ -10,6 +14,8 @@ namespace nereid::graph::passes {
 
 namespace {
 
+// What a row of a product has beside those of x: all of it lies below one another.
+constexpr std::array kPacked{"weight", "scale", "zero", "bias"};
 // Slices begin where kernels were promised that addresses do: every 16 bytes, for any element type.
 constexpr std::int64_t kRowMultiple = 16;
 
@@ -19,21 +25,22 @@ bool can_pack(const Graph& graph, const Node& node) {
   return weight.kind == ValueKind::weight && weight.shape[0].offset % kRowMultiple == 0;
 }
 
-// Linears that may share a launch: the same rows, element types, and all with a bias or none.
+// Linears that may share a launch: the same rows, and what is packed of one type, or absent.
 using Group = std::vector<const Node*>;
 std::vector<Group> groups_of(const Graph& graph) {
-  struct Key {
-    ValueId x;
-    DType weight, out;
-    bool has_bias;
-    auto operator<=>(const Key&) const = default;
-  };
+  // x, the type of y, and of what is packed the types and the columns.
+  using Part = std::optional<std::pair<DType, std::int64_t>>;
+  using Key = std::tuple<ValueId, DType, std::array<Part, kPacked.size()>>;
   std::map<Key, std::size_t> index;
   std::vector<Group> groups;
   for (const auto& node : graph.nodes) {
     if (!can_pack(graph, node)) continue;
-    const Key key{node.operand("x"), graph.value(node.operand("weight")).dtype,
-                  graph.value(node.result("y")).dtype, node.has("bias")};
+    Key key{node.operand("x"), graph.value(node.result("y")).dtype, {}};
+    for (std::size_t i = 0; i < kPacked.size(); ++i) {
+      if (!node.has(kPacked[i])) continue;
+      const auto& part = graph.value(node.operand(kPacked[i]));
+      std::get<2>(key)[i] = {part.dtype, part.shape.size() > 1 ? part.shape[1].offset : 0};
+    }
     const auto [it, is_new] = index.try_emplace(key, groups.size());
     if (is_new) groups.emplace_back();
     groups[it->second].push_back(&node);
@@ -58,9 +65,8 @@ Graph pack_weights(const Graph& graph) {
     if (group.size() < 2) continue;
     Nodes nodes;
     Node product = *group[0];
-    product.set_operand("weight", pack(rewrite, graph, group, "weight", nodes));
-    if (product.has("bias"))
-      product.set_operand("bias", pack(rewrite, graph, group, "bias", nodes));
+    for (const auto* role : kPacked)
+      if (product.has(role)) product.set_operand(role, pack(rewrite, graph, group, role, nodes));
     product.outputs = {rewrite.fresh()};
     nodes.push_back(product);
     std::int64_t begin = 0;
@@ -80,8 +86,10 @@ Graph pack_weights(const Graph& graph) {
 Undone undo_pack_weights(const Uses& uses, const Node& node, Rewrite& rewrite) {
   if (!is_plain_linear(node)) return std::nullopt;
   const auto* weights = uses.producer(node.operand("weight"), Op::pack);
-  const auto* biases = node.has("bias") ? uses.producer(node.operand("bias"), Op::pack) : nullptr;
-  if (weights == nullptr || (node.has("bias") && biases == nullptr)) return std::nullopt;
+  if (weights == nullptr) return std::nullopt;
+  for (const auto* role : kPacked)
+    if (node.has(role) && uses.producer(node.operand(role), Op::pack) == nullptr)
+      return std::nullopt;
   const auto& graph = uses.graph();
   std::vector<const Node*> slices;
   for (const auto i : uses.readers(node.result("y"))) {
@@ -97,8 +105,9 @@ Undone undo_pack_weights(const Uses& uses, const Node& node, Rewrite& rewrite) {
     });
     if (slice == slices.end()) return std::nullopt;
     Node part = node;
-    part.set_operand("weight", weights->inputs[i]);
-    if (biases != nullptr) part.set_operand("bias", biases->inputs[i]);
+    for (const auto* role : kPacked)
+      if (node.has(role))
+        part.set_operand(role, uses.producer(node.operand(role), Op::pack)->inputs[i]);
     part.outputs = (*slice)->outputs;
     parts.push_back(std::move(part));
     begin += n_cols;

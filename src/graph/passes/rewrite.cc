@@ -117,8 +117,8 @@ class Writer {
 Graph Rewrite::apply() const { return is_empty() ? graph_ : Writer(*this).write_all(); }
 
 bool is_plain_linear(const Node& node) {
-  return node.op == Op::linear && !node.has("norm") && !node.has("scale") &&
-         !node.has("residual") && node.text_attr("epilogue") == "none";
+  return node.op == Op::linear && !node.has("norm") && !node.has("residual") &&
+         node.text_attr("epilogue") == "none";
 }
 
 Graph canonical(const Graph& graph) {

@@ -1,0 +1,71 @@
+// Goal: which weights of a model are quantised and how, in one form for whatever wrote the
+// checkpoint, or for what is asked of this run.
+// Non-goal: bytes (program/quantized_weights.h) and arithmetic (the kernels).
+// Rejected: a format a method. GPTQ, AWQ and compressed-tensors differ in where their integers lie
+// in a file; once loaded they are one thing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json_fwd.h"
+#include "model/name_pattern.h"
+#include "tensor/dtype.h"
+
+namespace nereid::model {
+
+// A weight [N, K] as kernels read it: w = (q - zero) * scale, scale and zero [N, G] for as many
+// groups of columns.
+struct WeightFormat {
+  DType dtype = DType::i8;    // i8, fp8e4nv, fp8e5; u8: 4 bits, two columns a byte
+  std::int64_t n_groups = 1;  // divides K
+  DType scale = DType::fp32;
+  bool has_zero = false;  // u8 [N, G]; else it is 0, and 8 of 4 bits
+
+  bool is_4_bits() const { return dtype == DType::u8; }
+  // Elements of a row of K columns.
+  std::int64_t n_columns(std::int64_t n_in) const;
+  bool operator==(const WeightFormat&) const = default;
+};
+
+// Columns that lie in one block of a row of 4 bits: the first half in the low bits of its bytes.
+inline constexpr std::int64_t kPackedBlock = 128;
+
+// How a checkpoint stores what is quantised.
+enum class WeightPacking : std::uint8_t {
+  floats,      // not at all: it is quantised when loaded
+  rows,        // NAME.weight, .weight_scale: as kernels read it; a scale a row, or one for all
+  blocks,      // NAME.weight, .weight_scale_inv: a scale for each block of rows and columns
+  compressed,  // NAME.weight_packed, .weight_scale, .weight_zero_point: compressed-tensors, 4 bits
+  gptq,        // NAME.qweight, .scales, .qzeros, .g_idx
+  awq,         // NAME.qweight, .scales, .qzeros
+};
+
+struct Quantization {
+  // Chosen for a run: "int8", "int4" or "fp8"; an Error lists these.
+  static Quantization when_loaded(std::string_view name, DType weights);
+  // Of config.json's quantization_config; `where` is what messages call it. `weights`: of what is
+  // not quantised.
+  static Quantization parse(const Json& config, const std::string& where, DType weights);
+
+  // Nothing where the weight of that module ("model.layers.0.mlp.up_proj"), of so many columns, is
+  // as it ever was. An Error where the format does not fit it.
+  std::optional<WeightFormat> format_of(std::string_view module, std::int64_t n_in) const;
+
+  std::string name;  // for people: "int4", "gptq"
+  WeightPacking packing = WeightPacking::floats;
+  DType dtype = DType::i8;
+  DType scale = DType::fp32;
+  std::int64_t group = 0;  // columns that share a scale; 0: a row's
+  bool has_zero = false;
+  std::int64_t block_rows = 0;  // blocks
+  bool has_order = false;       // gptq: columns were quantised in another order (desc_act)
+  std::int64_t zero_add = 0;    // gptq: stored zeros are so much less
+
+  std::vector<NamePattern> ignored;  // modules that are not quantised
+};
+
+}  // namespace nereid::model

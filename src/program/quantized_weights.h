@@ -1,0 +1,73 @@
+// Goal: quantised weights in the form that kernels read (docs/quantization.md), at their addresses:
+// made from floats, or brought into it from whatever form the checkpoint has.
+// Non-goal: which weights those are (model/quantization.h).
+// Rejected: converting on the host. It is arithmetic over every weight of a model: work for
+// kernels.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+#include "graph/ir.h"
+#include "model/checkpoint.h"
+#include "model/quantization.h"
+#include "program/random_fill.h"
+#include "program/weight_kernels.h"
+
+namespace nereid::program {
+
+// A weight [n_out, n_in] and what belongs to it.
+struct QuantizedWeight {
+  std::string name;  // of the values: "X.weight", "scale.X.weight"
+  model::WeightFormat format;
+  std::int64_t n_out = 0, n_in = 0;
+  device::Address q = 0, scale = 0, zero = 0;  // where they are to lie; q 0: it is used in place
+};
+
+// Those of a graph, each once, without addresses; packed ones as their parts.
+std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph);
+
+class QuantizedLoader {
+ public:
+  // `kernels` is asked when first needed, and may wait until they are there.
+  QuantizedLoader(device::Device& device, const model::Quantization& quantization,
+                  std::function<WeightKernels&()> kernels)
+      : device_(device), quantization_(quantization), kernels_(std::move(kernels)) {}
+
+  // An Error names the tensor that is missing, of another shape or type than config.json makes it,
+  // or that holds numbers that are not finite, or scales that are not above 0.
+  void load(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+
+  // Of random numbers: normal, of this standard deviation.
+  void randomise(const QuantizedWeight& weight, RandomFill& fill, DType dtype, std::int64_t seed,
+                 double standard_deviation);
+
+ private:
+  // Of the checkpoint, held against a type and a shape.
+  HostTensor tensor(const model::Checkpoint& checkpoint, const std::string& name, DType dtype,
+                    const Shape& shape) const;
+  void load_floats(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+  void load_rows(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+  void load_packed(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+  // Gives the address of floats of the weight, from a byte of theirs on.
+  using RowSource = std::function<device::Address(std::size_t begin_bytes, std::size_t n_bytes)>;
+  void quantize(const QuantizedWeight& weight, DType dtype, const RowSource& rows);
+  void reserve_staging(std::size_t n_bytes);
+  // On the device; a tensor that kernels can read where it lies stays there.
+  device::Address staged(std::span<const std::byte> bytes);
+
+  device::Device& device_;
+  const model::Quantization& quantization_;
+  std::function<WeightKernels&()> kernels_;
+  device::Buffer staging_;
+};
+
+// Whether the loader leaves the elements of such weights as the checkpoint has them, so that a
+// device which reads host memory may use them where they are mapped.
+bool is_stored_as_read(const model::Quantization& quantization);
+
+}  // namespace nereid::program

@@ -1,0 +1,52 @@
+// Goal: the kernels that make quantised weights (kernels/quantize_weight.py), as
+// calls.
+// Non-goal: what is made of what (quantized_weights.h).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "device/device.h"
+#include "graph/ir.h"
+#include "kernel/bundle.h"
+#include "model/quantization.h"
+#include "program/lower.h"
+
+namespace nereid::program {
+
+// Floats [n_rows, n_in] to q and scale, rows behind one another.
+struct QuantizeProblem {
+  DType source = DType::fp16;
+  model::WeightFormat format;
+  std::int64_t n_in = 0;
+  kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
+};
+
+class WeightKernels {
+ public:
+  // All outlive it. The bundle has what requests_for asks for.
+  WeightKernels(device::Device& device, kernel::Bundle& bundle, const KernelTables& tables);
+
+  // Queued. `source`, `q` and `scale` are multiples of 16 bytes.
+  void quantize(const QuantizeProblem& problem, device::Address source, std::int64_t n_rows,
+                device::Address q, device::Address scale);
+
+  // Of all calls since the last: how many groups had a number that is not finite, or too large for
+  // a scale. Waits for them.
+  std::int64_t take_bad();
+
+ private:
+  using Loaded = std::pair<const kernel::Variant*, const device::Function*>;
+  const Loaded& load(const kernel::KernelRequest& request);
+
+  device::Device& device_;
+  kernel::Bundle& bundle_;
+  const KernelTables& tables_;
+  device::Buffer bad_;  // i32
+  std::map<std::string, Loaded> loaded_;
+};
+
+}  // namespace nereid::program
