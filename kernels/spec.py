@@ -20,6 +20,7 @@ MAX_ARGUMENTS = 24  # of a launch; constexprs are none
 FLOATS = ("fp32", "fp16", "bf16")
 SIZEOF = {
     "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8, "fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8,
+    "fp8e4nv": 1, "fp8e5": 1,
 }  # fmt: skip
 FAMILIES = ("cpu", "cuda", "hip")
 WHERE = "where"  # of a tuning space: which combinations are allowed
@@ -42,7 +43,10 @@ WHEN_NAMES = {"rows", "decode", "prompt", "gpu"}
 
 # How far an output may be from the reference, by its element type: |out - ref| <= t * (1 + |ref|),
 # for the 1 a case's unit where it has one.
-TOLERANCE = {"fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "i32": 0.0, "i64": 0.0, "u8": 0.0}
+TOLERANCE = {
+    "fp32": 2e-5, "fp16": 2e-3, "bf16": 1.6e-2, "fp8e4nv": 0.25, "fp8e5": 0.5,
+    "i32": 0.0, "i64": 0.0, "i8": 0.0, "u8": 0.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

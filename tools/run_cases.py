@@ -27,27 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kernels import expr  # noqa: E402
+from kernels.lib.numbers import STORAGE, from_storage  # noqa: E402
 
 GUARD_BYTES = 4096
-NUMPY = {
-    "u8": np.uint8, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "fp16": np.float16, "bf16": np.uint16, "fp32": np.float32,
-}  # fmt: skip
 CTYPES = {
     "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
     "fp32": ctypes.c_float, "fp64": ctypes.c_double,
 }  # fmt: skip
 
 
-def as_float(raw: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype == "bf16":
-        return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return raw.astype(np.float64)
-
-
 def worst(got: np.ndarray, want: np.ndarray, dtype: str, unit: float) -> tuple[float, int]:
     """The largest |got - want| / (unit + |want|) and where; infinite where only one is a number."""
-    a, b = as_float(got, dtype), as_float(want, dtype)
+    a, b = (from_storage(raw, dtype).astype(np.float64) for raw in (got, want))
     with np.errstate(invalid="ignore"):
         error = np.abs(a - b) / (unit + np.abs(b))
     error = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, error)
@@ -242,13 +233,13 @@ def run_case(machine, folder: Path, bundle: Path, variants: dict, timed: bool) -
             problems.append(f"wrote outside {name}")
         if "expected" in arg:
             got, want = (
-                np.frombuffer(data, NUMPY[arg["dtype"]])
+                np.frombuffer(data, STORAGE[arg["dtype"]])
                 for data in (buffers[name].read(), (folder / arg["expected"]).read_bytes())
             )
             error, where = worst(got, want, arg["dtype"], arg["unit"])
             if error > arg["tolerance"]:
                 at = np.unravel_index(where, arg["shape"])
-                values = [as_float(x[where : where + 1], arg["dtype"])[0] for x in (got, want)]
+                values = [from_storage(x[where : where + 1], arg["dtype"])[0] for x in (got, want)]
                 problems.append(
                     f"{name}{[int(i) for i in at]} is {values[0]:.7g}, expected {values[1]:.7g}"
                     f" (error {error:.2g}, allowed {arg['tolerance']:.2g})"

@@ -15,7 +15,7 @@ namespace nereid::model {
 
 struct TensorEntry {
   std::string name;
-  std::optional<DType> dtype;  // none: a type that is not ours, such as F8_E4M3
+  std::optional<DType> dtype;  // none: a type that is not ours, such as F64
   std::string dtype_name;      // as the file spells it
   Shape shape;
   std::size_t begin = 0;  // bytes from the start of the file

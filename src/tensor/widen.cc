@@ -25,6 +25,18 @@ float widened_fp16(std::uint16_t bits) {
   return sign * std::ldexp(static_cast<float>(fraction + 0x400), exponent - 25);
 }
 
+// Infinity and NaN are codes of their own only in e5m2, an fp16 cut short; e4m3 has one NaN.
+float widened_fp8e4nv(std::uint8_t bits) {
+  constexpr int kFraction = 3, kBias = 7, kNan = 0x7f;
+  if ((bits & 0x7f) == kNan) return std::numeric_limits<float>::quiet_NaN();
+  const int exponent = bits >> kFraction & 0xf;
+  const int fraction = bits & 7;
+  const float size =
+      exponent == 0 ? std::ldexp(static_cast<float>(fraction), 1 - kBias - kFraction)
+                    : std::ldexp(static_cast<float>(fraction + 8), exponent - kBias - kFraction);
+  return (bits & 0x80) != 0 ? -size : size;
+}
+
 // fp32 with fewer bits of fraction.
 float rounded_bits(float value, int n_dropped) {
   auto bits = std::bit_cast<std::uint32_t>(value);
@@ -58,6 +70,12 @@ std::vector<float> widened(const HostTensor& tensor) {
       case DType::bf16:
         values[i] = std::bit_cast<float>(std::uint32_t{element<std::uint16_t>(tensor, i)}
                                          << kBf16DroppedBits);
+        break;
+      case DType::fp8e4nv:
+        values[i] = widened_fp8e4nv(element<std::uint8_t>(tensor, i));
+        break;
+      case DType::fp8e5:
+        values[i] = widened_fp16(static_cast<std::uint16_t>(element<std::uint8_t>(tensor, i) << 8));
         break;
       default:
         NEREID_UNREACHABLE("{} is no floating-point type", dtype_name(tensor.dtype));

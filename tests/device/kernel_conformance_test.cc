@@ -32,6 +32,7 @@
 #include "kernel/spec.h"
 #include "program/launch.h"
 #include "tensor/tensor.h"
+#include "tensor/widen.h"
 
 namespace nereid::kernel {
 namespace {
@@ -100,7 +101,8 @@ fs::path cases_of(const Spec& spec, const std::string& target) {
   const CompilerPaths paths = find_compiler(target);
   // What the cases are made from: the kernel, and what draws and writes them.
   std::string sources = fmt::format("{} {} {}\n", spec.source_sha256, kDrawnCases, kSeed);
-  for (const auto* file : {"kernels/lib/draws.py", "aot/cases.py", "aot/space.py"})
+  for (const auto* file :
+       {"kernels/lib/draws.py", "kernels/lib/numbers.py", "aot/cases.py", "aot/space.py"})
     sources += sha256_hex(read_text_file(paths.aot_dir / file)) + "\n";
   if (fs::exists(stamp) && read_text_file(stamp) == sources) return dir;
   fs::remove_all(dir);
@@ -129,6 +131,9 @@ double element(DType dtype, const std::byte* bytes, std::size_t index) {
       std::memcpy(&value, &bits, sizeof(value));
       return value;
     }
+    case DType::fp8e4nv:
+    case DType::fp8e5:
+      return widened({dtype, {1}, {bytes + index, 1}}).at(0);
     case DType::i64:
       return static_cast<double>(read(std::int64_t{}));
     case DType::i32:

@@ -19,9 +19,13 @@ namespace fs = std::filesystem;
 // Launched by `nereid bench kernels` to find the machine's limits, and by no model.
 const std::set<std::string> kOfBenches{"dot_peak", "stream_read"};
 
+// Launched when weights are made, by no step.
+const std::set<std::string> kOfWeights{"dequantize_weight", "quantize_weight", "unpack_weight"};
+
 TEST(Kernels, EachIsLaunchedBySomething) {
   const auto tables = KernelTables::builtin();
   std::set<std::string> in_use = kOfBenches;
+  in_use.insert(kOfWeights.begin(), kOfWeights.end());
   for (const char* folder : {"configs", "tests/fixtures"})
     for (const auto& model : fs::directory_iterator(fs::path(NEREID_SOURCE_DIR) / folder)) {
       if (!fs::exists(model.path() / "config.json")) continue;

@@ -15,14 +15,17 @@ float of_bits(DType dtype, std::uint16_t bits) {
 }
 
 // Of the format's definition: sign, exponent with its bias, fraction.
-double defined(std::uint16_t bits, int n_fraction, int bias) {
-  const int n_exponent = 15 - n_fraction;
-  const int exponent = bits >> n_fraction & ((1 << n_exponent) - 1);
-  const int fraction = bits & ((1 << n_fraction) - 1);
+double defined(std::uint32_t bits, int n_fraction, int bias, int n_bits = 16) {
+  const int n_exponent = n_bits - 1 - n_fraction;
+  const auto exponent = int(bits >> n_fraction & ((1u << n_exponent) - 1));
+  const auto fraction = int(bits & ((1u << n_fraction) - 1));
   const double size =
       exponent == 0 ? std::ldexp(double(fraction), 1 - bias - n_fraction)
                     : std::ldexp(1 + std::ldexp(double(fraction), -n_fraction), exponent - bias);
-  return (bits & 0x8000) != 0 ? -size : size;
+  return (bits >> (n_bits - 1) & 1) != 0 ? -size : size;
+}
+double defined8(std::uint8_t bits, int n_fraction, int bias) {
+  return defined(bits, n_fraction, bias, 8);
 }
 
 TEST(Widen, EveryFiniteNumber) {
@@ -38,6 +41,31 @@ TEST(Widen, EveryFiniteNumber) {
   EXPECT_EQ(of_bits(DType::fp16, 0xfc00), -INFINITY);
   EXPECT_TRUE(std::isnan(of_bits(DType::fp16, 0x7c01)));
   EXPECT_TRUE(std::isnan(of_bits(DType::bf16, 0x7f81)));
+}
+
+TEST(Widen, EveryCodeOfTheEightBitFloats) {
+  for (int code = 0; code < 0x100; ++code) {
+    const auto bits = std::uint8_t(code);
+    const auto of = [&](DType dtype) {
+      return widened({dtype, {1}, std::as_bytes(std::span(&bits, 1))}).at(0);
+    };
+    const float size = of(DType::fp8e4nv);
+    if ((bits & 0x7f) == 0x7f) {
+      EXPECT_TRUE(std::isnan(size));
+    } else {
+      EXPECT_EQ(size, defined8(bits, 3, 7)) << code;
+      EXPECT_EQ(std::signbit(size), bits >= 0x80) << code;
+    }
+    const float long_range = of(DType::fp8e5);
+    if ((bits & 0x7f) > 0x7c) {
+      EXPECT_TRUE(std::isnan(long_range));
+    } else if ((bits & 0x7f) == 0x7c) {
+      EXPECT_EQ(long_range, bits >= 0x80 ? -INFINITY : INFINITY);
+    } else {
+      EXPECT_EQ(long_range, defined8(bits, 2, 15)) << code;
+      EXPECT_EQ(std::signbit(long_range), bits >= 0x80) << code;
+    }
+  }
 }
 
 TEST(Widen, AtAnyAlignment) {
