@@ -37,6 +37,7 @@ struct GraphOptions {
   DType kv_cache = DType::fp16;
   std::function<DType(const std::string& weight)> weight_dtype;  // of what is not quantised
   std::optional<Quantization> quantization;
+  std::function<DType(const std::string& tensor)> scale_dtype;  // of those that are kept so
   std::int64_t block_tokens = 64;
   std::int64_t n_blocks = 1;
   std::int64_t max_blocks_per_sequence = 1;

@@ -110,9 +110,20 @@ class LlamaBuilder {
       node.set_operand(role, graph_.add_value(ValueKind::weight, name, dtype, {n_out, n_cols}));
     };
     add("weight", stored, format->dtype, format->n_columns(n_in));
-    add("scale", part_name(StoredPart::scale, stored), format->scale, format->n_groups);
+    const auto& quantization = *options_.quantization;
+    const auto scale_dtype =
+        options_.scale_dtype && quantization.keeps_scales() && !quantization.scale_tensor().empty()
+            ? options_.scale_dtype(fmt::format("{}.{}", module, quantization.scale_tensor()))
+            : format->scale;
+    add("scale", part_name(StoredPart::scale, stored), scale_dtype, format->n_groups);
     if (format->has_zero)
       add("zero", part_name(StoredPart::zero, stored), DType::u8, format->n_groups);
+    if (quantization.has_order && format->n_groups > 1)
+      node.set_operand(
+          "x", graph_.add(Op::take_columns,
+                          {node.operand("x"),
+                           graph_.add_value(ValueKind::weight, part_name(StoredPart::order, stored),
+                                            DType::i32, {n_in})}));
   }
 
   ValueId residual(ValueId x, ValueId y) {

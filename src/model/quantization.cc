@@ -150,12 +150,15 @@ Quantization compressed(Fields& fields, const std::string& where, DType weights)
     fields.fail("format", format,
                 "\"pack-quantized\", \"int-quantized\", \"float-quantized\" or "
                 "\"naive-quantized\"");
-  if (is_packed != (result.dtype == DType::u8))
-    fields.fail("format", format, "\"pack-quantized\" for 4 bits, and for 4 bits only");
+  if (is_packed != (result.dtype == DType::u8) && !(is_packed && result.dtype == DType::i8))
+    fields.fail("format", format, "\"pack-quantized\" for 4 bits, and for integers only");
   if (is_packed) result.packing = WeightPacking::compressed;
   if (const auto status = fields.text_if("quantization_status").value_or("compressed");
       status != "compressed")
     fields.fail("quantization_status", status, "\"compressed\"");
+  if (fields.says_something("transform_config"))
+    fields.fail("transform_config", *fields.find("transform_config"),
+                "absence: weights are turned by nothing");
   if (fields.says_something("sparsity_config")) {
     const Json* sparsity = fields.find("sparsity_config");
     if (!sparsity->is_object() || sparsity->value("format", Json("dense")) != "dense")
@@ -168,6 +171,32 @@ Quantization compressed(Fields& fields, const std::string& where, DType weights)
 
 std::int64_t WeightFormat::n_columns(std::int64_t n_in) const {
   return is_4_bits() ? (n_in + kPackedBlock - 1) / kPackedBlock * (kPackedBlock / 2) : n_in;
+}
+
+std::string_view Quantization::q_tensor() const {
+  if (packing == WeightPacking::compressed) return "weight_packed";
+  return packing == WeightPacking::gptq || packing == WeightPacking::awq ? "qweight" : "weight";
+}
+
+std::string_view Quantization::scale_tensor() const {
+  switch (packing) {
+    case WeightPacking::floats:
+      return {};
+    case WeightPacking::rows:
+    case WeightPacking::compressed:
+      return "weight_scale";
+    case WeightPacking::blocks:
+      return name == "fp8" ? "weight_scale_inv" : "weight_scale";
+    case WeightPacking::gptq:
+    case WeightPacking::awq:
+      return "scales";
+  }
+  NEREID_UNREACHABLE("packing {}", static_cast<int>(packing));
+}
+
+std::string_view Quantization::zero_tensor() const {
+  if (!has_zero) return {};
+  return packing == WeightPacking::compressed ? "weight_zero_point" : "qzeros";
 }
 
 Quantization Quantization::when_loaded(std::string_view name, DType weights) {

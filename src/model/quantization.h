@@ -39,7 +39,7 @@ enum class WeightPacking : std::uint8_t {
   floats,      // not at all: it is quantised when loaded
   rows,        // NAME.weight, .weight_scale: as kernels read it; a scale a row, or one for all
   blocks,      // NAME.weight, .weight_scale_inv: a scale for each block of rows and columns
-  compressed,  // NAME.weight_packed, .weight_scale, .weight_zero_point: compressed-tensors, 4 bits
+  compressed,  // NAME.weight_packed, .weight_scale, .weight_zero_point: compressed-tensors
   gptq,        // NAME.qweight, .scales, .qzeros, .g_idx
   awq,         // NAME.qweight, .scales, .qzeros
 };
@@ -50,6 +50,13 @@ struct Quantization {
   // Of config.json's quantization_config; `where` is what messages call it. `weights`: of what is
   // not quantised.
   static Quantization parse(const Json& config, const std::string& where, DType weights);
+
+  // The tensors that a weight is made of, by the end of their names; empty: there is none.
+  std::string_view q_tensor() const;
+  std::string_view scale_tensor() const;
+  std::string_view zero_tensor() const;
+  // Whether scales are of the type that the checkpoint has them in; else they are fp32.
+  bool keeps_scales() const { return dtype == DType::u8; }
 
   // Nothing where the weight of that module ("model.layers.0.mlp.up_proj"), of so many columns, is
   // as it ever was. An Error where the format does not fit it.

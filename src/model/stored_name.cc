@@ -13,9 +13,10 @@ struct PartPrefix {
   StoredPart part;
   std::string_view prefix;
 };
-constexpr std::array<PartPrefix, 3> kPrefixes{{{StoredPart::one_plus, "one_plus."},
+constexpr std::array<PartPrefix, 4> kPrefixes{{{StoredPart::one_plus, "one_plus."},
                                                {StoredPart::scale, "scale."},
-                                               {StoredPart::zero, "zero."}}};
+                                               {StoredPart::zero, "zero."},
+                                               {StoredPart::order, "order."}}};
 constexpr std::string_view kRows = ".rows.";
 
 std::optional<std::int64_t> number(std::string_view text) {

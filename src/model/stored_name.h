@@ -5,6 +5,7 @@
 //                           than 1 (Gemma)
 //   scale.NAME, zero.NAME   what a quantised weight is multiplied by, and what is taken from it
 //                           before (quantization.h)
+//   order.NAME              which column of the stored weight each of its columns is
 // Non-goal: reading (checkpoint.h); which weights a model has (llama.cc).
 // Rejected: an op for each. Both are settled once weights are loaded, and would stand between a
 // weight and every pass and kernel that looks for one.
@@ -23,7 +24,7 @@ struct RowRange {
   std::int64_t n_stored = 0;  // rows that the tensor has, all parts together
 };
 
-enum class StoredPart : std::uint8_t { value, one_plus, scale, zero };
+enum class StoredPart : std::uint8_t { value, one_plus, scale, zero, order };
 
 struct StoredName {
   std::string_view tensor;  // a part of the name it was read from

@@ -1,6 +1,7 @@
 #include "program/planner.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -37,6 +38,10 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
     return checkpoint == nullptr ? dtype : checkpoint->get(name).dtype;
   };
   graph_options_.quantization = settings_.quantization;
+  if (checkpoint != nullptr)
+    graph_options_.scale_dtype = [checkpoint](const std::string& name) {
+      return checkpoint->get(name).dtype;
+    };
   graph_options_.block_tokens = limits.block_tokens;
   graph_options_.n_blocks = limits.n_kv_blocks;
   graph_options_.max_blocks_per_sequence = limits.max_blocks_per_sequence();
@@ -160,9 +165,11 @@ std::vector<kernel::KernelRequest> Planner::requests() const {
 std::vector<kernel::KernelRequest> Planner::weight_requests() const {
   std::vector<kernel::KernelRequest> requests;
   for (const auto& weight : quantized_weights(graph(model::Tail::greedy))) {
-    const auto dtype = graph_options_.weight_dtype(weight.name);
-    requests.push_back(
-        QuantizeProblem{dtype, weight.format, weight.n_in}.request(settings_.target, tables_));
+    const bool is_of_floats = settings_.quantization->packing == model::WeightPacking::floats;
+    const auto dtype = is_of_floats ? graph_options_.weight_dtype(weight.name) : config_.dtype;
+    std::ranges::move(
+        program::weight_requests(weight, *settings_.quantization, dtype, settings_.target, tables_),
+        std::back_inserter(requests));
   }
   return requests;
 }

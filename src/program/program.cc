@@ -21,12 +21,19 @@ using model::Tail;
 // Of a row: an id, its log-probability, and as many pairs of these as may be asked for.
 constexpr std::size_t kResultBytes = (1 + kMaxLogprobs) * (sizeof(std::int32_t) + sizeof(float));
 
-// Of weights that are as they are stored.
-bool has_mixed_weights(const graph::Graph& graph, DType dtype) {
+// Whether some have another type than a plan without the checkpoint takes them to have.
+bool has_mixed_weights(const graph::Graph& graph, DType dtype,
+                       const std::optional<model::Quantization>& quantization) {
   return std::ranges::any_of(graph.values, [&](const graph::Value& value) {
-    return value.kind == graph::ValueKind::weight && !names::is_computed(value.name) &&
-           model::stored_name(value.name).part == model::StoredPart::value &&
-           !is_quantised(value.dtype) && value.dtype != dtype;
+    if (value.kind != graph::ValueKind::weight || names::is_computed(value.name)) return false;
+    switch (model::stored_name(value.name).part) {
+      case model::StoredPart::value:
+        return !is_quantised(value.dtype) && value.dtype != dtype;
+      case model::StoredPart::scale:
+        return value.dtype != DType::fp32 && value.dtype != quantization->scale;
+      default:
+        return false;
+    }
   });
 }
 
@@ -170,7 +177,7 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
     device_.synchronize();
     return;
   }
-  const bool is_mixed = has_mixed_weights(graph, config_.dtype);
+  const bool is_mixed = has_mixed_weights(graph, config_.dtype, settings_.quantization);
   const std::shared_future<void> kernels = std::async(std::launch::async, [&] {
     tables_ = tables.get();
     prepare_kernels(is_mixed, options, progress);

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -14,7 +15,6 @@ namespace nereid::program {
 
 namespace {
 
-using model::StoredPart;
 using model::WeightPacking;
 
 // Of floats on the device before they are quantised: little beside the weights, and many rows.
@@ -64,7 +64,11 @@ std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph) {
                                     .scale = scale.dtype,
                                     .has_zero = node.has("zero")},
                          .n_out = constant(value.shape[0]),
-                         .n_in = constant(graph.value(node.operand("x")).shape[1])});
+                         .n_in = constant(graph.value(node.operand("x")).shape[1]),
+                         .has_order = std::ranges::any_of(graph.nodes, [&](const auto& other) {
+                           return other.op == graph::Op::take_columns &&
+                                  other.outputs[0] == node.operand("x");
+                         })});
     }
   }
   return weights;
@@ -133,47 +137,173 @@ void QuantizedLoader::load_floats(const QuantizedWeight& weight,
 
 void QuantizedLoader::load_rows(const QuantizedWeight& weight,
                                 const model::Checkpoint& checkpoint) {
-  if (weight.q != 0) {
-    const auto q =
-        tensor(checkpoint, weight.name, weight.format.dtype, {weight.n_out, weight.n_in});
-    device_.upload(weight.q, q.bytes);
-    checkpoint.release(q);
-  }
-  const bool is_of_blocks = quantization_.packing == WeightPacking::blocks;
-  const auto stored = model::stored_name(weight.name);
-  const auto n_stored = stored.rows ? stored.rows->n_stored : weight.n_out;
-  const auto begin = stored.rows ? stored.rows->begin : 0;
-  auto name = std::string(stored.tensor) + "_scale";
-  if (is_of_blocks && checkpoint.contains(name + "_inv")) name += "_inv";
-  const auto scale = checkpoint.get(name);
-  const auto scales = widened(scale);
-  check_scales(scales, name);
+  load_scales(weight, checkpoint);
+  if (weight.q == 0) return;
+  const auto q = tensor(checkpoint, weight.name, weight.format.dtype, {weight.n_out, weight.n_in});
+  device_.upload(weight.q, q.bytes);
+  checkpoint.release(q);
+}
+
+std::vector<std::size_t> QuantizedLoader::scale_places(const QuantizedWeight& weight,
+                                                       const HostTensor& scale,
+                                                       const std::string& name) const {
+  const auto n_scales = n_elements(scale.shape);
   const auto n_groups = weight.format.n_groups;
-  // A scale for all, one a row, or one a block of rows, of one group or of several.
-  const auto n_scales = static_cast<std::int64_t>(scales.size());
-  const auto n_block_rows = is_of_blocks ? quantization_.block_rows : 1;
+  const auto n_stored = weight.n_stored();
+  const bool is_of_groups_first =
+      quantization_.packing == WeightPacking::gptq || quantization_.packing == WeightPacking::awq;
+  const auto n_block_rows =
+      quantization_.packing == WeightPacking::blocks ? quantization_.block_rows : 1;
   const auto n_row_blocks = (n_stored + n_block_rows - 1) / n_block_rows;
-  if (n_scales != n_row_blocks * n_groups && !(n_scales == 1 && n_groups == 1 && !is_of_blocks))
-    throw Error("{}: expected {} scales of {} groups each, got shape {}", name, n_row_blocks,
-                n_groups, shape_text(scale.shape));
-  std::vector<float> of_rows(static_cast<std::size_t>(weight.n_out * n_groups));
+  const bool is_one_for_all =
+      quantization_.packing == WeightPacking::rows && n_scales == 1 && n_groups == 1;
+  if (n_scales != n_row_blocks * n_groups && !is_one_for_all)
+    throw Error(
+        "{}: expected {} scales for each of {} groups of columns, as config.json says, got "
+        "shape {}",
+        name, n_row_blocks, n_groups, shape_text(scale.shape));
+  std::vector<std::size_t> places;
+  places.reserve(static_cast<std::size_t>(weight.n_out * n_groups));
   for (std::int64_t row = 0; row < weight.n_out; ++row)
     for (std::int64_t group = 0; group < n_groups; ++group) {
-      const auto from = n_scales == 1 ? 0 : (begin + row) / n_block_rows * n_groups + group;
-      of_rows[static_cast<std::size_t>(row * n_groups + group)] =
-          scales[static_cast<std::size_t>(from)];
+      const auto block = (weight.first_row() + row) / n_block_rows;
+      const auto place = is_of_groups_first ? group * n_stored + block : block * n_groups + group;
+      places.push_back(static_cast<std::size_t>(is_one_for_all ? 0 : place));
     }
+  return places;
+}
+
+// A scale for each row and group: as they are stored, or in fp32.
+void QuantizedLoader::load_scales(const QuantizedWeight& weight,
+                                  const model::Checkpoint& checkpoint) {
+  const auto name = fmt::format("{}.{}", weight.module(), quantization_.scale_tensor());
+  const auto scale = checkpoint.get(name);
+  const auto values = widened(scale);
+  check_scales(values, name);
+  const auto places = scale_places(weight, scale, name);
+  if (weight.format.scale == scale.dtype) {
+    const auto element_bytes = dtype_size_bytes(scale.dtype);
+    std::vector<std::byte> taken;
+    taken.reserve(places.size() * element_bytes);
+    for (const auto place : places) {
+      const auto element = scale.bytes.subspan(place * element_bytes, element_bytes);
+      taken.insert(taken.end(), element.begin(), element.end());
+    }
+    device_.upload(weight.scale, taken);
+    return;
+  }
   NEREID_CHECK(weight.format.scale == DType::fp32, "scales of {} are planned as {}", weight.name,
                dtype_name(weight.format.scale));
-  device_.upload(weight.scale, std::as_bytes(std::span(of_rows)));
+  std::vector<float> taken;
+  taken.reserve(places.size());
+  for (const auto place : places) taken.push_back(values[place]);
+  device_.upload(weight.scale, std::as_bytes(std::span(taken)));
+}
+
+// Columns by their groups, each group's in their order.
+void QuantizedLoader::load_order(const QuantizedWeight& weight,
+                                 const model::Checkpoint& checkpoint) {
+  const auto name = weight.module() + ".g_idx";
+  const auto groups = tensor(checkpoint, name, DType::i32, {weight.n_in});
+  std::vector<std::int32_t> group_of(static_cast<std::size_t>(weight.n_in));
+  std::memcpy(group_of.data(), groups.bytes.data(), groups.bytes.size());
+  std::vector<std::int32_t> order(group_of.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(
+      order, {}, [&](std::int32_t column) { return group_of[static_cast<std::size_t>(column)]; });
+  const auto n_each = weight.n_in / weight.format.n_groups;
+  for (std::int64_t i = 0; i < weight.n_in; ++i) {
+    const auto column = order[static_cast<std::size_t>(i)];
+    if (group_of[static_cast<std::size_t>(column)] != i / n_each)
+      throw Error("{}: expected {} columns of each of {} groups, got column {} in group {}", name,
+                  n_each, weight.format.n_groups, column,
+                  group_of[static_cast<std::size_t>(column)]);
+  }
+  device_.upload(weight.order, std::as_bytes(std::span(order)));
 }
 
 void QuantizedLoader::load_packed(const QuantizedWeight& weight,
-                                  const model::Checkpoint& /*checkpoint*/) {
-  throw Error(
-      "{}: weights packed as {} does are not read yet; expected one of compressed-tensors' "
-      "int-quantized or float-quantized, fp8, or floats beside --quantize",
-      weight.name, quantization_.name);
+                                  const model::Checkpoint& checkpoint) {
+  load_scales(weight, checkpoint);
+  if (weight.has_order) load_order(weight, checkpoint);
+  const auto unpack = [&](const UnpackProblem& problem, std::string_view of, device::Address order,
+                          device::Address target) {
+    const auto name = fmt::format("{}.{}", weight.module(), of);
+    const auto n_fields = problem.n_fields();
+    const auto n_stored = weight.n_stored();
+    const auto in_words = [&](std::int64_t n) { return (n + n_fields - 1) / n_fields; };
+    const auto first = weight.first_row();
+    if (problem.is_along_rows() && (n_stored % n_fields != 0 || first % n_fields != 0))
+      throw Error("{}: {} rows from {} of {}: expected multiples of {}, which share a word", name,
+                  weight.n_out, first, n_stored, n_fields);
+    Shape shape{n_stored, problem.n_in};
+    auto& packed = shape[problem.is_along_rows() ? 0 : 1];
+    packed = in_words(packed);
+    if (quantization_.packing != WeightPacking::compressed) std::swap(shape[0], shape[1]);
+    const auto words = tensor(checkpoint, name, DType::i32, shape);
+    const auto first_word =
+        (problem.is_along_rows() ? first / n_fields : first) * problem.row_stride();
+    const auto address = staged(words.bytes);
+    kernels_().unpack(problem,
+                      address + static_cast<device::Address>(first_word) * sizeof(std::int32_t),
+                      order, weight.n_out, target);
+    device_.synchronize();  // staging and file may change after
+    checkpoint.release(words);
+  };
+  unpack({.packing = quantization_.packing,
+          .q = weight.format.dtype,
+          .has_order = weight.has_order,
+          .n_in = weight.n_in,
+          .n_stored = weight.n_stored()},
+         quantization_.q_tensor(), weight.order, weight.q);
+  if (weight.format.has_zero)
+    unpack({.packing = quantization_.packing,
+            .is_of_zeros = true,
+            .n_in = weight.format.n_groups,
+            .n_stored = weight.n_stored(),
+            .zero_add = quantization_.zero_add},
+           quantization_.zero_tensor(), 0, weight.zero);
+}
+
+std::int64_t QuantizedWeight::n_stored() const {
+  const auto stored = model::stored_name(name);
+  return stored.rows ? stored.rows->n_stored : n_out;
+}
+
+std::int64_t QuantizedWeight::first_row() const {
+  const auto stored = model::stored_name(name);
+  return stored.rows ? stored.rows->begin : 0;
+}
+
+std::string QuantizedWeight::module() const {
+  auto tensor = model::stored_name(name).tensor;
+  constexpr std::string_view kEnd = ".weight";
+  NEREID_CHECK(tensor.ends_with(kEnd), "a quantised weight is called {}", name);
+  tensor.remove_suffix(kEnd.size());
+  return std::string(tensor);
+}
+
+std::vector<kernel::KernelRequest> weight_requests(const QuantizedWeight& weight,
+                                                   const model::Quantization& quantization,
+                                                   DType floats, const std::string& target,
+                                                   const KernelTables& tables) {
+  std::vector<kernel::KernelRequest> requests;
+  // Also of random numbers, whatever a checkpoint would have.
+  requests.push_back(QuantizeProblem{floats, weight.format, weight.n_in}.request(target, tables));
+  if (quantization.packing < WeightPacking::compressed) return requests;
+  UnpackProblem problem{.packing = quantization.packing,
+                        .q = weight.format.dtype,
+                        .has_order = weight.has_order,
+                        .n_in = weight.n_in,
+                        .n_stored = weight.n_stored()};
+  requests.push_back(problem.request(target, tables));
+  if (!weight.format.has_zero) return requests;
+  problem = {.packing = quantization.packing,
+             .is_of_zeros = true,
+             .n_in = weight.format.n_groups,
+             .n_stored = weight.n_stored()};
+  requests.push_back(problem.request(target, tables));
+  return requests;
 }
 
 void QuantizedLoader::randomise(const QuantizedWeight& weight, RandomFill& fill, DType dtype,

@@ -25,8 +25,21 @@ struct QuantizedWeight {
   std::string name;  // of the values: "X.weight", "scale.X.weight"
   model::WeightFormat format;
   std::int64_t n_out = 0, n_in = 0;
-  device::Address q = 0, scale = 0, zero = 0;  // where they are to lie; q 0: it is used in place
+  bool has_order = false;
+  // Where they are to lie; q 0: it is used in place.
+  device::Address q = 0, scale = 0, zero = 0, order = 0;
+
+  // Of the tensor that has it, all rows; and the first of these that this is.
+  std::int64_t n_stored() const;
+  std::int64_t first_row() const;
+  std::string module() const;  // "model.layers.0.mlp.up_proj"
 };
+
+// What makes a quantised weight of a checkpoint's tensors, or of floats.
+std::vector<kernel::KernelRequest> weight_requests(const QuantizedWeight& weight,
+                                                   const model::Quantization& quantization,
+                                                   DType floats, const std::string& target,
+                                                   const KernelTables& tables);
 
 // Those of a graph, each once, without addresses; packed ones as their parts.
 std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph);
@@ -53,6 +66,11 @@ class QuantizedLoader {
   void load_floats(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
   void load_rows(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
   void load_packed(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+  // Of scales as they are stored, those of each row and group of the weight: [n_out, G].
+  std::vector<std::size_t> scale_places(const QuantizedWeight& weight, const HostTensor& scale,
+                                        const std::string& name) const;
+  void load_scales(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
+  void load_order(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
   // Gives the address of floats of the weight, from a byte of theirs on.
   using RowSource = std::function<device::Address(std::size_t begin_bytes, std::size_t n_bytes)>;
   void quantize(const QuantizedWeight& weight, DType dtype, const RowSource& rows);

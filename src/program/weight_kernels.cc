@@ -22,6 +22,37 @@ kernel::KernelRequest QuantizeProblem::request(const std::string& target,
   return kernel::make_request(tables.specs.get("quantize_weight"), tables.tuning, target, problem);
 }
 
+bool UnpackProblem::is_along_rows() const {
+  return packing == model::WeightPacking::awq || is_of_zeros;
+}
+
+// [N, K / F] of compressed-tensors, [N / F, G] its zeros; the others' lie the other way round:
+// [K / F, N] of GPTQ, [K, N / F] of AWQ, [G, N / F] the zeros of both.
+std::int64_t UnpackProblem::row_stride() const {
+  if (packing != model::WeightPacking::compressed) return 1;
+  return is_of_zeros ? n_in : (n_in + n_fields() - 1) / n_fields();
+}
+
+std::int64_t UnpackProblem::column_stride() const {
+  if (packing == model::WeightPacking::compressed) return 1;
+  return is_along_rows() ? n_stored / n_fields() : n_stored;
+}
+
+kernel::KernelRequest UnpackProblem::request(const std::string& target,
+                                             const KernelTables& tables) const {
+  kernel::Problem problem;
+  problem.pointers = {{"q_ptr", q}, {"w_ptr", DType::i32}, {"perm_ptr", DType::i32}};
+  // Words of some of the rows may begin anywhere.
+  problem.unaligned = {"w_ptr"};
+  problem.sizes = {{"n_in", n_in}, {"n_stride", row_stride()}, {"k_stride", column_stride()}};
+  problem.constexprs = {{"BITS", q == DType::u8 ? 4 : 8},
+                        {"ALONG_N", is_along_rows() ? 1 : 0},
+                        {"AWQ", packing == model::WeightPacking::awq ? 1 : 0},
+                        {"ZEROS", is_of_zeros ? 1 : 0},
+                        {"HAS_PERM", has_order ? 1 : 0}};
+  return kernel::make_request(tables.specs.get("unpack_weight"), tables.tuning, target, problem);
+}
+
 WeightKernels::WeightKernels(device::Device& device, kernel::Bundle& bundle,
                              const KernelTables& tables)
     : device_(device),
@@ -52,6 +83,22 @@ void WeightKernels::quantize(const QuantizeProblem& problem, device::Address sou
   launch.set_int("n_rows", n_rows);
   launch.set_int("n_in", problem.n_in);
   launch.set_int("w_stride", problem.n_in);
+  launch.finish();
+  launch.run(device_, {});
+}
+
+void WeightKernels::unpack(const UnpackProblem& problem, device::Address source,
+                           device::Address order, std::int64_t n_rows, device::Address target) {
+  const auto& [variant, function] = load(problem.request(device_.info().target, tables_));
+  BoundLaunch launch(*variant, function);
+  launch.set_pointer("q_ptr", target);
+  launch.set_pointer("w_ptr", source);
+  launch.set_pointer("perm_ptr", order);
+  launch.set_int("n_rows", n_rows);
+  launch.set_int("n_in", problem.n_in);
+  launch.set_int("n_stride", problem.row_stride());
+  launch.set_int("k_stride", problem.column_stride());
+  launch.set_int("zero_add", problem.zero_add);
   launch.finish();
   launch.run(device_, {});
 }

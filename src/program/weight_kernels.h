@@ -1,4 +1,4 @@
-// Goal: the kernels that make quantised weights (kernels/quantize_weight.py), as
+// Goal: the kernels that make quantised weights (kernels/quantize_weight.py, unpack_weight.py), as
 // calls.
 // Non-goal: what is made of what (quantized_weights.h).
 #pragma once
@@ -25,6 +25,24 @@ struct QuantizeProblem {
   kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
 };
 
+// Words of several numbers each to q, or to zeros (unpack_weight.py).
+struct UnpackProblem {
+  model::WeightPacking packing = model::WeightPacking::compressed;
+  DType q = DType::u8;
+  bool is_of_zeros = false;
+  bool has_order = false;
+  std::int64_t n_in = 0;      // columns of what is made: groups, of zeros
+  std::int64_t n_stored = 0;  // rows of the whole of what is stored
+  std::int64_t zero_add = 0;
+
+  bool is_along_rows() const;  // the numbers of a word are of rows below one another
+  // From a row of q to the next, and from a column to the next, of words: of whole ones.
+  std::int64_t row_stride() const;
+  std::int64_t column_stride() const;
+  std::int64_t n_fields() const { return q == DType::u8 ? 8 : 4; }  // of a word
+  kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
+};
+
 class WeightKernels {
  public:
   // All outlive it. The bundle has what requests_for asks for.
@@ -33,6 +51,10 @@ class WeightKernels {
   // Queued. `source`, `q` and `scale` are multiples of 16 bytes.
   void quantize(const QuantizeProblem& problem, device::Address source, std::int64_t n_rows,
                 device::Address q, device::Address scale);
+
+  // Queued. `source`: the first of the words of the rows; `order` 0: as they are.
+  void unpack(const UnpackProblem& problem, device::Address source, device::Address order,
+              std::int64_t n_rows, device::Address target);
 
   // Of all calls since the last: how many groups had a number that is not finite, or too large for
   // a scale. Waits for them.

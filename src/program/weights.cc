@@ -140,9 +140,19 @@ void Weights::place_quantized(std::vector<Part>& parts) {
     const auto found = by_name.find(is_value ? part.value->name : part.value->name.substr(dot + 1));
     if (found == by_name.end() || stored == model::StoredPart::one_plus) return false;
     auto& weight = *found->second;
-    (is_value                             ? weight.q
-     : stored == model::StoredPart::scale ? weight.scale
-                                          : weight.zero) = part.target;
+    switch (stored) {
+      case model::StoredPart::scale:
+        weight.scale = part.target;
+        break;
+      case model::StoredPart::zero:
+        weight.zero = part.target;
+        break;
+      case model::StoredPart::order:
+        weight.order = part.target;
+        break;
+      default:
+        weight.q = part.target;
+    }
     return true;
   };
   std::erase_if(parts, is_placed);

@@ -94,6 +94,7 @@ TEST(Quantization, PublishedForms) {
             {DType::fp8e4nv, 1}},
            {kInt4, WeightPacking::compressed, {DType::u8, 8, DType::bf16, true}},
            {kInt8, WeightPacking::rows, {DType::i8, 1}},
+           {with(kInt8, "format", "pack-quantized"), WeightPacking::compressed, {DType::i8, 1}},
            {kFloat8, WeightPacking::rows, {DType::fp8e4nv, 1}}}) {
     const auto quantization = parsed(row.config);
     EXPECT_EQ(quantization.packing, row.packing) << row.config;
@@ -185,7 +186,9 @@ TEST(Quantization, RefusesWhatItCannotRead) {
            {weights("symmetric", false), "symmetric"},
            {weights("actorder", "group"), "actorder"},
            {with(kInt8, "format", "marlin-24"), "\"pack-quantized\""},
-           {with(kInt8, "format", "pack-quantized"), "for 4 bits only"},
+           {with(kFloat8, "format", "pack-quantized"), "for integers only"},
+           {with(kInt4, "format", "int-quantized"), "\"pack-quantized\" for 4 bits"},
+           {with(kInt8, "transform_config", {{"u", 1}}), "transform_config"},
            {with(kInt8, "quantization_status", "frozen"), "\"compressed\""},
            {with(kInt8, "sparsity_config", {{"format", "sparse-24-bitmask"}}), "dense"},
            {with(kInt8, "ignore", "lm_head"), "a list of names"}})
