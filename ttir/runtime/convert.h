@@ -20,6 +20,36 @@ RT_INLINE Vec<W> widen(const Vec<T>& a) {
   }
   return v;
 }
+
+// The part of a register that is number `i` of n.
+template <int i, int n, class D>
+RT_INLINE auto register_part(D d, hn::Vec<D> v) {
+  if constexpr (n == 1) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    if constexpr (i < n / 2) {
+      return register_part<i, n / 2>(half, hn::LowerHalf(half, v));
+    } else {
+      return register_part<i - n / 2, n / 2>(half, hn::UpperHalf(half, v));
+    }
+  }
+}
+// Of fewer bits to W, sign-extended, or with zeros where N is unsigned.
+template <class W, class N, class T>
+RT_INLINE Vec<W> promoted(const Vec<T>& a) {
+  constexpr int kParts = kRegs<W> / kRegs<T>;
+  const hn::Rebind<N, Tag<T>> d;
+  Vec<W> v;
+  [&]<int... I>(std::integer_sequence<int, I...>) RT_BODY {
+    ((v.r[I] = hn::PromoteTo(
+          Tag<W>(), register_part<I % kParts, kParts>(d, hn::BitCast(d, a.r[I / kParts])))),
+     ...);
+  }
+  (std::make_integer_sequence<int, kRegs<W>>());
+  return v;
+}
+
 template <class T>
 RT_INLINE Vec<T> convert(const Vec<T>& a, std::type_identity<T>) {
   return a;
@@ -42,9 +72,26 @@ RT_INLINE Vec<float> convert(const Vec<double>& a, std::type_identity<float>) {
       hn::Combine(Tag<float>(), hn::DemoteTo(half, a.r[2 * i + 1]), hn::DemoteTo(half, a.r[2 * i]));
   return v;
 }
+// Of 8 and 16 bits, which all go by way of 32.
+template <class T>
+inline constexpr bool kIsSmall = std::is_integral_v<T> && sizeof(T) < sizeof(std::int32_t);
 template <class From, class To>
-RT_INLINE Vec<To> convert(const Vec<From>& a, std::type_identity<To>) {
-  return lanewise<To>([](From x) { return static_cast<To>(x); }, a);
+RT_INLINE Vec<To> convert(const Vec<From>& a, std::type_identity<To> to) {
+  using Word = std::int32_t;
+  constexpr std::type_identity<Word> kWord;
+  if constexpr (kIsSmall<From> && std::is_same_v<To, Word>) {
+    return promoted<Word, From>(a);
+  } else if constexpr (kIsSmall<From>) {
+    return convert(convert(a, kWord), to);
+  } else if constexpr (kIsSmall<To> && std::is_same_v<From, float>) {
+    return convert(convert(a, kWord), to);
+  } else if constexpr (kIsSmall<To> && std::is_same_v<From, Word> && kRegs<Word> == 1) {
+    const hn::Rebind<std::make_unsigned_t<To>, Tag<Word>> narrow;
+    const auto bits = hn::BitCast(Tag<std::uint32_t>(), a.r[0]);
+    return {{hn::BitCast(Tag<To>(), hn::TruncateTo(narrow, bits))}};
+  } else {
+    return lanewise<To>([](From x) { return static_cast<To>(x); }, a);
+  }
 }
 template <class From, class To>
 requires std::is_arithmetic_v<From> RT_INLINE To convert(From a, std::type_identity<To>) {
@@ -58,8 +105,12 @@ RT_INLINE auto to(const From& a) {
 }
 
 template <class T, class To>
-RT_INLINE Vec<To> convert_unsigned(const Vec<T>& a, std::type_identity<To>) {
-  return lanewise<To>([](T x) { return static_cast<To>(std::make_unsigned_t<T>(x)); }, a);
+RT_INLINE Vec<To> convert_unsigned(const Vec<T>& a, std::type_identity<To> to) {
+  if constexpr (kIsSmall<T> && sizeof(To) > sizeof(T)) {
+    return convert(promoted<std::int32_t, std::make_unsigned_t<T>>(a), to);
+  } else {
+    return lanewise<To>([](T x) { return static_cast<To>(std::make_unsigned_t<T>(x)); }, a);
+  }
 }
 template <class T, class To>
 requires std::is_integral_v<T> RT_INLINE To convert_unsigned(T a, std::type_identity<To>) {

@@ -31,8 +31,45 @@ inline constexpr bool kIsFloat8 = false;
 template <int M, int B, bool I, bool F>
 inline constexpr bool kIsFloat8<Float8<M, B, I, F>> = true;
 
+// By way of fp16, whose subnormal numbers cost no more than others: a product with an fp32 that is
+// subnormal takes a hundred cycles on x86.
 template <class F>
-RT_INLINE Vec<float> f8_value(const Vec<std::int8_t>& a) {
+requires(!F::kFnuz) RT_INLINE hn::Vec<Tag<float>> f8_value_of(
+    hn::Vec<hn::Rebind<std::int16_t, Tag<float>>> wide) {
+  const hn::Rebind<std::int16_t, Tag<float>> d;
+  const Tag<float> df;
+  const Tag<std::int32_t> di;
+  if constexpr (F::kInfinity) {
+    const auto v = from_f16(hn::BitCast(HalfTag(), hn::ShiftLeft<8>(wide)));
+    // A conversion makes NaN quiet, and a copy keeps every bit.
+    const auto bits = hn::ShiftLeft<21>(hn::And(hn::PromoteTo(di, wide), hn::Set(di, 0x7f)));
+    const auto nan = hn::BitCast(df, hn::Or(bits, hn::Set(di, 0x7f800000)));
+    return hn::IfThenElse(hn::IsNaN(v), hn::CopySign(nan, v), v);
+  } else {
+    // The exponent's highest bit, which is 0 but for a sign extended, is 1 of NaN: then one more
+    // than the number overflows into it.
+    const auto placed = hn::ShiftLeft<7>(wide);
+    const auto next = hn::Add(hn::And(placed, hn::Set(d, 0x3f80)), hn::Set(d, 0x80));
+    const auto overflow = hn::Set(d, 0x4000);
+    const auto half = hn::Or(hn::AndNot(overflow, placed), hn::And(overflow, next));
+    return hn::Mul(from_f16(hn::BitCast(HalfTag(), half)), hn::Set(df, 256.0f));
+  }
+}
+template <class F>
+requires(!F::kFnuz) RT_INLINE Vec<float> f8_value(const Vec<std::int8_t>& a) {
+  constexpr int kParts = kRegs<float>;
+  const hn::Rebind<std::int16_t, Tag<float>> d;
+  Vec<float> v;
+  [&]<int... I>(std::integer_sequence<int, I...>) RT_BODY {
+    ((v.r[I] =
+          f8_value_of<F>(hn::PromoteTo(d, register_part<I, kParts>(Tag<std::int8_t>(), a.r[0])))),
+     ...);
+  }
+  (std::make_integer_sequence<int, kParts>());
+  return v;
+}
+template <class F>
+requires(F::kFnuz) RT_INLINE Vec<float> f8_value(const Vec<std::int8_t>& a) {
   const Tag<float> d;
   const Tag<std::int32_t> di;
   const Vec<std::int32_t> wide = to<std::int32_t>(a);
@@ -45,15 +82,7 @@ RT_INLINE Vec<float> f8_value(const Vec<std::int8_t>& a) {
     const float scale = std::bit_cast<float>(std::uint32_t(254 - F::kBias) << 23);
     auto bits = hn::BitCast(di, hn::Mul(placed, hn::Set(d, scale)));
     const auto nan = hn::Set(di, 0x7fc00000);
-    if constexpr (F::kInfinity) {
-      // Infinity, and NaN with its payload: a copy keeps every bit.
-      const auto special = hn::Or(hn::Set(di, 0x7f800000), hn::ShiftLeft<21>(low));
-      bits = hn::IfThenElse(hn::Gt(low, hn::Set(di, 0x7b)), special, bits);
-    } else if constexpr (!F::kFnuz) {
-      bits = hn::IfThenElse(hn::Eq(low, hn::Set(di, 0x7f)), nan, bits);
-    }
-    bits = hn::Or(bits, sign);
-    if constexpr (F::kFnuz) bits = hn::IfThenElse(hn::Eq(wide.r[i], hn::Set(di, -128)), nan, bits);
+    bits = hn::IfThenElse(hn::Eq(wide.r[i], hn::Set(di, -128)), nan, hn::Or(bits, sign));
     v.r[i] = hn::BitCast(d, bits);
   }
   return v;
@@ -92,9 +121,50 @@ RT_INLINE std::int8_t f8_bits(float x) {
   if (F::kFnuz && q == 0) sign = 0;
   return std::int8_t(q | sign);
 }
+// Lane by lane what f8_bits and f8_converted say, to nearest.
+template <class F, bool is_conversion>
+requires(!F::kFnuz) RT_INLINE Vec<std::int8_t> f8_nearest(const Vec<float>& x) {
+  constexpr int kShift = 23 - F::kMantissa;
+  const Tag<float> df;
+  const Tag<std::int32_t> d;
+  const auto k = [&](std::uint32_t bits) RT_BODY { return hn::Set(d, std::int32_t(bits)); };
+  const auto infinity = k(0x7f800000);
+  Vec<std::int32_t> codes;
+  RT_UNROLL for (int i = 0; i < kRegs<float>; ++i) {
+    const auto all = hn::BitCast(d, x.r[i]);
+    const auto a = hn::And(all, k(0x7fffffff));
+    const auto up = hn::Add(k((1u << (kShift - 1)) - 1), hn::And(hn::ShiftRight<kShift>(a), k(1)));
+    const auto normal = hn::Sub(hn::ShiftRight<kShift>(hn::Add(a, up)),
+                                k(std::uint32_t(127 - F::kBias) << F::kMantissa));
+    const auto unit = hn::BitCast(df, k(std::uint32_t(126 + F::kBias + F::kMantissa) << 23));
+    const auto whole = hn::MulAdd(hn::BitCast(df, a), unit, hn::Set(df, 8388608.0f));
+    const auto small = hn::Sub(hn::BitCast(d, whole), k(0x4b000000));
+    const auto is_small = hn::Lt(a, k(std::uint32_t(128 - F::kBias) << 23));
+    auto q = hn::Min(hn::IfThenElse(is_small, small, normal), k(F::kLargest));
+    if constexpr (F::kInfinity && !is_conversion)
+      q = hn::IfThenElse(hn::Eq(a, infinity), k(0x7c), q);
+    auto nan = k(F::kNan);
+    if constexpr (F::kInfinity && !is_conversion) {
+      const auto payload = hn::And(hn::ShiftRight<21>(a), k(3));
+      nan = hn::IfThenElse(hn::Eq(payload, k(0)), nan, hn::Or(payload, k(0x7c)));
+    }
+    const auto sign = hn::And(hn::ShiftRight<24>(all), k(0x80));
+    const auto is_nan = hn::Gt(a, infinity);
+    if constexpr (is_conversion) {
+      codes.r[i] = hn::IfThenElse(is_nan, nan, hn::Or(q, sign));
+    } else {
+      codes.r[i] = hn::Or(hn::IfThenElse(is_nan, nan, q), sign);
+    }
+  }
+  return to<std::int8_t>(codes);
+}
 template <class F, bool toward_zero = false>
 RT_INLINE Vec<std::int8_t> f8_bits(const Vec<float>& a) {
-  return lanewise<std::int8_t>([](float x) { return f8_bits<F, toward_zero>(x); }, a);
+  if constexpr (F::kFnuz || toward_zero) {
+    return lanewise<std::int8_t>([](float x) { return f8_bits<F, toward_zero>(x); }, a);
+  } else {
+    return f8_nearest<F, false>(a);
+  }
 }
 // A conversion saturates, infinities too, and makes one NaN of all, as NVIDIA's do; one toward zero
 // keeps infinities.
@@ -110,8 +180,12 @@ RT_INLINE float round_f8(float x) {
 }
 template <class F, bool toward_zero = false>
 RT_INLINE Vec<float> round_f8(const Vec<float>& a) {
-  return f8_value<F>(
-      lanewise<std::int8_t>([](float x) { return f8_converted<F, toward_zero>(x); }, a));
+  if constexpr (F::kFnuz || toward_zero) {
+    return f8_value<F>(
+        lanewise<std::int8_t>([](float x) { return f8_converted<F, toward_zero>(x); }, a));
+  } else {
+    return f8_value<F>(f8_nearest<F, true>(a));
+  }
 }
 
 // fp16 and bf16 toward zero: the nearest one, less one where that is beyond.

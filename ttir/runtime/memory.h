@@ -46,7 +46,9 @@ using ValueT = typename ValueOf<std::remove_const_t<T>>::type;
 template <class T>
 RT_INLINE ValueT<T> load_scalar(const T* p) {
   if constexpr (std::is_same_v<T, f16>) {
-    return f16_value(std::bit_cast<std::int16_t>(p->bits));
+    std::int16_t bits;  // where ARM has the type itself, it has no member of them
+    std::memcpy(&bits, p, sizeof(bits));
+    return f16_value(bits);
   } else if constexpr (std::is_same_v<T, bf16>) {
     return std::bit_cast<float>(std::uint32_t(p->bits) << 16);
   } else if constexpr (kIsFloat8<T>) {
@@ -60,7 +62,8 @@ RT_INLINE ValueT<T> load_scalar(const T* p) {
 template <class T>
 RT_INLINE void store_scalar(T* p, ValueT<T> x) {
   if constexpr (std::is_same_v<T, f16>) {
-    p->bits = std::uint16_t(f16_bits(x));
+    const std::int16_t bits = f16_bits(x);
+    std::memcpy(p, &bits, sizeof(bits));
   } else if constexpr (std::is_same_v<T, bf16>) {
     p->bits = std::uint16_t(bf16_bits(x));
   } else if constexpr (kIsFloat8<T>) {

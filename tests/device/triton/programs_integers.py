@@ -61,7 +61,7 @@ def cases():
         y[(x == info.min) & (y == dtype(-1 if info.min else 1))] = 1
         out = np.zeros(14 * n, dtype)
         yield Case(integer_arithmetic, (2,), [out, x, y, n], {"BLOCK": 64}, np.dtype(dtype).name)
-    for dtype in (np.int16, np.int32, np.uint8):
+    for dtype in (np.int8, np.int16, np.int32, np.uint8, np.uint16):
         x = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, 32, dtype)
         x[:2] = 0
         arrays = [np.zeros(32, np.int64), np.zeros(32, np.int8), np.zeros(128, np.float32), x]
