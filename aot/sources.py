@@ -100,8 +100,10 @@ def _file_sha256(path: Path) -> str:
 
 @functools.cache
 def source_sha256(name: str) -> str:
-    """Of all the Python that an object is made from: kernel, helpers, the driver's lowering."""
+    """Of all that an object is made from: kernel, helpers, the driver's lowering, the operators of
+    expressions."""
     targets = sorted((ROOT / "aot" / "targets").glob("*.py"))
+    targets += sorted((ROOT / "src" / "graph" / "expression").glob("*.def"))
     digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
     for path in [*kernel_sources(name), *targets]:
         is_ours = path.parent != _generated_dir

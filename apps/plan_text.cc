@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kColumns = 120;
 constexpr std::size_t kIndent = 2;
-constexpr std::size_t kOperationColumns = 46;
+constexpr std::size_t kOperationColumns = 52;
 constexpr std::string_view kCut = "...";
 
 // `words` in lines of kColumns, each begun by `indent` spaces, the first by `first` in their place.
@@ -87,7 +87,11 @@ std::string operation_text(const graph::Graph& graph, const program::PlannedLaun
     if (op.operands[i].is_optional && node.inputs[i] != graph::kNoValue)
       text += fmt::format(", {}", op.operands[i].name);
   for (const auto& [name, value] : node.attrs)
-    if (const auto* chosen = std::get_if<std::string>(&value)) text += ", " + *chosen;
+    if (const auto* chosen = std::get_if<std::string>(&value)) {
+      // Of an expression what it comes to, without the names of its operands.
+      const auto arrow = chosen->find("-> ");
+      text += ", " + (arrow == std::string::npos ? *chosen : chosen->substr(arrow + 3));
+    }
   return text;
 }
 

@@ -24,6 +24,8 @@ install(TARGETS nereid nereid-ttir RUNTIME DESTINATION bin)
 install(DIRECTORY include/nereid DESTINATION include)
 install(DIRECTORY aot kernels DESTINATION share/nereid
   FILES_MATCHING PATTERN *.py PATTERN requirements.txt PATTERN __pycache__ EXCLUDE)
+# What expressions mean, for kernels that take one.
+install(DIRECTORY src/graph/expression DESTINATION share/nereid/src/graph FILES_MATCHING PATTERN *.def)
 install(DIRECTORY ttir/runtime DESTINATION share/nereid/ttir)
 install(DIRECTORY configs DESTINATION share/nereid)
 # Kernels compiled for the tree's own copy are of one machine.

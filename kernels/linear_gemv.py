@@ -2,8 +2,8 @@
 
     p[m, n] = sum_k x'[m, k] * w[n, k] + bias[n]
     x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
-    y[m, n] = p[m, n], or silu(p[m, n]) * p[m, N + n] (SWIGLU: w has 2 N rows, gates before ups),
-              or alpha * p[m, n] + residual[m, n] (HAS_RESIDUAL)
+    q = p, EPILOGUE(p[m, n]), or EPILOGUE(p[m, n], p[m, N + n]) (GATED: w has 2 N rows, gates first)
+    y[m, n] = q, or alpha * q + residual[m, n] (HAS_RESIDUAL)
 
 y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K]; bias [N] (HAS_BIAS);
 norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
@@ -13,7 +13,7 @@ over the whole of K and one sum at the end: what a row gives does not depend on 
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
 MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and K
-is whole tiles of BLOCK_K 128. Then BLOCK_N is 4 * num_warps (2 with SWIGLU), N_LOOP 1, PRELOAD at
+is whole tiles of BLOCK_K 128. Then BLOCK_N is 4 * num_warps (2 with GATED), N_LOOP 1, PRELOAD at
 least 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
@@ -23,12 +23,26 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib.linear import draw_linear, linear_case, linear_reference, silu
+from kernels.lib.linear import (
+    GEGLU,
+    SOFTCAP,
+    SWIGLU,
+    add_residual,
+    draw_linear,
+    epilogue,
+    linear_case,
+    linear_reference,
+    load_biases,
+    rows_of_sums,
+    scaled,
+    zero_sums,
+)
 from kernels.lib.mma import linear_mma
 from kernels.spec import (
     FLOATS,
     Spec,
     derived,
+    function,
     given,
     inp,
     out,
@@ -53,6 +67,14 @@ def weight_tile(w_rows, offs_k, n_in, EVEN_K: tl.constexpr):
 
 
 @triton.jit
+def weight_tiles(w_rows, offs_k, n_in, EVEN_K: tl.constexpr):
+    tiles = ()
+    for i in tl.static_range(len(w_rows)):
+        tiles = tiles + (weight_tile(w_rows[i], offs_k, n_in, EVEN_K),)
+    return tiles
+
+
+@triton.jit
 def vector_tile(x_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
     if EVEN_K:
         return tl.load(x_ptr + offs_k).to(tl.float32)
@@ -71,10 +93,8 @@ def norm_factor(x_ptr, n_in, eps, BLOCK_K: tl.constexpr, EVEN_K: tl.constexpr):
 @triton.jit
 def accumulate(
     sums,
-    up_sums,
     squares,
-    w,
-    w_up,
+    tiles,
     k,
     x_ptr,
     norm_ptr,
@@ -83,21 +103,19 @@ def accumulate(
     n_in,
     x_stride,
     HAS_NORM: tl.constexpr,
-    SWIGLU: tl.constexpr,
     SQUARES: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
-    """One tile of weights into the sums of every row."""
+    """A tile of each sum's weights into the sums of every row."""
     offs_k = k + tl.arange(0, BLOCK_K)
-    w = w.to(tl.float32)
-    if SWIGLU:
-        w_up = w_up.to(tl.float32)
+    weights = ()
+    for j in tl.static_range(len(tiles)):
+        weights = weights + (tiles[j].to(tl.float32),)
     if HAS_NORM:
         gamma = vector_tile(norm_ptr, offs_k, n_in, EVEN_K)
     new_sums = ()
-    new_up_sums = ()
     new_squares = ()
     for i in tl.static_range(ROWS):
         # A short group reads its last row again; the store leaves it out.
@@ -107,10 +125,11 @@ def accumulate(
             new_squares = new_squares + (squares[i] + x * x,)
         if HAS_NORM:
             x = x * gamma
-        new_sums = new_sums + (sums[i] + w * x[None, :],)
-        if SWIGLU:
-            new_up_sums = new_up_sums + (up_sums[i] + w_up * x[None, :],)
-    return new_sums, new_up_sums, new_squares
+        of_row = ()
+        for j in tl.static_range(len(weights)):
+            of_row = of_row + (sums[i][j] + weights[j] * x[None, :],)
+        new_sums = new_sums + (of_row,)
+    return new_sums, new_squares
 
 
 @triton.jit
@@ -132,7 +151,8 @@ def linear_plain(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -162,37 +182,25 @@ def linear_plain(
         offs_n = n + lane_n
         # Past the end the last row is read again; the store leaves it out.
         w_at = offs_n if BLOCK_N == 1 else tl.minimum(offs_n, n_out - 1)
-        w_rows = w_ptr + w_at.to(tl.int64)[:, None] * n_in
-        up_rows = w_rows
-        if SWIGLU:
-            up_rows = w_rows + n_out.to(tl.int64) * n_in
+        w_rows = rows_of_sums(w_ptr + w_at.to(tl.int64)[:, None] * n_in, n_out, n_in, GATED)
         sums = ()
-        up_sums = ()
         squares = ()
         for _ in tl.static_range(ROWS):
-            sums = sums + (tl.zeros((BLOCK_N, BLOCK_K), tl.float32),)
-            if SWIGLU:
-                up_sums = up_sums + (tl.zeros((BLOCK_N, BLOCK_K), tl.float32),)
+            sums = sums + (zero_sums((BLOCK_N, BLOCK_K), GATED),)
             if SQUARES:
                 squares = squares + (tl.zeros((BLOCK_K,), tl.float32),)
         if PRELOAD == 0:
             for k in range(0, n_in, BLOCK_K):
-                w = weight_tile(w_rows, k + lane_k, n_in, EVEN_K)
-                w_up = weight_tile(up_rows, k + lane_k, n_in, EVEN_K) if SWIGLU else w
-                sums, up_sums, squares = accumulate(
-                    sums, up_sums, squares, w, w_up, k, x_ptr, norm_ptr, first_row, n_rows, n_in,
-                    x_stride, HAS_NORM, SWIGLU, SQUARES, ROWS, BLOCK_K, EVEN_K,
+                sums, squares = accumulate(
+                    sums, squares, weight_tiles(w_rows, k + lane_k, n_in, EVEN_K), k, x_ptr,
+                    norm_ptr, first_row, n_rows, n_in, x_stride, HAS_NORM, SQUARES, ROWS, BLOCK_K,
+                    EVEN_K,
                 )  # fmt: skip
         else:
             tiles = ()
-            up_tiles = ()
             for t in tl.static_range(PRELOAD):
                 if t < K_TILES:
-                    w = weight_tile(w_rows, t * BLOCK_K + lane_k, n_in, EVEN_K)
-                    tiles = tiles + (w,)
-                    if SWIGLU:
-                        w = weight_tile(up_rows, t * BLOCK_K + lane_k, n_in, EVEN_K)
-                    up_tiles = up_tiles + (w,)
+                    tiles = tiles + (weight_tiles(w_rows, t * BLOCK_K + lane_k, n_in, EVEN_K),)
             if PDL > 0:
                 gdc_wait()
             if PDL == 3:
@@ -200,45 +208,26 @@ def linear_plain(
             for t in tl.static_range(K_TILES):
                 if t + PRELOAD < K_TILES:
                     offs_k = (t + PRELOAD) * BLOCK_K + lane_k
-                    w = weight_tile(w_rows, offs_k, n_in, EVEN_K)
-                    tiles = tiles + (w,)
-                    if SWIGLU:
-                        w = weight_tile(up_rows, offs_k, n_in, EVEN_K)
-                    up_tiles = up_tiles + (w,)
-                sums, up_sums, squares = accumulate(
-                    sums, up_sums, squares, tiles[t], up_tiles[t], t * BLOCK_K, x_ptr, norm_ptr,
-                    first_row, n_rows, n_in, x_stride, HAS_NORM, SWIGLU, SQUARES, ROWS, BLOCK_K,
-                    EVEN_K,
+                    tiles = tiles + (weight_tiles(w_rows, offs_k, n_in, EVEN_K),)
+                sums, squares = accumulate(
+                    sums, squares, tiles[t], t * BLOCK_K, x_ptr, norm_ptr, first_row, n_rows, n_in,
+                    x_stride, HAS_NORM, SQUARES, ROWS, BLOCK_K, EVEN_K,
                 )  # fmt: skip
 
-        mask_n = offs_n < n_out
-        if HAS_BIAS:
-            bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
-            if SWIGLU:
-                up_bias = tl.load(bias_ptr + n_out + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+        biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, None)
         for i in tl.static_range(ROWS):
             row = first_row + i
-            y = tl.sum(sums[i], axis=1)
-            if SWIGLU:
-                up = tl.sum(up_sums[i], axis=1)
-            if HAS_NORM:
-                if SQUARES:
-                    factor = tl.rsqrt(tl.sum(squares[i], axis=0) / n_in + eps)
-                else:
-                    factor = factors[i]
-                y *= factor
-                if SWIGLU:
-                    up *= factor
-            if HAS_BIAS:
-                y += bias
-                if SWIGLU:
-                    up += up_bias
-            if SWIGLU:
-                y = silu(y) * up
-            mask = mask_n & (row < n_rows)
-            if HAS_RESIDUAL:
-                at = residual_ptr + row.to(tl.int64) * residual_stride + offs_n
-                y = y * alpha + tl.load(at, mask=mask, other=0.0).to(tl.float32)
+            totals = ()
+            for j in tl.static_range(1 + GATED):
+                totals = totals + (tl.sum(sums[i][j], axis=1),)
+            if SQUARES:
+                totals = scaled(totals, tl.rsqrt(tl.sum(squares[i], axis=0) / n_in + eps))
+            elif HAS_NORM:
+                totals = scaled(totals, factors[i])
+            y = epilogue(totals, biases, HAS_BIAS, EPILOGUE)
+            mask = (offs_n < n_out) & (row < n_rows)
+            residual_at = residual_ptr + row.to(tl.int64) * residual_stride + offs_n
+            y = add_residual(y, residual_at, mask, alpha, HAS_RESIDUAL)
             y = y.to(y_ptr.dtype.element_ty)
             tl.store(y_ptr + row.to(tl.int64) * y_stride + offs_n, y, mask=mask)
 
@@ -262,7 +251,8 @@ def linear_gemv(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
     MMA: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -281,14 +271,14 @@ def linear_gemv(
     if MMA and SAME and NORM_SAME and WHOLE:
         linear_mma(
             y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, y_stride,
-            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, SWIGLU, ROWS,
-            BLOCK_N, BLOCK_K, PRELOAD, PDL, K_TILES,
+            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, GATED,
+            EPILOGUE, ROWS, BLOCK_N, BLOCK_K, PRELOAD, PDL, K_TILES,
         )  # fmt: skip
     else:
         linear_plain(
             y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, n_in, y_stride,
-            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, SWIGLU, ROWS,
-            BLOCK_N, BLOCK_K, N_LOOP, PRELOAD, PDL, EVEN_K, K_TILES,
+            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, GATED,
+            EPILOGUE, ROWS, BLOCK_N, BLOCK_K, N_LOOP, PRELOAD, PDL, EVEN_K, K_TILES,
         )  # fmt: skip
 
 
@@ -297,7 +287,7 @@ reference = linear_reference
 
 def cases(act):
     def case(name, *sizes, **kwargs):
-        without = {"bias": False, "norm": False, "residual": False, "swiglu": False}
+        without = {"bias": False, "norm": False, "residual": False}
         return linear_case(name, *sizes, **{"act": act, **without, **kwargs})
 
     yield case("demo_qkv", 1, 640, 384, ROWS=1, bias=True)
@@ -318,22 +308,28 @@ def cases(act):
     yield case("norm_odd", 3, 77, 83, ROWS=4, norm=True, pad=3)
     yield case("residual", 2, 384, 1024, ROWS=2, residual=True)
     yield case("residual_scaled", 5, 64, 4096, ROWS=8, residual=True, bias=True, alpha=0.22, pad=8)
-    yield case("gate", 2, 1024, 384, ROWS=2, norm=True, swiglu=True)
-    yield case("gate_bias", 1, 72, 4096, ROWS=1, norm=True, swiglu=True, bias=True)
-    yield case("gate_odd", 3, 77, 83, ROWS=4, swiglu=True, bias=True, pad=5)
-    yield case("gate_bf16", 4, 128, 256, ROWS=4, norm=True, swiglu=True, act="bf16", weight="bf16")
-    yield case("gate_half", 5, 72, 1024, ROWS=8, norm=True, swiglu=True, act="fp16", bias=True)
+    yield case("gate", 2, 1024, 384, ROWS=2, norm=True, epilogue=SWIGLU)
+    yield case("gate_bias", 1, 72, 4096, ROWS=1, norm=True, epilogue=SWIGLU, bias=True)
+    yield case("geglu", 3, 96, 384, ROWS=4, norm=True, epilogue=GEGLU)
+    yield case("geglu_half", 2, 96, 512, ROWS=2, norm=True, epilogue=GEGLU, act="fp16")
+    yield case("capped_head", 2, 8192, 384, ROWS=2, norm=True, epilogue=SOFTCAP, out="fp32")
+    yield case("capped_half", 3, 256, 384, ROWS=4, epilogue=SOFTCAP, act="fp16", out="fp32")
+    yield case("gate_odd", 3, 77, 83, ROWS=4, epilogue=SWIGLU, bias=True, pad=5)
+    yield case(
+        "gate_bf16", 4, 128, 256, ROWS=4, norm=True, epilogue=SWIGLU, act="bf16", weight="bf16"
+    )
+    yield case("gate_half", 5, 72, 1024, ROWS=8, norm=True, epilogue=SWIGLU, act="fp16", bias=True)
     yield case("residual_bf16", 7, 100, 512, ROWS=8, norm=True, residual=True, act="bf16",
                weight="bf16", bias=True, alpha=0.22, pad=8)  # fmt: skip
     yield case("many_rows", 19, 64, 384, ROWS=8, norm=True, act="fp16")
     yield case("unaligned", 2, 64, 256, ROWS=2, act="fp16", pad=3)
-    yield case("all", 2, 50, 2048, ROWS=2, norm=True, swiglu=True, residual=True, alpha=0.5)
+    yield case("all", 2, 50, 2048, ROWS=2, norm=True, epilogue=SWIGLU, residual=True, alpha=0.5)
 
 
 def draw(d, act):
     rows = d.variant.of(1, 2, 4, 8)
     n_rows = d.rows(2 * rows + 1, tile=rows)
-    flags = dict.fromkeys(("bias", "swiglu", "residual", "norm"))
+    flags = dict.fromkeys(("bias", "residual", "norm"))
     return draw_linear(d, d.types(act), (d.types("fp16"),), n_rows, ROWS=rows, **flags)
 
 
@@ -351,7 +347,7 @@ _NVIDIA = {
     # 16 bytes of a row are read at once: rows of x must lie so, too.
     "MMA": "1 if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2 and n_in % 128 == 0"
     " and x_stride % 8 == 0 else 0",
-    "BLOCK_N": f"(8 if SWIGLU else 16) if MMA else ({_GPU['BLOCK_N']})",
+    "BLOCK_N": f"(8 if GATED else 16) if MMA else ({_GPU['BLOCK_N']})",
     "BLOCK_K": f"128 if MMA else ({_GPU['BLOCK_K']})",
     "N_LOOP": 1,
     "PRELOAD": "(6 if ROWS <= 2 else 4 if ROWS <= 4 else 3) if MMA else 0",
@@ -366,8 +362,8 @@ SPEC = Spec(
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", FLOATS, "n_rows", "x_stride"),
-        inp("w_ptr", FLOATS, "n_out * (1 + SWIGLU)", "n_in", of="weight"),
-        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("w_ptr", FLOATS, "n_out * (1 + GATED)", "n_in", of="weight"),
+        inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
         inp("norm_ptr", FLOATS, "n_in"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
@@ -381,7 +377,8 @@ SPEC = Spec(
         given("HAS_BIAS"),
         given("HAS_NORM"),
         given("HAS_RESIDUAL"),
-        given("SWIGLU", of="@epilogue == swiglu"),
+        given("GATED", of="@epilogue takes 2"),
+        function("EPILOGUE", "expression", of="@epilogue"),
         given("ROWS", of="step.rows"),
         tuned("MMA"),
         tuned("BLOCK_N"),
@@ -393,11 +390,11 @@ SPEC = Spec(
         derived("K_TILES", "cdiv(n_in, BLOCK_K)"),
     ),
     grid=("cdiv(n_out, BLOCK_N * N_LOOP)", "cdiv(n_rows, ROWS)", "1"),
-    bytes="n_out * (1 + SWIGLU) * n_in * sizeof(w_ptr)"
+    bytes="n_out * (1 + GATED) * n_in * sizeof(w_ptr)"
     " + n_rows * (n_in * sizeof(x_ptr) + n_out * sizeof(y_ptr))"
-    " + HAS_BIAS * n_out * (1 + SWIGLU) * sizeof(bias_ptr) + HAS_NORM * n_in * sizeof(norm_ptr)"
+    " + HAS_BIAS * n_out * (1 + GATED) * sizeof(bias_ptr) + HAS_NORM * n_in * sizeof(norm_ptr)"
     " + HAS_RESIDUAL * n_rows * n_out * sizeof(residual_ptr)",
-    flops="2 * n_rows * n_out * (1 + SWIGLU) * n_in",
+    flops="2 * n_rows * n_out * (1 + GATED) * n_in",
     reference=reference,
     cases=cases,
     draw=draw,

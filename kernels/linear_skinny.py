@@ -1,10 +1,8 @@
 """Linear layer for 5 to 64 rows: a stream of weights through tensor cores.
 
-    y[m, n] = alpha * (sum_k x'[m, k] * w[n, k] + bias[n]) + residual[m, n]
-    y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
-    x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
+    y[m, n] as in linear_tiled, of x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
 
-Operands and flags as in linear_tiled; norm [K]. The weights are the left operand of the product and
+Operands and flags as there; norm [K]. The weights are the left operand of the product and
 the rows of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each
 weight is read once. More rows than TOKENS are taken by further programs.
 Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
@@ -21,18 +19,27 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.lib.linear import (
+    GEGLU,
+    SOFTCAP,
+    SWIGLU,
+    add_residual,
     draw_linear,
+    epilogue,
     exact_weights,
     linear_case,
     linear_reference,
+    load_biases,
     load_weights,
-    silu,
+    rows_of_sums,
+    scaled,
+    zero_sums,
 )
 from kernels.spec import (
     FLOATS,
     Descriptor,
     Spec,
     derived,
+    function,
     given,
     inp,
     out,
@@ -84,7 +91,8 @@ def linear_skinny(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -103,9 +111,7 @@ def linear_skinny(
     mask_m = offs_m[None, :] < n_rows
     if PDL > 0:
         gdc_wait()
-    y = tl.zeros((BLOCK_N, TOKENS), tl.float32)
-    if SWIGLU:
-        up = tl.zeros((BLOCK_N, TOKENS), tl.float32)
+    sums = zero_sums((BLOCK_N, TOKENS), GATED)
     lane_k = tl.arange(0, BLOCK_K)
     if HAS_NORM:
         squares = tl.zeros((TOKENS, BLOCK_K), tl.float32)
@@ -120,42 +126,35 @@ def linear_skinny(
                 x = tl.trans(x)
             else:
                 x = tl.trans(x_ptr.load([first_m, k]))
-            y = tl.dot(w_ptr.load([first_n, k]).to(x.dtype), x, y)
-            if SWIGLU:
-                up = tl.dot(w_ptr.load([n_out + first_n, k]).to(x.dtype), x, up)
+            new_sums = ()
+            for i in tl.static_range(1 + GATED):
+                w = w_ptr.load([i * n_out + first_n, k]).to(x.dtype)
+                new_sums = new_sums + (tl.dot(w, x, sums[i]),)
+            sums = new_sums
     else:
-        w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
-        up_rows = w_rows + n_out.to(tl.int64) * n_in
+        w_rows = rows_of_sums(w_ptr + offs_n.to(tl.int64)[:, None] * n_in, n_out, n_in, GATED)
         for k in range(0, n_in, BLOCK_K):
             offs_k = (k + lane_k)[None, :]
             x = load_rows(x_rows, k + lane_k, mask_x, n_in, EVEN_K)
             if HAS_NORM:
                 x, squares = weighted(x, squares, norm_ptr, k + lane_k, n_in, EVEN_K)
-            w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-            y = tl.dot(w.to(x.dtype), tl.trans(x), y, input_precision="ieee")
-            if SWIGLU:
-                w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-                up = tl.dot(w.to(x.dtype), tl.trans(x), up, input_precision="ieee")
+            new_sums = ()
+            for i in tl.static_range(1 + GATED):
+                w = load_weights(w_rows[i], offs_k, mask_n, n_in, EVEN_N, EVEN_K).to(x.dtype)
+                total = tl.dot(w, tl.trans(x), sums[i], input_precision="ieee")
+                new_sums = new_sums + (total,)
+            sums = new_sums
     if PDL == 4:
         gdc_launch_dependents()
     if HAS_NORM:
         factor = tl.rsqrt(tl.sum(squares, axis=1) / n_in + eps)[None, :]
-        y *= factor
-        if SWIGLU:
-            up *= factor
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
-        y += bias.to(tl.float32)[:, None]
-    if SWIGLU:
-        if HAS_BIAS:
-            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
-            up += bias.to(tl.float32)[:, None]
-        y = silu(y) * up
+        sums = scaled(sums, factor)
+    biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 1)
+    y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     mask = mask_n & mask_m
     rows = offs_m.to(tl.int64)[None, :]
-    if HAS_RESIDUAL:
-        residual_at = residual_ptr + rows * residual_stride + offs_n[:, None]
-        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    residual_at = residual_ptr + rows * residual_stride + offs_n[:, None]
+    y = add_residual(y, residual_at, mask, alpha, HAS_RESIDUAL)
     target = y_ptr + rows * y_stride + offs_n[:, None]
     tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
 
@@ -164,29 +163,33 @@ reference = linear_reference
 
 
 def cases(act):
-    def case(name, *args, act=act, residual=False, swiglu=False, norm=False, rows=16, **kwargs):
-        flags = {"residual": residual, "swiglu": swiglu, "norm": norm, "rounds_norm": True}
-        return linear_case(name, *args, act=act, ROWS=rows, **flags, **kwargs)
+    def case(name, *args, act=act, norm=False, rows=16, **kwargs):
+        return linear_case(name, *args, act=act, ROWS=rows, norm=norm, rounds_norm=True, **kwargs)
 
     yield case("demo_qkv", 16, 640, 384)
     yield case("demo_down", 44, 384, 1024, rows=64, residual=True)
     yield case("demo_head", 17, 8192, 384, rows=32, bias=False, out="fp32")
-    yield case("demo_mlp", 30, 1024, 384, rows=32, bias=False, swiglu=True)
+    yield case("demo_mlp", 30, 1024, 384, rows=32, bias=False, epilogue=SWIGLU)
     yield case("llama3_8b_strip", 9, 128, 4096, bias=False)
     yield case("two_groups", 70, 256, 128, rows=64)
     yield case("few", 5, 256, 128, rows=8)
     yield case("odd", 13, 77, 83, pad=5)
     yield case("odd_residual", 37, 77, 83, rows=64, pad=5, residual=True, alpha=0.25)
-    yield case("odd_swiglu", 20, 77, 83, rows=32, pad=5, swiglu=True)
+    yield case("odd_swiglu", 20, 77, 83, rows=32, pad=5, epilogue=SWIGLU)
+    yield case("geglu", 20, 77, 83, rows=32, norm=True, epilogue=GEGLU)
+    yield case("geglu_half", 40, 128, 384, rows=64, act="fp16", epilogue=GEGLU)
+    yield case("capped", 12, 384, 384, act="fp16", norm=True, epilogue=SOFTCAP, out="fp32")
     yield case("odd_k", 9, 64, 100, bias=False)
-    yield case("both", 50, 192, 320, rows=64, residual=True, swiglu=True, alpha=-1.5)
+    yield case("both", 50, 192, 320, rows=64, residual=True, epilogue=SWIGLU, alpha=-1.5)
     yield case("half", 50, 384, 384, rows=64, act="fp16")
     yield case("half_residual", 12, 384, 384, act="fp16", residual=True, alpha=2.0)
-    yield case("half_swiglu", 33, 384, 384, rows=64, act="fp16", swiglu=True)
+    yield case("half_swiglu", 33, 384, 384, rows=64, act="fp16", epilogue=SWIGLU)
     yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
     yield case("norm", 9, 640, 384, norm=True)
-    yield case("norm_odd", 20, 77, 83, rows=32, pad=5, norm=True, swiglu=True)
-    yield case("norm_half", 8, 384, 1024, rows=8, act="fp16", norm=True, swiglu=True, bias=False)
+    yield case("norm_odd", 20, 77, 83, rows=32, pad=5, norm=True, epilogue=SWIGLU)
+    yield case(
+        "norm_half", 8, 384, 1024, rows=8, act="fp16", norm=True, epilogue=SWIGLU, bias=False
+    )
     yield case("norm_bf16", 37, 128, 512, rows=64, act="bf16", weight="bf16", norm=True)
 
 
@@ -194,7 +197,7 @@ def draw(d, act):
     rows = d.variant.of(4, 8, 16, 32, 64)
     x = d.types(act)
     n_rows = d.rows(2 * rows + 1, tile=rows)
-    flags = dict.fromkeys(("bias", "swiglu", "residual", "norm"))
+    flags = dict.fromkeys(("bias", "residual", "norm"))
     return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, rounds_norm=True, **flags)
 
 
@@ -202,7 +205,7 @@ SPEC = Spec(
     fn=linear_skinny,
     op="linear",
     # Rows that each program norms for itself: few enough to hide behind its weights.
-    when="rows > 4 and rows <= (64 if not HAS_NORM else 16 if SWIGLU else 32) and gpu",
+    when="rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -220,17 +223,17 @@ SPEC = Spec(
         inp(
             "w_ptr",
             FLOATS,
-            "n_out * (1 + SWIGLU)",
+            "n_out * (1 + GATED)",
             "n_in",
             of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS",
-                shape=("n_out * (1 + SWIGLU)", "n_in"),
+                shape=("n_out * (1 + GATED)", "n_in"),
                 strides=("n_in", "1"),
                 block=("BLOCK_N", "BLOCK_K"),
             ),
         ),
-        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
         inp("norm_ptr", FLOATS, "n_in"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
@@ -244,7 +247,8 @@ SPEC = Spec(
         given("HAS_BIAS"),
         given("HAS_NORM"),
         given("HAS_RESIDUAL"),
-        given("SWIGLU", of="@epilogue == swiglu"),
+        given("GATED", of="@epilogue takes 2"),
+        function("EPILOGUE", "expression", of="@epilogue"),
         given("ROWS", of="step.rows"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
@@ -260,10 +264,10 @@ SPEC = Spec(
         derived("EVEN_K", "n_in % BLOCK_K == 0"),
     ),
     grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, TOKENS)", "1"),
-    bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
+    bytes="(1 + GATED) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
     " + HAS_NORM * n_in * sizeof(norm_ptr) + n_rows * (n_in * sizeof(x_ptr)"
     " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
-    flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
+    flops="2 * n_rows * n_out * n_in * (1 + GATED)",
     reference=reference,
     cases=cases,
     draw=draw,
@@ -302,7 +306,7 @@ SPEC = Spec(
             "num_warps": (4, 8),
             "num_stages": (3, 4, 5, 6, 7, 8),
             # What the stages hold fits the shared memory of a multiprocessor.
-            "where": "(BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + TOKENS * sizeof(x_ptr)) * BLOCK_K"
+            "where": "(BLOCK_N * (1 + GATED) * sizeof(w_ptr) + TOKENS * sizeof(x_ptr)) * BLOCK_K"
             " * num_stages <= 220 * 1024",
         },
     },

@@ -1,9 +1,10 @@
 """Linear layer for many rows: a tiled matrix product.
 
-    y[m, n] = alpha * (sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
-    y[m, n] = silu(g) * u; g, u the same sums with row n and row N + n of w and bias     (SWIGLU)
+    p[m, n] = sum_k x[m, k] * w[n, k] + bias[n]
+    y[m, n] = alpha * q + residual[m, n];  q = p[m, n], EPILOGUE(p[m, n]),
+                                           or EPILOGUE(p[m, n], p[m, N + n])     (GATED)
 
-y, x, residual [M, N], [M, K], [M, N] with row strides; w [N, K] ([2 N, K] with SWIGLU: all gate
+y, x, residual [M, N], [M, K], [M, N] with row strides; w [N, K] ([2 N, K] with GATED: all gate
 rows, then all up rows), converted to the element type of x; bias [N] ([2 N]). HAS_BIAS and
 HAS_RESIDUAL say what there is; residual may be y itself; alpha counts with HAS_RESIDUAL only.
 Grid: one program a [BLOCK_M, BLOCK_N] tile, GROUP_M tiles of rows beside each other so that what is
@@ -20,18 +21,26 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.hopper import linear_tiled as hopper
 from kernels.lib.linear import (
+    GEGLU,
+    SOFTCAP,
+    SWIGLU,
+    add_residual,
     draw_linear,
+    epilogue,
     exact_weights,
     linear_case,
     linear_reference,
+    load_biases,
     load_weights,
-    silu,
+    rows_of_sums,
+    zero_sums,
 )
 from kernels.spec import (
     FLOATS,
     Descriptor,
     Spec,
     derived,
+    function,
     given,
     inp,
     out,
@@ -62,7 +71,8 @@ def tile_product(
     tiles_n,
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -83,49 +93,40 @@ def tile_product(
     offs_n = first_n + tl.arange(0, BLOCK_N)
     mask_m = offs_m[:, None] < n_rows
     mask_n = offs_n[:, None] < n_out
-    y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    if SWIGLU:
-        up = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    sums = zero_sums((BLOCK_M, BLOCK_N), GATED)
     if USE_DESCRIPTORS:
         # What lies outside of the matrices comes as 0.
         for k in range(0, n_in, BLOCK_K):
             x = x_ptr.load([first_m, k])
-            w = w_ptr.load([first_n, k])
-            y = tl.dot(x, tl.trans(w.to(x.dtype)), y)
-            if SWIGLU:
-                w = w_ptr.load([n_out + first_n, k])
-                up = tl.dot(x, tl.trans(w.to(x.dtype)), up)
+            new_sums = ()
+            for i in tl.static_range(1 + GATED):
+                w = w_ptr.load([i * n_out + first_n, k])
+                new_sums = new_sums + (tl.dot(x, tl.trans(w.to(x.dtype)), sums[i]),)
+            sums = new_sums
     else:
         lane_k = tl.arange(0, BLOCK_K)
         x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * x_stride
-        w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * n_in
-        up_rows = w_rows + n_out.to(tl.int64) * n_in
+        w_rows = rows_of_sums(w_ptr + offs_n.to(tl.int64)[:, None] * n_in, n_out, n_in, GATED)
         for k in range(0, n_in, BLOCK_K):
             offs_k = (k + lane_k)[None, :]
             if EVEN_K:
                 x = tl.load(x_rows + offs_k, mask=mask_m, other=0.0)
             else:
                 x = tl.load(x_rows + offs_k, mask=mask_m & (offs_k < n_in), other=0.0)
-            w = load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-            y = tl.dot(x, tl.trans(w.to(x.dtype)), y, input_precision="ieee")
-            if SWIGLU:
-                w = load_weights(up_rows, offs_k, mask_n, n_in, EVEN_N, EVEN_K)
-                up = tl.dot(x, tl.trans(w.to(x.dtype)), up, input_precision="ieee")
+            new_sums = ()
+            for i in tl.static_range(1 + GATED):
+                w = load_weights(w_rows[i], offs_k, mask_n, n_in, EVEN_N, EVEN_K).to(x.dtype)
+                total = tl.dot(x, tl.trans(w), sums[i], input_precision="ieee")
+                new_sums = new_sums + (total,)
+            sums = new_sums
     if EARLY:
         gdc_launch_dependents()
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
-        y += bias.to(tl.float32)[None, :]
-    if SWIGLU:
-        if HAS_BIAS:
-            bias = tl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
-            up += bias.to(tl.float32)[None, :]
-        y = silu(y) * up
+    biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 0)
+    y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     mask = mask_m & (offs_n[None, :] < n_out)
     rows = offs_m.to(tl.int64)[:, None]
-    if HAS_RESIDUAL:
-        residual_at = residual_ptr + rows * residual_stride + offs_n[None, :]
-        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    residual_at = residual_ptr + rows * residual_stride + offs_n[None, :]
+    y = add_residual(y, residual_at, mask, alpha, HAS_RESIDUAL)
     if USE_DESCRIPTORS > 1:
         y_ptr.store([first_m, first_n], y.to(y_ptr.dtype))
     else:
@@ -149,7 +150,8 @@ def linear_tiled(
     alpha,
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -172,14 +174,14 @@ def linear_tiled(
             tile_product(
                 y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
                 y_stride, x_stride, residual_stride, alpha, tile, tiles_m, tiles_n,
-                HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+                HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
                 False, USE_DESCRIPTORS, EVEN_N, EVEN_K,
             )  # fmt: skip
     else:
         tile_product(
             y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
             y_stride, x_stride, residual_stride, alpha, tl.program_id(0), tiles_m, tiles_n,
-            HAS_BIAS, HAS_RESIDUAL, SWIGLU, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
             PDL == 4, USE_DESCRIPTORS, EVEN_N, EVEN_K,
         )  # fmt: skip
 
@@ -188,33 +190,35 @@ reference = linear_reference
 
 
 def cases(act):
-    def case(name, *args, act=act, residual=False, swiglu=False, **kwargs):
-        return linear_case(name, *args, act=act, residual=residual, swiglu=swiglu, **kwargs)
+    def case(name, *args, act=act, **kwargs):
+        return linear_case(name, *args, act=act, **kwargs)
 
     yield case("demo_qkv", 44, 640, 384)
     yield case("demo_down", 300, 384, 1024, residual=True)
     yield case("demo_head", 17, 8192, 384, bias=False, out="fp32")
-    yield case("demo_mlp", 44, 1024, 384, bias=False, swiglu=True)
+    yield case("demo_mlp", 44, 1024, 384, bias=False, epilogue=SWIGLU)
     yield case("fixture", 64, 256, 128, bias=False)
     yield case("one_row", 1, 512, 128)
     yield case("llama3_8b_strip", 70, 128, 4096, bias=False)
     yield case("odd", 37, 77, 83, pad=5)
     yield case("odd_residual", 37, 77, 83, pad=5, residual=True, alpha=0.25)
-    yield case("odd_swiglu", 37, 77, 83, pad=5, swiglu=True)
+    yield case("odd_swiglu", 37, 77, 83, pad=5, epilogue=SWIGLU)
     yield case("odd_n", 130, 100, 256)
     yield case("odd_k", 9, 64, 100, bias=False)
-    yield case("both", 150, 192, 320, residual=True, swiglu=True, alpha=-1.5)
+    yield case("both", 150, 192, 320, residual=True, epilogue=SWIGLU, alpha=-1.5)
     yield case("half", 50, 384, 384, act="fp16")
     yield case("half_residual", 50, 384, 384, act="fp16", bias=False, residual=True, alpha=2.0)
-    yield case("half_swiglu", 50, 384, 384, act="fp16", swiglu=True)
+    yield case("half_swiglu", 50, 384, 384, act="fp16", epilogue=SWIGLU)
     yield case("bf16", 50, 384, 384, act="bf16", weight="bf16")
-    yield case("bf16_swiglu", 140, 384, 384, act="bf16", weight="bf16", bias=False, swiglu=True)
+    yield case("bf16_swiglu", 140, 384, 384, act="bf16", weight="bf16", bias=False, epilogue=SWIGLU)
     # For Hopper's form: tiles of several widths, beyond rows and columns.
     yield case("wide", 150, 20000, 72, out="fp32")
     yield case("wide_half", 150, 20000, 72, act="fp16", bias=False)
     yield case("wide_residual", 300, 8200, 136, act="fp16", residual=True, alpha=0.5)
-    yield case("wide_swiglu", 150, 4104, 72, act="bf16", weight="bf16", swiglu=True)
-    yield case("wide_both", 520, 4104, 72, act="fp16", residual=True, swiglu=True)
+    yield case("wide_swiglu", 150, 4104, 72, act="bf16", weight="bf16", epilogue=SWIGLU)
+    yield case("wide_both", 520, 4104, 72, act="fp16", residual=True, epilogue=SWIGLU)
+    yield case("wide_geglu", 150, 4104, 72, act="fp16", epilogue=GEGLU)
+    yield case("wide_capped", 150, 20000, 72, act="bf16", weight="bf16", epilogue=SOFTCAP)
     if act == "fp32":
         # Weights are promoted to fp32 exactly; to a 16-bit type of another kind they would be
         # rounded, which no model asks for.
@@ -224,12 +228,12 @@ def cases(act):
 
 def draw(d, act):
     x = d.types(act)
-    flags = dict.fromkeys(("bias", "swiglu", "residual"))
+    flags = dict.fromkeys(("bias", "residual"))
     return draw_linear(d, x, exact_weights(x), d.rows(300, tile=64), **flags)
 
 
 _ROWS = "64 if HOPPER else BLOCK_M"  # of a box
-_COLS = "(32 if SWIGLU else 64) if HOPPER else BLOCK_N"
+_COLS = "(32 if GATED else 64) if HOPPER else BLOCK_N"
 SPEC = Spec(
     fn=linear_tiled,
     forms={"HOPPER": hopper.linear_tiled},
@@ -263,17 +267,17 @@ SPEC = Spec(
         inp(
             "w_ptr",
             FLOATS,
-            "n_out * (1 + SWIGLU)",
+            "n_out * (1 + GATED)",
             "n_in",
             of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS > 0",
-                shape=("n_out * (1 + SWIGLU)", "n_in"),
+                shape=("n_out * (1 + GATED)", "n_in"),
                 strides=("n_in", "1"),
                 block=(_COLS, "BLOCK_K"),
             ),
         ),
-        inp("bias_ptr", FLOATS, "n_out * (1 + SWIGLU)"),
+        inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
         size("n_out", of="y[1]"),
@@ -284,7 +288,8 @@ SPEC = Spec(
         scalar("alpha"),
         given("HAS_BIAS"),
         given("HAS_RESIDUAL"),
-        given("SWIGLU", of="@epilogue == swiglu"),
+        given("GATED", of="@epilogue takes 2"),
+        function("EPILOGUE", "expression", of="@epilogue"),
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
@@ -309,10 +314,10 @@ SPEC = Spec(
         "1",
         "1",
     ),
-    bytes="(1 + SWIGLU) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
+    bytes="(1 + GATED) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
     " + n_rows * (n_in * sizeof(x_ptr)"
     " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
-    flops="2 * n_rows * n_out * n_in * (1 + SWIGLU)",
+    flops="2 * n_rows * n_out * n_in * (1 + GATED)",
     reference=reference,
     cases=cases,
     draw=draw,
@@ -383,9 +388,9 @@ SPEC = Spec(
             "num_stages": (3, 4, 5, 6),
             # What the stages hold fits the shared memory of a multiprocessor, sums its registers.
             "where": "BLOCK_M == 128 and num_warps == 4 and num_stages == 3 if HOPPER"
-            " else (BLOCK_N * (1 + SWIGLU) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
+            " else (BLOCK_N * (1 + GATED) * sizeof(w_ptr) + BLOCK_M * sizeof(x_ptr)) * BLOCK_K"
             " * num_stages <= 220 * 1024"
-            " and BLOCK_M * BLOCK_N * (1 + SWIGLU) <= 4096 * num_warps",
+            " and BLOCK_M * BLOCK_N * (1 + GATED) <= 4096 * num_warps",
         },
     },
 )

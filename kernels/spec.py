@@ -32,10 +32,12 @@ WHERE = "where"  # of a tuning space: which combinations are allowed
 # the longest query of a prompt, the sequences that decode, whether the rows are theirs), or
 # memory that only this kernel knows: scratch, and counters that are 0 between launches.
 SOURCE = re.compile(
-    r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0)?|has\(\w+\)"
+    r"\w+(\[-?\d\]|\.(rows|elements|stride|group))?|@\w+( == \w+| != 0| takes \d)?|has\(\w+\)"
     r"|step\.(rows|uneven|max_query|decodes|is_decode)"
 )
-NODE_SOURCE = re.compile(r"@\w+( == \w+| != 0)?|has\(\w+\)")  # those that a node alone decides
+NODE_SOURCE = re.compile(
+    r"@\w+( == \w+| != 0| takes \d)?|has\(\w+\)"
+)  # those that a node alone decides
 # What the `when` of a Spec may read: the most rows of the class of steps; whether the rows computed
 # are those of sequences that decode (one token each), or those of prompts beside such; whether the
 # target is a GPU; and the constexprs that the node gives (its operands, its attributes).
@@ -79,7 +81,7 @@ class Param:
     step: bool = False  # size: changes from step to step; not known when planning
     descriptor: Descriptor | None = None  # pointer
     of: str = ""  # see SOURCE; empty: as the name says
-    function: str = ""  # constexpr: of which kind the function is, score or mask
+    function: str = ""  # constexpr: of which kind the function is: score, mask or expression
 
     @property
     def source(self) -> str:
@@ -185,7 +187,8 @@ def derived(name: str, value: str) -> Param:
 
 def function(name: str, kind: str, of: str) -> Param:
     """A constexpr that is a Triton function, or None, which the planner gives as a text
-    (kernels/lib/function_text.py). Expressions read whether there is one: 1 or 0."""
+    (kernels/lib/function_text.py, of an expression kernels/lib/expression_text.py). Expressions of
+    the Spec read whether there is one: 1 or 0."""
     return Param(name, "constexpr", of=of, function=kind)
 
 

@@ -1,5 +1,6 @@
 """The functions that a request names (docs/formats.md, section 3) as the Triton functions that a
-kernel takes: SCORE(score, at, params) and MASK(at, params), of kernels/lib/attention.py.
+kernel takes: SCORE(score, at, params) and MASK(at, params), of kernels/lib/attention.py, and
+expressions of values (kernels/lib/expression_text.py).
 
 What a graph composes is written out as a Python file, which Triton reads as it reads any other.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 from aot import sources
 from aot.request import RequestError
+from kernels.lib.expression_text import functions_of
 from kernels.lib.function_text import (
     TENSORS,
     Call,
@@ -35,6 +37,13 @@ from kernels.lib.attention_functions import *  # noqa: F403
 def {name}({first}at, params):
     seq, head, token, q_pos, k_pos = at
     _, _, context, a, a_width, b, b_width = params
+'''
+_EXPRESSION_HEAD = '''"""Composed: {text}"""
+
+import triton
+import triton.language as tl
+
+from kernels.lib import expressions
 '''
 _AT = "seq, head, token, q_pos"
 
@@ -139,15 +148,23 @@ def _mask_body(text: str, found: dict[str, Any]) -> str:
     return "".join(lines) + f"    return (k_pos < context) & k{whole}, {whole}[0], {whole}[1]\n"
 
 
+def _source(kind: str, text: str, found: dict[str, Any]) -> str:
+    if kind == "expression":
+        functions = functions_of(text, kind, "triton")
+        made = [f"\n\n@triton.jit\n{function}\n" for function in functions]
+        return _EXPRESSION_HEAD.format(text=text) + "".join(made)
+    body = (_score_body if kind == "score" else _mask_body)(text, found)
+    return _HEAD.format(text=text, name=kind, first="score, " if kind == "score" else "") + body
+
+
 @functools.cache
 def composed(kind: str, text: str) -> Any:
-    """The function that a text means; `kind`: score or mask. A RequestError says what is wrong."""
+    """The function that a text means; `kind`: as in a Spec. A RequestError says what is wrong."""
     found: dict[str, Any] = {}
     try:
-        body = (_score_body if kind == "score" else _mask_body)(text, found)
+        source = _source(kind, text, found)
     except FunctionTextError as error:
         raise RequestError(f"{kind} function {error}") from error
-    source = _HEAD.format(text=text, name=kind, first="score, " if kind == "score" else "") + body
     with tempfile.TemporaryDirectory(prefix="nereid-functions-") as folder:
         path = Path(folder) / "composed.py"
         path.write_text(source)

@@ -4,7 +4,7 @@ The same formula, parameters and meaning as kernels/linear_tiled.py, which is it
 Spec. For x and w of one 16-bit type whose rows tensor maps can take.
 One warp copies tiles of x and w into a ring (tensor maps, mbarriers) and runs ahead into the next
 tile; two groups of four warps take 64 rows of x each and all rows of w that the tile has, and issue
-a product before they wait for the one before. With SWIGLU half of a tile's rows of w are gates and
+a product before they wait for the one before. With GATED half of a tile's rows of w are gates and
 half are ups, so that one product gives both to the same thread.
 Grid: (N_PROGRAMS, 1, 1); program p takes the tiles p, p + programs, ... Tiles are BLOCK_N rows of w
 wide; where their last round would be short, the columns that would be computed in it have tiles of
@@ -26,23 +26,21 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_wait
 
 from kernels.hopper.attention_prefill import release
-from kernels.lib import linear
+from kernels.lib.linear import epilogue, load_biases
 
 DEEP = gl.constexpr(64)  # elements of 16 bits that a row of a tensor map's box has: 128 bytes
 ROWS = gl.constexpr(64)  # of a group
 TILE_M = gl.constexpr(128)  # rows of x of a tile, both groups'
 RING_BYTES = gl.constexpr(192 * 1024)
 
-silu = gluon.jit(linear.silu.fn)
-
 
 @gluon.jit
 def wide_columns(
-    n_rows, n_out, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, SWIGLU: gl.constexpr
+    n_rows, n_out, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, GATED: gl.constexpr
 ):  # fmt: skip
     """How many columns of y have wide tiles."""
-    WIDE: gl.constexpr = BLOCK_N // (1 + SWIGLU)
-    NARROW: gl.constexpr = TAIL // (1 + SWIGLU)
+    WIDE: gl.constexpr = BLOCK_N // (1 + GATED)
+    NARROW: gl.constexpr = TAIL // (1 + GATED)
     tiles_n = gl.cdiv(n_out, WIDE)
     if TAIL < BLOCK_N:
         tiles_m = gl.maximum(gl.cdiv(n_rows, TILE_M), 1)
@@ -87,13 +85,13 @@ def advance(slot, phase, STAGES: gl.constexpr):
 @gluon.jit
 def copy_rows(
     w_desc, boxes, box, row, k, bar, n_out, WIDTH: gl.constexpr, BOX: gl.constexpr,
-    SWIGLU: gl.constexpr,
+    GATED: gl.constexpr,
 ):  # fmt: skip
-    """WIDTH rows of w; with SWIGLU half of them gates."""
-    HALF: gl.constexpr = WIDTH // BOX // (1 + SWIGLU)
+    """WIDTH rows of w; with GATED half of them gates."""
+    HALF: gl.constexpr = WIDTH // BOX // (1 + GATED)
     for i in gl.static_range(HALF):
         tma.async_load(w_desc, [row + i * BOX, k], bar, boxes.index(box + i))
-    if SWIGLU:
+    if GATED:
         for i in gl.static_range(HALF):
             up = n_out + row + i * BOX
             tma.async_load(w_desc, [up, k], bar, boxes.index(box + HALF + i))
@@ -103,10 +101,10 @@ def copy_rows(
 def produce_columns(
     slot, phase, first_col, end_col, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
     WIDTH: gl.constexpr, RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr,
-    BOX: gl.constexpr, SWIGLU: gl.constexpr,
+    BOX: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, n_in = sizes
-    COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
+    COLS: gl.constexpr = WIDTH // (1 + GATED)
     tiles_m = gl.cdiv(n_rows, TILE_M)
     tiles_n = gl.cdiv(end_col - first_col, COLS)
     columns = (first_col, tiles_m, tiles_n)
@@ -121,12 +119,12 @@ def produce_columns(
             tma.async_load(x_desc, [row, k], bar, x_ring.index(slot * 2))
             tma.async_load(x_desc, [row + ROWS, k], bar, x_ring.index(slot * 2 + 1))
             if WIDTH == 192:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, SWIGLU)
-                at = col + 128 // (1 + SWIGLU)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, 128, BOX, GATED)
+                at = col + 128 // (1 + GATED)
                 box += 128 // BOX
-                copy_rows(w_desc, boxes, box, at, k, bar, n_out, 64, BOX, SWIGLU)
+                copy_rows(w_desc, boxes, box, at, k, bar, n_out, 64, BOX, GATED)
             else:
-                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, SWIGLU)
+                copy_rows(w_desc, boxes, box, col, k, bar, n_out, WIDTH, BOX, GATED)
             slot, phase = advance(slot, phase, STAGES)
     return slot, phase, before + n_tiles
 
@@ -135,20 +133,20 @@ def produce_columns(
 def produce(
     x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
     RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, BOX: gl.constexpr,
-    SWIGLU: gl.constexpr,
+    GATED: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, SWIGLU)
+    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, GATED)
     slot = 0
     phase = 0
     slot, phase, before = produce_columns(
         slot, phase, 0, wide, 0, x_desc, w_desc, x_ring, boxes, full, empty, sizes, BLOCK_N, RING_N,
-        STAGES, GROUP_M, BOX, SWIGLU,
+        STAGES, GROUP_M, BOX, GATED,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         produce_columns(
             slot, phase, wide, n_out, before, x_desc, w_desc, x_ring, boxes, full, empty, sizes,
-            TAIL, RING_N, STAGES, GROUP_M, BOX, SWIGLU,
+            TAIL, RING_N, STAGES, GROUP_M, BOX, GATED,
         )  # fmt: skip
 
 
@@ -217,30 +215,22 @@ def put(y, row, col, y_ptr, staging, CHUNK: gl.constexpr, BOX: gl.constexpr):
 @gluon.jit
 def finish(
     acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
-    HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr,
+    HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
     USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, CHUNK: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     """Sums to y and into the matrix, at (row, col)."""
     n_rows, n_out, _ = sizes
     y_stride, residual_stride = strides
-    if SWIGLU:
-        y, up = halves(acc)
-    else:
-        y = acc
-    L: gl.constexpr = y.type.layout
-    offs_n = col + gl.arange(0, y.shape[1], gl.SliceLayout(0, L))
-    if HAS_BIAS:
-        bias = gl.load(bias_ptr + offs_n, mask=offs_n < n_out, other=0.0)
-        y += bias.to(gl.float32)[None, :]
-    if SWIGLU:
-        if HAS_BIAS:
-            bias = gl.load(bias_ptr + n_out + offs_n, mask=offs_n < n_out, other=0.0)
-            up += bias.to(gl.float32)[None, :]
-        y = silu(y) * up
+    sums = halves(acc) if GATED else (acc,)
+    N_COLS: gl.constexpr = sums[0].shape[1]
+    L: gl.constexpr = sums[0].type.layout
+    offs_n = col + gl.arange(0, N_COLS, gl.SliceLayout(0, L))
+    biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 0)
+    y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     if HAS_RESIDUAL:
-        if SWIGLU:
+        if GATED:
             residual = read_residual(
-                residual_ptr, row, col, sizes, residual_stride, y.shape[1], L, EVEN_N
+                residual_ptr, row, col, sizes, residual_stride, N_COLS, L, EVEN_N
             )
         y = alpha * y + residual.to(gl.float32)
     if USE_DESCRIPTORS > 1:
@@ -259,14 +249,14 @@ def consume_columns(
     slot, phase, first_col, end_col, before, GROUP: gl.constexpr, x_ring, boxes, full, empty,
     y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, WIDTH: gl.constexpr,
     RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
-    HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
-    EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
+    HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
+    USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, _, n_in = sizes
-    COLS: gl.constexpr = WIDTH // (1 + SWIGLU)
+    COLS: gl.constexpr = WIDTH // (1 + GATED)
     FIRST: gl.constexpr = 128 if WIDTH == 192 else WIDTH
-    LEFT: gl.constexpr = FIRST // (1 + SWIGLU)
-    ADDS: gl.constexpr = HAS_RESIDUAL and not SWIGLU
+    LEFT: gl.constexpr = FIRST // (1 + GATED)
+    ADDS: gl.constexpr = HAS_RESIDUAL and not GATED
     L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, 16])
     NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
     rings = (
@@ -308,12 +298,12 @@ def consume_columns(
         release(empty.index(done))
         finish(
             acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
-            HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
+            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
         )  # fmt: skip
         if WIDTH == 192:
             finish(
                 narrow, right, row, col + LEFT, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, HAS_BIAS, HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N,
+                strides, alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N,
                 LEFT // Y_BOX, Y_BOX,
             )  # fmt: skip
     return slot, phase, before + n_tiles
@@ -324,11 +314,11 @@ def consume(
     GROUP: gl.constexpr, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging_all,
     sizes, strides, alpha, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr,
     STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
-    HAS_RESIDUAL: gl.constexpr, SWIGLU: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
-    EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
+    HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
+    USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
     n_rows, n_out, _ = sizes
-    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, SWIGLU)
+    wide = wide_columns(n_rows, n_out, BLOCK_N, TAIL, GATED)
     if USE_DESCRIPTORS > 1:
         staging = staging_all.slice(GROUP * 2, 2)
     else:
@@ -338,13 +328,13 @@ def consume(
     slot, phase, before = consume_columns(
         slot, phase, 0, wide, 0, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr,
         staging, sizes, strides, alpha, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-        SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+        GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         consume_columns(
             slot, phase, wide, n_out, before, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr,
             residual_ptr, staging, sizes, strides, alpha, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
-            HAS_RESIDUAL, SWIGLU, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
+            HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
         )  # fmt: skip
     if USE_DESCRIPTORS > 1:
         tma.store_wait(0)
@@ -354,18 +344,18 @@ def consume(
 def linear_tiled(
     y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in, y_stride, x_stride,
     residual_stride, alpha, HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr,
-    SWIGLU: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr,
-    GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr, PDL: gl.constexpr,
-    HOPPER: gl.constexpr, TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr,
-    EVEN_K: gl.constexpr,
+    GATED: gl.constexpr, EPILOGUE: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
+    BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr,
+    PDL: gl.constexpr, HOPPER: gl.constexpr, TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
+    EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
 ):  # fmt: skip
     gl.static_assert(BLOCK_M == TILE_M and BLOCK_K == DEEP)
     gl.static_assert(x_ptr.dtype == w_ptr.dtype)
     # A tile of 192 lies in room for 256.
     RING_N: gl.constexpr = 256 if BLOCK_N == 192 else BLOCK_N
     STAGES: gl.constexpr = RING_BYTES // ((TILE_M + RING_N) * DEEP * 2)
-    BOX: gl.constexpr = 32 if SWIGLU else 64
-    Y_BOX: gl.constexpr = 32 if SWIGLU else 64
+    BOX: gl.constexpr = 32 if GATED else 64
+    Y_BOX: gl.constexpr = 32 if GATED else 64
     dtype: gl.constexpr = x_ptr.dtype
     x_ring = gl.allocate_shared_memory(dtype, [STAGES * 2, ROWS, DEEP], x_ptr.layout)
     boxes = gl.allocate_shared_memory(dtype, [STAGES * RING_N // BOX, BOX, DEEP], w_ptr.layout)
@@ -390,16 +380,16 @@ def linear_tiled(
             (consume, (
                 0, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
                 strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (consume, (
                 1, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
                 strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                SWIGLU, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (produce, (
                 x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_N, TAIL, RING_N, STAGES,
-                GROUP_M, BOX, SWIGLU,
+                GROUP_M, BOX, GATED,
             )),
         ],
         [4, 1],

@@ -1,15 +1,11 @@
-"""What the linear kernels share: the gate, reading weights, their reference and their cases."""
+"""What the linear kernels share: reading weights, what sums become, their reference and cases."""
 
 import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.expression_text import meaning, values_of
 from kernels.spec import FLOATS, TOLERANCE, Case, filled, normal, padded, rng
-
-
-@triton.jit
-def silu(x):
-    return x / (1.0 + tl.exp(-x))
 
 
 @triton.jit
@@ -24,8 +20,67 @@ def load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N: tl.constexpr, EVEN_K: tl.
     return w
 
 
+@triton.jit
+def rows_of_sums(w_rows, n_out, n_in, GATED: tl.constexpr):
+    """Where the rows of weights of each sum lie: those of gates, and of ups behind all gates."""
+    if GATED:
+        return (w_rows, w_rows + n_out.to(tl.int64) * n_in)
+    else:
+        return (w_rows,)
+
+
+@triton.jit
+def zero_sums(SHAPE: tl.constexpr, GATED: tl.constexpr):
+    zero = tl.zeros(SHAPE, tl.float32)
+    return (zero, zero) if GATED else (zero,)
+
+
+@triton.jit
+def scaled(sums, factor):
+    results = ()
+    for i in tl.static_range(len(sums)):
+        results = results + (sums[i] * factor,)
+    return results
+
+
+@triton.jit
+def load_biases(
+    bias_ptr, offs_n, n_out, HAS_BIAS: tl.constexpr, GATED: tl.constexpr, AXIS: tl.constexpr
+):
+    """The bias of each sum at columns `offs_n`, spread along AXIS of a tile (None: as it lies)."""
+    biases = ()
+    if HAS_BIAS:
+        for i in tl.static_range(1 + GATED):
+            at = bias_ptr + i * n_out + offs_n
+            bias = tl.load(at, mask=offs_n < n_out, other=0.0).to(tl.float32)
+            biases = biases + (bias if AXIS is None else tl.expand_dims(bias, AXIS),)
+    return biases
+
+
+@triton.jit
+def epilogue(sums, biases, HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr):
+    """A tile of what a linear computes. `sums`: one, or as many as EPILOGUE takes; `biases`: of
+    each."""
+    if HAS_BIAS:
+        biased = ()
+        for i in tl.static_range(len(sums)):
+            biased = biased + (sums[i] + biases[i],)
+        sums = biased
+    y = sums[0]
+    if EPILOGUE is not None:
+        y = EPILOGUE(*sums)
+    return y
+
+
+@triton.jit
+def add_residual(y, residual_at, mask, alpha, HAS_RESIDUAL: tl.constexpr):
+    if HAS_RESIDUAL:
+        y = alpha * y + tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
+    return y
+
+
 def linear_reference(a):
-    """In float64, with what a kernel may fuse: the norm of its input, the gate, the residual."""
+    """In float64, with what a kernel may fuse: norm of the input, epilogue, residual."""
     n_rows, n_out, n_in = a["n_rows"], a["n_out"], a["n_in"]
     x = a["x_ptr"][:n_rows, :n_in].astype(np.float64)
     if a.get("HAS_NORM"):
@@ -33,10 +88,8 @@ def linear_reference(a):
     y = x @ a["w_ptr"].astype(np.float64).T
     if a["HAS_BIAS"]:
         y += a["bias_ptr"]
-    if a.get("SWIGLU"):
-        gate, up = y[:, :n_out], y[:, n_out:]
-        with np.errstate(over="ignore"):
-            y = gate / (1.0 + np.exp(-gate)) * up
+    if a.get("EPILOGUE"):
+        y = meaning(a["EPILOGUE"])(*np.split(y, 1 + a["GATED"], axis=1))
     if a.get("HAS_RESIDUAL"):
         y = a["alpha"] * y + a["residual_ptr"][:n_rows, :n_out]
     y_ptr = a["y_ptr"].copy()
@@ -53,8 +106,8 @@ def linear_case(
     act,
     weight="fp16",
     bias=True,
-    residual=None,
-    swiglu=None,
+    residual=False,
+    epilogue="",
     norm=None,
     alpha=1.0,
     pad=0,
@@ -64,43 +117,51 @@ def linear_case(
     rounds_norm=False,
     **ce,
 ):
-    """x of variance std^2, w scaled so that the products have it too. What is None, the kernel does
-    not take; what is False, it takes and this case does without. `pads`: of y, x and residual.
+    """x of variance std^2, w scaled so that the products have it too. A norm of None the kernel
+    does not take; one of False it takes and this case does without. `pads`: of y, x and residual.
     `rounds_norm`: x * norm is of the type of x, however exact the output is."""
     g = rng(name)
     y_pad, x_pad, residual_pad = pads or (pad, pad, 2 * pad)
-    n_weights = n_out * 2 if swiglu else n_out
-    unit = (1.0 if norm else std) + (1.0 if bias else 0.0)
-    unit = unit * unit if swiglu else unit
+    n_sums = len(values_of(epilogue)) if epilogue else 1
+    n_weights = n_out * n_sums
+    unit = ((1.0 if norm else std) + (1.0 if bias else 0.0)) ** n_sums
     args = {
         "y_ptr": filled(n_rows + 1, n_out + y_pad),
         "x_ptr": padded(g, n_rows, n_in, x_pad, std=std),
         "w_ptr": normal(g, n_weights, n_in, std=n_in**-0.5),
         "bias_ptr": normal(g, n_weights) if bias else None,
+        "residual_ptr": padded(g, n_rows, n_out, residual_pad) if residual else None,
         "n_rows": n_rows,
         "n_out": n_out,
         "n_in": n_in,
         "y_stride": n_out + y_pad,
         "x_stride": n_in + x_pad,
+        "residual_stride": n_out + residual_pad,
+        "alpha": alpha,
     }
     dtypes = {"y_ptr": out or act, "x_ptr": act, "w_ptr": weight, "bias_ptr": weight}
-    flags = {"HAS_BIAS": int(bias)}
-    if residual is not None:
-        args["residual_ptr"] = padded(g, n_rows, n_out, residual_pad) if residual else None
-        args |= {"residual_stride": n_out + residual_pad, "alpha": alpha}
-        unit = abs(alpha) * unit + 1.0 if residual else unit
-        dtypes["residual_ptr"] = out or act
-        flags["HAS_RESIDUAL"] = int(residual)
-    if swiglu is not None:
-        flags["SWIGLU"] = int(swiglu)
+    dtypes["residual_ptr"] = out or act
+    flags = {"HAS_BIAS": int(bias), "HAS_RESIDUAL": int(residual), "GATED": n_sums - 1}
+    unit = abs(alpha) * unit + 1.0 if residual else unit
     if norm is not None:
         args |= {"norm_ptr": 1.0 + normal(g, n_in, std=0.2) if norm else None, "eps": 1e-5}
         dtypes["norm_ptr"] = weight
         if norm and rounds_norm:
             unit *= max(TOLERANCE[act] / TOLERANCE[dtypes["y_ptr"]], 1.0)
         flags["HAS_NORM"] = int(norm)
-    return Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit})
+    functions = {"EPILOGUE": epilogue} if epilogue else {}
+    return Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit}, functions=functions)
 
+
+SWIGLU = "(gate, up) -> silu(gate) * up"
+GEGLU = "(gate, up) -> gelu_tanh(gate) * up"
+SOFTCAP = "(x) -> softcap(x, 30.0)"
+# Those of known models, and such as none has.
+_EPILOGUES = (
+    SWIGLU, GEGLU, SOFTCAP, "(gate, up) -> gelu(gate) * up", "(x) -> gelu(x)", "(x) -> relu(x)",
+    "(x) -> 0.0625 * x",
+    "(a, b) -> most = max(a, b); return where(most < 0.0, 0.1 * most, most) + abs(b)",
+)  # fmt: skip
 
 _MOST_ELEMENTS = 16384  # of a matrix that is drawn
 
@@ -112,7 +173,7 @@ def draw_linear(d, x, weights, n_rows, **kwargs):
     n_in = d.turn(1, 16, 63, 64, 100, 128, 200, 256, 320, 512, 1024, 2048)
     n_out = d.width(1, min(300, _MOST_ELEMENTS // n_in))
     flag = d.variant.chance
-    flags = {name: flag(0.5) for name in ("bias", "swiglu", "residual", "norm") if name in kwargs}
+    flags = {name: flag(0.5) for name in ("bias", "residual", "norm") if name in kwargs}
     weight = d.variant.of(*weights)
     out = d.variant.of(x, x, "fp32")
     std = d.scale(x, weight, out)
@@ -128,6 +189,7 @@ def draw_linear(d, x, weights, n_rows, **kwargs):
         alpha=d.case.of(1.0, 0.22, -1.5),
         pads=(d.gap(n_out, n_rows), d.gap(n_in, n_rows), d.gap(n_out, n_rows)),
         std=std,
+        epilogue=d.variant.of(*_EPILOGUES) if flag(0.6) else "",
         **kwargs | flags,
     )
     d.season(case.args["x_ptr"][:, :n_in], std)

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib.linear import silu
+from kernels.lib.linear import add_residual, epilogue, load_biases
 
 
 @triton.jit
@@ -136,7 +136,8 @@ def linear_mma(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    SWIGLU: tl.constexpr,
+    GATED: tl.constexpr,
+    EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -148,7 +149,7 @@ def linear_mma(
     or gates and their ups) over the whole of K."""
     tl.static_assert(BLOCK_K == 128, "a warp reads 4 pieces of 32 values in a row")
     BF16: tl.constexpr = x_ptr.dtype.element_ty == tl.bfloat16
-    WARPS: tl.constexpr = BLOCK_N // 2 if SWIGLU else BLOCK_N // 4
+    WARPS: tl.constexpr = BLOCK_N // 2 if GATED else BLOCK_N // 4
     PAIRS: tl.constexpr = (ROWS + 1) // 2  # of tokens
     ROW_WORDS: tl.constexpr = K_TILES * 32
     # Tiles in flight: carried by a loop, lest the compiler puts each load beside its use.
@@ -163,7 +164,7 @@ def linear_mma(
     # Past the end the last row is read again; the store leaves it out.
     n = tl.minimum(first_out + row, n_out - 1)
     upper_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
-    n = n + n_out if SWIGLU else tl.minimum(first_out + 2 * WARPS + row, n_out - 1)
+    n = n + n_out if GATED else tl.minimum(first_out + 2 * WARPS + row, n_out - 1)
     lower_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
     token = lane % 8 // 4
     x_words = tl.multiple_of(x_stride // 4, 2)
@@ -222,11 +223,9 @@ def linear_mma(
 
     pair_row = tl.arange(0, 2)[None, :, None]
     n = first_out + tl.arange(0, WARPS)[:, None, None] * 2 + pair_row
-    n_other = n + n_out if SWIGLU else n + 2 * WARPS
-    n_end = 2 * n_out if SWIGLU else n_out
-    if HAS_BIAS:
-        upper_bias = tl.load(bias_ptr + n, mask=n < n_out, other=0.0).to(tl.float32)
-        lower_bias = tl.load(bias_ptr + n_other, mask=n_other < n_end, other=0.0).to(tl.float32)
+    n_other = n + 2 * WARPS
+    biases = load_biases(bias_ptr, n, n_out, HAS_BIAS, GATED, None)
+    other_biases = load_biases(bias_ptr, n_other, n_out, HAS_BIAS and not GATED, False, None)
     for p in tl.static_range(PAIRS):
         upper = same_values(sums[p][0], WARPS)
         lower = same_values(sums[p][1], WARPS)
@@ -237,22 +236,18 @@ def linear_mma(
             factor = tl.rsqrt(squares / (K_TILES * 128) + eps)
             upper *= factor
             lower *= factor
-        if HAS_BIAS:
-            upper += upper_bias
-            lower += lower_bias
-        if SWIGLU:
-            upper = silu(upper) * lower
+        if GATED:
+            upper = epilogue((upper, lower), biases, HAS_BIAS, EPILOGUE)
+        else:
+            upper = epilogue((upper,), biases, HAS_BIAS, EPILOGUE)
+            lower = epilogue((lower,), other_biases, HAS_BIAS, EPILOGUE)
         m = 2 * p + tl.arange(0, 2)[None, None, :]
         mask = (m < n_tokens) & (n < n_out)
         m = (first_row + m).to(tl.int64)
-        if HAS_RESIDUAL:
-            residual = tl.load(residual_ptr + m * residual_stride + n, mask=mask, other=0.0)
-            upper = upper * alpha + residual.to(tl.float32)
+        residual_at = residual_ptr + m * residual_stride
+        upper = add_residual(upper, residual_at + n, mask, alpha, HAS_RESIDUAL)
         tl.store(y_ptr + m * y_stride + n, upper.to(y_ptr.dtype.element_ty), mask=mask)
-        if not SWIGLU:
+        if not GATED:
             mask = (m - first_row < n_tokens) & (n_other < n_out)
-            if HAS_RESIDUAL:
-                at_other = residual_ptr + m * residual_stride + n_other
-                residual = tl.load(at_other, mask=mask, other=0.0)
-                lower = lower * alpha + residual.to(tl.float32)
+            lower = add_residual(lower, residual_at + n_other, mask, alpha, HAS_RESIDUAL)
             tl.store(y_ptr + m * y_stride + n_other, lower.to(y_ptr.dtype.element_ty), mask=mask)

@@ -32,10 +32,6 @@ const RowOp* find_row(Op op) {
   return it == table.end() ? nullptr : &*it;
 }
 
-expression::Body body_of(const Node& map) {
-  return expression::parse_body(map.text_attr(kBody), kMapWhere);
-}
-
 }  // namespace
 
 bool is_row_op(Op op) { return find_row(op) != nullptr; }
@@ -66,20 +62,24 @@ std::vector<std::string> result_names(const Node& node) {
   return names;
 }
 
-expression::Formula formula_of(const Node& node) {
+expression::Body body_of(const Node& node) {
   const auto* row = find_row(node.op);
   NEREID_CHECK(row != nullptr, "{}", op_row(node.op).name);
-  if (!row->body) return expression::expand(body_of(node), kMapWhere);
-  std::vector<expression::Binding> bindings;
-  std::uint32_t n_operands = 0;
-  for (std::size_t i = 0; i < row->body->n_operands; ++i) {
-    const auto& name = row->body->names[i];
-    if (op_row(node.op).find_attr(name) != nullptr)
-      bindings.emplace_back(node.float_attr(name));
-    else
-      bindings.emplace_back(n_operands++);
-  }
-  return expression::expand(*row->body, bindings, "row_ops.def");
+  if (!row->body) return expression::parse_body(node.text_attr(kBody), kMapWhere);
+  auto body = *row->body;
+  for (auto& term : body.nodes)
+    if (term.kind == expression::Body::Kind::name)
+      if (const auto& name = body.names[term.index]; op_row(node.op).find_attr(name) != nullptr)
+        term = {expression::Body::Kind::number, node.float_attr(name)};
+  // Attributes are the last of the names.
+  std::erase_if(body.names,
+                [&](const auto& name) { return op_row(node.op).find_attr(name) != nullptr; });
+  body.n_operands = body.names.size();
+  return body;
+}
+
+expression::Formula formula_of(const Node& node) {
+  return expression::expand(body_of(node), std::string(op_row(node.op).name) + ", body");
 }
 
 }  // namespace nereid::graph

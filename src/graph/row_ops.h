@@ -22,6 +22,8 @@ bool is_row_op(Op op);
 std::vector<std::string> operand_names(const Node& node);
 std::vector<std::string> result_names(const Node& node);
 
+// What it computes of its operands; attributes are numbers in it.
+expression::Body body_of(const Node& node);
 expression::Formula formula_of(const Node& node);
 
 }  // namespace nereid::graph

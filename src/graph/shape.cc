@@ -204,19 +204,32 @@ void check_weight(const Fit& fit) {
     fit.fail("scale", fmt::format("a number of groups that divides {} columns", n_in.offset));
 }
 
-// Swiglu halves the rows of weight.
+// Of how many values a linear's epilogue is.
+std::size_t check_epilogue(const Node& node) {
+  const std::string where = "linear, epilogue";
+  const auto text = node.text_attr("epilogue");
+  if (text.empty()) return 1;
+  const auto body = expression::parse_body(text, where);
+  if (body.n_operands > 2 || body.results.size() != 1)
+    throw Error("{}: expected one result of one value or of two halves, got {} of {}", where,
+                body.results.size(), body.n_operands);
+  if (expression::expand(body, where).has_reduction())
+    throw Error("{}: expected what a value gives by itself, got a reduction of rows", where);
+  return body.n_operands;
+}
+
+// An epilogue of two values halves the rows of weight.
 void infer_linear(const Fit& fit, Types& results) {
   check_weight(fit);
   fit.is_of("eps", "norm");
   fit.is_of("alpha", "residual");
   const auto& rows = fit["weight"].shape[0];
-  const bool is_swiglu = fit.node().text_attr("epilogue") == "swiglu";
-  if (is_swiglu && (!rows.is_constant() || rows.offset % 2 != 0))
+  const bool is_halved = check_epilogue(fit.node()) == 2;
+  if (is_halved && (!rows.is_constant() || rows.offset % 2 != 0))
     fit.fail("weight", "an even number of rows");
-  results[0].shape = {fit["x"].shape[0], is_swiglu ? Dim(rows.offset / 2) : rows};
-  if (!fit.node().has("residual")) return;
-  if (is_swiglu) fit.fail("residual", "none beside epilogue = swiglu");
-  if (fit["residual"].dtype != results[0].dtype || fit["residual"].shape != results[0].shape)
+  results[0].shape = {fit["x"].shape[0], is_halved ? Dim(rows.offset / 2) : rows};
+  if (fit.node().has("residual") &&
+      (fit["residual"].dtype != results[0].dtype || fit["residual"].shape != results[0].shape))
     fit.fail("residual", type_text(results[0].dtype, results[0].shape));
 }
 

@@ -2,7 +2,7 @@
 //   graph llama {
 //     input %ids: i32[T]
 //     %2: fp32[T, 384] = gather_rows %embed, %ids {scale = 12.0, dtype = fp32}
-//     %3: fp32[T, 512] = linear %2, %w, norm = %g {epilogue = swiglu}
+//     %3: fp32[T, 512] = linear %2, %w, norm = %g {epilogue = "(x) -> relu(x)"}
 //     return %3
 //   }
 // Operands that must be there come in the order of the op's row, the others by name.

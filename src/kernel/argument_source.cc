@@ -47,6 +47,13 @@ ArgumentSource ArgumentSource::parse(std::string_view text, const std::string& w
     constexpr std::string_view kNonzero = " != 0";
     if (text.ends_with(kNonzero))
       return named(Kind::is_nonzero, text.substr(1, text.size() - 1 - kNonzero.size()));
+    constexpr std::string_view kTakes = " takes ";
+    if (const auto at = text.find(kTakes);
+        at != std::string_view::npos && text.size() == at + kTakes.size() + 1) {
+      auto source = named(Kind::takes, text.substr(1, at - 1));
+      source.index = text.back() - '0';
+      return source;
+    }
     const auto equal = text.find(kEqual);
     if (equal == std::string_view::npos) return named(Kind::attribute, text.substr(1));
     auto source = named(Kind::is_value, text.substr(1, equal - 1));

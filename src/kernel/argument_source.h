@@ -19,7 +19,8 @@ struct ArgumentSource {
     stride,        // "x.stride": elements from a row to the next; 0 where x is absent
     group,         // "x.group": heads that are rows of their own, 1 where there are none
     attribute,     // "@alpha"
-    is_value,      // "@epilogue == swiglu": 1 or 0
+    is_value,      // "@rows == decode": 1 or 0
+    takes,         // "@epilogue takes 2": whether the expression is one of so many values, 1 or 0
     is_nonzero,    // "@softcap != 0"
     presence,      // "has(bias)"
     class_rows,    // "step.rows": the most rows of the operation's first operand
@@ -32,7 +33,7 @@ struct ArgumentSource {
   };
   Kind kind = Kind::none;
   std::string name;   // of the role or the attribute
-  int index = 0;      // dimension
+  int index = 0;      // dimension, takes
   std::string value;  // is_value
 
   // An Error says what is no source.

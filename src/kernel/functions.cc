@@ -16,7 +16,7 @@ namespace nereid::kernel {
 
 namespace {
 
-constexpr std::array<std::string_view, 2> kKinds{"score", "mask"};
+constexpr std::array<std::string_view, 3> kKinds{"score", "mask", "expression"};
 constexpr std::array<std::string_view, 2> kTensors{"a", "b"};
 constexpr int kMostParentheses =
     64;  // within one another: no text is as deep, and no stack as small

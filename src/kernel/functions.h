@@ -1,7 +1,7 @@
-// Goal: the score and mask functions of attention as a graph names them
-// (docs/attention_functions.md): which builtins there are, and a text taken apart.
-// Non-goal: what they compute, which kernels/lib/attention_functions.py says, and making a Triton
-// function of a text, which aot/targets/functions.py does.
+// Goal: the kinds of functions that kernels take, and the score and mask functions of attention as
+// a graph names them (docs/attention_functions.md): which builtins there are, and a text taken
+// apart. Non-goal: what they compute, which kernels/lib/attention_functions.py says, expressions
+// (graph/expression/), and making a Triton function of a text, which aot/targets/functions.py does.
 // Rejected: a tree. Nothing here asks how parts are combined, only which there are.
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace nereid::kernel {
 
-enum class FunctionKind : std::uint8_t { score, mask };
+enum class FunctionKind : std::uint8_t { score, mask, expression };
 
 std::string_view function_kind_name(FunctionKind kind);
 // An Error where there is no such kind.

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/mapped_file.h"
 #include "graph/cluster.h"
+#include "graph/expression/body.h"
 #include "graph/passes/passes.h"
 #include "graph/triton_source.h"
 #include "program/memory.h"
@@ -127,6 +128,8 @@ class Arguments {
         return node_.int_attr(of.name);
       case Kind::is_value:
         return node_.text_attr(of.name) == of.value ? 1 : 0;
+      case Kind::takes:
+        return n_values(node_.text_attr(of.name)) == static_cast<std::size_t>(of.index) ? 1 : 0;
       case Kind::is_nonzero:
         return node_.float_attr(of.name) != 0.0 ? 1 : 0;
       case Kind::presence:
@@ -147,6 +150,10 @@ class Arguments {
     return dim.offset;
   }
 
+  static std::size_t n_values(const std::string& expression) {
+    return expression.empty() ? 0
+                              : graph::expression::parse_body(expression, "expression").n_operands;
+  }
   double number(const kernel::ArgumentSource& of) const { return node_.float_attr(of.name); }
   std::string text(const kernel::ArgumentSource& of) const { return node_.text_attr(of.name); }
 
@@ -218,6 +225,8 @@ const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds
 // source into `sources`: requests are the same wherever the file lies, and others once it changes.
 std::string with_file_names(kernel::FunctionKind kind, const std::string& text,
                             std::map<std::string, std::string>& sources) {
+  if (kind == kernel::FunctionKind::expression)
+    return graph::expression::print_nameless(graph::expression::parse_body(text, "expression"));
   constexpr std::size_t kHashDigits = 12;
   auto functions = kernel::parse_functions(kind, text);
   for (auto& call : functions.calls) {

@@ -8,7 +8,7 @@ import nereid_cli as cli
 import numpy as np
 
 # Without these, residual sums, norms, gates and turned heads are left to be clustered.
-LEFT_OUT = ("fuse_residual", "fuse_norm", "fuse_swiglu", "fuse_rope_kv_write")
+LEFT_OUT = ("fuse_residual", "fuse_norm", "fuse_epilogue", "fuse_rope_kv_write")
 SKIP = tuple(word for name in LEFT_OUT for word in ("--skip-pass", name))
 IDS = [5, 17, 3, 99, 42, 8, 120, 77, 64, 31, 2, 250, 11]
 

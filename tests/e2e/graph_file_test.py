@@ -27,7 +27,8 @@ class GraphFile(cli.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertTrue(result.stdout.startswith(GRAPH), result.stdout)
         self.assertIn(
-            "= linear %x, %packed.gate, norm = %model.norm.weight {eps = 1e-06, epilogue = swiglu}",
+            "= linear %x, %packed.gate, norm = %model.norm.weight"
+            ' {eps = 1e-06, epilogue = "(gate, up) -> silu(gate) * up"}',
             result.stdout,
         )
         shown = self.inspect(GRAPH, "--passes", "--skip-pass", "fuse_norm")
@@ -76,7 +77,7 @@ class GraphFile(cli.TestCase):
         chain = GRAPH.replace("linear %4, %gate", "linear %x, %gate").replace(
             "  return %7", "  %8: fp32[T, 256] = scale %7 {alpha = 0.5}\n  return %8"
         )
-        shown = self.inspect(chain, "--generated", "--skip-pass", "fuse_swiglu")
+        shown = self.inspect(chain, "--generated", "--skip-pass", "fuse_epilogue")
         self.assertEqual(shown.returncode, 0, shown.stderr)
         self.assertIn("gated = silu_mul gate, up; scaled = scale gated {alpha = 0.5}", shown.stdout)
         self.assertRegex(shown.stdout, r"# generated/silu_mul_scale_[0-9a-f]{12}\.py\n\"\"\"2 oper")
@@ -89,7 +90,10 @@ class GraphFile(cli.TestCase):
         gated = GRAPH.replace(
             "silu_mul %5, %6", 'map %5, %6 {body = "(gate, up) -> gelu_tanh(gate) * up"}'
         )
-        shown = self.inspect(gated, "--generated")
+        self.assertIn(
+            'epilogue = "(gate, up) -> gelu_tanh(gate) * up"}', self.inspect(gated).stdout
+        )
+        shown = self.inspect(gated, "--generated", "--skip-pass", "fuse_epilogue")
         self.assertEqual(shown.returncode, 0, shown.stderr)
         self.assertTrue(shown.stdout.startswith(gated), shown.stdout)
         self.assertRegex(
@@ -106,7 +110,8 @@ class GraphFile(cli.TestCase):
         chain = gated.replace("  return %7", "  %8: fp32[T, 256] = scale %7\n  return %8")
         chain = chain.replace("scale %7", "scale %7 {alpha = 0.5}")
         self.assertIn(
-            "# 1x map with scale: 3072 bytes and ", self.inspect(chain, "--passes").stdout
+            "# 1x map with scale: 3072 bytes and ",
+            self.inspect(chain, "--passes", "--skip-pass", "fuse_epilogue").stdout,
         )
 
     def test_weights_are_those_of_a_model(self):

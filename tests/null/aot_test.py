@@ -78,7 +78,7 @@ class Kernels(unittest.TestCase):
     def test_choices(self):
         spec = sources.load_spec("linear_gemv")
         sizes = {"n_out": 100, "n_in": 384}
-        given = {"HAS_BIAS": 1, "HAS_NORM": 0, "HAS_RESIDUAL": 0, "SWIGLU": 0, "ROWS": 2}
+        given = {"HAS_BIAS": 1, "HAS_NORM": 0, "HAS_RESIDUAL": 0, "GATED": 0, "ROWS": 2}
         types = {"x_ptr": "fp32", "w_ptr": "fp16", "y_ptr": "fp32", "bias_ptr": "fp16"}
         constexprs, n_warps, _ = request.choose(spec, "cpu", sizes, given, types)
         self.assertEqual(constexprs["EVEN_K"], int(384 % constexprs["BLOCK_K"] == 0))
@@ -319,7 +319,7 @@ class Bundles(unittest.TestCase):
         spec = sources.load_spec("linear_tiled")
         asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
         forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
-        wide = {"wide_half", "wide_residual", "wide_swiglu", "wide_both"}
+        wide = {"wide_half", "wide_residual", "wide_swiglu", "wide_both", "wide_geglu"}
         self.assertLessEqual(wide, forms)
         self.assertFalse({"half", "odd", "one_row", "llama3_8b_strip"} & forms)
         self.assertEqual({asked[name].constexprs["BLOCK_N"] for name in forms}, {256})

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <random>
@@ -64,10 +65,35 @@ using Values = std::map<ValueId, Matrix>;
 // The expressions that are drawn.
 constexpr const char* kGatedMap = "(x, y) -> x * sigmoid(y) + 0.5 * y, max(x, y)";
 constexpr const char* kCentredMap = "(x, w) -> c = x - mean(x); return c * w";
+constexpr const char* kCappedMap = "(x) -> t = tanh(x / 3.0); return 3.0 * t";
+constexpr const char* kGeluMap = "(a, b) -> gelu(a) * b";
+constexpr const char* kSiluMul = "(gate, up) -> silu(gate) * up";
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
+double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
+
+// What a linear's epilogue makes of its product, of which one of two values takes halves.
+Matrix finished(const std::string& text, const Matrix& p) {
+  const std::size_t half = p.n_cols / 2;
+  const auto gated = [&](double (*function)(double)) {
+    return made(p.n_rows, half, [&](auto row, auto col) {
+      return function(p.at(row, col)) * p.at(row, half + col);
+    });
+  };
+  if (text == kSiluMul) return gated(silu);
+  if (text == kGeluMap) return gated(gelu);
+  if (text == kCappedMap)
+    return made(p.n_rows, p.n_cols,
+                [&](auto row, auto col) { return 3 * std::tanh(p.at(row, col) / 3); });
+  double factor = 1;
+  if (std::sscanf(text.c_str(), "(x) -> %lf * x", &factor) != 1 && !text.empty())
+    ADD_FAILURE() << text << " is no epilogue that is drawn";
+  return made(p.n_rows, p.n_cols, [&](auto row, auto col) { return factor * p.at(row, col); });
+}
+
 std::vector<Matrix> mapped(const Node& node, const Matrix& x, const Matrix& y) {
+  if (node.text_attr(kBody) == kCappedMap) return {finished(kCappedMap, x)};
   const auto both = [&](const auto& function) {
     return made(x.n_rows, x.n_cols,
                 [&](auto row, auto col) { return function(x.at(row, col), y.at(row, col)); });
@@ -75,6 +101,8 @@ std::vector<Matrix> mapped(const Node& node, const Matrix& x, const Matrix& y) {
   if (node.text_attr(kBody) == kGatedMap)
     return {both([](double a, double b) { return a * sigmoid(b) + 0.5 * b; }),
             both([](double a, double b) { return std::max(a, b); })};
+  if (node.text_attr(kBody) == kGeluMap)
+    return {both([](double a, double b) { return gelu(a) * b; })};
   EXPECT_EQ(node.text_attr(kBody), kCentredMap);
   return {made(x.n_rows, x.n_cols, [&](auto row, auto col) {
     double sum = 0;
@@ -92,14 +120,10 @@ Matrix linear_of(const Node& node, const Values& values) {
     for (std::size_t i = 0; i < x.n_cols; ++i) sum += x.at(row, i) * weight.at(col, i);
     return sum + (node.has("bias") ? in("bias").at(0, col) : 0);
   });
-  if (node.text_attr("epilogue") == "swiglu") {
-    const std::size_t half = p.n_cols / 2;
-    return made(p.n_rows, half,
-                [&](auto row, auto col) { return silu(p.at(row, col)) * p.at(row, half + col); });
-  }
-  if (!node.has("residual")) return p;
-  return made(p.n_rows, p.n_cols, [&](auto row, auto col) {
-    return node.float_attr("alpha") * p.at(row, col) + in("residual").at(row, col);
+  const Matrix q = finished(node.text_attr("epilogue"), p);
+  if (!node.has("residual")) return q;
+  return made(q.n_rows, q.n_cols, [&](auto row, auto col) {
+    return node.float_attr("alpha") * q.at(row, col) + in("residual").at(row, col);
   });
 }
 
@@ -147,7 +171,7 @@ Matrix evaluated(const Node& node, const Values& values) {
 void evaluate(const Graph& graph, Values& values) {
   for (const auto& node : graph.nodes) {
     if (node.op == Op::map) {
-      const auto results = mapped(node, values.at(node.inputs[0]), values.at(node.inputs[1]));
+      const auto results = mapped(node, values.at(node.inputs[0]), values.at(node.inputs.back()));
       for (std::size_t i = 0; i < results.size(); ++i) values[node.outputs[i]] = results[i];
       continue;
     }
@@ -232,7 +256,7 @@ class Drawing {
 
   void step() {
     const ValueId x = any();
-    switch (below(11)) {
+    switch (below(12)) {
       case 0:
         keep(graph_.add(Op::rms_norm, {x, weight({n_cols(x)})}, {{"eps", chance() ? 1e-5 : 0.5}}));
         return;
@@ -249,14 +273,17 @@ class Drawing {
         for (int i = 1 + below(3); i >= 0; --i) linear(x, width());
         return;
       }
-      case 5: {  // halves that are gated: swiglu, and sometimes its mirror image
+      case 5: {  // halves that are gated, and sometimes the mirror image of it
         const auto half = width();
         const ValueId both = linear(x, 2 * half);
         const ValueId gate = graph_.add(Op::slice, {both}, {{"size", half}});
         const ValueId up = graph_.add(Op::slice, {both}, {{"begin", half}, {"size", half}});
-        if (chance()) keep(up);
-        keep(below(4) == 0 ? graph_.add(Op::silu_mul, {up, gate})
-                           : graph_.add(Op::silu_mul, {gate, up}));
+        if (below(3) == 0) keep(up);
+        if (chance())
+          keep(graph_.add(Op::map, {gate, up}, {{"body", std::string(kGeluMap)}}));
+        else
+          keep(below(4) == 0 ? graph_.add(Op::silu_mul, {up, gate})
+                             : graph_.add(Op::silu_mul, {gate, up}));
         return;
       }
       case 6: {  // a residual
@@ -281,6 +308,14 @@ class Drawing {
         linear(rows, width());
         return;
       }
+      case 10: {  // what is made of a product alone
+        const ValueId product = linear(x, width());
+        if (chance())
+          keep(graph_.add(Op::scale, {product}, {{"alpha", number()}}));
+        else
+          keep(graph_.add(Op::map, {product}, {{"body", std::string(kCappedMap)}}));
+        return;
+      }
       default:
         linear(x, width());
     }
@@ -301,7 +336,11 @@ std::map<std::string, int> counts_of(const Graph& graph) {
     if (node.op != Op::linear) continue;
     counts["norm"] += node.has("norm");
     counts["residual"] += node.has("residual");
-    counts["swiglu"] += node.text_attr("epilogue") == "swiglu";
+    const auto epilogue = node.text_attr("epilogue");
+    counts["silu"] += epilogue == kSiluMul;
+    counts["gelu"] += epilogue == kGeluMap;
+    counts["cap"] += epilogue == kCappedMap;
+    counts["scale"] += epilogue.ends_with(" * x");
   }
   return counts;
 }
@@ -354,7 +393,8 @@ TEST(GraphMeaning, PassesChangeNone) {
     }
     if (HasFailure()) return;
   }
-  for (const char* what : {"cluster", "mapped", "pack", "norm", "residual", "swiglu"})
+  for (const char* what :
+       {"cluster", "mapped", "pack", "norm", "residual", "silu", "gelu", "cap", "scale"})
     EXPECT_GT(n_made[what], 20) << what << " is hardly made";
 }
 

@@ -69,7 +69,7 @@ std::string error_of_text(const std::string& node) {
 TEST(Attributes, WhatIsNotGivenIsTheDefaultOfTheTable) {
   const Node linear(Op::linear, {});
   EXPECT_EQ(linear.float_attr("eps"), 1e-5);
-  EXPECT_EQ(linear.text_attr("epilogue"), "none");
+  EXPECT_EQ(linear.text_attr("epilogue"), "");
   EXPECT_EQ(linear.dtype_attr("dtype"), std::nullopt);
   EXPECT_EQ(linear.attr("alpha"), Attr(1.0));
   EXPECT_EQ(Node(Op::slice, {}).int_attr("begin"), 0);
@@ -77,7 +77,7 @@ TEST(Attributes, WhatIsNotGivenIsTheDefaultOfTheTable) {
 
 TEST(Attributes, NodesThatMeanTheSameAreEqual) {
   const Attrs given{{"alpha", std::int64_t{2}}, {"eps", 1e-5}, {"dtype", DType::fp16}};
-  const Attrs other{{"dtype", DType::fp16}, {"epilogue", "none"}, {"alpha", 2.0}};
+  const Attrs other{{"dtype", DType::fp16}, {"epilogue", ""}, {"alpha", 2.0}};
   EXPECT_EQ(Node(Op::linear, {}, {}, given), Node(Op::linear, {}, {}, other));
   Node node(Op::linear, {}, {}, given);
   EXPECT_THAT(node.attrs, testing::ElementsAre(testing::Pair("dtype", Attr(DType::fp16)),
@@ -105,10 +105,8 @@ TEST(Attributes, ValuesHaveTheTypeOfTheTable) {
             "reshape: attribute heads: expected an integer, got 8.0");
   EXPECT_EQ(error_of_node(Op::linear, {{"dtype", std::int64_t{16}}}),
             "linear: attribute dtype: expected an element type, got 16");
-  EXPECT_EQ(error_of_node(Op::linear, {{"epilogue", "gelu"}}),
-            "linear: attribute epilogue: expected none or swiglu, got \"gelu\"");
-  EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {epilogue = gelu}"),
-            "linear: attribute epilogue: expected none or swiglu, got \"gelu\"");
+  EXPECT_EQ(error_of_node(Op::attention, {{"rows", "some"}}),
+            "attention: attribute rows: expected all, decode or prompt, got \"some\"");
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {alpha = inf}"),
             "linear: attribute alpha: expected a finite number, got inf");
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w {alpha = 2, alpha = 3}"),
@@ -220,8 +218,25 @@ TEST(Linear, ShapesOfWhatIsFused) {
   EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected fp32[32], got fp16[32]");
   EXPECT_EQ(error("residual = %x"),
             "linear: operand residual (%x): expected fp32[T, 32], got fp32[T, 64]");
-  EXPECT_THAT(error("residual = %r {epilogue = swiglu}", "T, 16"),
-              HasSubstr("operand residual (%r): expected none beside epilogue = swiglu"));
+  EXPECT_EQ(error("residual = %r {epilogue = \"(a, b) -> a * b\"}", "T, 16"),
+            "linear: operand residual (%r): expected fp32[T, 16], got fp32[T, 32]");
+}
+
+TEST(Linear, AnEpilogueIsAnExpressionOfOneValueOrTwoHalves) {
+  const auto error = [](const std::string& text, const std::string& n_cols = "32") {
+    return error_of_text("%y: fp32[T, " + n_cols + "] = linear %x, %w {epilogue = \"" + text +
+                         "\"}");
+  };
+  verify(parse(text_of("%y: fp32[T, 32] = linear %x, %w {epilogue = \"(x) -> relu(x)\"}"), "g"));
+  EXPECT_THAT(error("(a, b) -> silu(a) * b"), HasSubstr("the operands make it fp32[T, 16]"));
+  EXPECT_EQ(error("swiglu"),
+            "linear, epilogue: expression \"swiglu\", column 1: expected \"(\", got \"swiglu\"");
+  EXPECT_EQ(error("(a, b, c) -> a + b * c"),
+            "linear, epilogue: expected one result of one value or of two halves, got 1 of 3");
+  EXPECT_EQ(error("(x) -> x + 1.0, x"),
+            "linear, epilogue: expected one result of one value or of two halves, got 2 of 1");
+  EXPECT_EQ(error("(x) -> x - max(x)"),
+            "linear, epilogue: expected what a value gives by itself, got a reduction of rows");
 }
 
 TEST(Linear, AScaleHasAShapeButNoKernelYet) {

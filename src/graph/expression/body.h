@@ -51,6 +51,8 @@ Body parse_body(std::string_view text, const std::string& where);
 
 // In one way: parse_body(print_body(body)) == body.
 std::string print_body(const Body& body);
+// One text of all that differ in names only.
+std::string print_nameless(Body body);
 
 struct Helper {
   std::string_view name;

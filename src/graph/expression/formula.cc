@@ -17,15 +17,11 @@ class Expansion {
  public:
   explicit Expansion(const std::string& where) : where_(where) {}
 
-  Formula run(const Body& body, std::span<const Binding> bindings) {
+  Formula run(const Body& body) {
+    formula_.n_operands = body.n_operands;
     std::vector<std::uint32_t> operands;
-    for (const auto& binding : bindings)
-      if (const auto* operand = std::get_if<std::uint32_t>(&binding)) {
-        formula_.n_operands = std::max<std::size_t>(formula_.n_operands, *operand + 1);
-        operands.push_back(add({.kind = Term::Kind::operand, .operand = *operand, .varies = true}));
-      } else {
-        operands.push_back(number(std::get<double>(binding)));
-      }
+    for (std::uint32_t i = 0; i < body.n_operands; ++i)
+      operands.push_back(add({.kind = Term::Kind::operand, .operand = i, .varies = true}));
     formula_.results = results_of(body, operands);
     for (const auto result : formula_.results)
       if (formula_.terms[result].kind == Term::Kind::number)
@@ -159,16 +155,6 @@ int Formula::flops() const {
   return n;
 }
 
-Formula expand(const Body& body, std::span<const Binding> bindings, const std::string& where) {
-  NEREID_CHECK(bindings.size() == body.n_operands, "{}: {} of {} operands", where, bindings.size(),
-               body.n_operands);
-  return Expansion(where).run(body, bindings);
-}
-
-Formula expand(const Body& body, const std::string& where) {
-  std::vector<Binding> bindings;
-  for (std::uint32_t i = 0; i < body.n_operands; ++i) bindings.emplace_back(i);
-  return expand(body, bindings, where);
-}
+Formula expand(const Body& body, const std::string& where) { return Expansion(where).run(body); }
 
 }  // namespace nereid::graph::expression

@@ -7,10 +7,8 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "graph/expression/body.h"
@@ -44,12 +42,8 @@ struct Formula {
   int flops() const;
 };
 
-// By operand of the body: which of the formula's it is, or a number.
-using Binding = std::variant<std::uint32_t, double>;
-
-// An Error where a sum or a result reads no operand, or where it is too long.
-Formula expand(const Body& body, std::span<const Binding> bindings, const std::string& where);
-// Each operand of the body is the formula's of the same number.
+// Each operand of the body is the formula's of the same number. An Error where a sum or a result
+// reads no operand, or where it is too long.
 Formula expand(const Body& body, const std::string& where);
 
 }  // namespace nereid::graph::expression

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "graph/expression/body.h"
 
 namespace nereid::graph::expression {
@@ -30,6 +32,12 @@ std::string print_body(const Body& body) {
   for (std::size_t i = 0; i < body.results.size(); ++i)
     text += (i == 0 ? "" : ", ") + piece_of(body, body.results[i]).text;
   return text;
+}
+
+std::string print_nameless(Body body) {
+  for (std::size_t i = 0; i < body.names.size(); ++i)
+    body.names[i] = i < body.n_operands ? fmt::format("x{}", i) : fmt::format("t{}", i);
+  return print_body(body);
 }
 
 }  // namespace nereid::graph::expression

@@ -118,7 +118,7 @@ Graph Rewrite::apply() const { return is_empty() ? graph_ : Writer(*this).write_
 
 bool is_plain_linear(const Node& node) {
   return node.op == Op::linear && !node.has("norm") && !node.has("residual") &&
-         node.text_attr("epilogue") == "none";
+         node.text_attr("epilogue").empty();
 }
 
 Graph canonical(const Graph& graph) {
