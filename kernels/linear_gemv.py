@@ -5,15 +5,16 @@
     q = p, EPILOGUE(p[m, n]), or EPILOGUE(p[m, n], p[m, N + n]) (GATED: w has 2 N rows, gates first)
     y[m, n] = q, or alpha * q + residual[m, n] (HAS_RESIDUAL)
 
-y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K]; bias [N] (HAS_BIAS);
-norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
+y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K], or quantised (HAS_SCALE,
+kernels/lib/quantized.py) with scale and perhaps zero [N, G]; bias [N] (HAS_BIAS); norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
 outputs, each row of w read once for all ROWS.
 Grid: (N / (BLOCK_N * N_LOOP), M / ROWS). Accumulation: fp32, one [BLOCK_N, BLOCK_K] tile a row of x
 over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M. The
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
-MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, w and norm are of one 16-bit type and K
-is whole tiles of BLOCK_K 128. Then BLOCK_N is 4 * num_warps (2 with GATED), N_LOOP 1, PRELOAD at
+MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, norm and w, or what w is made for
+multiplying, are of one 16-bit type and K is whole tiles of BLOCK_K: 128, of 8 bits 256, of 4 512; a
+group of columns is 64 bytes of a row, or several. Then BLOCK_N is 4 * num_warps (2 with GATED), N_LOOP 1, PRELOAD at
 least 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.
@@ -28,6 +29,7 @@ from kernels.lib.linear import (
     SOFTCAP,
     SWIGLU,
     add_residual,
+    dequantised,
     draw_linear,
     epilogue,
     linear_case,
@@ -35,9 +37,11 @@ from kernels.lib.linear import (
     load_biases,
     rows_of_sums,
     scaled,
+    scaled_rows,
     zero_sums,
 )
 from kernels.lib.mma import linear_mma
+from kernels.lib.quantized import TYPES as QUANTISED
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -75,6 +79,14 @@ def weight_tiles(w_rows, offs_k, n_in, EVEN_K: tl.constexpr):
 
 
 @triton.jit
+def in_fp32(tiles):
+    weights = ()
+    for i in tl.static_range(len(tiles)):
+        weights = weights + (tiles[i].to(tl.float32),)
+    return weights
+
+
+@triton.jit
 def vector_tile(x_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
     if EVEN_K:
         return tl.load(x_ptr + offs_k).to(tl.float32)
@@ -94,8 +106,8 @@ def norm_factor(x_ptr, n_in, eps, BLOCK_K: tl.constexpr, EVEN_K: tl.constexpr):
 def accumulate(
     sums,
     squares,
-    tiles,
-    k,
+    weights,
+    offs_k,
     x_ptr,
     norm_ptr,
     first_row,
@@ -105,14 +117,9 @@ def accumulate(
     HAS_NORM: tl.constexpr,
     SQUARES: tl.constexpr,
     ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
     """A tile of each sum's weights into the sums of every row."""
-    offs_k = k + tl.arange(0, BLOCK_K)
-    weights = ()
-    for j in tl.static_range(len(tiles)):
-        weights = weights + (tiles[j].to(tl.float32),)
     if HAS_NORM:
         gamma = vector_tile(norm_ptr, offs_k, n_in, EVEN_K)
     new_sums = ()
@@ -137,12 +144,16 @@ def linear_plain(
     y_ptr,
     x_ptr,
     w_ptr,
+    scale_ptr,
+    zero_ptr,
     bias_ptr,
     norm_ptr,
     residual_ptr,
     n_rows,
     n_out,
     n_in,
+    w_width,
+    n_groups,
     y_stride,
     x_stride,
     residual_stride,
@@ -151,6 +162,8 @@ def linear_plain(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
     GATED: tl.constexpr,
     EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -159,13 +172,16 @@ def linear_plain(
     N_LOOP: tl.constexpr,
     PRELOAD: tl.constexpr,
     PDL: tl.constexpr,
+    HAS_GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     K_TILES: tl.constexpr,
 ):
+    PARTS: tl.constexpr = 2 if w_ptr.dtype.element_ty == tl.uint8 else 1
+    STEP: tl.constexpr = 128 if PARTS == 2 else BLOCK_K
     # Where one program goes through one block of outputs, squares are summed beside its products;
     # else once before all of them.
     SQUARES: tl.constexpr = HAS_NORM and N_LOOP == 1
-    if PDL > 0 and PRELOAD == 0:
+    if PDL > 0 and (PRELOAD == 0 or HAS_SCALE):
         gdc_wait()
     first_row = tl.program_id(1) * ROWS
     first_out = tl.program_id(0) * (BLOCK_N * N_LOOP)
@@ -182,25 +198,48 @@ def linear_plain(
         offs_n = n + lane_n
         # Past the end the last row is read again; the store leaves it out.
         w_at = offs_n if BLOCK_N == 1 else tl.minimum(offs_n, n_out - 1)
-        w_rows = rows_of_sums(w_ptr + w_at.to(tl.int64)[:, None] * n_in, n_out, n_in, GATED)
+        w_rows = rows_of_sums(w_ptr + w_at.to(tl.int64)[:, None] * w_width, n_out, w_width, GATED)
+        scale_rows = ()
+        zero_rows = ()
+        if HAS_GROUPS:
+            groups_at = w_at.to(tl.int64)[:, None] * n_groups
+            scale_rows = rows_of_sums(scale_ptr + groups_at, n_out, n_groups, GATED)
+            zero_rows = rows_of_sums(zero_ptr + groups_at, n_out, n_groups, GATED)
         sums = ()
         squares = ()
         for _ in tl.static_range(ROWS):
             sums = sums + (zero_sums((BLOCK_N, BLOCK_K), GATED),)
             if SQUARES:
                 squares = squares + (tl.zeros((BLOCK_K,), tl.float32),)
-        if PRELOAD == 0:
+        if HAS_SCALE:
+            # A step is a block of packed bytes, or a tile; a tile of bytes has two of columns.
+            for k in range(0, n_in, STEP):
+                for t in tl.static_range(STEP // (PARTS * BLOCK_K)):
+                    at = k // PARTS + t * BLOCK_K + lane_k
+                    tiles = weight_tiles(w_rows, at, w_width, EVEN_K or PARTS == 2)
+                    for part in tl.static_range(PARTS):
+                        first_k = k + t * BLOCK_K + part * 64
+                        group = tl.minimum(first_k * n_groups // n_in, n_groups - 1)
+                        weights = dequantised(
+                            tiles, scale_rows, zero_rows, group, None, part, HAS_GROUPS, HAS_ZERO,
+                            tl.float32,
+                        )  # fmt: skip
+                        sums, squares = accumulate(
+                            sums, squares, weights, first_k + lane_k, x_ptr, norm_ptr, first_row,
+                            n_rows, n_in, x_stride, HAS_NORM, SQUARES, ROWS, EVEN_K,
+                        )  # fmt: skip
+        elif PRELOAD == 0:
             for k in range(0, n_in, BLOCK_K):
+                tiles = weight_tiles(w_rows, k + lane_k, w_width, EVEN_K)
                 sums, squares = accumulate(
-                    sums, squares, weight_tiles(w_rows, k + lane_k, n_in, EVEN_K), k, x_ptr,
-                    norm_ptr, first_row, n_rows, n_in, x_stride, HAS_NORM, SQUARES, ROWS, BLOCK_K,
-                    EVEN_K,
+                    sums, squares, in_fp32(tiles), k + lane_k, x_ptr, norm_ptr, first_row, n_rows,
+                    n_in, x_stride, HAS_NORM, SQUARES, ROWS, EVEN_K,
                 )  # fmt: skip
         else:
             tiles = ()
             for t in tl.static_range(PRELOAD):
                 if t < K_TILES:
-                    tiles = tiles + (weight_tiles(w_rows, t * BLOCK_K + lane_k, n_in, EVEN_K),)
+                    tiles = tiles + (weight_tiles(w_rows, t * BLOCK_K + lane_k, w_width, EVEN_K),)
             if PDL > 0:
                 gdc_wait()
             if PDL == 3:
@@ -208,12 +247,14 @@ def linear_plain(
             for t in tl.static_range(K_TILES):
                 if t + PRELOAD < K_TILES:
                     offs_k = (t + PRELOAD) * BLOCK_K + lane_k
-                    tiles = tiles + (weight_tiles(w_rows, offs_k, n_in, EVEN_K),)
+                    tiles = tiles + (weight_tiles(w_rows, offs_k, w_width, EVEN_K),)
                 sums, squares = accumulate(
-                    sums, squares, tiles[t], t * BLOCK_K, x_ptr, norm_ptr, first_row, n_rows, n_in,
-                    x_stride, HAS_NORM, SQUARES, ROWS, BLOCK_K, EVEN_K,
+                    sums, squares, in_fp32(tiles[t]), t * BLOCK_K + lane_k, x_ptr, norm_ptr,
+                    first_row, n_rows, n_in, x_stride, HAS_NORM, SQUARES, ROWS, EVEN_K,
                 )  # fmt: skip
 
+        IN_ROWS: tl.constexpr = HAS_SCALE and not HAS_GROUPS
+        scales = load_biases(scale_ptr, offs_n, n_out, IN_ROWS, GATED, None)
         biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, None)
         for i in tl.static_range(ROWS):
             row = first_row + i
@@ -224,6 +265,7 @@ def linear_plain(
                 totals = scaled(totals, tl.rsqrt(tl.sum(squares[i], axis=0) / n_in + eps))
             elif HAS_NORM:
                 totals = scaled(totals, factors[i])
+            totals = scaled_rows(totals, scales, IN_ROWS)
             y = epilogue(totals, biases, HAS_BIAS, EPILOGUE)
             mask = (offs_n < n_out) & (row < n_rows)
             residual_at = residual_ptr + row.to(tl.int64) * residual_stride + offs_n
@@ -237,12 +279,16 @@ def linear_gemv(
     y_ptr,
     x_ptr,
     w_ptr,
+    scale_ptr,
+    zero_ptr,
     bias_ptr,
     norm_ptr,
     residual_ptr,
     n_rows,
     n_out,
     n_in,
+    w_width,
+    n_groups,
     y_stride,
     x_stride,
     residual_stride,
@@ -251,6 +297,8 @@ def linear_gemv(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
     GATED: tl.constexpr,
     EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -260,25 +308,30 @@ def linear_gemv(
     N_LOOP: tl.constexpr,
     PRELOAD: tl.constexpr,
     PDL: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     K_TILES: tl.constexpr,
 ):
+    # A zero is of a group, be it the whole row.
+    HAS_GROUPS: tl.constexpr = GROUPS > 1 or HAS_ZERO
     SAME: tl.constexpr = x_ptr.dtype.element_ty == w_ptr.dtype.element_ty
     NORM_SAME: tl.constexpr = norm_ptr.dtype.element_ty == x_ptr.dtype.element_ty or not HAS_NORM
     WHOLE: tl.constexpr = EVEN_K and x_ptr.dtype.element_ty.primitive_bitwidth == 16
     if PDL == 2:
         gdc_launch_dependents()
-    if MMA and SAME and NORM_SAME and WHOLE:
+    if MMA and (SAME or HAS_SCALE) and NORM_SAME and WHOLE:
         linear_mma(
-            y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, y_stride,
-            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, GATED,
-            EPILOGUE, ROWS, BLOCK_N, BLOCK_K, PRELOAD, PDL, K_TILES,
+            y_ptr, x_ptr, w_ptr, scale_ptr, zero_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows,
+            n_out, y_stride, x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM,
+            HAS_RESIDUAL, HAS_SCALE, HAS_ZERO, GATED, EPILOGUE, GROUPS, ROWS, BLOCK_N, BLOCK_K,
+            PRELOAD, PDL, K_TILES,
         )  # fmt: skip
     else:
         linear_plain(
-            y_ptr, x_ptr, w_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows, n_out, n_in, y_stride,
-            x_stride, residual_stride, eps, alpha, HAS_BIAS, HAS_NORM, HAS_RESIDUAL, GATED,
-            EPILOGUE, ROWS, BLOCK_N, BLOCK_K, N_LOOP, PRELOAD, PDL, EVEN_K, K_TILES,
+            y_ptr, x_ptr, w_ptr, scale_ptr, zero_ptr, bias_ptr, norm_ptr, residual_ptr, n_rows,
+            n_out, n_in, w_width, n_groups, y_stride, x_stride, residual_stride, eps, alpha,
+            HAS_BIAS, HAS_NORM, HAS_RESIDUAL, HAS_SCALE, HAS_ZERO, GATED, EPILOGUE, ROWS, BLOCK_N,
+            BLOCK_K, N_LOOP, PRELOAD, PDL, HAS_GROUPS, EVEN_K, K_TILES,
         )  # fmt: skip
 
 
@@ -288,7 +341,7 @@ reference = linear_reference
 def cases(act):
     def case(name, *sizes, **kwargs):
         without = {"bias": False, "norm": False, "residual": False}
-        return linear_case(name, *sizes, **{"act": act, **without, **kwargs})
+        return linear_case(name, *sizes, may_quantise=True, **{"act": act, **without, **kwargs})
 
     yield case("demo_qkv", 1, 640, 384, ROWS=1, bias=True)
     yield case("demo_down", 2, 384, 1024, ROWS=2, bias=True)
@@ -321,6 +374,19 @@ def cases(act):
     yield case("gate_half", 5, 72, 1024, ROWS=8, norm=True, epilogue=SWIGLU, act="fp16", bias=True)
     yield case("residual_bf16", 7, 100, 512, ROWS=8, norm=True, residual=True, act="bf16",
                weight="bf16", bias=True, alpha=0.22, pad=8)  # fmt: skip
+    for weight in QUANTISED:
+        yield case(f"{weight}_row", 2, 384, 1024, ROWS=2, weight=weight, norm=True)
+        yield case(f"{weight}_half", 3, 72, 1024, ROWS=4, weight=weight, norm=True, act="fp16",
+                   epilogue=SWIGLU)  # fmt: skip
+        yield case(f"{weight}_bf16", 1, 64, 512, ROWS=1, weight=weight, act="bf16", residual=True,
+                   n_groups=4, scale="bf16")  # fmt: skip
+        yield case(f"{weight}_groups", 2, 50, 384, ROWS=2, weight=weight, n_groups=12, bias=True,
+                   epilogue=SWIGLU, scale="fp16")  # fmt: skip
+        yield case(f"{weight}_odd", 3, 77, 83, ROWS=4, weight=weight, pad=5, bias=True, norm=True)
+    yield case("zeros", 2, 96, 1024, ROWS=2, weight="u8", n_groups=8, has_zero=True, scale="fp16")
+    yield case("zeros_half", 4, 96, 1024, ROWS=4, weight="u8", n_groups=8, has_zero=True,
+               act="fp16", norm=True, epilogue=SWIGLU)  # fmt: skip
+    yield case("zeros_row", 2, 40, 200, ROWS=2, weight="u8", has_zero=True, residual=True)
     yield case("many_rows", 19, 64, 384, ROWS=8, norm=True, act="fp16")
     yield case("unaligned", 2, 64, 256, ROWS=2, act="fp16", pad=3)
     yield case("all", 2, 50, 2048, ROWS=2, norm=True, epilogue=SWIGLU, residual=True, alpha=0.5)
@@ -329,14 +395,18 @@ def cases(act):
 def draw(d, act):
     rows = d.variant.of(1, 2, 4, 8)
     n_rows = d.rows(2 * rows + 1, tile=rows)
-    flags = dict.fromkeys(("bias", "residual", "norm"))
+    flags = {**dict.fromkeys(("bias", "residual", "norm")), "may_quantise": True}
     return draw_linear(d, d.types(act), (d.types("fp16"),), n_rows, ROWS=rows, **flags)
 
 
+# Columns of a quantised weight that a tile of plain code may have: of one group.
+_TILE = "64 if n_groups <= 1 else min(64, n_in // n_groups)"
+# Those of 256 bytes of a row, which a warp reads at once.
+_MMA_TILE = "256 * n_in // (w_width * sizeof(w_ptr))"
 _GPU = {
     "MMA": 0,
     "BLOCK_N": "(4 if ROWS <= 2 else 2 if ROWS <= 4 else 1) if n_in >= 1024 else 8",
-    "BLOCK_K": "1024 if n_in >= 1024 else 256",
+    "BLOCK_K": f"({_TILE}) if HAS_SCALE else (1024 if n_in >= 1024 else 256)",
     "N_LOOP": 1,
     "PRELOAD": 0,
     "PDL": 0,
@@ -345,10 +415,11 @@ _GPU = {
 }
 _NVIDIA = {
     # 16 bytes of a row are read at once: rows of x must lie so, too.
-    "MMA": "1 if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2 and n_in % 128 == 0"
-    " and x_stride % 8 == 0 else 0",
+    "MMA": "1 if sizeof(x_ptr) == 2 and (sizeof(w_ptr) == 2 or HAS_SCALE) and x_stride % 8 == 0"
+    f" and n_in % ({_MMA_TILE}) == 0 and n_in // max(n_groups, 1) % ({_MMA_TILE} // 4) == 0"
+    " else 0",
     "BLOCK_N": f"(8 if GATED else 16) if MMA else ({_GPU['BLOCK_N']})",
-    "BLOCK_K": f"128 if MMA else ({_GPU['BLOCK_K']})",
+    "BLOCK_K": f"({_MMA_TILE}) if MMA else ({_GPU['BLOCK_K']})",
     "N_LOOP": 1,
     "PRELOAD": "(6 if ROWS <= 2 else 4 if ROWS <= 4 else 3) if MMA else 0",
     "PDL": 0,
@@ -362,13 +433,17 @@ SPEC = Spec(
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", FLOATS, "n_rows", "x_stride"),
-        inp("w_ptr", FLOATS, "n_out * (1 + GATED)", "n_in", of="weight"),
+        inp("w_ptr", (*FLOATS, *QUANTISED), "n_out * (1 + GATED)", "w_width", of="weight"),
+        inp("scale_ptr", FLOATS, "n_out * (1 + GATED)", "n_groups"),
+        inp("zero_ptr", "u8", "n_out * (1 + GATED)", "n_groups"),
         inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
         inp("norm_ptr", FLOATS, "n_in"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
         size("n_out", of="y[1]"),
         size("n_in", of="x[1]"),
+        size("w_width", of="weight[1]"),
+        size("n_groups", of="scale[1]"),
         stride("y_stride"),
         stride("x_stride"),
         stride("residual_stride"),
@@ -377,6 +452,8 @@ SPEC = Spec(
         given("HAS_BIAS"),
         given("HAS_NORM"),
         given("HAS_RESIDUAL"),
+        given("HAS_SCALE"),
+        given("HAS_ZERO"),
         given("GATED", of="@epilogue takes 2"),
         function("EPILOGUE", "expression", of="@epilogue"),
         given("ROWS", of="step.rows"),
@@ -386,11 +463,13 @@ SPEC = Spec(
         tuned("N_LOOP"),
         tuned("PRELOAD"),
         tuned("PDL"),
-        derived("EVEN_K", "n_in % BLOCK_K == 0"),
+        derived("GROUPS", "n_groups"),
+        derived("EVEN_K", "n_in % (max(BLOCK_K, 128) if HAS_SCALE else BLOCK_K) == 0"),
         derived("K_TILES", "cdiv(n_in, BLOCK_K)"),
     ),
     grid=("cdiv(n_out, BLOCK_N * N_LOOP)", "cdiv(n_rows, ROWS)", "1"),
-    bytes="n_out * (1 + GATED) * n_in * sizeof(w_ptr)"
+    bytes="n_out * (1 + GATED) * (w_width * sizeof(w_ptr)"
+    " + n_groups * (HAS_SCALE * sizeof(scale_ptr) + HAS_ZERO))"
     " + n_rows * (n_in * sizeof(x_ptr) + n_out * sizeof(y_ptr))"
     " + HAS_BIAS * n_out * (1 + GATED) * sizeof(bias_ptr) + HAS_NORM * n_in * sizeof(norm_ptr)"
     " + HAS_RESIDUAL * n_rows * n_out * sizeof(residual_ptr)",
@@ -405,7 +484,7 @@ SPEC = Spec(
         "cpu": {
             "MMA": 0,
             "BLOCK_N": 1,
-            "BLOCK_K": 64,
+            "BLOCK_K": _TILE,
             "N_LOOP": 16,
             "PRELOAD": 0,
             "PDL": 0,

@@ -1,8 +1,10 @@
-"""Linear layer for 5 to 64 rows: a stream of weights through tensor cores.
+"""Linear layer for 5 to 64 rows, or more of quantised weights: a stream of weights through tensor
+cores.
 
     y[m, n] as in linear_tiled, of x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
 
-Operands and flags as there; norm [K]. The weights are the left operand of the product and
+Operands and flags as there; norm [K]; w may be quantised (HAS_SCALE, kernels/lib/quantized.py), with
+scale and perhaps zero [N, G]. The weights are the left operand of the product and
 the rows of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each
 weight is read once. More rows than TOKENS are taken by further programs.
 Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
@@ -23,6 +25,7 @@ from kernels.lib.linear import (
     SOFTCAP,
     SWIGLU,
     add_residual,
+    dequantised,
     draw_linear,
     epilogue,
     exact_weights,
@@ -32,8 +35,10 @@ from kernels.lib.linear import (
     load_weights,
     rows_of_sums,
     scaled,
+    scaled_rows,
     zero_sums,
 )
+from kernels.lib.quantized import TYPES as QUANTISED
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -77,12 +82,16 @@ def linear_skinny(
     y_ptr,
     x_ptr,
     w_ptr,
+    scale_ptr,
+    zero_ptr,
     bias_ptr,
     norm_ptr,
     residual_ptr,
     n_rows,
     n_out,
     n_in,
+    w_width,
+    n_groups,
     y_stride,
     x_stride,
     residual_stride,
@@ -91,6 +100,8 @@ def linear_skinny(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
     GATED: tl.constexpr,
     EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -100,9 +111,12 @@ def linear_skinny(
     PDL: tl.constexpr,
     TOKENS: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
+    # A zero is of a group, be it the whole row.
+    HAS_GROUPS: tl.constexpr = GROUPS > 1 or HAS_ZERO
     first_n = tl.program_id(0) * BLOCK_N
     first_m = tl.program_id(1) * TOKENS
     offs_n = first_n + tl.arange(0, BLOCK_N)
@@ -131,6 +145,36 @@ def linear_skinny(
                 w = w_ptr.load([i * n_out + first_n, k]).to(x.dtype)
                 new_sums = new_sums + (tl.dot(w, x, sums[i]),)
             sums = new_sums
+    elif HAS_SCALE:
+        # A step is a block of packed bytes, or a tile; a tile of bytes has two of columns.
+        PARTS: tl.constexpr = 2 if w_ptr.dtype.element_ty == tl.uint8 else 1
+        STEP: tl.constexpr = 128 if PARTS == 2 else BLOCK_K
+        row = offs_n.to(tl.int64)[:, None]
+        w_rows = rows_of_sums(w_ptr + row * w_width, n_out, w_width, GATED)
+        scale_rows = rows_of_sums(scale_ptr + row * n_groups, n_out, n_groups, GATED)
+        zero_rows = rows_of_sums(zero_ptr + row * n_groups, n_out, n_groups, GATED)
+        for k in range(0, n_in, STEP):
+            for t in tl.static_range(STEP // (PARTS * BLOCK_K)):
+                at = (k // PARTS + t * BLOCK_K + lane_k)[None, :]
+                tiles = ()
+                for i in tl.static_range(1 + GATED):
+                    w = load_weights(w_rows[i], at, mask_n, w_width, EVEN_N, EVEN_K or PARTS == 2)
+                    tiles = tiles + (w,)
+                for part in tl.static_range(PARTS):
+                    first_k = k + t * BLOCK_K + part * 64
+                    x = load_rows(x_rows, first_k + lane_k, mask_x, n_in, EVEN_K)
+                    if HAS_NORM:
+                        x, squares = weighted(x, squares, norm_ptr, first_k + lane_k, n_in, EVEN_K)
+                    group = tl.minimum(first_k * n_groups // n_in, n_groups - 1)
+                    weights = dequantised(
+                        tiles, scale_rows, zero_rows, group, mask_n, part, HAS_GROUPS, HAS_ZERO,
+                        x.dtype,
+                    )  # fmt: skip
+                    new_sums = ()
+                    for i in tl.static_range(1 + GATED):
+                        total = tl.dot(weights[i], tl.trans(x), sums[i], input_precision="ieee")
+                        new_sums = new_sums + (total,)
+                    sums = new_sums
     else:
         w_rows = rows_of_sums(w_ptr + offs_n.to(tl.int64)[:, None] * n_in, n_out, n_in, GATED)
         for k in range(0, n_in, BLOCK_K):
@@ -149,6 +193,9 @@ def linear_skinny(
     if HAS_NORM:
         factor = tl.rsqrt(tl.sum(squares, axis=1) / n_in + eps)[None, :]
         sums = scaled(sums, factor)
+    IN_ROWS: tl.constexpr = HAS_SCALE and not HAS_GROUPS
+    scales = load_biases(scale_ptr, offs_n, n_out, IN_ROWS, GATED, 1)
+    sums = scaled_rows(sums, scales, IN_ROWS)
     biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 1)
     y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     mask = mask_n & mask_m
@@ -164,7 +211,8 @@ reference = linear_reference
 
 def cases(act):
     def case(name, *args, act=act, norm=False, rows=16, **kwargs):
-        return linear_case(name, *args, act=act, ROWS=rows, norm=norm, rounds_norm=True, **kwargs)
+        flags = {"norm": norm, "rounds_norm": True, "may_quantise": True}
+        return linear_case(name, *args, act=act, ROWS=rows, **flags, **kwargs)
 
     yield case("demo_qkv", 16, 640, 384)
     yield case("demo_down", 44, 384, 1024, rows=64, residual=True)
@@ -185,6 +233,17 @@ def cases(act):
     yield case("half_residual", 12, 384, 384, act="fp16", residual=True, alpha=2.0)
     yield case("half_swiglu", 33, 384, 384, rows=64, act="fp16", epilogue=SWIGLU)
     yield case("bf16", 16, 384, 384, act="bf16", weight="bf16")
+    for weight in QUANTISED:
+        yield case(f"{weight}_row", 20, 384, 512, rows=32, weight=weight, norm=True)
+        yield case(f"{weight}_half", 40, 72, 384, rows=64, weight=weight, act="fp16",
+                   epilogue=SWIGLU)  # fmt: skip
+        yield case(f"{weight}_many", 150, 96, 256, rows=513, weight=weight, act="bf16",
+                   residual=True, n_groups=2, scale="bf16")  # fmt: skip
+        yield case(f"{weight}_groups", 9, 50, 384, weight=weight, n_groups=12, epilogue=SWIGLU,
+                   scale="fp16")  # fmt: skip
+        yield case(f"{weight}_odd", 13, 77, 83, weight=weight, pad=5, norm=True)
+    yield case("zeros", 9, 96, 1024, weight="u8", n_groups=8, has_zero=True, act="fp16")
+    yield case("zeros_row", 20, 40, 200, rows=32, weight="u8", has_zero=True, residual=True)
     yield case("norm", 9, 640, 384, norm=True)
     yield case("norm_odd", 20, 77, 83, rows=32, pad=5, norm=True, epilogue=SWIGLU)
     yield case(
@@ -197,15 +256,18 @@ def draw(d, act):
     rows = d.variant.of(4, 8, 16, 32, 64)
     x = d.types(act)
     n_rows = d.rows(2 * rows + 1, tile=rows)
-    flags = dict.fromkeys(("bias", "residual", "norm"))
+    flags = {**dict.fromkeys(("bias", "residual", "norm")), "may_quantise": True}
     return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, rounds_norm=True, **flags)
 
 
+# Columns of a quantised weight that a tile has: of one group.
+_TILE = "64 if n_groups <= 1 else min(64, n_in // n_groups)"
 SPEC = Spec(
     fn=linear_skinny,
     op="linear",
     # Rows that each program norms for itself: few enough to hide behind its weights.
-    when="rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu",
+    when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)) or"
+    " (rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -222,9 +284,9 @@ SPEC = Spec(
         ),
         inp(
             "w_ptr",
-            FLOATS,
+            (*FLOATS, *QUANTISED),
             "n_out * (1 + GATED)",
-            "n_in",
+            "w_width",
             of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS",
@@ -233,12 +295,16 @@ SPEC = Spec(
                 block=("BLOCK_N", "BLOCK_K"),
             ),
         ),
+        inp("scale_ptr", FLOATS, "n_out * (1 + GATED)", "n_groups"),
+        inp("zero_ptr", "u8", "n_out * (1 + GATED)", "n_groups"),
         inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
         inp("norm_ptr", FLOATS, "n_in"),
         inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
         step_size("n_rows", of="y[0]"),
         size("n_out", of="y[1]"),
         size("n_in", of="x[1]"),
+        size("w_width", of="weight[1]"),
+        size("n_groups", of="scale[1]"),
         stride("y_stride"),
         stride("x_stride"),
         stride("residual_stride"),
@@ -247,6 +313,8 @@ SPEC = Spec(
         given("HAS_BIAS"),
         given("HAS_NORM"),
         given("HAS_RESIDUAL"),
+        given("HAS_SCALE"),
+        given("HAS_ZERO"),
         given("GATED", of="@epilogue takes 2"),
         function("EPILOGUE", "expression", of="@epilogue"),
         given("ROWS", of="step.rows"),
@@ -254,17 +322,20 @@ SPEC = Spec(
         tuned("BLOCK_K"),
         tuned("TMA"),
         tuned("PDL"),
-        derived("TOKENS", "max(ROWS, 16)"),
+        # Of quantised weights this is the kernel for more rows, too.
+        derived("TOKENS", "min(max(ROWS, 16), 128)"),
         derived(
             "USE_DESCRIPTORS",
             "TMA if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"
             " and n_in % 8 == 0 and x_stride % 8 == 0 else 0",
         ),
+        derived("GROUPS", "n_groups"),
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
-        derived("EVEN_K", "n_in % BLOCK_K == 0"),
+        derived("EVEN_K", "n_in % (max(BLOCK_K, 128) if HAS_SCALE else BLOCK_K) == 0"),
     ),
     grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, TOKENS)", "1"),
-    bytes="(1 + GATED) * n_out * (n_in * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr))"
+    bytes="(1 + GATED) * n_out * (w_width * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr)"
+    " + n_groups * (HAS_SCALE * sizeof(scale_ptr) + HAS_ZERO))"
     " + HAS_NORM * n_in * sizeof(norm_ptr) + n_rows * (n_in * sizeof(x_ptr)"
     " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
     flops="2 * n_rows * n_out * n_in * (1 + GATED)",
@@ -275,7 +346,7 @@ SPEC = Spec(
     default={
         "cpu": {
             "BLOCK_N": 64,
-            "BLOCK_K": "128 if n_in % 256 else 256",
+            "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if n_in % 256 else 256)",
             "TMA": 0,
             "PDL": 0,
             "num_warps": 1,
@@ -283,7 +354,7 @@ SPEC = Spec(
         },
         "cuda": {
             "BLOCK_N": 64,
-            "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
+            "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,
@@ -291,7 +362,7 @@ SPEC = Spec(
         },
         "hip": {
             "BLOCK_N": 64,
-            "BLOCK_K": "128 if sizeof(x_ptr) <= 2 else 32",
+            "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,

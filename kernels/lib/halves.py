@@ -12,9 +12,7 @@ import triton.language as tl
 
 _REGISTERS = ".reg .b32 a<4>, d<8>, t, m, c; .reg .b16 s<2>; .reg .f32 f<2>;"
 # What two 16-bit numbers in a register are multiplied by and added to.
-_MUL_ADD = (
-    "mov.b32 m, {factor}; mov.b32 c, {addend}; fma.rn.{kind}x2 {d}, {d}, m, c;"
-)
+_MUL_ADD = "mov.b32 m, {factor}; mov.b32 c, {addend}; fma.rn.{kind}x2 {d}, {d}, m, c;"
 
 
 def _e4m3_half(d, word, pair):
@@ -47,9 +45,8 @@ def _e5m2_bf16(d, word, pair):
 def _i8_half(d, word, pair):
     # 1024 + 128 + q, less these; `word` has its sign bits turned.
     select = ("0x4140", "0x4342")[pair]
-    return (
-        f"prmt.b32 {d}, {word}, 0x64646464, {select};"
-        + _MUL_ADD.format(kind="f16", d=d, factor="0x3c003c00", addend="0xe480e480")
+    return f"prmt.b32 {d}, {word}, 0x64646464, {select};" + _MUL_ADD.format(
+        kind="f16", d=d, factor="0x3c003c00", addend="0xe480e480"
     )
 
 
@@ -73,9 +70,8 @@ def _u4_half(d, word, pair, is_high):
         if is_high
         else ("0x000f000f", "0x3c003c00", "0xe408e408")
     )
-    return (
-        f"{shifted} lop3.b32 {d}, t, {mask}, 0x64006400, 0xea;"
-        + _MUL_ADD.format(kind="f16", d=d, factor=factor, addend=addend)
+    return f"{shifted} lop3.b32 {d}, t, {mask}, 0x64006400, 0xea;" + _MUL_ADD.format(
+        kind="f16", d=d, factor=factor, addend=addend
     )
 
 

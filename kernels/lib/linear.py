@@ -1,10 +1,13 @@
 """What the linear kernels share: reading weights, what sums become, their reference and cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import triton
 import triton.language as tl
 
 from kernels.lib.expression_text import meaning, values_of
+from kernels.lib.quantized import TYPES, of_columns, packed, unpacked
 from kernels.spec import FLOATS, TOLERANCE, Case, filled, normal, padded, rng
 
 
@@ -21,12 +24,53 @@ def load_weights(w_rows, offs_k, mask_n, n_in, EVEN_N: tl.constexpr, EVEN_K: tl.
 
 
 @triton.jit
-def rows_of_sums(w_rows, n_out, n_in, GATED: tl.constexpr):
+def rows_of_sums(w_rows, n_out, width, GATED: tl.constexpr):
     """Where the rows of weights of each sum lie: those of gates, and of ups behind all gates."""
     if GATED:
-        return (w_rows, w_rows + n_out.to(tl.int64) * n_in)
+        return (w_rows, w_rows + n_out.to(tl.int64) * width)
     else:
         return (w_rows,)
+
+
+@triton.jit
+def dequantised(
+    tiles, scale_rows, zero_rows, group, mask_n, PART: tl.constexpr, HAS_GROUPS: tl.constexpr,
+    HAS_ZERO: tl.constexpr, dtype: tl.constexpr,
+):  # fmt: skip
+    """Tiles of weights (kernels/lib/quantized.py) of each sum as `dtype`; of 4 bits the low numbers
+    of the bytes, or in PART 1 the high ones. HAS_GROUPS: times the scale of `group`, in which all
+    columns are; else each row's scale is left for its sums."""
+    IS_4_BITS: tl.constexpr = tiles[0].dtype == tl.uint8
+    weights = ()
+    for i in tl.static_range(len(tiles)):
+        q = tiles[i]
+        if IS_4_BITS:
+            q = q >> 4 if PART == 1 else q & 15
+        if HAS_GROUPS:
+            w = q.to(tl.float32)
+            if HAS_ZERO:
+                w -= tl.load(zero_rows[i] + group, mask=mask_n).to(tl.float32)
+            elif IS_4_BITS:
+                w -= 8.0
+            scale = tl.load(scale_rows[i] + group, mask=mask_n).to(tl.float32)
+            w = (w * scale).to(dtype)
+        else:
+            w = q.to(dtype)
+            if IS_4_BITS:
+                w -= 8.0
+        weights = weights + (w,)
+    return weights
+
+
+@triton.jit
+def scaled_rows(sums, scales, HAS_SCALE: tl.constexpr):
+    """Times the scale of each sum's rows of weights."""
+    results = sums
+    if HAS_SCALE:
+        results = ()
+        for i in tl.static_range(len(sums)):
+            results = results + (sums[i] * scales[i],)
+    return results
 
 
 @triton.jit
@@ -79,13 +123,26 @@ def add_residual(y, residual_at, mask, alpha, HAS_RESIDUAL: tl.constexpr):
     return y
 
 
+def weights_of(a):
+    """What w stands for, [N, K] in float64."""
+    w, n_in = a["w_ptr"], a["n_in"]
+    if not a.get("HAS_SCALE"):
+        return w.astype(np.float64)
+    is_4_bits = a["dtypes"]["w_ptr"] == "u8"
+    q = (unpacked(w, n_in) if is_4_bits else w).astype(np.float64)
+    group = n_in // a["n_groups"]
+    if is_4_bits:
+        q -= of_columns(a["zero_ptr"].astype(np.float64), group, n_in) if a["HAS_ZERO"] else 8.0
+    return q * of_columns(a["scale_ptr"].astype(np.float64), group, n_in)
+
+
 def linear_reference(a):
     """In float64, with what a kernel may fuse: norm of the input, epilogue, residual."""
     n_rows, n_out, n_in = a["n_rows"], a["n_out"], a["n_in"]
     x = a["x_ptr"][:n_rows, :n_in].astype(np.float64)
     if a.get("HAS_NORM"):
         x = x * a["norm_ptr"] / np.sqrt((x * x).mean(axis=1, keepdims=True) + a["eps"])
-    y = x @ a["w_ptr"].astype(np.float64).T
+    y = x @ weights_of(a).T
     if a["HAS_BIAS"]:
         y += a["bias_ptr"]
     if a.get("EPILOGUE"):
@@ -95,6 +152,31 @@ def linear_reference(a):
     y_ptr = a["y_ptr"].copy()
     y_ptr[:n_rows, :n_out] = y
     return {"y_ptr": y_ptr}
+
+
+def quantised_case(case, weight, n_groups=1, has_zero=False, scale="fp32"):
+    """The case with a weight of the type `weight` in the place of its own."""
+    args, g = dict(case.args), rng(case.name + " quantised")
+    n_rows, n_in = args["w_ptr"].shape
+    std = n_in**-0.5
+    levels = {"i8": 127.0, "u8": 7.0, "fp8e4nv": 448.0, "fp8e5": 57344.0}[weight]
+    # The largest of a row stand at three deviations.
+    unit = 3.0 * std / levels
+    if weight == "u8":
+        q = packed(g.integers(0, 16, (n_rows, n_in)).astype(np.uint8))
+        unit = std / 5.0
+    elif weight == "i8":
+        q = np.clip(np.rint(args["w_ptr"] / unit), -127, 127).astype(np.int8)
+    else:
+        q = (args["w_ptr"] / unit).astype(np.float32)
+    scales = unit * g.uniform(0.5, 1.5, (n_rows, n_groups)).astype(np.float32)
+    zero = g.integers(0, 17, (n_rows, n_groups)).astype(np.uint8) if has_zero else None
+    args |= {"w_ptr": q, "scale_ptr": scales, "zero_ptr": zero, "w_width": q.shape[1],
+             "n_groups": n_groups}  # fmt: skip
+    dtypes = {**case.dtypes, "w_ptr": weight, "scale_ptr": scale, "zero_ptr": "u8"}
+    flags = {**case.constexprs, "HAS_SCALE": 1, "HAS_ZERO": int(has_zero)}
+    units = {name: 2.0 * unit for name, unit in case.units.items()}
+    return replace(case, args=args, dtypes=dtypes, constexprs=flags, units=units)
 
 
 def linear_case(
@@ -115,12 +197,19 @@ def linear_case(
     out=None,
     std=1.0,
     rounds_norm=False,
+    may_quantise=False,
+    n_groups=1,
+    has_zero=False,
+    scale="fp32",
     **ce,
 ):
     """x of variance std^2, w scaled so that the products have it too. A norm of None the kernel
     does not take; one of False it takes and this case does without. `pads`: of y, x and residual.
+    `may_quantise`: the kernel takes such weights; `weight` may be one of their types then.
     `rounds_norm`: x * norm is of the type of x, however exact the output is."""
     g = rng(name)
+    is_quantised = weight in TYPES
+    of_weight, weight = weight, ("fp16" if act == "fp32" else act) if is_quantised else weight
     y_pad, x_pad, residual_pad = pads or (pad, pad, 2 * pad)
     n_sums = len(values_of(epilogue)) if epilogue else 1
     n_weights = n_out * n_sums
@@ -150,7 +239,12 @@ def linear_case(
             unit *= max(TOLERANCE[act] / TOLERANCE[dtypes["y_ptr"]], 1.0)
         flags["HAS_NORM"] = int(norm)
     functions = {"EPILOGUE": epilogue} if epilogue else {}
-    return Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit}, functions=functions)
+    if may_quantise:
+        args |= {"scale_ptr": None, "zero_ptr": None, "w_width": n_in, "n_groups": 0}
+        dtypes |= {"scale_ptr": "fp32", "zero_ptr": "u8"}
+        flags |= {"HAS_SCALE": 0, "HAS_ZERO": 0}
+    case = Case(name, args, dtypes, {**flags, **ce}, units={"y_ptr": unit}, functions=functions)
+    return quantised_case(case, of_weight, n_groups, has_zero, scale) if is_quantised else case
 
 
 SWIGLU = "(gate, up) -> silu(gate) * up"
@@ -177,6 +271,12 @@ def draw_linear(d, x, weights, n_rows, **kwargs):
     weight = d.variant.of(*weights)
     out = d.variant.of(x, x, "fp32")
     std = d.scale(x, weight, out)
+    if kwargs.get("may_quantise") and flag(0.5):
+        weight = d.variant.of(*TYPES)
+        sizes = [n_in // group for group in (32, 64, 128, 256) if n_in % group == 0]
+        flags["n_groups"] = d.variant.of(1, *sizes)
+        flags["has_zero"] = weight == "u8" and flag(0.5)
+        flags["scale"] = d.variant.of("fp32", "fp16", "bf16")
     n_rows = min(n_rows, _MOST_ELEMENTS // max(n_in, n_out))
     case = linear_case(
         d.name,

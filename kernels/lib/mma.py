@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib.linear import add_residual, epilogue, load_biases
+from kernels.lib.halves import as_halves
+from kernels.lib.linear import add_residual, epilogue, load_biases, scaled_rows
 
 
 @triton.jit
@@ -81,30 +82,115 @@ def as_words(ptr):
 
 
 @triton.jit
-def token_tile(x_at, x_words, token, n_tokens, PAIRS: tl.constexpr):
-    """The same values of every pair of tokens; 0 for a token that there is not."""
+def lane_words(at, I: tl.constexpr, N: tl.constexpr):
+    """Where the words lie that stand opposite tile I of the N that a tile of weights is (halves.py):
+    a lane's 16 bytes of weights are N times 16 bytes of what they are multiplied by."""
+    if N == 1:
+        words = at
+    elif N == 2:
+        words = at // 8 * 16 + at % 8 // 2 * 4 + at % 2 + 2 * I
+    else:
+        words = at // 8 * 32 + at % 8 // 2 * 4 + at % 2 + 16 * (I // 2) + 2 * (I % 2)
+    return tl.max_contiguous(tl.multiple_of(words, [1, 2]), [1, 2])
+
+
+@triton.jit
+def word_tiles(ptr, at, N: tl.constexpr):
     tiles = ()
-    for p in tl.static_range(PAIRS):
-        mask = (token + 2 * p < n_tokens) & (tl.arange(0, 8)[None, :] >= 0)
-        tiles = tiles + (tl.load(x_at + 2 * p * x_words, mask=mask, other=0),)
+    for i in tl.static_range(N):
+        tiles = tiles + (tl.load(ptr + lane_words(at, i, N)),)
     return tiles
 
 
 @triton.jit
+def token_tiles(x_ptr, at, x_words, token, n_tokens, N: tl.constexpr, PAIRS: tl.constexpr):
+    """The same values of every pair of tokens; 0 for a token that there is not."""
+    tiles = ()
+    for i in tl.static_range(N):
+        of_pairs = ()
+        for p in tl.static_range(PAIRS):
+            mask = (token + 2 * p < n_tokens) & (tl.arange(0, 8)[None, :] >= 0)
+            x_at = x_ptr + lane_words(at, i, N) + 2 * p * x_words
+            of_pairs = of_pairs + (tl.load(x_at, mask=mask, other=0),)
+        tiles = tiles + (of_pairs,)
+    return tiles
+
+
+_LOAD_FP32 = tl.constexpr("ld.global.nc.f32 $0, [$2]; mov.f32 $1, $0;")
+_LOAD_FP16 = tl.constexpr(
+    "{.reg .b16 h; ld.global.nc.b16 h, [$2]; cvt.f32.f16 $0, h; mov.f32 $1, $0;}"
+)
+_LOAD_BF16 = tl.constexpr(
+    "{.reg .b16 h, z; ld.global.nc.b16 h, [$2]; mov.b16 z, 0; mov.b32 $0, {z, h}; mov.f32 $1, $0;}"
+)
+_LOAD_U8 = tl.constexpr(
+    "{.reg .u32 z; ld.global.nc.u8 z, [$2]; cvt.rn.f32.u32 $0, z; mov.f32 $1, $0;}"
+)
+
+
+@triton.jit
+def piece_values(ptr, index):
+    """A number of each piece, for both of a lane's words: as Triton's own load it would be spread
+    over lanes in another way."""
+    dtype: tl.constexpr = ptr.dtype.element_ty
+    if dtype == tl.float32:
+        ASM: tl.constexpr = _LOAD_FP32
+    elif dtype == tl.float16:
+        ASM: tl.constexpr = _LOAD_FP16
+    elif dtype == tl.bfloat16:
+        ASM: tl.constexpr = _LOAD_BF16
+    else:
+        ASM: tl.constexpr = _LOAD_U8
+    return tl.inline_asm_elementwise(
+        ASM, "=f,=f,l,l", [(ptr + index).to(tl.int64)], dtype=tl.float32, is_pure=True, pack=2
+    )
+
+
+@triton.jit
+def group_values(scale_ptr, zero_ptr, index, HAS_ZERO: tl.constexpr):
+    scale = piece_values(scale_ptr, index)
+    if HAS_ZERO:
+        return (scale, scale * (8.0 - piece_values(zero_ptr, index)))
+    else:
+        return (scale,)
+
+
+@triton.jit
 def add_tile(
-    sums, w_upper, w_lower, tokens, norm, PAIRS: tl.constexpr, HAS_NORM: tl.constexpr,
+    sums, w_upper, w_lower, tokens, norms, upper_group, lower_group, PAIRS: tl.constexpr,
+    HAS_NORM: tl.constexpr, HAS_GROUPS: tl.constexpr, HAS_ZERO: tl.constexpr, W: tl.constexpr,
     BF16: tl.constexpr,
 ):  # fmt: skip
     """Into each pair's sums: two rows of w, two more, and tokens by tokens, whose sums of squares
     stand on the diagonal."""
+    uppers = as_halves(w_upper, W, BF16)
+    lowers = as_halves(w_lower, W, BF16)
     new_sums = ()
     for p in tl.static_range(PAIRS):
         upper, lower, squares, rest = sums[p]
-        x = tokens[p]
-        if HAS_NORM:
-            squares, rest = mma_m16(squares, rest, x, tl.zeros_like(x), x, BF16)
-            x = mul_words(x, norm, BF16)
-        upper, lower = mma_m16(upper, lower, w_upper, w_lower, x, BF16)
+        zero = tl.zeros_like(upper)
+        if HAS_GROUPS:
+            all_upper, all_lower = upper, lower
+            upper, lower = zero, zero
+        if HAS_ZERO:
+            ones = tl.full(
+                w_upper.shape, 0x3F803F803F803F80 if BF16 else 0x3C003C003C003C00, tl.int64
+            )
+            total, same = zero, zero
+        for i in tl.static_range(len(uppers)):
+            x = tokens[i][p]
+            if HAS_NORM:
+                squares, rest = mma_m16(squares, rest, x, tl.zeros_like(x), x, BF16)
+                x = mul_words(x, norms[i], BF16)
+            upper, lower = mma_m16(upper, lower, uppers[i], lowers[i], x, BF16)
+            if HAS_ZERO:
+                total, same = mma_m16(total, same, ones, ones, x, BF16)
+        if HAS_GROUPS:
+            upper = all_upper + upper * upper_group[0]
+            lower = all_lower + lower * lower_group[0]
+            if HAS_ZERO:
+                upper += total * upper_group[1]
+                lower += total * lower_group[1]
         new_sums = new_sums + ((upper, lower, squares, rest),)
     return new_sums
 
@@ -119,10 +205,37 @@ def same_values(products, WARPS: tl.constexpr):
 
 
 @triton.jit
+def last_of(tiles, N: tl.constexpr):
+    last = ()
+    for i in tl.static_range(len(tiles) - N, len(tiles)):
+        last = last + (tiles[i],)
+    return last
+
+
+@triton.jit
+def tile_groups(
+    scale_ptr, zero_ptr, upper_at, lower_at, piece, tile, HAS_GROUPS: tl.constexpr,
+    HAS_ZERO: tl.constexpr, GROUPS: tl.constexpr, K_TILES: tl.constexpr,
+):  # fmt: skip
+    """Scales, and what zeros make of a sum of x, of each piece's columns in a tile."""
+    upper = ()
+    lower = ()
+    if HAS_GROUPS:
+        # Several pieces share a group, or one is a group.
+        PIECES: tl.constexpr = 4 * K_TILES // GROUPS
+        group = (tile * 4 + piece) // PIECES
+        upper = group_values(scale_ptr, zero_ptr, upper_at + group, HAS_ZERO)
+        lower = group_values(scale_ptr, zero_ptr, lower_at + group, HAS_ZERO)
+    return (upper, lower)
+
+
+@triton.jit
 def linear_mma(
     y_ptr,
     x_ptr,
     w_ptr,
+    scale_ptr,
+    zero_ptr,
     bias_ptr,
     norm_ptr,
     residual_ptr,
@@ -136,8 +249,11 @@ def linear_mma(
     HAS_BIAS: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
     GATED: tl.constexpr,
     EPILOGUE: tl.constexpr,
+    GROUPS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -147,13 +263,21 @@ def linear_mma(
 ):
     """linear_gemv, its parameters and meanings. A warp has two rows of w and two more (neighbours,
     or gates and their ups) over the whole of K."""
-    tl.static_assert(BLOCK_K == 128, "a warp reads 4 pieces of 32 values in a row")
+    W: tl.constexpr = w_ptr.dtype.element_ty
+    N: tl.constexpr = 1 if W.primitive_bitwidth == 16 else (4 if W == tl.uint8 else 2)
+    tl.static_assert(BLOCK_K == 128 * N, "a warp reads 4 pieces of 64 bytes in a row")
     BF16: tl.constexpr = x_ptr.dtype.element_ty == tl.bfloat16
     WARPS: tl.constexpr = BLOCK_N // 2 if GATED else BLOCK_N // 4
     PAIRS: tl.constexpr = (ROWS + 1) // 2  # of tokens
     ROW_WORDS: tl.constexpr = K_TILES * 32
-    # Tiles in flight: carried by a loop, lest the compiler puts each load beside its use.
+    X_WORDS: tl.constexpr = 32 * N  # of a tile
+    # One scale a row is for the sums.
+    HAS_GROUPS: tl.constexpr = GROUPS > 1 or HAS_ZERO
+    # Tiles in flight: carried by a loop, lest the compiler puts each load beside its use. Of what
+    # weights are multiplied by there is too much for that where they are small.
     DEPTH: tl.constexpr = PRELOAD if PRELOAD < K_TILES else K_TILES
+    MOST_AHEAD: tl.constexpr = PRELOAD if N == 1 else (2 if PRELOAD * N <= 16 else 1)
+    AHEAD: tl.constexpr = MOST_AHEAD if MOST_AHEAD < DEPTH else DEPTH
     ROUNDS: tl.constexpr = K_TILES // DEPTH
     REST: tl.constexpr = K_TILES % DEPTH
     lane = tl.arange(0, WARPS * 8)[:, None]
@@ -164,66 +288,102 @@ def linear_mma(
     # Past the end the last row is read again; the store leaves it out.
     n = tl.minimum(first_out + row, n_out - 1)
     upper_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
+    piece = lane % 4 + 0 * at
+    upper_at = n * GROUPS + 0 * at
     n = n + n_out if GATED else tl.minimum(first_out + 2 * WARPS + row, n_out - 1)
     lower_ptr = as_words(w_ptr) + n.to(tl.int64) * ROW_WORDS + at
+    lower_at = n * GROUPS + 0 * at
     token = lane % 8 // 4
     x_words = tl.multiple_of(x_stride // 4, 2)
-    x_at = as_words(x_ptr) + (first_row + token).to(tl.int64) * x_words + at
-    norm_at = as_words(norm_ptr) + 0 * lane + at
+    x_rows = as_words(x_ptr) + (first_row + token).to(tl.int64) * x_words
+    norm_rows = as_words(norm_ptr) + 0 * lane
     n_tokens = tl.minimum(n_rows - first_row, ROWS)
 
     uppers = ()
     lowers = ()
+    groups = ()
     norms = ()
     for t in tl.static_range(DEPTH):
         uppers = uppers + (tl.load(upper_ptr + t * 32, eviction_policy="evict_first"),)
         lowers = lowers + (tl.load(lower_ptr + t * 32, eviction_policy="evict_first"),)
-        norms = norms + (tl.load(norm_at + t * 32) if HAS_NORM else 0,)
+        group = tile_groups(
+            scale_ptr, zero_ptr, upper_at, lower_at, piece, t, HAS_GROUPS, HAS_ZERO, GROUPS, K_TILES
+        )
+        groups = groups + (group,)
+    for t in tl.static_range(AHEAD):
+        norm = word_tiles(norm_rows + t * X_WORDS, at, N) if HAS_NORM else ()
+        norms = norms + (norm,)
     if PDL > 0:
         gdc_wait()
     if PDL == 3:
         gdc_launch_dependents()
     tokens = ()
-    for t in tl.static_range(DEPTH):
-        tokens = tokens + (token_tile(x_at + t * 32, x_words, token, n_tokens, PAIRS),)
+    for t in tl.static_range(AHEAD):
+        x = token_tiles(x_rows + t * X_WORDS, at, x_words, token, n_tokens, N, PAIRS)
+        tokens = tokens + (x,)
     zero = tl.zeros((WARPS * 8, 8), tl.float32)
     sums = ()
     for _ in tl.static_range(PAIRS):
         sums = sums + ((zero, zero, zero, zero),)
-    for _ in tl.range(1, ROUNDS, num_stages=1):
+    for r in tl.range(1, ROUNDS, num_stages=1):
         upper_ptr += DEPTH * 32
         lower_ptr += DEPTH * 32
-        norm_at += DEPTH * 32
-        x_at += DEPTH * 32
         new_uppers = ()
         new_lowers = ()
-        new_norms = ()
-        new_tokens = ()
+        new_groups = ()
         for t in tl.static_range(DEPTH):
-            sums = add_tile(sums, uppers[t], lowers[t], tokens[t], norms[t], PAIRS, HAS_NORM, BF16)
+            sums = add_tile(
+                sums, uppers[t], lowers[t], tokens[t], norms[t], groups[t][0], groups[t][1], PAIRS,
+                HAS_NORM, HAS_GROUPS, HAS_ZERO, W, BF16,
+            )  # fmt: skip
             w = tl.load(upper_ptr + t * 32, eviction_policy="evict_first")
             new_uppers = new_uppers + (w,)
             w = tl.load(lower_ptr + t * 32, eviction_policy="evict_first")
             new_lowers = new_lowers + (w,)
-            new_norms = new_norms + (tl.load(norm_at + t * 32) if HAS_NORM else 0,)
-            x = token_tile(x_at + t * 32, x_words, token, n_tokens, PAIRS)
-            new_tokens = new_tokens + (x,)
+            norm = word_tiles(norm_rows + (t + AHEAD) * X_WORDS, at, N) if HAS_NORM else ()
+            x = token_tiles(x_rows + (t + AHEAD) * X_WORDS, at, x_words, token, n_tokens, N, PAIRS)
+            norms = norms + (norm,)
+            tokens = tokens + (x,)
+            group = tile_groups(
+                scale_ptr, zero_ptr, upper_at, lower_at, piece, r * DEPTH + t, HAS_GROUPS,
+                HAS_ZERO, GROUPS, K_TILES,
+            )  # fmt: skip
+            new_groups = new_groups + (group,)
         uppers = new_uppers
         lowers = new_lowers
-        norms = new_norms
-        tokens = new_tokens
-    for t in tl.static_range(DEPTH):
-        sums = add_tile(sums, uppers[t], lowers[t], tokens[t], norms[t], PAIRS, HAS_NORM, BF16)
-    for t in tl.static_range(DEPTH, DEPTH + REST):
-        last_upper = tl.load(upper_ptr + t * 32, eviction_policy="evict_first")
-        last_lower = tl.load(lower_ptr + t * 32, eviction_policy="evict_first")
-        last_norm = tl.load(norm_at + t * 32) if HAS_NORM else 0
-        x = token_tile(x_at + t * 32, x_words, token, n_tokens, PAIRS)
-        sums = add_tile(sums, last_upper, last_lower, x, last_norm, PAIRS, HAS_NORM, BF16)
+        groups = new_groups
+        norms = last_of(norms, AHEAD)
+        tokens = last_of(tokens, AHEAD)
+        x_rows += DEPTH * X_WORDS
+        norm_rows += DEPTH * X_WORDS
+    for t in tl.static_range(DEPTH + REST):
+        if t + AHEAD < DEPTH + REST:
+            norm = word_tiles(norm_rows + (t + AHEAD) * X_WORDS, at, N) if HAS_NORM else ()
+            x = token_tiles(x_rows + (t + AHEAD) * X_WORDS, at, x_words, token, n_tokens, N, PAIRS)
+            norms = norms + (norm,)
+            tokens = tokens + (x,)
+        if t < DEPTH:
+            w_upper = uppers[t]
+            w_lower = lowers[t]
+            group = groups[t]
+        else:
+            w_upper = tl.load(upper_ptr + t * 32, eviction_policy="evict_first")
+            w_lower = tl.load(lower_ptr + t * 32, eviction_policy="evict_first")
+            group = tile_groups(
+                scale_ptr, zero_ptr, upper_at, lower_at, piece, (ROUNDS - 1) * DEPTH + t,
+                HAS_GROUPS, HAS_ZERO, GROUPS, K_TILES,
+            )  # fmt: skip
+        sums = add_tile(
+            sums, w_upper, w_lower, tokens[t], norms[t], group[0], group[1], PAIRS, HAS_NORM,
+            HAS_GROUPS, HAS_ZERO, W, BF16,
+        )  # fmt: skip
 
     pair_row = tl.arange(0, 2)[None, :, None]
     n = first_out + tl.arange(0, WARPS)[:, None, None] * 2 + pair_row
     n_other = n + 2 * WARPS
+    IN_ROWS: tl.constexpr = HAS_SCALE and not HAS_GROUPS
+    scales = load_biases(scale_ptr, n, n_out, IN_ROWS, GATED, None)
+    other_scales = load_biases(scale_ptr, n_other, n_out, IN_ROWS and not GATED, False, None)
     biases = load_biases(bias_ptr, n, n_out, HAS_BIAS, GATED, None)
     other_biases = load_biases(bias_ptr, n_other, n_out, HAS_BIAS and not GATED, False, None)
     for p in tl.static_range(PAIRS):
@@ -233,14 +393,17 @@ def linear_mma(
             square = lane % 8 == tl.arange(0, 8)[None, :]
             squares = tl.reshape(tl.where(square, sums[p][2], 0.0), (WARPS, 8, 2, 4))
             squares = tl.sum(tl.sum(squares, axis=3), axis=1)[:, None, :]
-            factor = tl.rsqrt(squares / (K_TILES * 128) + eps)
+            factor = tl.rsqrt(squares / (K_TILES * BLOCK_K) + eps)
             upper *= factor
             lower *= factor
         if GATED:
-            upper = epilogue((upper, lower), biases, HAS_BIAS, EPILOGUE)
+            sums_of = scaled_rows((upper, lower), scales, IN_ROWS)
+            upper = epilogue(sums_of, biases, HAS_BIAS, EPILOGUE)
         else:
-            upper = epilogue((upper,), biases, HAS_BIAS, EPILOGUE)
-            lower = epilogue((lower,), other_biases, HAS_BIAS, EPILOGUE)
+            sums_of = scaled_rows((upper,), scales, IN_ROWS)
+            upper = epilogue(sums_of, biases, HAS_BIAS, EPILOGUE)
+            sums_of = scaled_rows((lower,), other_scales, IN_ROWS)
+            lower = epilogue(sums_of, other_biases, HAS_BIAS, EPILOGUE)
         m = 2 * p + tl.arange(0, 2)[None, None, :]
         mask = (m < n_tokens) & (n < n_out)
         m = (first_row + m).to(tl.int64)

@@ -26,7 +26,7 @@ TEST(Kernels, EachIsLaunchedBySomething) {
   const auto tables = KernelTables::builtin();
   std::set<std::string> in_use = kOfBenches;
   in_use.insert(kOfWeights.begin(), kOfWeights.end());
-  for (const char* folder : {"configs", "tests/fixtures"})
+  for (const char* folder : {"configs", "tests/fixtures", "tests/fixtures/quantized"})
     for (const auto& model : fs::directory_iterator(fs::path(NEREID_SOURCE_DIR) / folder)) {
       if (!fs::exists(model.path() / "config.json")) continue;
       const auto config = model::ModelConfig::load(model.path());

@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 #include "graph/ir.h"
-#include "program/lower.h"
 
 namespace nereid::graph {
 namespace {
@@ -192,7 +191,7 @@ TEST(Roles, OperandsComeByNameInAnyOrder) {
 }
 
 TEST(Roles, WhatIsMissingOrTooMuchIsAnError) {
-  const std::string all = "expected the operands x, weight, norm?, bias?, scale?, residual?";
+  const std::string all = "expected the operands x, weight, norm?, bias?, scale?, zero?, residual?";
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, bias = %b"),
             "linear: operand weight is missing; " + all);
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w, %b"),
@@ -215,7 +214,7 @@ TEST(Linear, ShapesOfWhatIsFused) {
   };
   EXPECT_EQ(error("norm = %b"), "linear: operand norm (%b): expected float[64], got fp16[32]");
   EXPECT_EQ(error("bias = %g"), "linear: operand bias (%g): expected any[32], got fp16[64]");
-  EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected fp32[32], got fp16[32]");
+  EXPECT_EQ(error("scale = %b"), "linear: operand scale (%b): expected float[32, G], got fp16[32]");
   EXPECT_EQ(error("residual = %x"),
             "linear: operand residual (%x): expected fp32[T, 32], got fp32[T, 64]");
   EXPECT_EQ(error("residual = %r {epilogue = \"(a, b) -> a * b\"}", "T, 16"),
@@ -239,12 +238,29 @@ TEST(Linear, AnEpilogueIsAnExpressionOfOneValueOrTwoHalves) {
             "linear, epilogue: expected what a value gives by itself, got a reduction of rows");
 }
 
-TEST(Linear, AScaleHasAShapeButNoKernelYet) {
-  const Graph graph = parse(text_of("%y: fp32[T, 32] = linear %x, %w, scale = %s"), "g");
-  verify(graph);
-  const auto tables = program::KernelTables::builtin();
-  EXPECT_EQ(error_of([&] { static_cast<void>(program::lower(graph, {}, tables)); }),
-            "%y: no kernel computes linear with scale for steps of up to 1 rows on cpu");
+TEST(Linear, AQuantisedWeightHasScales) {
+  const auto error = [](const std::string& weight, const std::string& scale,
+                        const std::string& rest = "") {
+    return error_of([&] {
+      verify(parse("graph g {\n  input %x: fp16[T, 192]\n  weight %w: " + weight +
+                       "\n  weight %s: " + scale + "\n  weight %z: u8[8, 3]\n" +
+                       "  %y: fp16[T, 8] = linear %x, %w, scale = %s" + rest + "\n  return %y\n}\n",
+                   "g"));
+    });
+  };
+  for (const char* weight : {"i8[8, 192]", "fp8e4nv[8, 192]", "fp8e5[8, 192]", "u8[8, 128]"})
+    for (const char* scale : {"fp32[8, 1]", "fp16[8, 3]", "bf16[8, 6]"})
+      EXPECT_EQ(error(weight, scale), "no error") << weight << scale;
+  EXPECT_EQ(error("u8[8, 128]", "fp16[8, 3]", ", zero = %z"), "no error");
+  EXPECT_THAT(error("i8[8, 192]", "fp16[8, 3]", ", zero = %z"), HasSubstr("none, but for u8"));
+  EXPECT_THAT(error("u8[8, 128]", "fp16[8, 6]", ", zero = %z"), HasSubstr("expected u8[8, 6]"));
+  EXPECT_THAT(error("u8[8, 96]", "fp16[8, 3]"), HasSubstr("expected 128 columns, of 4 bits"));
+  EXPECT_THAT(error("i8[8, 128]", "fp32[8, 1]"), HasSubstr("expected 192 columns"));
+  EXPECT_THAT(error("fp16[8, 192]", "fp32[8, 1]"), HasSubstr("beside a scale"));
+  EXPECT_THAT(error("i8[8, 192]", "fp32[8, 5]"), HasSubstr("groups that divides 192 columns"));
+  EXPECT_THAT(error("i8[8, 192]", "fp32[9, 1]"), HasSubstr("expected float[8, G]"));
+  EXPECT_THAT(error_of_text("%y: fp32[T, 32] = linear %x, %w, scale = %s"),
+              HasSubstr("expected float[32, G], got fp32[32]"));
 }
 
 }  // namespace
