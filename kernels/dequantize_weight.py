@@ -55,7 +55,9 @@ def store_columns(
         q -= tl.load(zero_ptr + at, mask=mask, other=0).to(tl.float32)
     elif BITS == 4:
         q -= 8.0
-    w = q * tl.load(scale_ptr + at, mask=mask, other=0.0).to(tl.float32)
+    scale = tl.load(scale_ptr + at, mask=mask, other=0.0).to(tl.float32)
+    # Not q * scale: LLVM computes (i8 * bf16).to(fp16) in fp16, whose range holds no such scale.
+    w = tl.fma(q, scale, 0.0)
     w_at = w_ptr + row.to(tl.int64) * w_stride + col
     tl.store(w_at, w.to(w_ptr.dtype.element_ty), mask=mask)
 
@@ -143,6 +145,8 @@ def cases(act):
     for group in GROUPS:
         yield case(f"group_{group}", 9, 384, "u8", group, scale="bf16", w="bf16")
         yield case(f"zeros_{group}", 18, 420, "u8", group, True, w="fp32", scale="fp16", gap=5)
+    for q in ("i8", "fp8e5"):
+        yield case(f"small_scales_{q}", 5, 200, q, scale="bf16", std=2.0**-10)
     yield case("blocks", 6, 200, "fp8e4nv", 128, w="bf16")
 
 

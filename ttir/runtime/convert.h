@@ -72,15 +72,18 @@ RT_INLINE Vec<float> convert(const Vec<double>& a, std::type_identity<float>) {
       hn::Combine(Tag<float>(), hn::DemoteTo(half, a.r[2 * i + 1]), hn::DemoteTo(half, a.r[2 * i]));
   return v;
 }
-// Of 8 and 16 bits, which all go by way of 32.
+// Of 8 and 16 bits, which go to what is wider than 32 by way of these, and come from there so.
 template <class T>
 inline constexpr bool kIsSmall = std::is_integral_v<T> && sizeof(T) < sizeof(std::int32_t);
+template <class From, class To>
+inline constexpr bool kIsPromotion = kIsSmall<From>&& std::is_integral_v<To> &&
+                                     sizeof(From) < sizeof(To) && sizeof(To) <= 4;
 template <class From, class To>
 RT_INLINE Vec<To> convert(const Vec<From>& a, std::type_identity<To> to) {
   using Word = std::int32_t;
   constexpr std::type_identity<Word> kWord;
-  if constexpr (kIsSmall<From> && std::is_same_v<To, Word>) {
-    return promoted<Word, From>(a);
+  if constexpr (kIsPromotion<From, To>) {
+    return promoted<To, From>(a);
   } else if constexpr (kIsSmall<From>) {
     return convert(convert(a, kWord), to);
   } else if constexpr (kIsSmall<To> && std::is_same_v<From, float>) {
@@ -106,7 +109,9 @@ RT_INLINE auto to(const From& a) {
 
 template <class T, class To>
 RT_INLINE Vec<To> convert_unsigned(const Vec<T>& a, std::type_identity<To> to) {
-  if constexpr (kIsSmall<T> && sizeof(To) > sizeof(T)) {
+  if constexpr (kIsPromotion<T, To>) {
+    return promoted<To, std::make_unsigned_t<T>>(a);
+  } else if constexpr (kIsSmall<T> && sizeof(To) > sizeof(T)) {
     return convert(promoted<std::int32_t, std::make_unsigned_t<T>>(a), to);
   } else {
     return lanewise<To>([](T x) { return static_cast<To>(std::make_unsigned_t<T>(x)); }, a);
