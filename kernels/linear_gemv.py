@@ -5,16 +5,17 @@
     q = p, EPILOGUE(p[m, n]), or EPILOGUE(p[m, n], p[m, N + n]) (GATED: w has 2 N rows, gates first)
     y[m, n] = q, or alpha * q + residual[m, n] (HAS_RESIDUAL)
 
-y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K], or quantised (HAS_SCALE,
-kernels/lib/quantized.py) with scale and perhaps zero [N, G]; bias [N] (HAS_BIAS); norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
+y, residual [M, N], x [M, K] with row strides (y may be residual); w [N, K], or quantised
+(HAS_SCALE, kernels/lib/quantized.py) with scale and perhaps zero [N, G]; bias [N] (HAS_BIAS);
+norm [K]. A program takes ROWS rows of x (the last group may be short) and N_LOOP times BLOCK_N
 outputs, each row of w read once for all ROWS.
 Grid: (N / (BLOCK_N * N_LOOP), M / ROWS). Accumulation: fp32, one [BLOCK_N, BLOCK_K] tile a row of x
 over the whole of K and one sum at the end: what a row gives does not depend on ROWS or M. The
 factor of the norm is taken from sums of squares beside the product and applied at its end.
 PRELOAD: as many tiles of K are asked for before the first is used (0: a plain loop).
-MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, norm and w, or what w is made for
-multiplying, are of one 16-bit type and K is whole tiles of BLOCK_K: 128, of 8 bits 256, of 4 512; a
-group of columns is 64 bytes of a row, or several. Then BLOCK_N is 4 * num_warps (2 with GATED), N_LOOP 1, PRELOAD at
+MMA: on NVIDIA's matrix units (kernels/lib/mma.py) where x, norm and w, unless quantised, are of one
+16-bit type and K is whole tiles of BLOCK_K: 128, of 8 bits 256, of 4 bits 512; a group of columns
+is 64 bytes of a row, or several. Then BLOCK_N is 4 * num_warps (2 with GATED), N_LOOP 1, PRELOAD at
 least 1, and x * norm is rounded to its type. Other types take the plain way.
 PDL: 0, or programmatic dependent launch: weights are asked for before the wait for the kernel
 before; the one after may start 1: when this one ends, 2: as this one starts, 3: after the wait.

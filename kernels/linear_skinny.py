@@ -1,16 +1,17 @@
-"""Linear layer for 5 to 64 rows, or more of quantised weights: a stream of weights through tensor
+"""Linear layer for 5 to 64 rows, or 256 of quantised weights: a stream of weights through tensor
 cores.
 
     y[m, n] as in linear_tiled, of x' = x, or x * norm / sqrt(mean(x^2) + eps) (HAS_NORM)
 
-Operands and flags as there; norm [K]; w may be quantised (HAS_SCALE, kernels/lib/quantized.py), with
-scale and perhaps zero [N, G]. The weights are the left operand of the product and
+Operands and flags as there; norm [K]; w may be quantised (HAS_SCALE, kernels/lib/quantized.py),
+with scale and perhaps zero [N, G]. The weights are the left operand of the product and
 the rows of x, padded to TOKENS, the right one: a tile is BLOCK_N outputs of all rows, so that each
 weight is read once. More rows than TOKENS are taken by further programs.
 Grid: (N / BLOCK_N, M / TOKENS). Accumulation: fp32, over k in order: what a row gives does not
 depend on M, nor on BLOCK_K where the matrix units add to one sum in steps of 16 (wgmma). With a
 norm, x * norm is rounded to the type of x; every program sums the squares of its rows beside the
 product, in BLOCK_K sums a row, and its factor counts at the end.
+PTX: quantised weights become 16-bit numbers by NVIDIA's instructions (kernels/lib/halves.py).
 TMA: x and w are tensor maps, where their rows lie so (USE_DESCRIPTORS); x without a norm only.
 PDL: 0, or programmatic dependent launch: the kernel after may start 1: when this one ends, 4: when
 a program has its sums. Earlier, its programs crowd where there is room, and are slower for it.
@@ -107,6 +108,7 @@ def linear_skinny(
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PTX: tl.constexpr,
     TMA: tl.constexpr,
     PDL: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -168,7 +170,7 @@ def linear_skinny(
                     group = tl.minimum(first_k * n_groups // n_in, n_groups - 1)
                     weights = dequantised(
                         tiles, scale_rows, zero_rows, group, mask_n, part, HAS_GROUPS, HAS_ZERO,
-                        x.dtype,
+                        x.dtype, PTX and x.dtype.primitive_bitwidth == 16,
                     )  # fmt: skip
                     new_sums = ()
                     for i in tl.static_range(1 + GATED):
@@ -266,8 +268,9 @@ SPEC = Spec(
     fn=linear_skinny,
     op="linear",
     # Rows that each program norms for itself: few enough to hide behind its weights.
-    when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)) or"
-    " (rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
+    when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)"
+    " and rows <= (256 if gpu else 64))"
+    " or (rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(
@@ -320,6 +323,7 @@ SPEC = Spec(
         given("ROWS", of="step.rows"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
+        tuned("PTX"),
         tuned("TMA"),
         tuned("PDL"),
         # Of quantised weights this is the kernel for more rows, too.
@@ -342,11 +346,12 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_N", "BLOCK_K", "TMA", "PDL"),
+    tuned=("BLOCK_N", "BLOCK_K", "PTX", "TMA", "PDL"),
     default={
         "cpu": {
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if n_in % 256 else 256)",
+            "PTX": 0,
             "TMA": 0,
             "PDL": 0,
             "num_warps": 1,
@@ -355,6 +360,7 @@ SPEC = Spec(
         "cuda": {
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
+            "PTX": "HAS_SCALE",
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,
@@ -363,6 +369,7 @@ SPEC = Spec(
         "hip": {
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
+            "PTX": 0,
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,

@@ -1,10 +1,10 @@
-"""Quantised weights as operands of NVIDIA's matrix units: 64-bit words of 8 or 16 of them to words
-of four 16-bit numbers, in registers (kernels/lib/mma.py).
+"""Quantised weights as operands of NVIDIA's matrix units, in registers: tiles of them to tiles of
+16-bit numbers; and 64-bit words of 8 or 16 of them to words of four (kernels/lib/mma.py).
 
-A lane has two words of a row, 16 bytes one after the other. Of these the first two tiles hold the
-first word's numbers and the second's, in order; of 4 bits those in the low halves of their bytes,
-and two more tiles those in the high halves. i8 comes as it is, 4 bits less 8, floats of 8 bits as
-they are; all exact in fp16 and bf16.
+Of words a lane has two words of a row, 16 bytes one after the other. Of these the first two tiles
+hold the first word's numbers and the second's, in order; of 4 bits those in the low halves of their
+bytes, and two more tiles those in the high halves. i8 comes as it is, 4 bits less 8, floats of 8
+bits as they are; all exact in fp16 and bf16.
 """
 
 import triton
@@ -106,6 +106,20 @@ def _four_bits(convert):
     return "{" + _REGISTERS + "\n".join(lines) + "}"
 
 
+def _tile(convert, prepare=""):
+    """Four numbers, or bytes of two, in $2, to $0 and $1."""
+    lines = f"mov.b32 a0, $2; {prepare.format(word='a0')} {convert('$0', 'a0', 0)}"
+    return "{" + _REGISTERS + lines + convert("$1", "a0", 1) + "}"
+
+
+def _low(convert):
+    return lambda d, word, pair: convert(d, word, pair, 0)
+
+
+def _high(convert):
+    return lambda d, word, pair: convert(d, word, pair, 1)
+
+
 _TURN = "xor.b32 {word}, {word}, 0x80808080;"
 _E4M3_HALF = tl.constexpr(_eight_bits(_e4m3_half))
 _E4M3_BF16 = tl.constexpr(_eight_bits(_e4m3_bf16))
@@ -115,6 +129,29 @@ _I8_HALF = tl.constexpr(_eight_bits(_i8_half, _TURN))
 _I8_BF16 = tl.constexpr(_eight_bits(_i8_bf16, _TURN))
 _U4_HALF = tl.constexpr(_four_bits(_u4_half))
 _U4_BF16 = tl.constexpr(_four_bits(_u4_bf16))
+
+_ORDER = "prmt.b32 {word}, {word}, 0, 0x3120;"
+_I8_TILE_HALF = tl.constexpr(_tile(_i8_half, _TURN))
+_I8_TILE_BF16 = tl.constexpr(_tile(_i8_bf16, _TURN))
+_LOW_TILE_HALF = tl.constexpr(_tile(_low(_u4_half), _ORDER))
+_LOW_TILE_BF16 = tl.constexpr(_tile(_low(_u4_bf16), _ORDER))
+_HIGH_TILE_HALF = tl.constexpr(_tile(_high(_u4_half), _ORDER))
+_HIGH_TILE_BF16 = tl.constexpr(_tile(_high(_u4_bf16), _ORDER))
+
+
+@triton.jit
+def tile_as_halves(q, PART: tl.constexpr, dtype: tl.constexpr):
+    """As `dtype`, of 16 bits; of 4 bits the low ones of bytes, in PART 1 the high ones, less 8."""
+    BF16: tl.constexpr = dtype == tl.bfloat16
+    if q.dtype == tl.uint8:
+        LOW: tl.constexpr = _LOW_TILE_BF16 if BF16 else _LOW_TILE_HALF
+        HIGH: tl.constexpr = _HIGH_TILE_BF16 if BF16 else _HIGH_TILE_HALF
+        ASM: tl.constexpr = HIGH if PART == 1 else LOW
+    elif q.dtype == tl.int8:
+        ASM: tl.constexpr = _I8_TILE_BF16 if BF16 else _I8_TILE_HALF
+    else:
+        return q.to(dtype)
+    return tl.inline_asm_elementwise(ASM, "=r,=r,r", [q], dtype=dtype, is_pure=True, pack=4)
 
 
 @triton.jit

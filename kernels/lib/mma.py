@@ -82,15 +82,15 @@ def as_words(ptr):
 
 
 @triton.jit
-def lane_words(at, I: tl.constexpr, N: tl.constexpr):
-    """Where the words lie that stand opposite tile I of the N that a tile of weights is (halves.py):
-    a lane's 16 bytes of weights are N times 16 bytes of what they are multiplied by."""
+def lane_words(at, TILE: tl.constexpr, N: tl.constexpr):
+    """Where the words lie that stand opposite one of the N tiles that a tile of weights becomes: a
+    lane's 16 bytes of weights are N times 16 bytes of what they are multiplied by."""
     if N == 1:
         words = at
     elif N == 2:
-        words = at // 8 * 16 + at % 8 // 2 * 4 + at % 2 + 2 * I
+        words = at // 8 * 16 + at % 8 // 2 * 4 + at % 2 + 2 * TILE
     else:
-        words = at // 8 * 32 + at % 8 // 2 * 4 + at % 2 + 16 * (I // 2) + 2 * (I % 2)
+        words = at // 8 * 32 + at % 8 // 2 * 4 + at % 2 + 16 * (TILE // 2) + 2 * (TILE % 2)
     return tl.max_contiguous(tl.multiple_of(words, [1, 2]), [1, 2])
 
 
@@ -264,7 +264,7 @@ def linear_mma(
     """linear_gemv, its parameters and meanings. A warp has two rows of w and two more (neighbours,
     or gates and their ups) over the whole of K."""
     W: tl.constexpr = w_ptr.dtype.element_ty
-    N: tl.constexpr = 1 if W.primitive_bitwidth == 16 else (4 if W == tl.uint8 else 2)
+    N: tl.constexpr = 1 if W.primitive_bitwidth == 16 else 4 if W.is_uint8() else 2
     tl.static_assert(BLOCK_K == 128 * N, "a warp reads 4 pieces of 64 bytes in a row")
     BF16: tl.constexpr = x_ptr.dtype.element_ty == tl.bfloat16
     WARPS: tl.constexpr = BLOCK_N // 2 if GATED else BLOCK_N // 4

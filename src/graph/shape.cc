@@ -181,11 +181,10 @@ class Fit {
 
 // ---- what rows cannot say. Each gets the results as its row says them.
 
-// Columns of a weight, and their groups.
-void check_weight(const Fit& fit) {
+// Of so many columns, and groups of these.
+void check_weight(const Fit& fit, const Dim& n_in) {
   constexpr std::int64_t kBlock = 128;  // columns of a block of 4 bits each, two a byte
   const auto& weight = fit["weight"];
-  const auto& n_in = fit["x"].shape[1];
   if (!n_in.is_constant()) fit.fail("x", "a constant number of columns");
   const bool is_4_bits = weight.dtype == DType::u8;
   const auto n_columns =
@@ -220,7 +219,7 @@ std::size_t check_epilogue(const Node& node) {
 
 // An epilogue of two values halves the rows of weight.
 void infer_linear(const Fit& fit, Types& results) {
-  check_weight(fit);
+  check_weight(fit, fit["x"].shape[1]);
   fit.is_of("eps", "norm");
   fit.is_of("alpha", "residual");
   const auto& rows = fit["weight"].shape[0];
@@ -392,6 +391,9 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
   switch (node.op) {
     case Op::linear:
       infer_linear(fit, results);
+      break;
+    case Op::dequantise:
+      check_weight(fit, node.int_attr("columns"));
       break;
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);

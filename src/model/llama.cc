@@ -105,9 +105,12 @@ class LlamaBuilder {
       node.set_operand("weight", weight(stored, {n_out, n_in}));
       return;
     }
+    graph::Node numbers(Op::dequantise, {});
+    numbers.set_attr("columns", n_in);
+    numbers.set_attr("dtype", options_.activation);
     const auto add = [&](const char* role, const std::string& name, DType dtype,
                          std::int64_t n_cols) {
-      node.set_operand(role, graph_.add_value(ValueKind::weight, name, dtype, {n_out, n_cols}));
+      numbers.set_operand(role, graph_.add_value(ValueKind::weight, name, dtype, {n_out, n_cols}));
     };
     add("weight", stored, format->dtype, format->n_columns(n_in));
     const auto& quantization = *options_.quantization;
@@ -118,6 +121,7 @@ class LlamaBuilder {
     add("scale", part_name(StoredPart::scale, stored), scale_dtype, format->n_groups);
     if (format->has_zero)
       add("zero", part_name(StoredPart::zero, stored), DType::u8, format->n_groups);
+    node.set_operand("weight", graph_.add_node(std::move(numbers))[0]);
     if (quantization.has_order && format->n_groups > 1)
       node.set_operand(
           "x", graph_.add(Op::take_columns,

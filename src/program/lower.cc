@@ -402,7 +402,15 @@ Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable
     decodes.set_attr(kRows, std::string("decode"));
     return !has_kernel(from, decodes, bounds, specs);
   };
-  const auto legal = graph::take_apart(graph, has_none, skip);
+  // Weights are made readable before what is done with them is given up.
+  const auto first = [&](const Graph& from, const Node& node) -> std::string_view {
+    if (node.op != graph::Op::linear || !node.has("scale")) return "";
+    auto plain = node;
+    plain.set_operand("norm", kNoValue);
+    plain.unset_attr("eps");
+    return has_kernel(from, plain, bounds, specs) ? "" : "fuse_dequantise";
+  };
+  const auto legal = graph::take_apart(graph, has_none, first, skip);
   return bounds.is_decode ? legal : graph::split_attention(legal);
 }
 

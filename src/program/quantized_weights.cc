@@ -34,6 +34,14 @@ std::vector<graph::ValueId> parts_of(const std::map<graph::ValueId, const graph:
   return pack == packs.end() ? std::vector{id} : pack->second->inputs;
 }
 
+// What the numbers of a weight are multiplied by.
+graph::ValueId reader_x(const graph::Graph& graph, const graph::Node& numbers) {
+  for (const auto& node : graph.nodes)
+    if (node.op == graph::Op::linear && node.operand("weight") == numbers.result("out"))
+      return node.operand("x");
+  NEREID_UNREACHABLE("no linear reads %{}", graph.value(numbers.result("out")).name);
+}
+
 void check_scales(const std::vector<float>& scales, const std::string& name) {
   const auto is_wrong = [](float scale) { return !std::isfinite(scale) || scale == 0.0F; };
   const auto wrong = std::ranges::find_if(scales, is_wrong);
@@ -51,7 +59,10 @@ std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph) {
   std::vector<QuantizedWeight> weights;
   std::set<std::string> done;
   for (const auto& node : graph.nodes) {
-    if (node.op != graph::Op::linear || !node.has("scale")) continue;
+    const bool is_linear = node.op == graph::Op::linear && node.has("scale");
+    if (!is_linear && node.op != graph::Op::dequantise) continue;
+    // Of the product that it is for.
+    const auto x = is_linear ? node.operand("x") : reader_x(graph, node);
     const auto scales = parts_of(packs, node.operand("scale"));
     const auto parts = parts_of(packs, node.operand("weight"));
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -64,10 +75,10 @@ std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph) {
                                     .scale = scale.dtype,
                                     .has_zero = node.has("zero")},
                          .n_out = constant(value.shape[0]),
-                         .n_in = constant(graph.value(node.operand("x")).shape[1]),
+                         .n_in = constant(graph.value(x).shape[1]),
                          .has_order = std::ranges::any_of(graph.nodes, [&](const auto& other) {
                            return other.op == graph::Op::take_columns &&
-                                  other.outputs[0] == node.operand("x");
+                                  other.outputs[0] == x;
                          })});
     }
   }

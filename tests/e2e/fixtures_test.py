@@ -1,4 +1,5 @@
-"""One tiny model of every family against the logits and greedy tokens that PyTorch gives for it."""
+"""One tiny model of every family against the logits and greedy tokens that PyTorch gives for it, and
+one of every published form of quantised weights against those of the numbers that they stand for."""
 
 import json
 
@@ -80,12 +81,15 @@ class Fixtures(cli.TestCase):
 
 
 def add_cases(name):
-    setattr(Fixtures, f"test_logits_{name}", lambda self: self.check_logits(name))
-    setattr(Fixtures, f"test_greedy_{name}", lambda self: self.check_greedy(name))
+    of = name.replace("/", "_")
+    setattr(Fixtures, f"test_logits_{of}", lambda self: self.check_logits(name))
+    setattr(Fixtures, f"test_greedy_{of}", lambda self: self.check_greedy(name))
 
 
 for fixture in cli.FIXTURE_NAMES:
     add_cases(fixture)
+for quantised in sorted((cli.FIXTURES / "quantized").iterdir()):
+    add_cases(f"quantized/{quantised.name}")
 
 if __name__ == "__main__":
     cli.main()

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 const std::set<std::string> kOfBenches{"dot_peak", "stream_read"};
 
 // Launched when weights are made, by no step.
-const std::set<std::string> kOfWeights{"dequantize_weight", "quantize_weight", "unpack_weight"};
+const std::set<std::string> kOfWeights{"quantize_weight", "unpack_weight"};
 
 TEST(Kernels, EachIsLaunchedBySomething) {
   const auto tables = KernelTables::builtin();

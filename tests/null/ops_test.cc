@@ -258,7 +258,7 @@ TEST(Linear, AQuantisedWeightHasScales) {
   EXPECT_THAT(error("i8[8, 128]", "fp32[8, 1]"), HasSubstr("expected 192 columns"));
   EXPECT_THAT(error("fp16[8, 192]", "fp32[8, 1]"), HasSubstr("beside a scale"));
   EXPECT_THAT(error("i8[8, 192]", "fp32[8, 5]"), HasSubstr("groups that divides 192 columns"));
-  EXPECT_THAT(error("i8[8, 192]", "fp32[9, 1]"), HasSubstr("expected float[8, G]"));
+  EXPECT_THAT(error("i8[8, 192]", "fp32[9, 1]"), HasSubstr("expected float[8, 1]"));
   EXPECT_THAT(error_of_text("%y: fp32[T, 32] = linear %x, %w, scale = %s"),
               HasSubstr("expected float[32, G], got fp32[32]"));
 }

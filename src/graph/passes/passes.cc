@@ -24,8 +24,11 @@ namespace passes {
 
 namespace {
 
-// What was fused last is taken apart first.
-passes::Undone undone(const passes::Uses& uses, const Node& node, passes::Rewrite& rewrite) {
+passes::Undone undone(const passes::Uses& uses, const Node& node, passes::Rewrite& rewrite,
+                      std::string_view first) {
+  for (const auto& row : pass_table())
+    if (row.name == first)
+      if (auto nodes = row.undo(uses, node, rewrite)) return nodes;
   for (const auto& row : pass_table() | std::views::reverse)
     if (row.undo != nullptr)
       if (auto nodes = row.undo(uses, node, rewrite)) return nodes;
@@ -33,13 +36,13 @@ passes::Undone undone(const passes::Uses& uses, const Node& node, passes::Rewrit
 }
 
 // Every node that is one of `which`, one level down; whether there was any.
-template <typename Which>
-bool take_apart(Graph& graph, const Which& which) {
+template <typename Which, typename First>
+bool take_apart(Graph& graph, const Which& which, const First& first) {
   const passes::Uses uses(graph);
   passes::Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
     if (!which(node)) continue;
-    if (auto nodes = undone(uses, node, rewrite)) rewrite.replace(node, std::move(*nodes));
+    if (auto nodes = undone(uses, node, rewrite, first(node))) rewrite.replace(node, std::move(*nodes));
   }
   if (rewrite.is_empty()) return false;
   graph = rewrite.apply();
@@ -103,18 +106,23 @@ std::string describe(const PassReport& report) {
 
 Graph decompose(const Graph& graph) {
   Graph result = graph;
-  while (take_apart(result, [](const Node&) { return true; })) {
+  while (take_apart(
+      result, [](const Node&) { return true; }, [](const Node&) { return ""; })) {
   }
   return passes::canonical(result);
 }
 
-Graph take_apart(const Graph& graph, const IsOne& which, const std::set<std::string>& skip) {
+Graph take_apart(const Graph& graph, const IsOne& which, const NameOf& first,
+                 const std::set<std::string>& skip) {
   const bool is_clustering = !skip.contains("fuse_pointwise");
   Graph result = graph;
   // Clusters too: with what is taken apart beside them they may become larger ones.
-  while (take_apart(result, [&](const Node& node) {
-    return which(result, node) || (is_clustering && node.op == Op::cluster);
-  })) {
+  while (take_apart(
+      result,
+      [&](const Node& node) {
+        return which(result, node) || (is_clustering && node.op == Op::cluster);
+      },
+      [&](const Node& node) { return first(result, node); })) {
   }
   result = passes::canonical(result);
   return is_clustering ? passes::fuse_pointwise(result) : result;

@@ -56,9 +56,12 @@ Graph run_passes(const Graph& graph, const PassOptions& options = {});
 Graph decompose(const Graph& graph);
 
 // Nodes that are one of `which` are taken apart until none is; what then lies side by side is
-// clustered, unless `skip` names that pass.
+// clustered, unless `skip` names that pass. What was fused last is taken apart first, but for a
+// node of which `first` names another pass.
 using IsOne = std::function<bool(const Graph&, const Node&)>;
-Graph take_apart(const Graph& graph, const IsOne& which, const std::set<std::string>& skip = {});
+using NameOf = std::function<std::string_view(const Graph&, const Node&)>;
+Graph take_apart(const Graph& graph, const IsOne& which, const NameOf& first,
+                 const std::set<std::string>& skip = {});
 
 // For steps that hold prompts and sequences that decode: attention of all rows as two launches.
 Graph split_attention(const Graph& graph);
