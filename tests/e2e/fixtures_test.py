@@ -1,5 +1,5 @@
-"""One tiny model of every family against the logits and greedy tokens that PyTorch gives for it, and
-one of every published form of quantised weights against those of the numbers that they stand for."""
+"""One tiny model of every family, and of every published form of quantised weights, against the
+logits and greedy tokens that PyTorch gives for it."""
 
 import json
 
