@@ -74,6 +74,14 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
       ->type_name("NAME");
 }
 
+CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files) {
+  return command
+      .add_option("--op", files,
+                  "A Python file with an operation of your own (docs/adding_an_op.md); may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+}
+
 CLI::Option* add_attention(CLI::App& command, std::string& design) {
   std::vector<std::string> names;
   for (const auto& row : program::attention_designs())

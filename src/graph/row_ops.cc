@@ -46,14 +46,14 @@ std::vector<std::string> operand_names(const Node& node) {
     names = body_of(node).names;
     names.resize(node.inputs.size());
   } else {
-    for (const auto& role : op_row(node.op).operands) names.emplace_back(role.name);
+    for (const auto& role : node.row().operands) names.emplace_back(role.name);
   }
   return names;
 }
 
 std::vector<std::string> result_names(const Node& node) {
   const auto* row = find_row(node.op);
-  NEREID_CHECK(row != nullptr, "{}", op_row(node.op).name);
+  NEREID_CHECK(row != nullptr, "{}", node.row().name);
   if (row->body) return {std::string(row->result)};
   const auto body = body_of(node);
   std::vector<std::string> names;
@@ -68,13 +68,13 @@ std::vector<std::string> result_names(const Node& node) {
 
 expression::Formula formula_of(const Node& node) {
   const auto* row = find_row(node.op);
-  NEREID_CHECK(row != nullptr, "{}", op_row(node.op).name);
+  NEREID_CHECK(row != nullptr, "{}", node.row().name);
   if (!row->body) return expression::expand(body_of(node), kMapWhere);
   std::vector<expression::Binding> bindings;
   std::uint32_t n_operands = 0;
   for (std::size_t i = 0; i < row->body->n_operands; ++i) {
     const auto& name = row->body->names[i];
-    if (op_row(node.op).find_attr(name) != nullptr)
+    if (node.row().find_attr(name) != nullptr)
       bindings.emplace_back(node.float_attr(name));
     else
       bindings.emplace_back(n_operands++);

@@ -153,7 +153,7 @@ class Tuner {
                                wanted,
                                {.model_dir = {},
                                 .bundle_dir = {},
-                                .model_name = options_.engine.model_dir.string(),
+                                .command = fmt::format("nereid compile {}", options_.engine.model_dir.string()),
                                 .n_jobs = options_.n_jobs});
   }
 
