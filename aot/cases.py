@@ -1,7 +1,7 @@
 """Writes every kernel's test cases as files that a program in any language can run.
 
-python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--spec FILE]... [--case NAME]
-                    [--random N [--seed S] [--only-random]]
+python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--spec FILE]...
+                    [--case NAME] [--random N [--seed S] [--only-random]]
 (docs/formats.md, section 6)
 """
 

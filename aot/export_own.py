@@ -1,4 +1,4 @@
-"""Prints what a user's file says of its operation: its row, its Spec, and in which line each stands.
+"""Prints what a user's file says of its operation: row, Spec, and in which line each part stands.
 
 python -m aot.export_own --file FILE --name NAME [--shown PATH]
 (docs/formats.md, section 8)
@@ -91,7 +91,8 @@ def export(path: Path, name: str) -> dict:
     lines = Lines(path)
     if not spec.op or spec.row is None:
         raise OwnError(
-            lines.spec, 'SPEC says no operation; expected op="NAME" and row=Row("x:float[N,C]", ...)'
+            lines.spec,
+            'SPEC says no operation; expected op="NAME" and row=Row("x:float[N,C]", ...)',
         )
     texts = {"name": spec.op, **{part: getattr(spec.row, part) for part in ROW_PARTS}}
     return {

@@ -76,8 +76,9 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
 
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files) {
   return command
-      .add_option("--op", files,
-                  "A Python file with an operation of your own (docs/adding_an_op.md); may be repeated")
+      .add_option(
+          "--op", files,
+          "A Python file with an operation of your own (docs/adding_an_op.md); may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
 }

@@ -1,4 +1,5 @@
-// nereid run, nereid compile-graph: any graph written as text, compiled and run on tensors from files.
+// nereid run, nereid compile-graph: any graph written as text, compiled and run on tensors from
+// files.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -84,7 +85,8 @@ int run_compile(const CompileArguments& arguments) {
   const auto plan = planner.plan(planner.bind(inputs.tensors()));
   auto requests = program::requests_of(plan);
   // `nereid run --bench` then runs from the same bundle.
-  for (auto& request : measure::limit_requests(measure::dot_dtype_of(plan.graph, arguments.target), arguments.target))
+  for (auto& request : measure::limit_requests(measure::dot_dtype_of(plan.graph, arguments.target),
+                                               arguments.target))
     requests.push_back(std::move(request));
   const auto bundle = kernel::compile_bundle(arguments.target, arguments.isas, requests,
                                              arguments.out_dir, arguments.n_jobs);
@@ -105,9 +107,10 @@ void add_graph(CLI::App& command, std::string& graph, std::string& inputs, Graph
       ->type_name("FILE");
   add_own_ops(command, options.ops);
   command
-      .add_option("--mode", options.mode,
-                  "auto (the fastest the device has), eager (a kernel an operation), compiled (fused "
-                  "kernels), graph (fused kernels, replayed as one)")
+      .add_option(
+          "--mode", options.mode,
+          "auto (the fastest the device has), eager (a kernel an operation), compiled (fused "
+          "kernels), graph (fused kernels, replayed as one)")
       ->type_name("NAME")
       ->capture_default_str();
   add_skipped_passes(command, options.skip_passes);
@@ -119,8 +122,8 @@ void add_graph(CLI::App& command, std::string& graph, std::string& inputs, Graph
 void add_run(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<RunArguments>();
   auto& options = arguments->options;
-  CLI::App& command =
-      *app.add_subcommand("run", "Run a graph of your own, with operations of your own, on tensors");
+  CLI::App& command = *app.add_subcommand(
+      "run", "Run a graph of your own, with operations of your own, on tensors");
   command.footer(
       "\nThe shapes of the inputs say how large the graph's sizes are; docs/running_a_graph.md.\n"
       "Examples:\n  nereid run softmax.txt --inputs x.safetensors --out y.safetensors\n"

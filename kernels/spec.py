@@ -225,8 +225,8 @@ class Row:
 class Spec:
     """A kernel by its parameters. It computes `op` (a row of src/graph/ops.def, or the `row` that a
     user's file gives with it) for steps where `when` holds, if it takes every operand and attribute
-    that a node has; without `op` no plan launches it. With a `design` only a plan that asks for that
-    design does."""
+    that a node has; without `op` no plan launches it. With a `design` only a plan that asks for it
+    does."""
 
     fn: Any
     params: tuple[Param, ...]

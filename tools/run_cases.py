@@ -343,8 +343,9 @@ def main() -> int:
     parser.add_argument("--time", action="store_true", help="print how long each case took")
     args = parser.parse_args()
     name = args.target.replace(":", "-") + (f"-{args.isa}" if args.isa else "")
-    cases = args.cases or args.work / name / "cases"
-    bundle = args.bundle or args.work / name / "bundle"
+    work = args.work.resolve() / name  # what makes them runs elsewhere
+    cases = args.cases or work / "cases"
+    bundle = args.bundle or work / "bundle"
     of_specs = [word for path in args.spec for word in ("--spec", str(path.resolve()))]
     if args.cases is None:
         command = [sys.executable, "-m", "aot.cases", "--out", str(cases), "--target", args.target]

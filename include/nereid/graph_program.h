@@ -1,7 +1,7 @@
-// Goal: any graph of operations as a program: written as text (docs/running_a_graph.md), compiled for
-// a device, run on tensors by name; with operations of the caller's own.
-// Non-goal: generating text (engine.h), threads: a GraphProgram belongs to one.
-// Rejected: building graphs by calls. What `nereid inspect` prints is what is read here.
+// Goal: any graph of operations as a program: written as text (docs/running_a_graph.md), compiled
+// for a device, run on tensors by name; with operations of the caller's own. Non-goal: generating
+// text (engine.h), threads: a GraphProgram belongs to one. Rejected: building graphs by calls. What
+// `nereid inspect` prints is what is read here.
 //
 //   nereid::GraphProgram program("softmax.txt", {.ops = {"clipped_softmax.py"}});
 //   const auto outputs = program.run(nereid::read_safetensors("x.safetensors"));

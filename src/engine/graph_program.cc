@@ -25,11 +25,13 @@ model::TensorMap engine::views_of(const Tensors& tensors) {
 Tensors read_safetensors(const std::filesystem::path& path) {
   const model::SafetensorsFile file(path);
   for (const auto& [name, dtype] : file.foreign())
-    throw Error("{}: tensor {} is of type {}; expected F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL",
-                path.string(), name, dtype);
+    throw Error(
+        "{}: tensor {} is of type {}; expected F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL",
+        path.string(), name, dtype);
   Tensors tensors;
   for (const auto& [name, tensor] : file.tensors())
-    tensors[name] = {std::string(dtype_name(tensor.dtype)), tensor.shape,
+    tensors[name] = {std::string(dtype_name(tensor.dtype)),
+                     tensor.shape,
                      {tensor.bytes.begin(), tensor.bytes.end()}};
   return tensors;
 }

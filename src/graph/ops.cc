@@ -62,8 +62,8 @@ Number number_of(std::string_view text, std::string_view within) {
 }
 
 bool is_digits(std::string_view text) {
-  return !text.empty() && std::ranges::all_of(
-                              text, [](unsigned char c) { return std::isdigit(c) != 0; });
+  return !text.empty() &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
 bool is_size_name(std::string_view name) { return is_letter(name) || is_name(name); }
@@ -107,8 +107,8 @@ TypePattern type_pattern_of(std::string_view text) {
   type.is_float = element == "float";
   if (!type.dtype && !type.is_float && type.like.empty() && !element.empty() && element != "any")
     throw Error(
-        "\"{}\": expected an element type (fp32, i32, ...), float, any or =OPERAND, got \"{}\"", text,
-        element);
+        "\"{}\": expected an element type (fp32, i32, ...), float, any or =OPERAND, got \"{}\"",
+        text, element);
   if (bracket == text.size()) return type;
   if (!text.ends_with(']')) throw Error("\"{}\": the dimensions are not closed by ]", text);
   type.dims.emplace();
@@ -209,27 +209,27 @@ void check_each_once(const Rows& rows) {
       throw Error("{} is there twice", row.name);
 }
 
-// What a type names must be there: operands that it is as, attributes that are sizes, and of results
-// the letters too.
+// What a type names must be there: operands that it is as, attributes that are sizes, and of
+// results the letters too.
 void check_type(const OpRow& row, const Role& role, bool is_result) {
   const auto& type = role.type;
   if (!type.like.empty() && !row.find_operand(type.like))
-    throw Error("{}: there is no operand {} that it could be as; there are {}", role.name, type.like,
-                roles_text(row.operands));
+    throw Error("{}: there is no operand {} that it could be as; there are {}", role.name,
+                type.like, roles_text(row.operands));
   const auto binds = [&](std::string_view letter) {
     return std::ranges::any_of(row.operands, [&](const Role& operand) {
       return !operand.is_optional && operand.type.dims &&
-             std::ranges::any_of(*operand.type.dims, [&](const DimPattern& dim) {
-               return dim.text == letter;
-             });
+             std::ranges::any_of(*operand.type.dims,
+                                 [&](const DimPattern& dim) { return dim.text == letter; });
     });
   };
   constexpr std::string_view kStepSizes = "TSRLQ";
   const auto check = [&](const DimPattern& dim, std::string_view name) {
     if (is_letter(name)) {
       if (is_result && !binds(name) && kStepSizes.find(name) == std::string_view::npos)
-        throw Error("result {}: no operand has the dimension {}, so that the size \"{}\" is unknown",
-                    role.name, name, dim.text);
+        throw Error(
+            "result {}: no operand has the dimension {}, so that the size \"{}\" is unknown",
+            role.name, name, dim.text);
       return;
     }
     const auto* attr = row.find_attr(name);

@@ -98,8 +98,9 @@ class Fit {
         for (const auto& dim : *role.type.dims) {
           const auto size = size_of(dim);
           if (!size)
-            throw Error("{}: result {}: dimension \"{}\" is known only where its letters are numbers",
-                        row_.name, role.name, dim.text);
+            throw Error(
+                "{}: result {}: dimension \"{}\" is known only where its letters are numbers",
+                row_.name, role.name, dim.text);
           result.shape.push_back(*size);
         }
       else if (!role.type.like.empty())
@@ -160,27 +161,28 @@ class Fit {
     return Dim(node_.int_attr(name));
   }
 
-  // A number where all that it reads are numbers; a step's size times one number plus another, where
-  // it comes to that.
+  // A number where all that it reads are numbers; a step's size times one number plus another,
+  // where it comes to that.
   std::optional<Dim> value_of(const kernel::Expression& expression) const {
     std::optional<Dim> varying;
     bool is_known = true;
-    const auto rest = expression.substitute([&](std::string_view name) -> std::optional<std::int64_t> {
-      const auto size = size_named(name);
-      is_known &= size.has_value();
-      if (size && size->is_constant()) return size->offset;
-      varying = size;
-      return std::nullopt;
-    });
+    const auto rest =
+        expression.substitute([&](std::string_view name) -> std::optional<std::int64_t> {
+          const auto size = size_named(name);
+          is_known &= size.has_value();
+          if (size && size->is_constant()) return size->offset;
+          varying = size;
+          return std::nullopt;
+        });
     if (!is_known) return std::nullopt;
     const auto affine = rest.affine();
     if (!affine)
       throw Error("{}: dimension \"{}\" is no number and no multiple of one size of a step, of {}",
                   row_.name, expression.text(), varying ? dim_text(*varying) : "numbers");
     const auto [factor, offset] = *affine;
-    const auto result = varying ? Dim(varying->symbol, varying->factor * factor,
-                                      varying->offset * factor + offset)
-                                : Dim(offset);
+    const auto result =
+        varying ? Dim(varying->symbol, varying->factor * factor, varying->offset * factor + offset)
+                : Dim(offset);
     if (result.factor < 0 || result.factor > kMaxSize || std::abs(result.offset) > kMaxSize ||
         (result.is_constant() && result.offset < 0))
       throw Error("{}: dimension \"{}\" is {}; expected a size from 0 to {}", row_.name,

@@ -178,14 +178,16 @@ class Parser {
 
   Dim dim() {
     skip_space();
-    if (position_ >= text_.size() || std::isalpha(static_cast<unsigned char>(text_[position_])) == 0)
+    if (position_ >= text_.size() ||
+        std::isalpha(static_cast<unsigned char>(text_[position_])) == 0)
       return integer();
     const auto name = word();
     const auto symbol = find_size(name);
     if (!symbol)
-      fail(fmt::format("there is no size {}; expected T, S, R, L, Q or one that the graph declares "
-                       "before, \"size {}\"",
-                       name, name));
+      fail(
+          fmt::format("there is no size {}; expected T, S, R, L, Q or one that the graph declares "
+                      "before, \"size {}\"",
+                      name, name));
     Dim result(*symbol);
     if (accept("*")) result.factor = integer();
     if (accept("+"))
@@ -206,9 +208,11 @@ class Parser {
   void declare_size() {
     const auto name = word();
     if (name.size() > Symbol::kMaxNameBytes ||
-        std::isalpha(static_cast<unsigned char>(name[0])) == 0 || name.find('.') != std::string::npos)
-      fail(fmt::format("size {}: expected a name of at most {} letters, digits and _, a letter first",
-                       name, Symbol::kMaxNameBytes));
+        std::isalpha(static_cast<unsigned char>(name[0])) == 0 ||
+        name.find('.') != std::string::npos)
+      fail(fmt::format(
+          "size {}: expected a name of at most {} letters, digits and _, a letter first", name,
+          Symbol::kMaxNameBytes));
     if (find_size(name)) fail(fmt::format("size {}: there is one of that name", name));
     if (graph_.sizes.size() == kMaxOwnSizes)
       fail(fmt::format("size {}: a graph declares at most {} sizes", name, kMaxOwnSizes));

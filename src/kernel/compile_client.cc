@@ -207,7 +207,8 @@ std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
       }
     }
   };
-  auto errors = read_all(out, err, [&] { show(progress.tick(Clock::now())); }, take);
+  auto errors = read_all(
+      out, err, [&] { show(progress.tick(Clock::now())); }, take);
   show(progress.finish(Clock::now()));
   return errors;
 }

@@ -10,8 +10,8 @@
 namespace nereid::kernel {
 
 struct GeneratedKernel {
-  Spec spec;           // its name holds a hash of the source: equal names are equal kernels
-  std::string source;  // a file in the form of those in kernels/, with the same spec
+  Spec spec;                  // its name holds a hash of the source: equal names are equal kernels
+  std::string source;         // a file in the form of those in kernels/, with the same spec
   std::string exported = {};  // a user's: what Python said of the file; bundles keep it beside it
 };
 

@@ -37,8 +37,8 @@ struct OwnOp {
   std::map<std::string, std::string> lines;  // where each parameter of the Spec is declared
 };
 
-// The name that a user's source goes by in requests and bundles: the file's, and 12 digits of a hash
-// of what it holds. The same wherever the file lies, another once it changes.
+// The name that a user's source goes by in requests and bundles: the file's, and 12 digits of a
+// hash of what it holds. The same wherever the file lies, another once it changes.
 std::string own_source_name(const std::filesystem::path& file, const std::string& source);
 
 // Runs the file in Python, unless what came out is in the bundle or in the user's cache. An Error

@@ -38,8 +38,8 @@ struct Operands {
       made.offset = size_bytes;
       made.bytes.resize(graph::value_bytes(graph.value(root), runner.sizes()));
       if (!made.bytes.empty())
-        runner.device().download(
-            made.bytes, runner.addresses().values[static_cast<std::size_t>(id)] - within);
+        runner.device().download(made.bytes,
+                                 runner.addresses().values[static_cast<std::size_t>(id)] - within);
       size_bytes += aligned(std::max<std::size_t>(made.bytes.size(), 1));
     }
   }

@@ -43,12 +43,11 @@ void shorten(device::Device& device, std::vector<program::BoundLaunch>& launches
 double median_us_of_round(device::Device& device, std::vector<program::BoundLaunch> launches,
                           const graph::Sizes& sizes, int n_repeats) {
   shorten(device, launches, sizes);
-  const auto seconds = time_launches(
-      device,
-      [&] {
-        for (auto& launch : launches) launch.run(device, sizes);
-      },
-      {.n_repeats = n_repeats, .target_ms = LaunchBench::kSampleMs});
+  const auto seconds = time_launches(device,
+                                     [&] {
+                                       for (auto& launch : launches) launch.run(device, sizes);
+                                     },
+                                     {.n_repeats = n_repeats, .target_ms = LaunchBench::kSampleMs});
   return median(seconds) / static_cast<double>(launches.size()) * kUsPerSecond;
 }
 

@@ -125,12 +125,11 @@ std::vector<kernel::KernelRequest> limit_requests(DType dot_dtype, const std::st
 
 Limits measure_limits(device::Device& device, const model::ModelConfig& config,
                       const Options& options, std::size_t stream_bytes) {
-  return measure_limits(
-      device, program::activation_dtype(device.info().target, config.dtype),
-      {.model_dir = options.model_dir,
-       .bundle_dir = options.bundle_dir,
-       .command = fmt::format("nereid compile {}", options.model_dir.string())},
-      stream_bytes);
+  return measure_limits(device, program::activation_dtype(device.info().target, config.dtype),
+                        {.model_dir = options.model_dir,
+                         .bundle_dir = options.bundle_dir,
+                         .command = fmt::format("nereid compile {}", options.model_dir.string())},
+                        stream_bytes);
 }
 
 Limits measure_limits(device::Device& device, DType dot_dtype, const kernel::BundleOptions& bundles,

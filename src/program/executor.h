@@ -27,8 +27,8 @@ class Executor {
 
   const kernel::Variant& variant_of(const PlannedLaunch& launch) const;
   const device::Function* load(const kernel::Variant& variant);
-  // The first arena that is large enough; made where none is. Activations live for a step: all plans
-  // use the same bytes, but one that needs more than those before has its own.
+  // The first arena that is large enough; made where none is. Activations live for a step: all
+  // plans use the same bytes, but one that needs more than those before has its own.
   device::Address arena(std::size_t bytes);
 
   // Of a value that is an input, a weight or a state.

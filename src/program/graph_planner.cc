@@ -38,7 +38,8 @@ std::string type_text(DType dtype, const Shape& shape) {
 
 // Sizes as kernels are made for them: a few numbers of rows serve all.
 std::int64_t bucket(std::int64_t n) {
-  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1))));
+  return static_cast<std::int64_t>(
+      std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1))));
 }
 
 // What the tensors say of each size, and which of them said it first.
@@ -48,7 +49,8 @@ class SizeFinder {
 
   // Nothing where the tensor fits; else what was expected.
   std::optional<std::string> mismatch(const Value& value, const HostTensor& tensor) {
-    const auto declared = fmt::format("{}{}", dtype_name(value.dtype), graph::dims_text(value.shape));
+    const auto declared =
+        fmt::format("{}{}", dtype_name(value.dtype), graph::dims_text(value.shape));
     if (tensor.dtype != value.dtype || tensor.shape.size() != value.shape.size()) return declared;
     std::string known;
     bool fits = true;
@@ -147,8 +149,7 @@ void GraphPlanner::check() const {
     if (!read.contains(id))
       throw Error("{}: {} %{} is read by nothing; remove its line, or read it", line_of(value),
                   kind_text(value), value.name);
-    if (value.kind == ValueKind::weight &&
-        !std::ranges::all_of(value.shape, [](const Dim& dim) {
+    if (value.kind == ValueKind::weight && !std::ranges::all_of(value.shape, [](const Dim& dim) {
           return dim.is_constant() || dim.symbol.is_own();
         }))
       throw Error("{}: weight %{}: expected numbers and sizes of the graph's own, got {}",
@@ -164,10 +165,11 @@ GraphPlanner::Bound GraphPlanner::bind(const model::TensorMap& inputs) const {
     declared.insert(value.name);
     const auto it = inputs.find(value.name);
     if (it == inputs.end())
-      throw Error(ErrorCode::invalid_argument,
-                  "{}: {} %{} is missing: the inputs have no tensor of that name; they have {}",
-                  line_of(value), kind_text(value), value.name,
-                  inputs.empty() ? "none" : fmt::format("{}", fmt::join(std::views::keys(inputs), ", ")));
+      throw Error(
+          ErrorCode::invalid_argument,
+          "{}: {} %{} is missing: the inputs have no tensor of that name; they have {}",
+          line_of(value), kind_text(value), value.name,
+          inputs.empty() ? "none" : fmt::format("{}", fmt::join(std::views::keys(inputs), ", ")));
     if (const auto expected = finder.mismatch(value, it->second))
       throw Error(ErrorCode::invalid_argument, "{}: {} %{}: expected {}, got {}", line_of(value),
                   kind_text(value), value.name, *expected,
@@ -175,16 +177,17 @@ GraphPlanner::Bound GraphPlanner::bind(const model::TensorMap& inputs) const {
   }
   for (const auto& [name, tensor] : inputs)
     if (!declared.contains(name))
-      throw Error(ErrorCode::invalid_argument,
-                  "{}: the inputs have a tensor {}, which graph {} does not declare; it declares {}",
-                  where_, name, graph_.name, fmt::join(declared, ", "));
+      throw Error(
+          ErrorCode::invalid_argument,
+          "{}: the inputs have a tensor {}, which graph {} does not declare; it declares {}",
+          where_, name, graph_.name, fmt::join(declared, ", "));
   Bound bound;
   auto& sizes = bound.sizes;
   for (std::size_t i = 0; i < graph_.sizes.size(); ++i) {
     const auto size = finder.size(graph_.sizes[i]);
     if (!size)
-      throw Error("{}: size {} is unknown: no input has a dimension that is a multiple of it", where_,
-                  graph_.sizes[i].name());
+      throw Error("{}: size {} is unknown: no input has a dimension that is a multiple of it",
+                  where_, graph_.sizes[i].name());
     sizes.own[i] = *size;
   }
   const auto n_tokens = finder.size(Symbol::n_tokens);
@@ -192,8 +195,8 @@ GraphPlanner::Bound GraphPlanner::bind(const model::TensorMap& inputs) const {
   sizes.n_tokens = n_tokens.value_or(1);
   sizes.n_sequences = n_sequences.value_or(1);
   sizes.n_logits = finder.size(Symbol::n_logits).value_or(1);
-  const bool is_decode = n_tokens && n_sequences && *n_tokens == *n_sequences &&
-                         brings_one_each(graph_, inputs);
+  const bool is_decode =
+      n_tokens && n_sequences && *n_tokens == *n_sequences && brings_one_each(graph_, inputs);
   sizes.n_decodes = finder.size(Symbol::n_decodes).value_or(is_decode ? sizes.n_sequences : 0);
   bound.is_decode = n_sequences && sizes.n_decodes == sizes.n_sequences;
   sizes.max_query_tokens =
@@ -226,7 +229,8 @@ Bounds GraphPlanner::bounds_of(const Graph& graph, const Bound& bound) const {
       has_tokens |= value.shape[0].symbol == Symbol::n_tokens;
       most = std::max(most, dim_value(value.shape[0], bound.sizes));
     }
-  for (auto* size : {&largest.n_sequences, &largest.n_decodes, &largest.n_logits}) *size = bucket(*size);
+  for (auto* size : {&largest.n_sequences, &largest.n_decodes, &largest.n_logits})
+    *size = bucket(*size);
   for (auto& size : largest.own) size = bucket(size);
   // Of operations that begin with a weight, the rows are those of what else they read.
   largest.n_tokens = bucket(has_tokens ? largest.n_tokens : most);

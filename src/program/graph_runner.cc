@@ -13,7 +13,8 @@ namespace nereid::program {
 namespace {
 
 // "graph" was asked for where nothing can be captured.
-bool captures(const device::Device& device, const GraphPlanner& planner, const GraphOptions& options) {
+bool captures(const device::Device& device, const GraphPlanner& planner,
+              const GraphOptions& options) {
   if (planner.mode() != "graph") return false;
   if (device.can_capture()) return true;
   if (options.mode == "graph")
@@ -37,7 +38,8 @@ struct GraphRunner::Ready {
   GraphPlanner::Bound bound;
   LaunchPlan plan;
   Executor executor;
-  std::map<std::string, device::Buffer, std::less<>> buffers;  // of what is given, and packed weights
+  std::map<std::string, device::Buffer, std::less<>>
+      buffers;  // of what is given, and packed weights
   Addresses addresses;
   std::vector<BoundLaunch> launches;
   std::unique_ptr<device::CapturedWork> captured;
@@ -76,8 +78,9 @@ void GraphRunner::prepare(const GraphPlanner::Bound& bound) {
   for (const auto& value : ready->plan.graph.values)
     if (value.kind != graph::ValueKind::intermediate)
       ready->buffers.emplace(
-          value.name, device_.allocate(std::max(graph::value_bytes(value, bound.sizes), kLeastBytes),
-                                       value.name));
+          value.name,
+          device_.allocate(std::max(graph::value_bytes(value, bound.sizes), kLeastBytes),
+                           value.name));
   ready->addresses = ready->executor.addresses_of(ready->plan, [&](const graph::Value& value) {
     return ready->buffers.at(value.name).address();
   });
@@ -130,8 +133,10 @@ GraphOutput GraphRunner::output(std::size_t index) const {
   const auto& graph = ready_->plan.graph;
   const auto id = graph.outputs[index];
   const auto& value = graph.value(id);
-  GraphOutput output{planner_.graph().value(planner_.graph().outputs[index]).name, value.dtype,
-                     shape_of(value, ready_->bound.sizes), {}};
+  GraphOutput output{planner_.graph().value(planner_.graph().outputs[index]).name,
+                     value.dtype,
+                     shape_of(value, ready_->bound.sizes),
+                     {}};
   output.bytes.resize(graph::value_bytes(value, ready_->bound.sizes));
   if (output.bytes.empty()) return output;
   const auto n_rows = value.shape.empty() ? 1 : static_cast<std::size_t>(output.shape[0]);
@@ -143,7 +148,8 @@ GraphOutput GraphRunner::output(std::size_t index) const {
   std::vector<std::byte> spread((n_rows - 1) * stride_bytes + row_bytes);
   device_.download(spread, ready_->addresses.values[static_cast<std::size_t>(id)]);
   for (std::size_t row = 0; row < n_rows; ++row)
-    std::memcpy(output.bytes.data() + row * row_bytes, spread.data() + row * stride_bytes, row_bytes);
+    std::memcpy(output.bytes.data() + row * row_bytes, spread.data() + row * stride_bytes,
+                row_bytes);
   return output;
 }
 

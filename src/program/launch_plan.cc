@@ -7,8 +7,7 @@ namespace nereid::program {
 
 LaunchPlan make_launch_plan(graph::Graph graph, const Bounds& bounds, const graph::Sizes& largest,
                             const KernelTables& tables) {
-  LaunchPlan plan{
-      .graph = std::move(graph), .launches = {}, .largest = largest, .memory = {}};
+  LaunchPlan plan{.graph = std::move(graph), .launches = {}, .largest = largest, .memory = {}};
   plan.launches = lower(plan.graph, bounds, tables);
   std::vector<Scratch> scratch;
   for (const auto& launch : plan.launches)

@@ -115,8 +115,7 @@ class Arguments {
   ValueId value(const kernel::ArgumentSource& of) const {
     const auto it =
         std::ranges::find(names_, of.name, &std::pair<std::string_view, ValueId>::first);
-    NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", node_.row().name,
-                 of.name);
+    NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", node_.row().name, of.name);
     return it->second;
   }
 
@@ -148,8 +147,7 @@ class Arguments {
         break;
     }
     const Dim dim = size_of_value(of);
-    NEREID_CHECK(dim.is_constant(), "{} of {} is {}", of.name, node_.row().name,
-                 dim_text(dim));
+    NEREID_CHECK(dim.is_constant(), "{} of {} is {}", of.name, node_.row().name, dim_text(dim));
     return dim.offset;
   }
 
@@ -455,8 +453,7 @@ std::vector<PlannedLaunch> lower(const Graph& graph, const Bounds& bounds,
   Lowering lowering(graph, bounds, tables);
   std::vector<PlannedLaunch> launches;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-    if (graph::has_launch(graph.nodes[i].row().op_class))
-      launches.push_back(lowering.lower(i));
+    if (graph::has_launch(graph.nodes[i].row().op_class)) launches.push_back(lowering.lower(i));
   return launches;
 }
 

@@ -15,8 +15,8 @@ namespace {
 using Kind = kernel::ArgumentSource::Kind;
 
 std::string names_text(const graph::OpRow& row) {
-  std::string text =
-      fmt::format("{}; results {}", graph::roles_text(row.operands), graph::roles_text(row.results));
+  std::string text = fmt::format("{}; results {}", graph::roles_text(row.operands),
+                                 graph::roles_text(row.results));
   for (std::size_t i = 0; i < row.attrs.size(); ++i)
     text += fmt::format("{}{}", i == 0 ? "; attributes " : ", ", row.attrs[i].name);
   return text;
@@ -61,8 +61,9 @@ void check_result(const kernel::OwnOp& op, const graph::OpRow& row, const graph:
     });
   };
   if (std::ranges::none_of(params, writes))
-    throw Error("{}: result {}: no parameter of the kernel writes it; expected out(\"{}_ptr\", ...)",
-                op.row.results.where, result.name, result.name);
+    throw Error(
+        "{}: result {}: no parameter of the kernel writes it; expected out(\"{}_ptr\", ...)",
+        op.row.results.where, result.name, result.name);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-"""docs/adding_an_op.md as its reader meets it: the files it shows are written, the commands it shows
-are run as they stand, and what they print is what it prints; `...` stands for anything."""
+"""docs/adding_an_op.md as its reader meets it: the files it shows are written, its commands are run
+as they stand, and what they print is what it prints; `...` stands for anything."""
 
 import doctest
 import os

@@ -228,7 +228,8 @@ class Consumer(cli.TestCase):
     def test_the_page_shows_these_programs(self):
         sources = [path.read_text() for path in CONSUMERS.glob("*/*")]
         page = "".join(
-            (cli.ROOT / "docs" / name).read_text() for name in ("embedding.md", "running_a_graph.md")
+            (cli.ROOT / "docs" / name).read_text()
+            for name in ("embedding.md", "running_a_graph.md")
         )
         shown = re.findall(r"^```(?:cpp|cmake)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
         self.assertGreater(len(shown), 10)

@@ -1,5 +1,5 @@
-"""Graphs of users: what they give is what numpy gives, in every mode, whatever the sizes; operations
-of their own from files; every fault named with its file and line."""
+"""Graphs of users: they give what numpy gives, in every mode, whatever the sizes; operations from
+files; every fault named with its file and line."""
 
 import json
 import os
@@ -149,7 +149,7 @@ class RunGraph(cli.TestCase):
     def test_half_precision_and_two_kernels_of_one_op(self):
         """Which kernel computes, `when` says: the other one is wrong on purpose."""
         wrong = GROUP_SUM.replace("sums = tl.sum(", "sums = 1000 + tl.sum(").replace(
-            '    row=Row(', '    when="rows > 8",\n    row=Row('
+            "    row=Row(", '    when="rows > 8",\n    row=Row('
         )
         other = self.write("other.py", wrong)
         text = """graph g {
@@ -184,7 +184,9 @@ class RunGraph(cli.TestCase):
         result = cli.run(*run, "--prove", "--bench", "2", env=environment)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(f"stand in {bundle}", result.stdout)
-        self.assertRegex(result.stdout, r"\ngroup_sum +sums +group_sum_[0-9a-f]{12} +3 x 24 +[\d.]+ ")
+        self.assertRegex(
+            result.stdout, r"\ngroup_sum +sums +group_sum_[0-9a-f]{12} +3 x 24 +[\d.]+ "
+        )
         got = cli.read_safetensors(self.folder / "out.safetensors")["y"][1]
         np.testing.assert_allclose(got, mlp(tensors)["y"], rtol=1e-4, atol=1e-4)
         # Another file is another op, which the bundle has not.
@@ -225,7 +227,12 @@ class RunGraph(cli.TestCase):
             ("[rows, 24] = group", "[rows, 25] = group", 14, "the operands make it fp32[rows, 24]"),
             ("size = 4", "size = 4.5", 14, "attribute size: expected an integer, got 4.5"),
             ("size = 4", "width = 4", 14, "there is no attribute width; expected size"),
-            ("  return", "  weight %more: fp32[4]\n  return", 17, "weight %more is read by nothing"),
+            (
+                "  return",
+                "  weight %more: fp32[4]\n  return",
+                17,
+                "weight %more is read by nothing",
+            ),
             ("size rows\n", "size rows\n  size cols\n", None, "size cols is unknown"),
         ):
             with self.subTest(cause=cause):
@@ -239,7 +246,8 @@ class RunGraph(cli.TestCase):
             ({"norm": self.normal(95)}, ":4: weight %norm: expected fp32[96], got fp32[95]"),
             ({"x": tensors["x"].astype(np.float16)},
              ":3: input %x: expected fp32[rows, 96], got fp16[2, 96]"),
-            ({"x": self.normal(2, 3, 96)}, ":3: input %x: expected fp32[rows, 96], got fp32[2, 3, 96]"),
+            ({"x": self.normal(2, 3, 96)},
+             ":3: input %x: expected fp32[rows, 96], got fp32[2, 3, 96]"),
             ({"spare": self.normal(1)}, "the inputs have a tensor spare, which graph mlp does not"),
         ):  # fmt: skip
             with self.subTest(cause=cause):
@@ -265,14 +273,16 @@ class RunGraph(cli.TestCase):
             ('step_size("n_rows", of="x[0]")', 'size("n_cols", of="x[0]")', line("SPEC ="),
              "ValueError: spec of group_sum: parameters"),
             ("[N,C//size]", "[N,D//size]", line("row=Row"),
-             'results: result out: no operand has the dimension D, so that the size "D//size" is unknown'),
+             'results: result out: no operand has the dimension D, so that the size "D//size" is'),
             ("[N,C//size]", "[N,C//(size]", line("row=Row"), "results: "),
             ("x:float[N,C]", "x:half[N,C]", line("row=Row"),
              'operands: "half[N,C]": expected an element type'),
             ("out:=x[N,C//size]", "out:=x[N,C//size] sums:fp32[N]", line("row=Row"),
              'result sums: no parameter of the kernel writes it; expected out("sums_ptr", ...)'),
-            ('of="@size"', 'of="@sizes"', line('of="@size"'), "parameter width: expected an attribute"),
-            ('op="group_sum"', 'op="linear"', line('op="group_sum"'), "op linear: this program has"),
+            ('of="@size"', 'of="@sizes"', line('of="@size"'),
+             "parameter width: expected an attribute"),
+            ('op="group_sum"', 'op="linear"', line('op="group_sum"'),
+             "op linear: this program has an operation of that name"),
             ("    row=Row(", "    design=str(", line("SPEC ="), ""),
         ):  # fmt: skip
             with self.subTest(new=new):

@@ -1,5 +1,5 @@
-// Users' operations and sizes: rows read and held against kernels, dimensions as expressions, tables
-// that are values; what does not fit is named with its file and line.
+// Users' operations and sizes: rows read and held against kernels, dimensions as expressions,
+// tables that are values; what does not fit is named with its file and line.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,16 +48,16 @@ OpTable table_of(const kernel::OwnRow& row) {
   return ops;
 }
 
-std::string graph_text(const std::string& node, const std::string& declared = "fp32[rows, cols*6]") {
-  return "graph g {\n  size rows\n  size cols\n  input %x: " + declared + "\n  state %s: fp32[8]\n  " +
-         node + "\n  return %y\n}\n";
+std::string graph_text(const std::string& node,
+                       const std::string& declared = "fp32[rows, cols*6]") {
+  return "graph g {\n  size rows\n  size cols\n  input %x: " + declared +
+         "\n  state %s: fp32[8]\n  " + node + "\n  return %y\n}\n";
 }
 
 TEST(OwnOps, AGraphReadsThemAndIsPrintedAsItWas) {
   const auto ops = table_of(
       row_of("x:float[N,C] bias?:float[C]", "out:=x[N,C//size] sums:i32[2*N+1]", "size:int=1"));
-  const auto text = graph_text(
-      "%y: fp32[rows, cols*2], %n: i32[rows*2+1] = mine %x {size = 3}");
+  const auto text = graph_text("%y: fp32[rows, cols*2], %n: i32[rows*2+1] = mine %x {size = 3}");
   const auto graph = graph::parse(text, "g.txt", ops);
   EXPECT_EQ(graph::print(graph), text);
   EXPECT_EQ(graph::parse(graph::print(graph), "printed", ops), graph);
@@ -84,18 +84,24 @@ TEST(OwnOps, RowsThatMakeNoSense) {
   } cases[] = {
       {row_of("x:flaot[N]", "out:=x"), "op.py:2: operands: \"flaot[N]\": expected an element type"},
       {row_of("X:float[N]", "out:=x"), "op.py:2: operands: \"X:float[N]\": expected a name"},
-      {row_of("x:float[N", "out:=x"), "op.py:2: operands: \"float[N\": the dimensions are not closed"},
+      {row_of("x:float[N", "out:=x"),
+       "op.py:2: operands: \"float[N\": the dimensions are not closed"},
       {row_of("x:float[N] x:float[N]", "out:=x"), "op.py:2: operands: x is there twice"},
       {row_of("x...", "out:fp32[1]"), "op.py:2: operands: x: expected one operand a role"},
       {row_of("", "out:fp32[1]"), "op.py:2: operands: expected at least one"},
       {row_of("x:float[N]", "out"), "op.py:3: results: result out: expected an element type"},
       {row_of("x:float[N]", "out:=z"), "op.py:3: results: out: there is no operand z"},
-      {row_of("x:float[N]", "out:=x[M]"), "op.py:3: results: result out: no operand has the dimension M"},
-      {row_of("x:float[N]", "out:=x[N*size]"), "expected a letter or an attribute of type int, got size"},
+      {row_of("x:float[N]", "out:=x[M]"),
+       "op.py:3: results: result out: no operand has the dimension M"},
+      {row_of("x:float[N]", "out:=x[N*size]"),
+       "expected a letter or an attribute of type int, got size"},
       {row_of("x:float[N]", "out:=x[N*]"), "op.py:3: results: dimension"},
-      {row_of("x:float[N]", "out?:=x"), "op.py:3: results: out: expected a result that is always there"},
-      {row_of("x:float[N]", "out:=x", "", "out=y"), "op.py:4: in_place: \"out=y\": expected RESULT=OPERAND"},
-      {row_of("x:float[N]", "out:=x", "low:float=one"), "op.py:5: attributes: \"low:float=one\": expected a number"},
+      {row_of("x:float[N]", "out?:=x"),
+       "op.py:3: results: out: expected a result that is always there"},
+      {row_of("x:float[N]", "out:=x", "", "out=y"),
+       "op.py:4: in_place: \"out=y\": expected RESULT=OPERAND"},
+      {row_of("x:float[N]", "out:=x", "low:float=one"),
+       "op.py:5: attributes: \"low:float=one\": expected a number"},
       {row_of("x:float[N]", "out:=x", "low"), "op.py:5: attributes: \"low\": expected NAME:TYPE"},
       {row_of("x:float[N]", "out:=x", "", "", "linear"), "op.py:1: op linear: this program has"},
       {row_of("x:float[N]", "out:=x", "", "", "My op"), "op.py:1: op: \"My op\": expected a name"},
@@ -109,8 +115,8 @@ TEST(OwnOps, RowsThatMakeNoSense) {
 }
 
 TEST(OwnOps, NodesThatDoNotFit) {
-  const auto ops = table_of(row_of("x:float[N,C] s:fp32[8]", "out:=x[N,cdiv(C,size)] s:=s", "size:int=1",
-                                   "s=s"));
+  const auto ops = table_of(
+      row_of("x:float[N,C] s:fp32[8]", "out:=x[N,cdiv(C,size)] s:=s", "size:int=1", "s=s"));
   const auto fault = [&](const std::string& node, const std::string& declared) {
     return error_of([&] { graph::parse(graph_text(node, declared), "g.txt", ops); });
   };
@@ -126,18 +132,18 @@ TEST(OwnOps, NodesThatDoNotFit) {
               StartsWith("g.txt:6: mine: operand x (%x): expected float"));
   auto text = graph_text(results + "mine %x, %s {size = 4}", "fp32[rows, 12]");
   text.replace(text.find("state %s"), 8, "input %s");
-  EXPECT_EQ(error_of([&] { graph::parse(text, "g.txt", ops); }),
-            "g.txt:6: mine: operand s (%s): expected a state, since it is written in place, got fp32[8]");
+  EXPECT_EQ(
+      error_of([&] { graph::parse(text, "g.txt", ops); }),
+      "g.txt:6: mine: operand s (%s): expected a state, since it is written in place, got fp32[8]");
 }
 
 TEST(OwnOps, SizesAreDeclared) {
   const auto fault = [](const std::string& lines) {
-    return error_of([&] {
-      graph::parse("graph g {\n" + lines + "\n  return %x\n}\n", "g.txt");
-    });
+    return error_of([&] { graph::parse("graph g {\n" + lines + "\n  return %x\n}\n", "g.txt"); });
   };
   EXPECT_EQ(fault("  size n\n  input %x: fp32[n*3-2, T+1]"), "no error");
-  EXPECT_THAT(fault("  input %x: fp32[n]"), StartsWith("g.txt:2: there is no size n; expected T, S"));
+  EXPECT_THAT(fault("  input %x: fp32[n]"),
+              StartsWith("g.txt:2: there is no size n; expected T, S"));
   EXPECT_THAT(fault("  size T"), StartsWith("g.txt:2: size T: there is one of that name"));
   EXPECT_THAT(fault("  size n\n  size n"), StartsWith("g.txt:3: size n: there is one"));
   EXPECT_THAT(fault("  size a_name_that_is_long"), HasSubstr("at most 15 letters"));
@@ -147,16 +153,17 @@ TEST(OwnOps, SizesAreDeclared) {
 }
 
 // The kernel of "mine", whose parameters are of what `of` says.
-kernel::OwnOp op_with(const std::string& out_of, const std::string& x_of, const std::string& size_of) {
+kernel::OwnOp op_with(const std::string& out_of, const std::string& x_of,
+                      const std::string& size_of) {
   auto made = std::make_shared<kernel::GeneratedKernel>();
-  const auto json = parse_json(
-      fmt::format(R"({{"name": "mine_1", "source_sha256": "", "op": "mine", "when": "1",
+  const auto json =
+      parse_json(fmt::format(R"({{"name": "mine_1", "source_sha256": "", "op": "mine", "when": "1",
         "params": [{{"name": "out_ptr", "role": "out", "types": ["fp32"], "shape": ["n"], "of": "{}"}},
                    {{"name": "x_ptr", "role": "in", "types": ["fp32"], "shape": ["n"], "of": "{}"}},
                    {{"name": "n", "role": "size", "types": ["i32"], "of": "{}"}}],
         "grid": ["n", "1", "1"], "bytes": "0", "flops": "0", "tuned": [], "default": {{}}}})",
-                  out_of, x_of, size_of),
-      "test");
+                             out_of, x_of, size_of),
+                 "test");
   made->spec = kernel::parse_spec(json, "mine_1", "op.py:9");
   return {row_of("x:fp32[N]", "out:=x", "low:int=0"), made, "op.py:9", {{"x_ptr", "op.py:12"}}};
 }
@@ -168,10 +175,12 @@ TEST(OwnOps, KernelsAreHeldAgainstTheRow) {
   };
   EXPECT_EQ(fault(op_with("out", "x", "x[0]")), "no error");
   EXPECT_EQ(fault(op_with("out", "x", "@low")), "no error");
-  EXPECT_EQ(fault(op_with("x", "x", "x[0]")),
-            "op.py:3: result out: no parameter of the kernel writes it; expected out(\"out_ptr\", ...)");
-  EXPECT_THAT(fault(op_with("out", "z", "x[0]")),
-              StartsWith("op.py:12: parameter x_ptr: expected an operand or a result, got z; the row has"));
+  EXPECT_EQ(
+      fault(op_with("x", "x", "x[0]")),
+      "op.py:3: result out: no parameter of the kernel writes it; expected out(\"out_ptr\", ...)");
+  EXPECT_THAT(
+      fault(op_with("out", "z", "x[0]")),
+      StartsWith("op.py:12: parameter x_ptr: expected an operand or a result, got z; the row has"));
   EXPECT_THAT(fault(op_with("out", "x", "@high")),
               StartsWith("op.py:9: parameter n: expected an attribute, got high"));
 }
@@ -209,14 +218,15 @@ TEST(OwnOps, SizesComeFromTheInputs) {
   };
   EXPECT_EQ(fault([](auto& all) { all.erase("y"); }),
             "g.txt:5: input %y is missing: the inputs have no tensor of that name; they have x");
-  EXPECT_EQ(fault([&](auto& all) { all["y"].shape[0] = rows + 1; }),
-            fmt::format("g.txt:5: input %y: expected fp32[rows, 4] with rows = {} (%x), got fp32[{}, 4]",
-                        rows, rows + 1));
+  EXPECT_EQ(
+      fault([&](auto& all) { all["y"].shape[0] = rows + 1; }),
+      fmt::format("g.txt:5: input %y: expected fp32[rows, 4] with rows = {} (%x), got fp32[{}, 4]",
+                  rows, rows + 1));
   EXPECT_EQ(fault([](auto& all) { all["y"].dtype = DType::i32; }),
             fmt::format("g.txt:5: input %y: expected fp32[rows, 4], got i32[{}, 4]", rows));
   EXPECT_EQ(fault([](auto& all) { all["x"].shape[1] += 1; }),
-            fmt::format("g.txt:4: input %x: expected fp32[rows+1, half*2], got fp32[{}, {}]", rows + 1,
-                        half * 2 + 1));
+            fmt::format("g.txt:4: input %x: expected fp32[rows+1, half*2], got fp32[{}, {}]",
+                        rows + 1, half * 2 + 1));
   EXPECT_EQ(fault([](auto& all) { all["w"] = {}; }),
             "g.txt: the inputs have a tensor w, which graph g does not declare; it declares x, y");
 }

@@ -20,7 +20,8 @@ Graph common_subexpressions(const Graph& graph) {
     for (auto& id : node.inputs)
       if (const auto it = same.find(id); it != same.end()) id = it->second;
     if (has_launch(node.row().op_class) && !operands_in_place(node).empty()) continue;
-    const auto [it, is_new] = seen.try_emplace({node.op, node.own.get(), node.inputs, node.attrs}, &node);
+    const auto [it, is_new] =
+        seen.try_emplace({node.op, node.own.get(), node.inputs, node.attrs}, &node);
     if (is_new) continue;
     for (std::size_t j = 0; j < node.outputs.size(); ++j)
       same[node.outputs[j]] = it->second->outputs[j];

@@ -18,8 +18,8 @@ bool is_read_by_own(const Uses& uses, ValueId id) {
   const auto& nodes = uses.graph().nodes;
   return std::ranges::any_of(uses.readers(id), [&](std::size_t i) {
     if (i >= nodes.size()) return false;
-    return nodes[i].op == Op::own || (nodes[i].op == Op::reshape &&
-                                      is_read_by_own(uses, nodes[i].outputs[0]));
+    return nodes[i].op == Op::own ||
+           (nodes[i].op == Op::reshape && is_read_by_own(uses, nodes[i].outputs[0]));
   });
 }
 
