@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "graph/cluster.h"
@@ -164,25 +165,34 @@ class Fit {
   // A number where all that it reads are numbers; a step's size times one number plus another,
   // where it comes to that.
   std::optional<Dim> value_of(const kernel::Expression& expression) const {
-    std::optional<Dim> varying;
-    bool is_known = true;
+    for (const auto& name : expression.symbols())
+      if (!size_named(name)) return std::nullopt;
     const auto rest =
         expression.substitute([&](std::string_view name) -> std::optional<std::int64_t> {
           const auto size = size_named(name);
-          is_known &= size.has_value();
-          if (size && size->is_constant()) return size->offset;
-          varying = size;
-          return std::nullopt;
+          return size->is_constant() ? std::optional(size->offset) : std::nullopt;
         });
-    if (!is_known) return std::nullopt;
-    const auto affine = rest.affine();
-    if (!affine)
-      throw Error("{}: dimension \"{}\" is no number and no multiple of one size of a step, of {}",
-                  row_.name, expression.text(), varying ? dim_text(*varying) : "numbers");
-    const auto [factor, offset] = *affine;
-    const auto result =
-        varying ? Dim(varying->symbol, varying->factor * factor, varying->offset * factor + offset)
-                : Dim(offset);
+    std::vector<kernel::Expression::Affine> sizes;
+    Dim result(0);
+    bool is_of_one = true;
+    for (const auto& name : rest.symbols()) {
+      const auto size = *size_named(name);
+      is_of_one &= sizes.empty() || result.symbol == size.symbol;
+      result.symbol = size.symbol;
+      sizes.push_back({size.factor, size.offset});
+    }
+    const auto affine = is_of_one ? rest.affine(sizes) : std::nullopt;
+    if (!affine) {
+      std::string known;
+      for (const auto& name : expression.symbols())
+        known +=
+            fmt::format("{}{} = {}", known.empty() ? "" : ", ", name, dim_text(*size_named(name)));
+      throw Error(
+          "{}: dimension \"{}\", of {}, is no number and no multiple of one size plus a number",
+          row_.name, expression.text(), known);
+    }
+    result = affine->factor == 0 ? Dim(affine->offset)
+                                 : Dim(result.symbol, affine->factor, affine->offset);
     if (result.factor < 0 || result.factor > kMaxSize || std::abs(result.offset) > kMaxSize ||
         (result.is_constant() && result.offset < 0))
       throw Error("{}: dimension \"{}\" is {}; expected a size from 0 to {}", row_.name,

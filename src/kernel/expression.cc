@@ -448,15 +448,15 @@ std::optional<std::int64_t> Expression::constant_value() const {
   return nodes_.back().value;
 }
 
-std::optional<Expression::Affine> Expression::affine() const {
-  if (symbols_.size() > 1) return std::nullopt;
-  return affine_node(static_cast<std::uint32_t>(nodes_.size() - 1));
+std::optional<Expression::Affine> Expression::affine(std::span<const Affine> symbols) const {
+  return affine_node(static_cast<std::uint32_t>(nodes_.size() - 1), symbols);
 }
 
-std::optional<Expression::Affine> Expression::affine_node(std::uint32_t index) const {
+std::optional<Expression::Affine> Expression::affine_node(std::uint32_t index,
+                                                          std::span<const Affine> symbols) const {
   const Node& node = nodes_[index];
   if (node.kind == Kind::constant) return Affine{0, node.value};
-  if (node.kind == Kind::symbol) return Affine{1, 0};
+  if (node.kind == Kind::symbol) return symbols[static_cast<std::size_t>(node.value)];
   const auto both = [&](Kind kind, const Affine& a, const Affine& b) -> std::optional<Affine> {
     const auto factor = apply(kind, a.factor, b.factor);
     const auto offset = apply(kind, a.offset, b.offset);
@@ -466,10 +466,10 @@ std::optional<Expression::Affine> Expression::affine_node(std::uint32_t index) c
   if (node.kind != Kind::negate && node.kind != Kind::add && node.kind != Kind::subtract &&
       node.kind != Kind::multiply && node.kind != Kind::floor_divide)
     return std::nullopt;
-  const auto a = affine_node(node.a);
+  const auto a = affine_node(node.a, symbols);
   if (!a) return std::nullopt;
   if (node.kind == Kind::negate) return both(Kind::subtract, {0, 0}, *a);
-  const auto b = affine_node(node.b);
+  const auto b = affine_node(node.b, symbols);
   if (!b) return std::nullopt;
   switch (node.kind) {
     case Kind::multiply:

@@ -124,8 +124,9 @@ TEST(OwnOps, NodesThatDoNotFit) {
   EXPECT_EQ(fault(results + "mine %x, %s {size = 4}", "fp32[rows, 12]"), "no error");
   EXPECT_EQ(fault(results + "mine %x, %s {size = 0}", "fp32[rows, 12]"),
             "g.txt:6: dimension: expression \"cdiv(C,size)\": division by zero");
-  EXPECT_THAT(fault(results + "mine %x, %s {size = 4}", "fp32[rows, cols]"),
-              StartsWith("g.txt:6: mine: dimension \"cdiv(C,size)\" is no number and no multiple"));
+  EXPECT_THAT(
+      fault(results + "mine %x, %s {size = 4}", "fp32[rows, cols]"),
+      StartsWith("g.txt:6: mine: dimension \"cdiv(C,size)\", of C = cols, size = 4, is no number"));
   EXPECT_THAT(fault(results + "mine %x", "fp32[rows, 12]"),
               StartsWith("g.txt:6: mine: operand s is missing"));
   EXPECT_THAT(fault(results + "mine %x, %x {size = 4}", "fp32[8]"),
