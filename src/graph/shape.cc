@@ -181,6 +181,9 @@ class Fit {
       result.symbol = size.symbol;
       sizes.push_back({size.factor, size.offset});
     }
+    // Of numbers alone; an Error where they have no result.
+    if (rest.symbols().empty())
+      return checked_size(expression, rest.evaluate(std::span<const std::int64_t>()));
     const auto affine = is_of_one ? rest.affine(sizes) : std::nullopt;
     if (!affine) {
       std::string known;
@@ -191,13 +194,17 @@ class Fit {
           "{}: dimension \"{}\", of {}, is no number and no multiple of one size plus a number",
           row_.name, expression.text(), known);
     }
-    result = affine->factor == 0 ? Dim(affine->offset)
-                                 : Dim(result.symbol, affine->factor, affine->offset);
-    if (result.factor < 0 || result.factor > kMaxSize || std::abs(result.offset) > kMaxSize ||
-        (result.is_constant() && result.offset < 0))
+    return checked_size(expression, affine->factor == 0
+                                        ? Dim(affine->offset)
+                                        : Dim(result.symbol, affine->factor, affine->offset));
+  }
+
+  Dim checked_size(const kernel::Expression& expression, const Dim& size) const {
+    if (size.factor < 0 || size.factor > kMaxSize || std::abs(size.offset) > kMaxSize ||
+        (size.is_constant() && size.offset < 0))
       throw Error("{}: dimension \"{}\" is {}; expected a size from 0 to {}", row_.name,
-                  expression.text(), dim_text(result), kMaxSize);
-    return result;
+                  expression.text(), dim_text(size), kMaxSize);
+    return size;
   }
 
   // Nothing for a letter that no operand says.

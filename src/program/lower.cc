@@ -40,8 +40,8 @@ bool computes_decodes(const Node& node, const Bounds& bounds) {
 Dim product(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
   const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
-  NEREID_CHECK(constant.is_constant() && symbolic.offset == 0, "{} * {}", dim_text(a), dim_text(b));
-  return {symbolic.symbol, symbolic.factor * constant.offset, 0};
+  NEREID_CHECK(constant.is_constant(), "{} * {}", dim_text(a), dim_text(b));
+  return {symbolic.symbol, symbolic.factor * constant.offset, symbolic.offset * constant.offset};
 }
 
 Dim product(std::span<const Dim> shape) {

@@ -283,7 +283,6 @@ class RunGraph(cli.TestCase):
              "parameter width: expected an attribute"),
             ('op="group_sum"', 'op="linear"', line('op="group_sum"'),
              "op linear: this program has an operation of that name"),
-            ("    row=Row(", "    design=str(", line("SPEC ="), ""),
         ):  # fmt: skip
             with self.subTest(new=new):
                 changed = GROUP_SUM.replace(old, new, 1)

@@ -122,8 +122,10 @@ TEST(OwnOps, NodesThatDoNotFit) {
   };
   const std::string results = "%y: fp32[rows, 3], %t: fp32[8] = ";
   EXPECT_EQ(fault(results + "mine %x, %s {size = 4}", "fp32[rows, 12]"), "no error");
-  EXPECT_EQ(fault(results + "mine %x, %s {size = 0}", "fp32[rows, 12]"),
-            "g.txt:6: dimension: expression \"cdiv(C,size)\": division by zero");
+  EXPECT_EQ(
+      fault(results + "mine %x, %s {size = 0}", "fp32[rows, 12]"),
+      "g.txt:6: expression \"cdiv(C,size)\": division by zero or a result beyond 64 bits (operands "
+      "12, 0)");
   EXPECT_THAT(
       fault(results + "mine %x, %s {size = 4}", "fp32[rows, cols]"),
       StartsWith("g.txt:6: mine: dimension \"cdiv(C,size)\", of C = cols, size = 4, is no number"));
