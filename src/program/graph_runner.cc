@@ -22,6 +22,13 @@ bool captures(const device::Device& device, const GraphPlanner& planner,
   return false;
 }
 
+// What makes the bundle.
+std::string command_of(const std::filesystem::path& graph, const GraphOptions& options) {
+  auto command = fmt::format("nereid compile-graph {} --inputs FILE", graph.string());
+  for (const auto& file : options.ops) command += fmt::format(" --op {}", file.string());
+  return command;
+}
+
 Shape shape_of(const graph::Value& value, const graph::Sizes& sizes) {
   Shape shape;
   for (const auto& dim : value.shape) shape.push_back(dim_value(dim, sizes));
@@ -52,7 +59,7 @@ GraphRunner::GraphRunner(device::Device& device, const std::filesystem::path& gr
       is_captured_(captures(device, planner_, options)),
       bundles_{.model_dir = {},
                .bundle_dir = options.bundle_dir,
-               .command = fmt::format("nereid compile-graph {} --inputs FILE", graph.string())} {}
+               .command = command_of(graph, options)} {}
 
 GraphRunner::~GraphRunner() = default;
 

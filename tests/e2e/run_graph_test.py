@@ -45,6 +45,18 @@ CACHE = """graph cache {
 }
 """
 
+ATTENTION = """graph attention {
+  input %q: fp32[T, 4, 32]
+  state %cache.k: fp32[16, 2, 64, 32]
+  state %cache.v: fp32[16, 2, 64, 32]
+  input %tables: i32[S, 3]
+  input %starts: i32[S+1]
+  input %lens: i32[S]
+  %y: fp32[T, 4, 32] = attention %q, %cache.k, %cache.v, %tables, %starts, %lens {scale = 0.25}
+  return %y
+}
+"""
+
 SEED = int(os.environ.get("NEREID_SEED", time.time_ns() % 2**32))  # of sizes and tensors
 NUMPY = {"F32": np.float32, "F16": np.float16, "I32": np.int32}
 
@@ -65,6 +77,24 @@ def mlp(t):
         "gates": g.reshape(rows, 32, 2).sum(axis=2),
         "head": y[:, 32:48],
     }
+
+
+def attention(t):
+    y = np.zeros(t["q"].shape)
+    for s, blocks in enumerate(t["tables"]):
+        k, v = (
+            np.concatenate([t[name][b].transpose(1, 0, 2) for b in blocks]).astype(np.float64)
+            for name in ("cache.k", "cache.v")
+        )
+        n_query = t["starts"][s + 1] - t["starts"][s]
+        for i in range(n_query):
+            n_keys = t["lens"][s] - n_query + i + 1
+            row = t["starts"][s] + i
+            for head in range(4):
+                scores = k[:n_keys, head // 2] @ t["q"][row, head] * 0.25
+                p = np.exp(scores - scores.max())
+                y[row, head] = p @ v[:n_keys, head // 2] / p.sum()
+    return y
 
 
 class RunGraph(cli.TestCase):
@@ -146,6 +176,26 @@ class RunGraph(cli.TestCase):
                 want[slot // 4, :, slot % 4] = row
             np.testing.assert_array_equal(got[output], want)
 
+    def test_attention_decodes_where_each_sequence_brings_a_row(self):
+        """And takes a step for a prompt's where one sequence brings what another does not."""
+        for queries in ([1, 1, 1], [2, 0, 1], [1], [5, int(self.rng.integers(1, 70))]):
+            lens = np.array([q + int(self.rng.integers(0, 90)) for q in queries], np.int32)
+            starts = np.cumsum([0, *queries]).astype(np.int32)
+            tensors = {
+                "q": self.normal(sum(queries), 4, 32),
+                "cache.k": self.normal(16, 2, 64, 32),
+                "cache.v": self.normal(16, 2, 64, 32),
+                "tables": self.rng.permutation(16)[: 3 * len(queries)].reshape(-1, 3),
+                "starts": starts,
+                "lens": lens,
+            }
+            tensors["tables"] = tensors["tables"].astype(np.int32)
+            for mode in ("eager", "compiled"):
+                with self.subTest(queries=queries, mode=mode):
+                    result, got = self.run_graph(ATTENTION, tensors, "--mode", mode)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    np.testing.assert_allclose(got["y"], attention(tensors), rtol=1e-4, atol=1e-4)
+
     def test_half_precision_and_two_kernels_of_one_op(self):
         """Which kernel computes, `when` says: the other one is wrong on purpose."""
         wrong = GROUP_SUM.replace("sums = tl.sum(", "sums = 1000 + tl.sum(").replace(
@@ -197,7 +247,9 @@ class RunGraph(cli.TestCase):
         self.op.write_text(GROUP_SUM)
         run[run.index("--inputs") + 1] = many
         self.expect_error(
-            cli.run(*run, env=environment), "lacks", f"nereid compile-graph {graph} --inputs FILE"
+            cli.run(*run, env=environment),
+            "lacks",
+            f"nereid compile-graph {graph} --inputs FILE --op {self.op} --target cpu",
         )
 
     def test_objects_for_a_gpu(self):
