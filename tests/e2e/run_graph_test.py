@@ -57,6 +57,68 @@ ATTENTION = """graph attention {
 }
 """
 
+# An operation that writes a state: what it has counted so far.
+TALLY = """import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.spec import Case, Row, Spec, inout, inp, normal, rng, size, step_size, tuned
+
+
+@triton.jit
+def tally(total_ptr, x_ptr, n_rows, n_cols, BLOCK: tl.constexpr):
+    cols = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.load(total_ptr + cols, mask=cols < n_cols, other=0.0)
+    for row in range(n_rows):
+        total += tl.load(x_ptr + row * n_cols + cols, mask=cols < n_cols, other=0.0)
+    tl.store(total_ptr + cols, total, mask=cols < n_cols)
+
+
+def reference(a):
+    return {"total_ptr": a["total_ptr"] + a["x_ptr"].astype(np.float64).sum(axis=0)}
+
+
+def draw(d, act):
+    n_rows, n_cols = d.rows(9), d.width(1, 200)
+    g = rng(d.name)
+    args = {"total_ptr": normal(g, n_cols), "x_ptr": normal(g, n_rows, n_cols),
+            "n_rows": n_rows, "n_cols": n_cols}
+    return Case(d.name, args, {"total_ptr": "fp32", "x_ptr": "fp32"})
+
+
+CHOICE = {"BLOCK": 64, "num_warps": 1, "num_stages": 1}
+SPEC = Spec(
+    fn=tally,
+    op="tally",
+    row=Row("total:fp32[C] x:fp32[N,C]", "total:=total", in_place="total=total"),
+    params=(
+        inout("total_ptr", "fp32", "n_cols"),
+        inp("x_ptr", "fp32", "n_rows", "n_cols"),
+        step_size("n_rows", of="x[0]"),
+        size("n_cols", of="x[1]"),
+        tuned("BLOCK"),
+    ),
+    grid=("cdiv(n_cols, BLOCK)", "1", "1"),
+    bytes="(n_rows + 2) * n_cols * 4",
+    flops="n_rows * n_cols",
+    reference=reference,
+    cases=lambda act: (),
+    draw=draw,
+    tuned=("BLOCK",),
+    default={"cpu": CHOICE, "cuda": CHOICE, "hip": CHOICE},
+)
+"""
+
+TALLIES = """graph tallies {
+  size rows
+  state %seen: fp32[100]
+  input %x: fp32[rows, 100]
+  %once: fp32[100] = tally %seen, %x
+  %twice: fp32[100] = tally %once, %x
+  return %twice
+}
+"""
+
 SEED = int(os.environ.get("NEREID_SEED", time.time_ns() % 2**32))  # of sizes and tensors
 NUMPY = {"F32": np.float32, "F16": np.float16, "I32": np.int32}
 
@@ -175,6 +237,19 @@ class RunGraph(cli.TestCase):
             for row, slot in zip(tensors[rows], tensors["slots"], strict=True):
                 want[slot // 4, :, slot % 4] = row
             np.testing.assert_array_equal(got[output], want)
+
+    def test_an_op_may_write_a_state(self):
+        op = self.write("tally.py", TALLY)
+        tensors = {"seen": self.normal(100), "x": self.normal(int(self.rng.integers(0, 20)), 100)}
+        for options in (["--mode", "eager"], ["--mode", "compiled", "--bench", "1"]):
+            result, got = self.run_graph(TALLIES, tensors, "--op", op, *options)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            want = tensors["seen"] + 2.0 * tensors["x"].sum(axis=0, dtype=np.float64)
+            np.testing.assert_allclose(got["twice"], want, rtol=1e-4, atol=1e-4)
+        self.expect_error(
+            self.run_graph(TALLIES.replace("state", "input"), tensors, "--op", op)[0],
+            "graph.txt:5: tally: operand total (%seen): expected a state, since it is written in",
+        )
 
     def test_attention_decodes_where_each_sequence_brings_a_row(self):
         """And takes a step for a prompt's where one sequence brings what another does not."""
