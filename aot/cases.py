@@ -1,7 +1,7 @@
 """Writes every kernel's test cases as files that a program in any language can run.
 
-python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--case NAME]
-                    [--random N [--seed S] [--only-random]]
+python -m aot.cases --out DIR --target T [--generated DIR] [--kernel NAME]... [--spec FILE]...
+                    [--case NAME] [--random N [--seed S] [--only-random]]
 (docs/formats.md, section 6)
 """
 
@@ -163,6 +163,9 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=Path, help="of the kernels whose sources are here, in place of kernels/"
     )
+    parser.add_argument(
+        "--spec", type=Path, action="append", default=[], help="of this user's file alone"
+    )
     parser.add_argument("--case", help="only that of this name, drawn ones too: random_SEED_NUMBER")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="so many drawn of each")
     parser.add_argument("--only-random", action="store_true", help="without the written ones")
@@ -170,11 +173,12 @@ def main() -> int:
     args = parser.parse_args()
     if args.generated is not None:
         sources.use_generated(args.generated)
+    own = [sources.use_own(path) for path in args.spec]
     keys = {}
     n_cases = 0
     asked = all_cases(
         args.target,
-        args.kernel,
+        args.kernel or own,
         case_name=args.case,
         n_random=args.random,
         seed=args.seed,

@@ -305,8 +305,13 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=Path, help="sources that are not in kernels/; default: OUT/generated"
     )
+    parser.add_argument(
+        "--spec", type=Path, action="append", default=[], help="a user's file that requests name"
+    )
     args = parser.parse_args()
     sources.use_generated(args.generated or args.out / "generated")
+    for path in args.spec:
+        sources.use_own(path)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         requests = read_requests(args.requests.read_text().splitlines())

@@ -11,15 +11,15 @@ from pathlib import Path
 from aot import sources
 
 
+def spec_json(name: str) -> dict:
+    spec = sources.load_spec(name).to_json()
+    return {"name": spec.pop("name"), "source_sha256": sources.source_sha256(name), **spec}
+
+
 def export() -> dict:
     kernels = {}
     for name in sources.kernel_names():
-        spec = sources.load_spec(name).to_json()
-        kernels[name] = {
-            "name": spec.pop("name"),
-            "source_sha256": sources.source_sha256(name),
-            **spec,
-        }
+        kernels[name] = spec_json(name)
     from kernels.lib.attention_functions import to_json
 
     return {

@@ -4,6 +4,7 @@ Works on files only: a request answered from the cache never waits for Triton to
 """
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import os
@@ -19,13 +20,29 @@ def kernels_dir() -> Path:
     return ROOT / "kernels"
 
 
-# Of the bundle in work: sources that the engine wrote, beside those of kernels/.
+# Of the bundle in work: sources that the engine wrote, and users' own, beside those of kernels/.
 _generated_dir: Path | None = None
+# Users' own that are in no bundle yet, by the name that requests give them.
+_own_files: dict[str, Path] = {}
 
 
 def use_generated(folder: Path | None) -> None:
     global _generated_dir
     _generated_dir = None if folder is None else folder.resolve()
+
+
+def own_name(path: Path) -> str:
+    """What requests call a user's file: its name, and digits of a hash of its text. The engine's
+    rule too (src/kernel/own_op.h)."""
+    stem = re.sub(r"[^0-9A-Za-z]", "_", path.stem)
+    return f"{stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def use_own(path: Path, name: str = "") -> str:
+    """Takes a user's file as it lies; the name that it goes by."""
+    name = name or own_name(path)
+    _own_files[name] = path.resolve()
+    return name
 
 
 def function_path(name: str) -> Path:
@@ -36,9 +53,8 @@ def function_path(name: str) -> Path:
 
 
 def generated_names() -> tuple[str, ...]:
-    if _generated_dir is None:
-        return ()
-    return tuple(sorted(path.stem for path in _generated_dir.glob("*.py")))
+    lying = () if _generated_dir is None else _generated_dir.glob("*.py")
+    return tuple(sorted({*_own_files, *(path.stem for path in lying)}))
 
 
 def is_generated(name: str) -> bool:
@@ -50,6 +66,8 @@ def exists(name: str) -> bool:
 
 
 def kernel_path(name: str) -> Path:
+    if name in _own_files:
+        return _own_files[name]
     return _generated_dir / f"{name}.py" if is_generated(name) else _kernel_paths()[name]
 
 
@@ -106,8 +124,8 @@ def source_sha256(name: str) -> str:
     targets += sorted((ROOT / "src" / "graph" / "expression").glob("*.def"))
     digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
     for path in [*kernel_sources(name), *targets]:
-        is_ours = path.parent != _generated_dir
-        where = path.relative_to(ROOT) if is_ours else f"generated/{path.name}"
+        is_kernels = path != kernel_path(name) or not is_generated(name)
+        where = path.relative_to(ROOT) if is_kernels else f"generated/{name}.py"
         digest.update(f"{where} {_file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
@@ -132,4 +150,5 @@ def load_spec(name: str):
         module = importlib.util.module_from_spec(found)
         found.loader.exec_module(module)
         sys.modules[module_name] = module
-    return sys.modules[module_name].SPEC
+    spec = sys.modules[module_name].SPEC
+    return spec if spec.name == name else dataclasses.replace(spec, file=name)

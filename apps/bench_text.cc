@@ -169,14 +169,16 @@ std::string table_text(const measure::EndToEndResult& result,
         tuned.tokens_per_s / defaults.tokens_per_s, defaults.ttft_ms / tuned.ttft_ms,
         defaults.itl_ms / tuned.itl_ms);
   }
-  if (result.proof)
-    text += fmt::format(
-        "\nproved: all {} launches were of {} functions whose objects' SHA-256 stand in {}; none "
-        "of "
-        "{} mapped files is a vendor's compute library\n",
-        result.proof->n_launches, result.proof->n_functions,
-        fmt::format("{}", fmt::join(result.proof->bundles, ", ")), result.proof->n_mapped_files);
+  if (result.proof) text += "\n" + proof_text(*result.proof);
   return text;
+}
+
+std::string proof_text(const measure::Proof& proof) {
+  return fmt::format(
+      "proved: all {} launches were of {} functions whose objects' SHA-256 stand in {}; none of {} "
+      "mapped files is a vendor's compute library\n",
+      proof.n_launches, proof.n_functions, fmt::format("{}", fmt::join(proof.bundles, ", ")),
+      proof.n_mapped_files);
 }
 
 std::string table_text(const measure::KernelBenchResult& result) {
@@ -188,7 +190,8 @@ std::string table_text(const measure::KernelBenchResult& result) {
       "kernel", "shape", "us", "GB/s", "GFLOP/s", "%", "of");
   for (const auto& row : result.rows) {
     const auto figures = reached(row, result.limits);
-    const auto shape = row.op == "attention"
+    const auto shape = !row.shape.empty() ? row.shape
+                       : row.op == "attention"
                            ? fmt::format("B{} Q{} C{}", row.n_batch, row.n_query, row.n_context)
                            : fmt::format("{} x {} x {}", row.n_rows, row.n_out, row.n_in);
     text += fmt::format("{:<10} {:<24} {:<20} {:>22} {:>11.2f} {:>9.1f} {:>9.1f} {:>6.1f} {}\n",

@@ -34,5 +34,7 @@ std::string table_text(const measure::ServeBenchResult& result);
 std::string table_text(const measure::EndToEndResult& result,
                        const measure::EndToEndOptions& options);
 std::string table_text(const measure::KernelBenchResult& result);
+// The line of --prove.
+std::string proof_text(const measure::Proof& proof);
 
 }  // namespace nereid::apps

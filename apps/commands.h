@@ -23,6 +23,8 @@ void add_score(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_compile(CLI::App& app, Command& chosen);
 void add_compile_kernel(CLI::App& app, Command& chosen);
+void add_compile_graph(CLI::App& app, Command& chosen);
+void add_run(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 // Subcommands of inspect.
 void add_inspect_plan(CLI::App& inspect, Command& chosen);

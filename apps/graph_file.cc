@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -16,17 +15,11 @@
 #include "model/architecture.h"
 #include "model/checkpoint.h"
 #include "model/stored_name.h"
+#include "program/own_ops.h"
 
 namespace nereid::apps {
 
 namespace {
-
-// Of a value's declaration, for messages; values are declared once.
-std::size_t line_of(const std::string& text, const std::string& name) {
-  const auto at = text.find("%" + name + ":");
-  return 1 + static_cast<std::size_t>(
-                 std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
-}
 
 void check_weights(const graph::Graph& graph, const std::string& text, const std::string& where,
                    const std::filesystem::path& model_dir) {
@@ -39,7 +32,7 @@ void check_weights(const graph::Graph& graph, const std::string& text, const std
         computed.contains(static_cast<graph::ValueId>(i)))
       continue;
     const auto fail = [&](const std::string& what) {
-      throw Error("{}:{}: weight %{}: {}", where, line_of(text, value.name), value.name, what);
+      throw Error("{}: weight %{}: {}", graph::line_of(text, where, value.name), value.name, what);
     };
     if (!checkpoint.contains(value.name))
       fail(fmt::format("{} has no such tensor", model_dir.string()));
@@ -76,7 +69,10 @@ std::string describe_graph_file(const std::filesystem::path& path,
                                 const GraphFileOptions& options) {
   const auto text = read_text_file(path);
   const auto where = path.string();
-  const auto graph = graph::parse(text, where);
+  graph::OpTable ops;
+  kernel::SpecTable specs;
+  program::add_own_ops(options.ops, {}, ops, specs);
+  const auto graph = graph::parse(text, where, ops);
   graph::verify(graph);
   if (!options.model_dir.empty()) check_weights(graph, text, where, options.model_dir);
   auto out = graph::print(graph);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace nereid::apps {
 
@@ -14,6 +15,7 @@ struct GraphFileOptions {
   bool with_passes = false;              // the graph after each pass too
   bool with_generated = false;           // the Triton source of each kernel that fusing makes
   std::set<std::string> skip = {};       // passes to leave out
+  std::vector<std::filesystem::path> ops = {};  // files with users' operations
 };
 
 // The graph as it was read, and what the passes make of it. Errors name file, line and cause.

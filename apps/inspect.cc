@@ -212,7 +212,7 @@ kernel::Bundle bundle_of(const InspectArguments& arguments) {
   return kernel::find_bundle(tables.specs, arguments.target, isa, requests,
                              {.model_dir = options.model_dir,
                               .bundle_dir = {},
-                              .model_name = arguments.model.model,
+                              .command = "nereid compile " + arguments.model.model,
                               .may_compile = false});
 }
 

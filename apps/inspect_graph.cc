@@ -19,6 +19,7 @@ struct GraphArguments {
   bool with_passes = false;
   bool with_generated = false;
   std::set<std::string> skipped_passes;
+  std::vector<std::filesystem::path> ops;
 };
 
 int run_graph(const GraphArguments& arguments) {
@@ -27,6 +28,7 @@ int run_graph(const GraphArguments& arguments) {
   options.with_passes = arguments.with_passes;
   options.with_generated = arguments.with_generated;
   options.skip = arguments.skipped_passes;
+  options.ops = arguments.ops;
   write_out(describe_graph_file(arguments.file, options));
   return 0;
 }
@@ -46,6 +48,7 @@ void add_inspect_graph(CLI::App& inspect, Command& chosen) {
   command.add_flag("--generated", arguments->with_generated,
                    "The Triton source of each kernel that the graph compiler writes");
   add_skipped_passes(command, arguments->skipped_passes);
+  add_own_ops(command, arguments->ops);
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_graph(*arguments); };
   });

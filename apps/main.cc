@@ -67,6 +67,8 @@ int run(int argc, char** argv, const Environment& environment) {
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);
   nereid::apps::add_compile_kernel(app, chosen);
+  nereid::apps::add_compile_graph(app, chosen);
+  nereid::apps::add_run(app, chosen);
   nereid::apps::add_inspect(app, chosen);
   nereid::apps::add_bench(app, chosen);
   nereid::apps::add_tune(app, chosen);

@@ -82,6 +82,15 @@ CLI::Option* add_quantize(CLI::App& command, std::string& format) {
       ->type_name("FORMAT");
 }
 
+CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files) {
+  return command
+      .add_option(
+          "--op", files,
+          "A Python file with an operation of your own (docs/adding_an_op.md); may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+}
+
 CLI::Option* add_attention(CLI::App& command, std::string& design) {
   std::vector<std::string> names;
   for (const auto& row : program::attention_designs())

@@ -24,6 +24,8 @@ void add_model(CLI::App& command, std::string& model);
 void add_model(CLI::App& command, ModelArguments& arguments);
 // Passes of the graph compiler to leave out.
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
+// Users' operations.
+CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files);
 // By which design attention is computed.
 CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);

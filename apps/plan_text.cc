@@ -74,11 +74,11 @@ std::string weights_text(const graph::Graph& graph, const program::PlannedLaunch
 // "linear o_proj, residual": the operation, its weights, and what is fused into it.
 std::string operation_text(const graph::Graph& graph, const program::PlannedLaunch& launch) {
   const auto& node = graph.nodes[launch.node];
-  const auto& op = graph::op_row(node.op);
+  const auto& op = node.row();
   if (node.op == graph::Op::cluster) {
     std::string text;
     for (const auto& inner : graph::cluster_body(graph, node).nodes)
-      text += fmt::format("{}{}", text.empty() ? "" : ", ", graph::op_row(inner.op).name);
+      text += fmt::format("{}{}", text.empty() ? "" : ", ", inner.row().name);
     return text;
   }
   std::string text(op.name);

@@ -219,10 +219,21 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Row:
+    """What an operation of a user's own is, in the language of src/graph/ops.def."""
+
+    operands: str  # "x:float[N,C] bias?:float[C]"
+    results: str  # "out:=x sums:fp32[N]"
+    attributes: str = ""  # "low:float=0 size:int=1"
+    in_place: str = ""  # "cache=cache": the result that is that operand, which is a state
+
+
+@dataclass(frozen=True)
 class Spec:
-    """A kernel by its parameters. It computes `op` (a row of src/graph/ops.def) for steps where
-    `when` holds, if it takes every operand and attribute that a node has; without `op` no plan
-    launches it. With a `design` only a plan that asks for that design does."""
+    """A kernel by its parameters. It computes `op` (a row of src/graph/ops.def, or the `row` that a
+    user's file gives with it) for steps where `when` holds, if it takes every operand and attribute
+    that a node has; without `op` no plan launches it. With a `design` only a plan that asks for it
+    does."""
 
     fn: Any
     params: tuple[Param, ...]
@@ -237,6 +248,7 @@ class Spec:
     # on one target: each by the tuned constexpr that takes it in place of `fn` where it is not 0.
     forms: Mapping[str, Any] = field(default_factory=dict)
     op: str = ""
+    row: Row | None = None  # of an operation that is not in ops.def
     when: str = "1"
     design: str = ""
     tuned: tuple[str, ...] = ()
@@ -246,10 +258,11 @@ class Spec:
     # row gives may not.
     space: Mapping[str, Mapping[str, tuple[str | int, ...] | str]] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCE)
+    file: str = ""  # of a user's: the name that requests and bundles know its file by
 
     @property
     def name(self) -> str:
-        return self.fn.__name__
+        return self.file or self.fn.__name__
 
     def form(self, constexprs: Mapping[str, int]) -> Any:
         """The function in Gluon that a variant is made from; None: it is `fn`."""
@@ -283,6 +296,7 @@ class Spec:
                 same == [(p.name, p.is_constexpr) for p in self.fn.params],
                 f"form {name} has other parameters: {same}",
             )
+        check(self.row is None or self.op != "", "a row is of an op, which has a name")
         check(callable(self.draw), "draw is a function of (draw, act) that gives a Case")
         for param in self.params:
             if (self.op and param.role in ("size", "stride")) or param.of:

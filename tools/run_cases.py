@@ -2,7 +2,7 @@
 """Runs kernels' test cases from files and compares with what the reference expects.
 
     tools/run_cases.py --target cpu --ttir build/release/ttir/emit/nereid-ttir [--kernel NAME]...
-                       [--random N [--seed S] [--only-random]] [--case NAME]
+                       [--spec FILE]... [--random N [--seed S] [--only-random]] [--case NAME]
     tools/run_cases.py --target cuda:90 --cases DIR --bundle DIR    (with a GPU; needs no Triton)
 
 Without --cases and --bundle both are made first, in --work; with --make-only that is all, and the
@@ -326,19 +326,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the drawn ones")
     parser.add_argument("--make-only", action="store_true", help="cases and bundle, and no run")
     parser.add_argument("--generated", type=Path, help="a bundle's generated/: its kernels only")
+    parser.add_argument(
+        "--spec", type=Path, action="append", default=[], help="a user's file: its kernel only"
+    )
     parser.add_argument("--isa")
     parser.add_argument("--ttir")
     parser.add_argument("--time", action="store_true", help="print how long each case took")
     args = parser.parse_args()
     name = args.target.replace(":", "-") + (f"-{args.isa}" if args.isa else "")
-    cases = args.cases or args.work / name / "cases"
-    bundle = args.bundle or args.work / name / "bundle"
+    work = args.work.resolve() / name  # what makes them runs elsewhere
+    cases = args.cases or work / "cases"
+    bundle = args.bundle or work / "bundle"
+    of_specs = [word for path in args.spec for word in ("--spec", str(path.resolve()))]
     if args.cases is None:
         command = [sys.executable, "-m", "aot.cases", "--out", str(cases), "--target", args.target]
         if args.generated:
             command += ["--generated", str(args.generated.resolve())]
         for kernel in args.kernel:
             command += ["--kernel", kernel]
+        command += of_specs
         command += ["--case", args.case] if args.case else []
         command += ["--random", str(args.random), "--seed", str(args.seed)]
         command += ["--only-random"] if args.only_random else []
@@ -348,6 +354,7 @@ def main() -> int:
         command += ["--target", args.target, "--out", str(bundle)]
         if args.generated:
             command += ["--generated", str(args.generated.resolve())]
+        command += of_specs
         command += ["--isa", args.isa] if args.isa else []
         command += ["--ttir", args.ttir] if args.ttir else []
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:

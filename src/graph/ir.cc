@@ -10,15 +10,15 @@ namespace nereid::graph {
 namespace {
 
 std::size_t operand_index(const Node& node, std::string_view role) {
-  const auto& row = op_row(node.op);
+  const auto& row = node.row();
   const auto index = row.is_variadic() ? std::nullopt : row.find_operand(role);
   NEREID_CHECK(index.has_value(), "{} has no operand {}", row.name, role);
   return *index;
 }
 
 const AttrRow& attr_row(const Node& node, std::string_view name) {
-  const auto* attr = op_row(node.op).find_attr(name);
-  NEREID_CHECK(attr != nullptr, "{} has no attribute {}", op_row(node.op).name, name);
+  const auto* attr = node.row().find_attr(name);
+  NEREID_CHECK(attr != nullptr, "{} has no attribute {}", node.row().name, name);
   return *attr;
 }
 
@@ -31,21 +31,27 @@ template <typename T>
 T attr_as(const Node& node, std::string_view name) {
   const Attr value = node.attr(name);
   const auto* held = std::get_if<T>(&value);
-  NEREID_CHECK(held != nullptr, "{}: attribute {} is of another type", op_row(node.op).name, name);
+  NEREID_CHECK(held != nullptr, "{}: attribute {} is of another type", node.row().name, name);
   return *held;
 }
 
 }  // namespace
 
-ValueKind output_kind(Op op) {
-  return op_row(op).op_class == OpClass::layout ? ValueKind::weight : ValueKind::intermediate;
+Symbol Symbol::own(std::size_t index, std::string_view name) {
+  NEREID_CHECK(index < kMaxOwnSizes && !name.empty() && name.size() <= kMaxNameBytes, "size {}",
+               name);
+  return {static_cast<std::uint8_t>(kNStepSymbols + index), name};
+}
+
+ValueKind output_kind(const OpRow& row) {
+  return row.op_class == OpClass::layout ? ValueKind::weight : ValueKind::intermediate;
 }
 
 std::string dim_text(const Dim& dim) {
   if (dim.is_constant()) return fmt::format("{}", dim.offset);
-  std::string text{kSymbolNames[static_cast<std::size_t>(dim.symbol)]};
+  std::string text{dim.symbol.name()};
   if (dim.factor != 1) text += fmt::format("*{}", dim.factor);
-  if (dim.offset != 0) text += fmt::format("+{}", dim.offset);
+  if (dim.offset != 0) text += fmt::format("{:+}", dim.offset);
   return text;
 }
 
@@ -55,33 +61,34 @@ std::string dims_text(const std::vector<Dim>& dims) {
   return text + "]";
 }
 
-Node::Node(Op node_op, std::vector<ValueId> operands, std::vector<ValueId> results,
+Node::Node(OpRef ref, std::vector<ValueId> operands, std::vector<ValueId> results,
            const Attrs& attributes)
-    : op(node_op),
+    : op(ref.op),
       inputs(std::move(operands)),
       outputs(std::move(results)),
-      attrs(canonical_attrs(node_op, attributes)) {
-  const auto& row = op_row(op);
-  if (row.is_variadic()) return;
-  if (inputs.size() > row.operands.size())
-    throw Error("{}: expected the operands {}, got {}", row.name, roles_text(row.operands),
+      attrs(canonical_attrs(ref.row(), attributes)),
+      own(std::move(ref.own)) {
+  const auto& its = row();
+  if (its.is_variadic()) return;
+  if (inputs.size() > its.operands.size())
+    throw Error("{}: expected the operands {}, got {}", its.name, roles_text(its.operands),
                 inputs.size());
-  inputs.resize(row.operands.size(), kNoValue);
+  inputs.resize(its.operands.size(), kNoValue);
 }
 
 ValueId Node::operand(std::string_view role) const { return inputs[operand_index(*this, role)]; }
 
 ValueId Node::result(std::string_view role) const {
-  const auto index = op_row(op).find_result(role);
-  NEREID_CHECK(index && *index < outputs.size(), "{} has no result {}", op_row(op).name, role);
+  const auto index = row().find_result(role);
+  NEREID_CHECK(index && *index < outputs.size(), "{} has no result {}", row().name, role);
   return outputs[*index];
 }
 
 Attr Node::attr(std::string_view name) const {
-  const auto& row = attr_row(*this, name);
+  const auto& declared = attr_row(*this, name);
   if (const auto* given = given_attr(*this, name)) return *given;
-  if (!row.default_value) throw Error("{}: attribute {} is missing", op_row(op).name, name);
-  return *row.default_value;
+  if (!declared.default_value) throw Error("{}: attribute {} is missing", row().name, name);
+  return *declared.default_value;
 }
 
 std::int64_t Node::int_attr(std::string_view name) const {
@@ -107,7 +114,7 @@ void Node::set_operand(std::string_view role, ValueId id) {
 void Node::set_attr(std::string_view name, Attr value) {
   unset_attr(name);
   attrs.emplace_back(name, std::move(value));
-  attrs = canonical_attrs(op, attrs);
+  attrs = canonical_attrs(row(), attrs);
 }
 
 void Node::unset_attr(std::string_view name) {
@@ -115,10 +122,10 @@ void Node::unset_attr(std::string_view name) {
 }
 
 void Node::adopt(const Node& other) {
-  const auto& theirs = op_row(other.op);
-  for (const auto& role : op_row(op).operands)
+  const auto& theirs = other.row();
+  for (const auto& role : row().operands)
     if (theirs.find_operand(role.name)) set_operand(role.name, other.operand(role.name));
-  for (const auto& attr : op_row(op).attrs)
+  for (const auto& attr : row().attrs)
     if (const auto* given = given_attr(other, attr.name)) set_attr(attr.name, *given);
 }
 
@@ -147,7 +154,7 @@ std::vector<ValueId> Graph::add_node(Node node, std::vector<std::string> output_
                            ? output_names[i]
                            : fmt::format("{}", values.size());
     node.outputs.push_back(
-        add_value(output_kind(node.op), std::move(output_name), types[i].dtype, types[i].shape));
+        add_value(output_kind(node.row()), std::move(output_name), types[i].dtype, types[i].shape));
   }
   nodes.push_back(std::move(node));
   return nodes.back().outputs;
@@ -165,14 +172,14 @@ void verify(const Graph& graph) {
   for (std::size_t i = 0; i < graph.values.size(); ++i)
     defined[i] = graph.values[i].kind != ValueKind::intermediate;
   for (const auto& node : graph.nodes)
-    if (op_row(node.op).op_class == OpClass::layout)
+    if (node.row().op_class == OpClass::layout)
       for (const auto id : node.outputs)
         if (id >= 0 && static_cast<std::size_t>(id) < graph.values.size())
           defined[static_cast<std::size_t>(id)] = false;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
-    const auto at = fmt::format("graph {}, node {} ({})", graph.name, i, op_row(node.op).name);
-    if (canonical_attrs(node.op, node.attrs) != node.attrs)
+    const auto at = fmt::format("graph {}, node {} ({})", graph.name, i, node.row().name);
+    if (canonical_attrs(node.row(), node.attrs) != node.attrs)
       throw Error("{}: attributes that are not canonical", at);
     for (const auto id : node.reads()) {
       if (id < 0 || static_cast<std::size_t>(id) >= graph.values.size())

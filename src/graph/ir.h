@@ -5,12 +5,15 @@
 // Rejected: pointers between nodes; indices into two vectors copy and print without care.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "graph/ops.h"
@@ -19,17 +22,43 @@
 namespace nereid::graph {
 
 // The sizes that change from step to step (sizes.h). T tokens, S sequences, R those of them that
-// decode, L rows that want a logit, Q the longest query of a prompt.
-enum class Symbol : std::uint8_t {
-  one,
-  n_tokens,
-  n_sequences,
-  n_decodes,
-  n_logits,
-  max_query_tokens
+// decode, L rows that want a logit, Q the longest query of a prompt. Behind these a graph's own,
+// which carry their name: a dimension is printed wherever it is.
+class Symbol {
+ public:
+  static constexpr std::size_t kMaxNameBytes = 15;
+  static const Symbol one, n_tokens, n_sequences, n_decodes, n_logits, max_query_tokens;
+
+  // The `index`-th that a graph declares; of at most kMaxNameBytes.
+  static Symbol own(std::size_t index, std::string_view name);
+
+  constexpr std::size_t id() const { return id_; }  // in the order of a step's sizes, then the own
+  constexpr std::string_view name() const {
+    return {name_.data(), static_cast<std::size_t>(std::ranges::find(name_, '\0') - name_.begin())};
+  }
+  constexpr bool is_own() const;
+  constexpr bool operator==(const Symbol&) const = default;
+
+ private:
+  constexpr Symbol(std::uint8_t id, std::string_view name) : id_(id) {
+    std::ranges::copy(name, name_.begin());
+  }
+
+  std::uint8_t id_ = 0;
+  std::array<char, kMaxNameBytes> name_{};
 };
-inline constexpr std::size_t kNSymbols = 6;
-inline constexpr std::array<std::string_view, kNSymbols> kSymbolNames{"1", "T", "S", "R", "L", "Q"};
+inline constexpr Symbol Symbol::one{0, "1"};
+inline constexpr Symbol Symbol::n_tokens{1, "T"};
+inline constexpr Symbol Symbol::n_sequences{2, "S"};
+inline constexpr Symbol Symbol::n_decodes{3, "R"};
+inline constexpr Symbol Symbol::n_logits{4, "L"};
+inline constexpr Symbol Symbol::max_query_tokens{5, "Q"};
+
+inline constexpr std::array kStepSymbols{Symbol::n_tokens, Symbol::n_sequences, Symbol::n_decodes,
+                                         Symbol::n_logits, Symbol::max_query_tokens};
+inline constexpr std::size_t kNStepSymbols = kStepSymbols.size() + 1;  // with `one`
+inline constexpr std::size_t kMaxOwnSizes = 8;
+constexpr bool Symbol::is_own() const { return id_ >= kNStepSymbols; }
 
 // symbol * factor + offset: 384, T, T*6, S+1.
 struct Dim {
@@ -64,7 +93,8 @@ struct Value {
   bool operator==(const Value&) const = default;
 };
 
-ValueKind output_kind(Op op);  // of what the op computes: weight for layouts, else intermediate
+// Of what the op computes: weight for layouts, else intermediate.
+ValueKind output_kind(const OpRow& row);
 
 // An operation on values. Operands are one a role, kNoValue where an optional one is absent;
 // attributes are canonical (ops.h): nodes that mean the same are equal.
@@ -73,11 +103,17 @@ struct Node {
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
   Attrs attrs;
+  std::shared_ptr<const OpRow> own = {};  // of a user's op
 
   // Operands in the order of the row; the last may be left out. An Error where there are too many,
   // or where an attribute is not of the op.
   Node(Op node_op, std::vector<ValueId> operands, std::vector<ValueId> results = {},
+       const Attrs& attributes = {})
+      : Node(OpRef{node_op}, std::move(operands), std::move(results), attributes) {}
+  Node(OpRef ref, std::vector<ValueId> operands, std::vector<ValueId> results = {},
        const Attrs& attributes = {});
+
+  const OpRow& row() const { return own ? *own : op_row(op); }
 
   // By role or name, which the op must have. An operand that is absent is kNoValue, an attribute
   // its default.
@@ -109,6 +145,7 @@ struct Graph {
   std::vector<Value> values;
   std::vector<Node> nodes;  // in an order that runs
   std::vector<ValueId> outputs;
+  std::vector<Symbol> sizes;  // its own, declared
 
   bool operator==(const Graph&) const = default;
 
@@ -138,6 +175,8 @@ void verify(const Graph& graph);
 
 // Text, one line a value or node; parse(print(g)) == g. Errors: "<where>:<line>: ...".
 std::string print(const Graph& graph);
-Graph parse(std::string_view text, const std::string& where);
+Graph parse(std::string_view text, const std::string& where, const OpTable& ops = {});
+// "<where>:<line>" of the line that declares or computes the value, in a text that was parsed.
+std::string line_of(std::string_view text, const std::string& where, std::string_view value);
 
 }  // namespace nereid::graph

@@ -42,14 +42,14 @@ std::vector<std::string> operand_names(const Node& node) {
     names = body_of(node).names;
     names.resize(node.inputs.size());
   } else {
-    for (const auto& role : op_row(node.op).operands) names.emplace_back(role.name);
+    for (const auto& role : node.row().operands) names.emplace_back(role.name);
   }
   return names;
 }
 
 std::vector<std::string> result_names(const Node& node) {
   const auto* row = find_row(node.op);
-  NEREID_CHECK(row != nullptr, "{}", op_row(node.op).name);
+  NEREID_CHECK(row != nullptr, "{}", node.row().name);
   if (row->body) return {std::string(row->result)};
   const auto body = body_of(node);
   std::vector<std::string> names;
@@ -64,22 +64,22 @@ std::vector<std::string> result_names(const Node& node) {
 
 expression::Body body_of(const Node& node) {
   const auto* row = find_row(node.op);
-  NEREID_CHECK(row != nullptr, "{}", op_row(node.op).name);
+  NEREID_CHECK(row != nullptr, "{}", node.row().name);
   if (!row->body) return expression::parse_body(node.text_attr(kBody), kMapWhere);
   auto body = *row->body;
   for (auto& term : body.nodes)
     if (term.kind == expression::Body::Kind::name)
-      if (const auto& name = body.names[term.index]; op_row(node.op).find_attr(name) != nullptr)
+      if (const auto& name = body.names[term.index]; node.row().find_attr(name) != nullptr)
         term = {expression::Body::Kind::number, node.float_attr(name)};
   // Attributes are the last of the names.
   std::erase_if(body.names,
-                [&](const auto& name) { return op_row(node.op).find_attr(name) != nullptr; });
+                [&](const auto& name) { return node.row().find_attr(name) != nullptr; });
   body.n_operands = body.names.size();
   return body;
 }
 
 expression::Formula formula_of(const Node& node) {
-  return expression::expand(body_of(node), std::string(op_row(node.op).name) + ", body");
+  return expression::expand(body_of(node), std::string(node.row().name) + ", body");
 }
 
 }  // namespace nereid::graph

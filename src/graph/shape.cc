@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "graph/cluster.h"
@@ -25,20 +27,19 @@ std::string type_text(DType dtype, const std::vector<Dim>& shape) {
 }
 
 std::optional<Dim> step_size(std::string_view name) {
-  for (std::size_t i = 1; i < kNSymbols; ++i)
-    if (kSymbolNames[i] == name) return Dim(static_cast<Symbol>(i));
+  for (const auto& symbol : kStepSymbols)
+    if (symbol.name() == name) return Dim(symbol);
   return std::nullopt;
 }
 
-bool is_letter(const DimPattern& dim) {
-  return dim.name.size() == 1 && dim.name[0] >= 'A' && dim.name[0] <= 'Z';
-}
+// What a graph's text may hold (text.cc).
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
 
 // A node held against its row. Letters stand for the size that an operand has where the letter is
 // alone, the first in order.
 class Fit {
  public:
-  Fit(const Graph& graph, const Node& node) : graph_(graph), node_(node), row_(op_row(node.op)) {
+  Fit(const Graph& graph, const Node& node) : graph_(graph), node_(node), row_(node.row()) {
     if (row_.is_variadic()) {
       if (node.inputs.empty() || std::ranges::count(node.inputs, kNoValue) > 0)
         throw Error("{}: expected the operands {}", row_.name, roles_text(row_.operands));
@@ -55,6 +56,7 @@ class Fit {
     for (std::size_t i = 0; i < row_.operands.size(); ++i)
       if (node.inputs[i] != kNoValue && !fits(row_.operands[i].type, value(i)))
         fail(i, wanted(row_.operands[i].type));
+    if (row_.op == Op::own) check_in_place();
   }
 
   const Graph& graph() const { return graph_; }
@@ -94,7 +96,14 @@ class Fit {
       const auto& like = role.type.like.empty() ? value(0) : (*this)[role.type.like];
       TypedShape result{role.type.dtype.value_or(like.dtype), {}};
       if (role.type.dims)
-        for (const auto& dim : *role.type.dims) result.shape.push_back(size_of(dim).value());
+        for (const auto& dim : *role.type.dims) {
+          const auto size = size_of(dim);
+          if (!size)
+            throw Error(
+                "{}: result {}: dimension \"{}\" is known only where its letters are numbers",
+                row_.name, role.name, dim.text);
+          result.shape.push_back(*size);
+        }
       else if (!role.type.like.empty())
         result.shape = like.shape;
       if (row_.find_attr("dtype") != nullptr)
@@ -105,6 +114,23 @@ class Fit {
   }
 
  private:
+  // What is read elsewhere must not change on the way: only what lives between steps may.
+  void check_in_place() const {
+    for (const auto& [result, operand] : row_.aliases)
+      if (node_.inputs[operand] != kNoValue && !is_state(node_.inputs[operand]))
+        fail(operand, "a state, since it is written in place");
+  }
+
+  // A state, or what another operation made of it in place.
+  bool is_state(ValueId id) const {
+    if (graph_.value(id).kind == ValueKind::state) return true;
+    for (const auto& node : graph_.nodes)
+      for (const auto& [result, operand] : node.row().aliases)
+        if (result < node.outputs.size() && node.outputs[result] == id)
+          return node.inputs[operand] != kNoValue && is_state(node.inputs[operand]);
+    return false;
+  }
+
   struct Aligned {
     std::span<const DimPattern> dims;
     std::span<const Dim> sizes;
@@ -123,23 +149,72 @@ class Fit {
     const auto pairs = type.dims ? aligned(type, shape) : std::nullopt;
     for (std::size_t i = 0; pairs && i < pairs->dims.size(); ++i) {
       const auto& dim = pairs->dims[i];
-      if (!is_letter(dim) || dim.is_half || dim.offset != 0 || step_size(dim.name)) continue;
+      if (!is_letter(dim.text) || step_size(dim.name)) continue;
       auto& size = letters_[static_cast<std::size_t>(dim.name[0] - 'A')];
       if (!size) size = pairs->sizes[i];
     }
   }
 
+  // Of a letter or an attribute; nothing for a letter that no operand says.
+  std::optional<Dim> size_named(std::string_view name) const {
+    if (const auto symbol = step_size(name)) return symbol;
+    if (is_letter(name)) return letters_[static_cast<std::size_t>(name[0] - 'A')];
+    return Dim(node_.int_attr(name));
+  }
+
+  // A number where all that it reads are numbers; a step's size times one number plus another,
+  // where it comes to that.
+  std::optional<Dim> value_of(const kernel::Expression& expression) const {
+    for (const auto& name : expression.symbols())
+      if (!size_named(name)) return std::nullopt;
+    const auto rest =
+        expression.substitute([&](std::string_view name) -> std::optional<std::int64_t> {
+          const auto size = size_named(name);
+          return size->is_constant() ? std::optional(size->offset) : std::nullopt;
+        });
+    std::vector<kernel::Expression::Affine> sizes;
+    Dim result(0);
+    bool is_of_one = true;
+    for (const auto& name : rest.symbols()) {
+      const auto size = *size_named(name);
+      is_of_one &= sizes.empty() || result.symbol == size.symbol;
+      result.symbol = size.symbol;
+      sizes.push_back({size.factor, size.offset});
+    }
+    // Of numbers alone; an Error where they have no result.
+    if (rest.symbols().empty())
+      return checked_size(expression, rest.evaluate(std::span<const std::int64_t>()));
+    const auto affine = is_of_one ? rest.affine(sizes) : std::nullopt;
+    if (!affine) {
+      std::string known;
+      for (const auto& name : expression.symbols())
+        known +=
+            fmt::format("{}{} = {}", known.empty() ? "" : ", ", name, dim_text(*size_named(name)));
+      throw Error(
+          "{}: dimension \"{}\", of {}, is no number and no multiple of one size plus a number",
+          row_.name, expression.text(), known);
+    }
+    return checked_size(expression, affine->factor == 0
+                                        ? Dim(affine->offset)
+                                        : Dim(result.symbol, affine->factor, affine->offset));
+  }
+
+  Dim checked_size(const kernel::Expression& expression, const Dim& size) const {
+    if (size.factor < 0 || size.factor > kMaxSize || std::abs(size.offset) > kMaxSize ||
+        (size.is_constant() && size.offset < 0))
+      throw Error("{}: dimension \"{}\" is {}; expected a size from 0 to {}", row_.name,
+                  expression.text(), dim_text(size), kMaxSize);
+    return size;
+  }
+
   // Nothing for a letter that no operand says.
   std::optional<Dim> size_of(const DimPattern& dim) const {
+    if (dim.expression) return value_of(*dim.expression);
     std::optional<Dim> size;
     if (dim.name.empty())
       size = Dim(0);
-    else if (const auto symbol = step_size(dim.name))
-      size = symbol;
-    else if (is_letter(dim))
-      size = letters_[static_cast<std::size_t>(dim.name[0] - 'A')];
     else if (dim.name != "...")
-      size = Dim(node_.int_attr(dim.name));
+      size = size_named(dim.name);
     if (!size || (dim.is_half && !size->is_constant())) return std::nullopt;
     if (dim.is_half) size->offset /= 2;
     size->offset += dim.offset;
@@ -168,7 +243,7 @@ class Fit {
     std::string dims;
     for (const auto& dim : *type.dims) {
       const auto size = size_of(dim);
-      dims += fmt::format("{}{}", dims.empty() ? "" : ", ", size ? dim_text(*size) : dim.name);
+      dims += fmt::format("{}{}", dims.empty() ? "" : ", ", size ? dim_text(*size) : dim.text);
     }
     return fmt::format("{}[{}]", text, dims);
   }

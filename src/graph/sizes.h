@@ -3,6 +3,7 @@
 // Rejected: an array in the order of Symbol: {1, n, n, n, 1} says nothing to its reader.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,26 +20,32 @@ struct Sizes {
   std::int64_t n_logits = 1;          // rows that want a logit
   std::int64_t max_query_tokens = 1;  // of the prompt that brings the most; unread without prompts
   bool is_uneven = false;             // one that decodes is long for its share of a machine
+  std::array<std::int64_t, kMaxOwnSizes> own = {};  // those that the graph declares
 
   bool operator==(const Sizes&) const = default;
+
+  constexpr std::int64_t of(const Symbol& symbol) const {
+    switch (symbol.id()) {
+      case Symbol::one.id():
+        return 0;
+      case Symbol::n_tokens.id():
+        return n_tokens;
+      case Symbol::n_sequences.id():
+        return n_sequences;
+      case Symbol::n_decodes.id():
+        return n_decodes;
+      case Symbol::n_logits.id():
+        return n_logits;
+      case Symbol::max_query_tokens.id():
+        return max_query_tokens;
+      default:
+        return own[symbol.id() - kNStepSymbols];
+    }
+  }
 };
 
 constexpr std::int64_t dim_value(const Dim& dim, const Sizes& sizes) {
-  switch (dim.symbol) {
-    case Symbol::one:
-      return dim.offset;
-    case Symbol::n_tokens:
-      return sizes.n_tokens * dim.factor + dim.offset;
-    case Symbol::n_sequences:
-      return sizes.n_sequences * dim.factor + dim.offset;
-    case Symbol::n_decodes:
-      return sizes.n_decodes * dim.factor + dim.offset;
-    case Symbol::n_logits:
-      return sizes.n_logits * dim.factor + dim.offset;
-    case Symbol::max_query_tokens:
-      return sizes.max_query_tokens * dim.factor + dim.offset;
-  }
-  return 0;
+  return sizes.of(dim.symbol) * dim.factor + dim.offset;
 }
 
 inline std::size_t value_bytes(const Value& value, const Sizes& sizes = {}) {

@@ -1,5 +1,6 @@
 // The graph as text, and back. One declaration or node a line:
 //   graph llama {
+//     size rows
 //     input %ids: i32[T]
 //     %2: fp32[T, 384] = gather_rows %embed, %ids {scale = 12.0, dtype = fp32}
 //     %3: fp32[T, 512] = linear %2, %w, norm = %g {epilogue = "(x) -> relu(x)"}
@@ -36,7 +37,7 @@ std::string typed_name(const Value& value) {
 
 // `sigil` stands before each value's name. A text in a body, itself a text in "", is in ''.
 std::string node_text(const Graph& graph, const Node& node, std::string_view sigil) {
-  const auto& row = op_row(node.op);
+  const auto& row = node.row();
   std::string operands;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (node.inputs[i] == kNoValue) continue;
@@ -64,9 +65,25 @@ void print_node(const Graph& graph, const Node& node, std::string& out) {
   out += " = " + node_text(graph, node, "%") + "\n";
 }
 
+// Of the line that declares the value, from 1; 0 where none does.
+int line_number(std::string_view text, std::string_view value) {
+  const auto sigil = fmt::format("%{}", value);
+  for (int number = 1; !text.empty(); ++number) {
+    auto line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    line = line.substr(0, line.find('#'));
+    for (auto at = line.find(sigil); at != std::string_view::npos; at = line.find(sigil, at + 1)) {
+      const auto behind = line.find_first_not_of(' ', at + sigil.size());
+      if (behind != std::string_view::npos && line[behind] == ':') return number;
+    }
+  }
+  return 0;
+}
+
 class Parser {
  public:
-  Parser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
+  Parser(std::string_view text, const std::string& where, const OpTable& ops)
+      : text_(text), where_(where), ops_(ops) {}
 
   Graph parse() {
     expect("graph");
@@ -161,14 +178,45 @@ class Parser {
 
   Dim dim() {
     skip_space();
-    for (std::size_t i = 1; i < kNSymbols; ++i)
-      if (accept(kSymbolNames[i])) {
-        Dim result(static_cast<Symbol>(i));
-        if (accept("*")) result.factor = integer();
-        if (accept("+")) result.offset = integer();
-        return result;
-      }
-    return integer();
+    if (position_ >= text_.size() ||
+        std::isalpha(static_cast<unsigned char>(text_[position_])) == 0)
+      return integer();
+    const auto name = word();
+    const auto symbol = find_size(name);
+    if (!symbol)
+      fail(
+          fmt::format("there is no size {}; expected T, S, R, L, Q or one that the graph declares "
+                      "before, \"size {}\"",
+                      name, name));
+    Dim result(*symbol);
+    if (accept("*")) result.factor = integer();
+    if (accept("+"))
+      result.offset = integer();
+    else if (accept("-"))
+      result.offset = -integer();
+    return result;
+  }
+
+  std::optional<Symbol> find_size(std::string_view name) const {
+    for (const auto& symbol : kStepSymbols)
+      if (symbol.name() == name) return symbol;
+    for (const auto& symbol : graph_.sizes)
+      if (symbol.name() == name) return symbol;
+    return std::nullopt;
+  }
+
+  void declare_size() {
+    const auto name = word();
+    if (name.size() > Symbol::kMaxNameBytes ||
+        std::isalpha(static_cast<unsigned char>(name[0])) == 0 ||
+        name.find('.') != std::string::npos)
+      fail(fmt::format(
+          "size {}: expected a name of at most {} letters, digits and _, a letter first", name,
+          Symbol::kMaxNameBytes));
+    if (find_size(name)) fail(fmt::format("size {}: there is one of that name", name));
+    if (graph_.sizes.size() == kMaxOwnSizes)
+      fail(fmt::format("size {}: a graph declares at most {} sizes", name, kMaxOwnSizes));
+    graph_.sizes.push_back(Symbol::own(graph_.sizes.size(), name));
   }
 
   Value typed() {
@@ -207,8 +255,19 @@ class Parser {
     expect("%");
     const auto name = word();
     const auto it = ids_.find(name);
-    if (it == ids_.end()) fail(fmt::format("%{} is used before it is declared", name));
+    if (it == ids_.end()) fail(not_declared(name));
     return it->second;
+  }
+
+  // A text is in the order in which it runs: what is read before it is there has no place in it.
+  std::string not_declared(const std::string& name) const {
+    auto what = fmt::format("%{} is used before it is declared", name);
+    const auto line = line_number(text_, name);
+    if (line == 0) return what + ", and nothing declares it";
+    return what + fmt::format(
+                      ", in line {}: lines stand in the order in which they run, and an operation "
+                      "cannot read what it computes",
+                      line);
   }
 
   // OP %x, role = %y, ... {name = value, ...}; in a body values have no sigil. With the types of
@@ -216,11 +275,11 @@ class Parser {
   std::pair<Node, std::vector<TypedShape>> operation() {
     const int at_line = line_;
     const auto op_name = word();
-    const auto op = op_from_name(op_name);
-    if (is_body() && !(op && is_row_op(*op)))
+    const auto op = ops_.find(op_name);
+    if (is_body() && !(op && is_row_op(op->op)))
       fail(fmt::format("a cluster holds no \"{}\"", op_name));
-    if (!op) fail(fmt::format("there is no op \"{}\"", op_name));
-    auto inputs = operands(op_row(*op));
+    if (!op) fail(unknown_op(op_name));
+    auto inputs = operands(op->row());
     const auto given = attrs();
     // Looking for attributes may have gone on to the next line.
     const int next_line = std::exchange(line_, at_line);
@@ -232,6 +291,13 @@ class Parser {
     } catch (const Error& error) {
       fail(error.what());
     }
+  }
+
+  std::string unknown_op(const std::string& name) const {
+    const auto own = ops_.own_text();
+    return fmt::format("there is no op \"{}\"; expected one of ops.def{}", name,
+                       own.empty() ? ", or one of your own that is registered (--op FILE)"
+                                   : ", or of your own: " + own);
   }
 
   std::vector<ValueId> operands(const OpRow& row) {
@@ -316,6 +382,10 @@ class Parser {
         declare(typed(), static_cast<ValueKind>(i));
         return;
       }
+    if (accept("size ")) {
+      declare_size();
+      return;
+    }
     if (accept("return")) {
       do graph_.outputs.push_back(use());
       while (accept(","));
@@ -332,7 +402,7 @@ class Parser {
     expect("=");
     auto [node, types] = operation();
     const int next_line = std::exchange(line_, at_line);
-    const auto op_name = op_row(node.op).name;
+    const auto op_name = node.row().name;
     if (types.size() != results.size())
       fail(fmt::format("{}: expected {} results, got {}", op_name, types.size(), results.size()));
     for (std::size_t i = 0; i < types.size(); ++i) {
@@ -340,7 +410,7 @@ class Parser {
         fail(fmt::format("{}: %{} is declared {}{}, the operands make it {}{}", op_name,
                          results[i].name, dtype_name(results[i].dtype), dims_text(results[i].shape),
                          dtype_name(types[i].dtype), dims_text(types[i].shape)));
-      node.outputs.push_back(declare(std::move(results[i]), output_kind(node.op)));
+      node.outputs.push_back(declare(std::move(results[i]), output_kind(node.row())));
     }
     graph_.nodes.push_back(std::move(node));
     line_ = next_line;
@@ -353,7 +423,7 @@ class Parser {
     expect("=");
     auto [node, types] = operation();
     if (types.size() != names.size())
-      fail(fmt::format("{}: expected {} results, got {}", op_row(node.op).name, types.size(),
+      fail(fmt::format("{}: expected {} results, got {}", node.row().name, types.size(),
                        names.size()));
     for (std::size_t i = 0; i < types.size(); ++i)
       node.outputs.push_back(declare(
@@ -383,6 +453,7 @@ class Parser {
 
   std::string_view text_;
   const std::string& where_;
+  const OpTable& ops_;
   std::size_t position_ = 0;
   int line_ = 1;
   Graph graph_;
@@ -395,6 +466,7 @@ class Parser {
 
 std::string print(const Graph& graph) {
   std::string out = fmt::format("graph {} {{\n", graph.name);
+  for (const auto& size : graph.sizes) out += fmt::format("  size {}\n", size.name());
   std::size_t declared = 0;
   // Declarations come before the first node whose results have higher ids, so that parsing gives
   // the same ids.
@@ -421,7 +493,13 @@ std::string print(const Graph& graph) {
   return out + "}\n";
 }
 
-Graph parse(std::string_view text, const std::string& where) { return Parser(text, where).parse(); }
+Graph parse(std::string_view text, const std::string& where, const OpTable& ops) {
+  return Parser(text, where, ops).parse();
+}
+
+std::string line_of(std::string_view text, const std::string& where, std::string_view value) {
+  return fmt::format("{}:{}", where, line_number(text, value));
+}
 
 std::string body_text(const Graph& body) {
   std::string out;
@@ -441,7 +519,8 @@ Graph cluster_body(const Graph& graph, const Node& cluster) {
   std::vector<Value> operands;
   for (const auto id : cluster.reads()) operands.push_back(graph.value(id));
   const auto text = cluster.text_attr(kBody);
-  return Parser(text, where).parse_body(operands);
+  const OpTable ops;
+  return Parser(text, where, ops).parse_body(operands);
 }
 
 }  // namespace nereid::graph

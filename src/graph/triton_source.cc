@@ -35,7 +35,7 @@ class Writer {
     const auto nameless = source();
     std::string stem;
     for (std::size_t i = 0; i < std::min(body_.nodes.size(), kMaxNamedOps); ++i)
-      stem += std::string(op_row(body_.nodes[i].op).name) + "_";
+      stem += std::string(body_.nodes[i].row().name) + "_";
     if (body_.nodes.size() > kMaxNamedOps)
       stem += fmt::format("and_{}_more_", body_.nodes.size() - kMaxNamedOps);
     const auto name = stem + sha256_hex(nameless).substr(0, kHashDigits);

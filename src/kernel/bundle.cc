@@ -252,6 +252,10 @@ std::string generated_path(std::string_view kernel) {
   return fmt::format("generated/{}.py", kernel);
 }
 
+std::string exported_path(std::string_view kernel) {
+  return fmt::format("generated/{}.json", kernel);
+}
+
 Bundle Bundle::open(const std::filesystem::path& dir, std::string_view isa) {
   const auto path = dir / "manifest.json";
   const MappedFile file(path);

@@ -62,6 +62,8 @@ struct Variant {
 
 // Where in a bundle the source of a generated kernel lies.
 std::string generated_path(std::string_view kernel);
+// And what Python said of it, where it is a user's.
+std::string exported_path(std::string_view kernel);
 
 class Bundle {
  public:

@@ -169,6 +169,8 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
     if (!request.generated) continue;
     make_dirs(out_dir / "generated");
     write_text_file(out_dir / generated_path(request.kernel), request.generated->source);
+    if (const auto& exported = request.generated->exported; !exported.empty())
+      write_text_file(out_dir / exported_path(request.kernel), exported);
   }
   const TemporaryFile requests_file(requests_text(requests));
   run_compiler(compiler, target, isas, requests_file.path(), out_dir, n_jobs, progress);
@@ -186,8 +188,8 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
     Bundle bundle = Bundle::open(options.bundle_dir, isa);
     const auto why = unfitness(bundle, specs, target, isa, requests);
     if (!why.empty())
-      throw Error(ErrorCode::not_found, "{}; make it anew: nereid compile {} --target {} --out {}",
-                  why, options.model_name, target, options.bundle_dir.string());
+      throw Error(ErrorCode::not_found, "{}; make it anew: {} --target {} --out {}", why,
+                  options.command, target, options.bundle_dir.string());
     return verified(std::move(bundle));
   }
 
@@ -210,12 +212,13 @@ Bundle find_bundle(const SpecTable& specs, const std::string& target, const std:
     const std::vector<std::string> all(keys.begin(), keys.end());
     throw Error(
         ErrorCode::not_found,
-        "no bundle with the {} kernel variants of this model for target {} ({}){}{}, and {}.\n"
-        "Make one where Python is: nereid compile {} --target {} --out DIR; then put it at {} or "
-        "name it with --bundle",
-        all.size(), target, kernels_of(all), reasons.empty() ? "" : ": ", fmt::join(reasons, "; "),
-        reason, options.model_name, target,
-        beside_model(options.model_dir.empty() ? "MODEL" : options.model_dir, target).string());
+        "no bundle with the {} kernel variants of this {} for target {} ({}){}{}, and {}.\n"
+        "Make one where Python is: {} --target {} --out DIR; then {}name it with --bundle",
+        all.size(), options.model_dir.empty() ? "graph" : "model", target, kernels_of(all),
+        reasons.empty() ? "" : ": ", fmt::join(reasons, "; "), reason, options.command, target,
+        options.model_dir.empty()
+            ? ""
+            : fmt::format("put it at {} or ", beside_model(options.model_dir, target).string()));
   };
   if (!options.may_compile) fail("compiling was not allowed");
   try {

@@ -23,9 +23,9 @@ namespace nereid::kernel {
 std::filesystem::path cache_dir();
 
 struct BundleOptions {
-  std::filesystem::path model_dir;   // empty: no bundle beside a model
-  std::filesystem::path bundle_dir;  // not empty: this bundle or an Error
-  std::string model_name = "MODEL";  // how the error's command spells the model
+  std::filesystem::path model_dir;               // empty: no bundle beside a model
+  std::filesystem::path bundle_dir;              // not empty: this bundle or an Error
+  std::string command = "nereid compile MODEL";  // which makes one, as errors spell it
   bool may_compile = true;
   int n_jobs = 0;              // 0: the compiler decides
   ProgressSink progress = {};  // of compiling; without one it is shown on stderr

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -154,13 +155,9 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
 }
 
 // Reads both pipes to their ends; keeps the last of what came on the second.
-std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
-  using Clock = CompileProgress::Clock;
-  CompileProgress progress(::isatty(STDERR_FILENO) == 1);
-  const auto show = [&](const std::string& text) {
-    if (!sink) std::fputs(text.c_str(), stderr);
-  };
-  std::string line, errors;
+std::string read_all(Pipe& out, Pipe& err, const std::function<void()>& tick,
+                     const std::function<void(std::string_view)>& take) {
+  std::string errors;
   std::array<char, 4096> chunk;
   while (out.read_end.get() >= 0 || err.read_end.get() >= 0) {
     std::array<pollfd, 2> polled{
@@ -168,7 +165,7 @@ std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
     if (::poll(polled.data(), polled.size(), kPollMs) < 0 && errno != EINTR)
       throw Error(ErrorCode::device, "cannot wait for the kernel compiler: {}",
                   std::strerror(errno));
-    show(progress.tick(Clock::now()));
+    tick();
     for (std::size_t i = 0; i < polled.size(); ++i) {
       if (polled[i].fd < 0 || polled[i].revents == 0) continue;
       const ssize_t n_read = ::read(polled[i].fd, chunk.data(), chunk.size());
@@ -183,21 +180,49 @@ std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
         if (errors.size() > 2 * kMaxErrorText) errors.erase(0, errors.size() - kMaxErrorText);
         continue;
       }
-      for (const char c : text) {
-        if (c == '\n') {
-          show(progress.take(line, Clock::now()));
-          if (sink) sink("compiling kernels", progress.n_done(), progress.n_total());
-          line.clear();
-        } else if (line.size() < kMaxErrorText) {
-          line += c;
-        }
-      }
+      take(text);
     }
   }
-  show(progress.finish(Clock::now()));
   if (errors.size() > kMaxErrorText) errors.erase(0, errors.size() - kMaxErrorText);
   while (!errors.empty() && errors.back() == '\n') errors.pop_back();
   return errors;
+}
+
+// What it says while it compiles, for people or for `sink`.
+std::string follow(Pipe& out, Pipe& err, const ProgressSink& sink) {
+  using Clock = CompileProgress::Clock;
+  CompileProgress progress(::isatty(STDERR_FILENO) == 1);
+  const auto show = [&](const std::string& text) {
+    if (!sink) std::fputs(text.c_str(), stderr);
+  };
+  std::string line;
+  const auto take = [&](std::string_view text) {
+    for (const char c : text) {
+      if (c == '\n') {
+        show(progress.take(line, Clock::now()));
+        if (sink) sink("compiling kernels", progress.n_done(), progress.n_total());
+        line.clear();
+      } else if (line.size() < kMaxErrorText) {
+        line += c;
+      }
+    }
+  };
+  auto errors = read_all(
+      out, err, [&] { show(progress.tick(Clock::now())); }, take);
+  show(progress.finish(Clock::now()));
+  return errors;
+}
+
+// Its exit code.
+int wait_for(pid_t pid, const std::string& errors) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0)
+    if (errno != EINTR)
+      throw Error(ErrorCode::device, "lost the kernel compiler: {}", std::strerror(errno));
+  if (WIFSIGNALED(status))
+    throw Error(ErrorCode::internal, "the kernel compiler was killed by signal {} ({})\n{}",
+                WTERMSIG(status), ::strsignal(WTERMSIG(status)), errors);
+  return WEXITSTATUS(status);
 }
 
 }  // namespace
@@ -223,16 +248,26 @@ void run_compiler(const CompilerPaths& paths, const std::string& target, const s
   out.write_end.close();
   err.write_end.close();
   const std::string errors = follow(out, err, progress);
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0)
-    if (errno != EINTR)
-      throw Error(ErrorCode::device, "lost the kernel compiler: {}", std::strerror(errno));
-  if (WIFSIGNALED(status))
-    throw Error(ErrorCode::internal, "the kernel compiler was killed by signal {} ({})\n{}",
-                WTERMSIG(status), ::strsignal(WTERMSIG(status)), errors);
-  if (WEXITSTATUS(status) != 0)
+  if (wait_for(pid, errors) != 0)
     throw Error(ErrorCode::internal, "the kernel compiler failed for target {}:\n{}", target,
                 errors);
+}
+
+std::string run_own_export(const fs::path& file, const std::string& name) {
+  constexpr std::size_t kMaxExported = 4 << 20;
+  const auto aot_dir = find_aot_dir();
+  Pipe out, err;
+  const pid_t pid = start({fs::absolute(find_python()).string(), "-m", "aot.export_own", "--file",
+                           fs::absolute(file).string(), "--shown", file.string(), "--name", name},
+                          child_environment({}), aot_dir, out, err);
+  out.write_end.close();
+  err.write_end.close();
+  std::string exported;
+  const auto errors = read_all(
+      out, err, [] {},
+      [&](std::string_view text) { exported += text.substr(0, kMaxExported - exported.size()); });
+  if (wait_for(pid, errors) != 0) throw Error("{}", errors);
+  return exported;
 }
 
 }  // namespace nereid::kernel

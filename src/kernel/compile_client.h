@@ -1,5 +1,5 @@
-// Goal: run `python -m aot.compile`, the one process this program ever starts, and report its
-// progress and its failure.
+// Goal: run `python -m aot.compile` and, for users' operations, `python -m aot.export`: the only
+// processes this program ever starts; report progress and failure.
 // Non-goal: deciding what to compile or where the result belongs (bundle_source.h).
 // Rejected: a shell. Paths are arguments, whatever characters they hold.
 #pragma once
@@ -27,5 +27,9 @@ CompilerPaths find_compiler(const std::string& target);
 void run_compiler(const CompilerPaths& paths, const std::string& target, const std::string& isas,
                   const std::filesystem::path& requests_file, const std::filesystem::path& out_dir,
                   int n_jobs, const ProgressSink& progress = {});
+
+// What a user's file says of its operation, as JSON (aot/export_own.py). An Error is what Python
+// found wrong with it.
+std::string run_own_export(const std::filesystem::path& file, const std::string& name);
 
 }  // namespace nereid::kernel

@@ -448,4 +448,40 @@ std::optional<std::int64_t> Expression::constant_value() const {
   return nodes_.back().value;
 }
 
+std::optional<Expression::Affine> Expression::affine(std::span<const Affine> symbols) const {
+  return affine_node(static_cast<std::uint32_t>(nodes_.size() - 1), symbols);
+}
+
+std::optional<Expression::Affine> Expression::affine_node(std::uint32_t index,
+                                                          std::span<const Affine> symbols) const {
+  const Node& node = nodes_[index];
+  if (node.kind == Kind::constant) return Affine{0, node.value};
+  if (node.kind == Kind::symbol) return symbols[static_cast<std::size_t>(node.value)];
+  const auto both = [&](Kind kind, const Affine& a, const Affine& b) -> std::optional<Affine> {
+    const auto factor = apply(kind, a.factor, b.factor);
+    const auto offset = apply(kind, a.offset, b.offset);
+    if (!factor || !offset) return std::nullopt;
+    return Affine{*factor, *offset};
+  };
+  if (node.kind != Kind::negate && node.kind != Kind::add && node.kind != Kind::subtract &&
+      node.kind != Kind::multiply && node.kind != Kind::floor_divide)
+    return std::nullopt;
+  const auto a = affine_node(node.a, symbols);
+  if (!a) return std::nullopt;
+  if (node.kind == Kind::negate) return both(Kind::subtract, {0, 0}, *a);
+  const auto b = affine_node(node.b, symbols);
+  if (!b) return std::nullopt;
+  switch (node.kind) {
+    case Kind::multiply:
+      if (a->factor != 0 && b->factor != 0) return std::nullopt;
+      return a->factor == 0 ? both(node.kind, *b, {a->offset, a->offset})
+                            : both(node.kind, *a, {b->offset, b->offset});
+    case Kind::floor_divide:
+      if (b->factor != 0 || b->offset < 1 || a->factor % b->offset != 0) return std::nullopt;
+      return both(node.kind, *a, {b->offset, b->offset});
+    default:
+      return both(node.kind, *a, *b);
+  }
+}
+
 }  // namespace nereid::kernel

@@ -41,6 +41,13 @@ class Expression {
   // left. Branches that cannot be taken are gone, and with them the names only they read.
   Expression substitute(const Lookup& lookup) const;
   std::optional<std::int64_t> constant_value() const;
+  // One number times another plus a third: of a constant, 0 times.
+  struct Affine {
+    std::int64_t factor, offset;
+  };
+  // What the expression is of n where each of its symbols is such a one of n; nothing where that is
+  // none for every n. symbols[i] belongs to symbols()[i].
+  std::optional<Affine> affine(std::span<const Affine> symbols) const;
 
  private:
   friend class ExpressionParser;
@@ -75,6 +82,7 @@ class Expression {
     std::uint32_t a = 0, b = 0, c = 0;  // operands; select: condition, then, else
   };
 
+  std::optional<Affine> affine_node(std::uint32_t index, std::span<const Affine> symbols) const;
   std::int64_t evaluate_node(std::uint32_t index, std::span<const std::int64_t> values) const;
   static std::optional<std::int64_t> apply(Kind kind, std::int64_t a, std::int64_t b);
   // Appends the node `index` of `from`, with what `lookup` knows filled in.

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "kernel/builtin.h"
+#include "kernel/generated.h"
 
 namespace nereid::kernel {
 
@@ -105,6 +106,8 @@ Param parse_param(const Json& json, const std::string& where) {
   return param;
 }
 
+}  // namespace
+
 Spec parse_spec(const Json& json, const std::string& name, const std::string& where) {
   Spec spec;
   spec.name = json_field<std::string>(json, "name", where);
@@ -153,8 +156,6 @@ Spec parse_spec(const Json& json, const std::string& name, const std::string& wh
   return spec;
 }
 
-}  // namespace
-
 Expression parse_number_or_expression(const Json& json, const std::string& where) {
   if (json.is_boolean()) return Expression::constant(json.get<bool>() ? 1 : 0);
   if (json.is_number_integer()) return Expression::constant(json.get<std::int64_t>());
@@ -198,8 +199,13 @@ SpecTable SpecTable::parse(const Json& specs, const std::string& where) {
 }
 
 const Spec* SpecTable::find(std::string_view kernel) const {
-  const auto it = specs_.find(kernel);
-  return it == specs_.end() ? nullptr : &it->second;
+  if (const auto it = specs_.find(kernel); it != specs_.end()) return &it->second;
+  const auto it = own_.find(kernel);
+  return it == own_.end() ? nullptr : &it->second->spec;
+}
+
+void SpecTable::add(std::shared_ptr<const GeneratedKernel> kernel) {
+  own_.try_emplace(kernel->spec.name, std::move(kernel));
 }
 
 const Spec& SpecTable::get(std::string_view kernel) const {

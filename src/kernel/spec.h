@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,6 +67,8 @@ struct Spec {
   const Param* find_param(std::string_view param_name) const;
 };
 
+struct GeneratedKernel;  // generated.h
+
 class SpecTable {
  public:
   // The specs this program was built with.
@@ -75,13 +78,21 @@ class SpecTable {
 
   const std::string& triton_version() const { return triton_version_; }
   const std::map<std::string, Spec, std::less<>>& specs() const { return specs_; }
+  // Kernels of users' operations, beside those of the program; one that is there stays.
+  void add(std::shared_ptr<const GeneratedKernel> kernel);
+  using OwnKernels = std::map<std::string, std::shared_ptr<const GeneratedKernel>, std::less<>>;
+  const OwnKernels& own() const { return own_; }
   const Spec* find(std::string_view kernel) const;
   const Spec& get(std::string_view kernel) const;  // an Error names the kernel
 
  private:
   std::string triton_version_;
   std::map<std::string, Spec, std::less<>> specs_;
+  OwnKernels own_;
 };
+
+// Of one kernel. `where` names the JSON in errors.
+Spec parse_spec(const Json& json, const std::string& name, const std::string& where);
 
 // An integer, a boolean or the text of an expression.
 Expression parse_number_or_expression(const Json& json, const std::string& where);

@@ -132,7 +132,7 @@ class LaunchTimes {
     const auto step = bench_.make_step(shape, shape.n_sequences);
     for (const auto& launch : step.plan.launches) {
       const auto& node = step.plan.graph.nodes[launch.node];
-      const bool is_attending = graph::op_row(node.op).op_class == graph::OpClass::attention;
+      const bool is_attending = node.row().op_class == graph::OpClass::attention;
       const bool is_wanted = is_attention ? is_attending : is_product(launch);
       if (!is_wanted || launch.is_empty(step.plan.graph, step.sizes)) continue;
       // A variant that the design has not is computed by this program's own kernels.

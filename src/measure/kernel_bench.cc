@@ -64,7 +64,7 @@ class KernelBench {
     std::set<std::string> seen;
     for (const auto& launch : step.plan.launches) {
       const auto& node = step.plan.graph.nodes[launch.node];
-      const bool is_attending = graph::op_row(node.op).op_class == graph::OpClass::attention;
+      const bool is_attending = node.row().op_class == graph::OpClass::attention;
       const bool is_wanted =
           is_attention ? is_attending : !is_attending && (is_product(launch) || options_.has_all);
       if (!is_wanted || launch.is_empty(step.plan.graph, step.sizes)) continue;
@@ -81,25 +81,14 @@ class KernelBench {
   KernelRow describe(const graph::Graph& graph, const program::PlannedLaunch& launch,
                      const StepShape& step, const graph::Sizes& sizes) const {
     const auto& node = graph.nodes[launch.node];
-    const auto value_of = [&](const kernel::Expression& expression) {
-      return launch.evaluate(expression, graph, sizes);
-    };
-    KernelRow row;
-    row.kernel = launch.spec->name;
-    const auto& grid = launch.spec->grid;
-    row.grid = fmt::format("{}x{}x{}", value_of(grid[0]), value_of(grid[1]), value_of(grid[2]));
-    const auto& request = launch.choice->request;
-    for (const auto& [name, value] : request.constexprs)
-      row.choice += fmt::format("{}={} ", name, value);
-    row.choice += fmt::format("warps={} stages={}", request.num_warps, request.num_stages);
+    auto row = row_of(graph, launch, sizes);
+    row.shape.clear();
     const auto cost = launch_cost(planner_.planner(), graph, launch, step, sizes.n_logits);
     row.bytes = cost.bytes;
     row.flops = cost.flops;
-    row.op = graph::op_row(node.op).name;
-    row.name = graph.value(node.outputs[0]).name;
     row.n_rows = sizes.n_tokens;
     if (is_product(launch)) describe_product(graph, launch, sizes, row);
-    if (graph::op_row(node.op).op_class == graph::OpClass::attention) describe_attention(step, row);
+    if (node.row().op_class == graph::OpClass::attention) describe_attention(step, row);
     return row;
   }
 
@@ -129,6 +118,30 @@ class KernelBench {
 };
 
 }  // namespace
+
+KernelRow row_of(const graph::Graph& graph, const program::PlannedLaunch& launch,
+                 const graph::Sizes& sizes) {
+  const auto value_of = [&](const kernel::Expression& expression) {
+    return launch.evaluate(expression, graph, sizes);
+  };
+  const auto& node = graph.nodes[launch.node];
+  const auto& result = graph.value(node.outputs[0]);
+  KernelRow row;
+  row.op = node.row().name;
+  row.name = result.name;
+  row.kernel = launch.spec->name;
+  const auto& grid = launch.spec->grid;
+  row.grid = fmt::format("{}x{}x{}", value_of(grid[0]), value_of(grid[1]), value_of(grid[2]));
+  const auto& request = launch.choice->request;
+  for (const auto& [name, value] : request.constexprs)
+    row.choice += fmt::format("{}={} ", name, value);
+  row.choice += fmt::format("warps={} stages={}", request.num_warps, request.num_stages);
+  for (const auto& dim : result.shape)
+    row.shape += fmt::format("{}{}", row.shape.empty() ? "" : " x ", dim_value(dim, sizes));
+  row.bytes = static_cast<double>(value_of(launch.spec->bytes));
+  row.flops = static_cast<double>(value_of(launch.spec->flops));
+  return row;
+}
 
 KernelBenchResult run_kernel_bench(const KernelBenchOptions& options) {
   if (options.rows.empty()) throw Error("no number of rows to measure; expected at least one");

@@ -10,6 +10,7 @@
 #include "device/device.h"
 #include "measure/limits.h"
 #include "nereid/options.h"
+#include "program/lower.h"
 
 namespace nereid::measure {
 
@@ -26,6 +27,7 @@ struct KernelRow {
   std::string name;  // "self_attn.qkv_proj", "prefill", "decode"
   std::string kernel;
   std::string grid, choice;
+  std::string shape;  // of what it gives, where the following say nothing
   std::int64_t n_rows = 0, n_out = 0, n_in = 0;          // linear: of the weight [n_out, n_in]
   std::int64_t n_batch = 0, n_query = 0, n_context = 0;  // attention
   double us = 0;                                         // median
@@ -37,6 +39,10 @@ struct KernelBenchResult {
   Limits limits;
   std::vector<KernelRow> rows;
 };
+
+// A launch as its Spec tells it: kernel, grid, choice, cost.
+KernelRow row_of(const graph::Graph& graph, const program::PlannedLaunch& launch,
+                 const graph::Sizes& sizes);
 
 KernelBenchResult run_kernel_bench(const KernelBenchOptions& options);
 

@@ -20,12 +20,36 @@ namespace names = model::names;
 constexpr std::size_t kMaxCopies = 256;
 constexpr double kMaxRoundMs = 50;
 constexpr std::size_t kAlignmentBytes = 256;
+constexpr double kUsPerSecond = 1e6;
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
 }
 
+// To a round that does not take too long.
+void shorten(device::Device& device, std::vector<program::BoundLaunch>& launches,
+             const graph::Sizes& sizes) {
+  const auto once = time_launches(device, [&] { launches[0].run(device, sizes); },
+                                  {.n_repeats = 1, .target_ms = 0});
+  const auto n_in_round = static_cast<std::size_t>(kMaxRoundMs / 1e3 / once[0]);
+  if (n_in_round < launches.size())
+    launches.erase(
+        launches.begin() + std::max<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(n_in_round)),
+        launches.end());
+}
+
 }  // namespace
+
+double median_us_of_round(device::Device& device, std::vector<program::BoundLaunch> launches,
+                          const graph::Sizes& sizes, int n_repeats) {
+  shorten(device, launches, sizes);
+  const auto seconds = time_launches(device,
+                                     [&] {
+                                       for (auto& launch : launches) launch.run(device, sizes);
+                                     },
+                                     {.n_repeats = n_repeats, .target_ms = LaunchBench::kSampleMs});
+  return median(seconds) / static_cast<double>(launches.size()) * kUsPerSecond;
+}
 
 std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_threads) {
   std::unique_ptr<device::Device> device;
@@ -173,13 +197,7 @@ LaunchBench::Copies LaunchBench::copies_of(const Step& step, const program::Plan
     }
     launches->push_back(program::bind(launch, *variant, function, addresses));
   }
-  const auto once = time_launches(device_, [&] { (*launches)[0].run(device_, step.sizes); },
-                                  {.n_repeats = 1, .target_ms = 0});
-  const auto n_in_round = static_cast<std::size_t>(kMaxRoundMs / 1e3 / once[0]);
-  if (n_in_round < n)
-    launches->erase(
-        launches->begin() + std::max<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(n_in_round)),
-        launches->end());
+  shorten(device_, *launches, step.sizes);
   return {[this, own, launches, sizes = step.sizes] {
             for (auto& bound : *launches) bound.run(device_, sizes);
           },
@@ -191,7 +209,6 @@ double LaunchBench::median_us(const Step& step, const program::PlannedLaunch& la
   const auto copies = copies_of(step, launch);
   const auto seconds =
       time_launches(device_, copies.queue, {.n_repeats = n_repeats, .target_ms = kSampleMs});
-  constexpr double kUsPerSecond = 1e6;
   return median(seconds) / static_cast<double>(copies.n) * kUsPerSecond;
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "device/device.h"
 #include "measure/step_planner.h"
@@ -18,6 +19,11 @@ namespace nereid::measure {
 
 // What is measured elsewhere says nothing of the target: an Error where no device of it is here.
 std::unique_ptr<device::Device> open_device_of(const std::string& target, int n_threads);
+
+// Microseconds of one of these, which are queued as a round: the median of so many samples. What
+// takes long is queued less often.
+double median_us_of_round(device::Device& device, std::vector<program::BoundLaunch> launches,
+                          const graph::Sizes& sizes, int n_repeats);
 
 class LaunchBench {
  public:

@@ -4,7 +4,6 @@
 #include <random>
 
 #include "base/error.h"
-#include "kernel/bundle_source.h"
 #include "measure/timing.h"
 #include "program/launch.h"
 #include "program/lower.h"
@@ -116,25 +115,34 @@ double measure_dot(device::Device& device, kernel::Bundle& bundle,
 
 std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& config,
                                                   const std::string& target) {
+  return limit_requests(program::activation_dtype(target, config.dtype), target);
+}
+
+std::vector<kernel::KernelRequest> limit_requests(DType dot_dtype, const std::string& target) {
   const auto tables = program::KernelTables::builtin();
-  return {stream_request(target, tables),
-          dot_request(program::activation_dtype(target, config.dtype), target, tables)};
+  return {stream_request(target, tables), dot_request(dot_dtype, target, tables)};
 }
 
 Limits measure_limits(device::Device& device, const model::ModelConfig& config,
                       const Options& options, std::size_t stream_bytes) {
+  return measure_limits(device, program::activation_dtype(device.info().target, config.dtype),
+                        {.model_dir = options.model_dir,
+                         .bundle_dir = options.bundle_dir,
+                         .command = fmt::format("nereid compile {}", options.model_dir.string())},
+                        stream_bytes);
+}
+
+Limits measure_limits(device::Device& device, DType dot_dtype, const kernel::BundleOptions& bundles,
+                      std::size_t stream_bytes) {
   const auto tables = program::KernelTables::builtin();
   const auto& target = device.info().target;
-  const auto requests = limit_requests(config, target);
-  auto bundle = kernel::find_bundle(tables.specs, target, device.info().isa, requests,
-                                    {.model_dir = options.model_dir,
-                                     .bundle_dir = options.bundle_dir,
-                                     .model_name = options.model_dir.string()});
+  const auto requests = limit_requests(dot_dtype, target);
+  auto bundle = kernel::find_bundle(tables.specs, target, device.info().isa, requests, bundles);
   Limits limits;
   limits.stream_bytes =
       std::min({std::max(stream_bytes, kMinStreamBytes), kMaxStreamBytes, device.free_bytes() / 4});
   limits.stream_bytes_per_s = measure_stream(device, bundle, tables, limits.stream_bytes);
-  limits.dot_dtype = program::activation_dtype(target, config.dtype);
+  limits.dot_dtype = dot_dtype;
   limits.dot_flops_per_s = measure_dot(device, bundle, tables, limits.dot_dtype);
   return limits;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device/device.h"
+#include "kernel/bundle_source.h"
 #include "kernel/request.h"
 #include "model/config.h"
 #include "nereid/options.h"
@@ -24,11 +25,15 @@ struct Limits {
 // The kernels that measuring takes; every bundle made by `nereid compile` has them.
 std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& config,
                                                   const std::string& target);
+std::vector<kernel::KernelRequest> limit_requests(DType dot_dtype, const std::string& target);
 
 // The best of a few runs each. `stream_bytes` says what is read as a whole by the work that is to
 // be compared: 30 MB may come from a cache, 15 GB may not. At most a quarter of the free memory
 // and 4 GiB are used.
 Limits measure_limits(device::Device& device, const model::ModelConfig& config,
                       const Options& options, std::size_t stream_bytes);
+// The same of no model: products of this type, by kernels of a bundle that is found so.
+Limits measure_limits(device::Device& device, DType dot_dtype, const kernel::BundleOptions& bundles,
+                      std::size_t stream_bytes);
 
 }  // namespace nereid::measure

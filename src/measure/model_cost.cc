@@ -40,7 +40,7 @@ LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& grap
                        std::int64_t n_logits) {
   const auto sizes = shape.sizes(n_logits);
   const auto& node = graph.nodes[launch.node];
-  if (graph::op_row(node.op).op_class != graph::OpClass::attention)
+  if (node.row().op_class != graph::OpClass::attention)
     return {static_cast<double>(launch.evaluate(launch.spec->bytes, graph, sizes)),
             static_cast<double>(launch.evaluate(launch.spec->flops, graph, sizes))};
   const auto& config = planner.config();

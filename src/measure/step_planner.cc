@@ -72,7 +72,7 @@ const graph::Value* matrix_of(const graph::Graph& graph, const program::PlannedL
 std::string label_of(const graph::Graph& graph, const program::PlannedLaunch& launch) {
   const auto* matrix = is_product(launch) ? matrix_of(graph, launch) : nullptr;
   return matrix != nullptr ? short_name(matrix->name)
-                           : std::string(graph::op_row(graph.nodes[launch.node].op).name);
+                           : std::string(graph.nodes[launch.node].row().name);
 }
 
 }  // namespace nereid::measure

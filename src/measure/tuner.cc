@@ -149,12 +149,12 @@ class Tuner {
     if (!options_.compile_dir.empty())
       return kernel::compile_bundle(options_.target, "", wanted, options_.compile_dir,
                                     options_.n_jobs);
-    return kernel::find_bundle(planner_.tables().specs, options_.target, device_->info().isa,
-                               wanted,
-                               {.model_dir = {},
-                                .bundle_dir = {},
-                                .model_name = options_.engine.model_dir.string(),
-                                .n_jobs = options_.n_jobs});
+    return kernel::find_bundle(
+        planner_.tables().specs, options_.target, device_->info().isa, wanted,
+        {.model_dir = {},
+         .bundle_dir = {},
+         .command = fmt::format("nereid compile {}", options_.engine.model_dir.string()),
+         .n_jobs = options_.n_jobs});
   }
 
   // Of a machine that has a compiler. What it lacks did not compile there.

@@ -313,7 +313,7 @@ class LlamaBuilder {
 
   // Operands that are not given are inputs, a value a row of logits, named as the op calls them.
   std::vector<ValueId> add_with_row_inputs(graph::Node node, std::vector<std::string> results) {
-    for (const auto& role : graph::op_row(node.op).operands) {
+    for (const auto& role : node.row().operands) {
       if (node.has(role.name)) continue;
       ValueId id = graph_.find(role.name);
       if (id == graph::kNoValue)

@@ -1,18 +1,16 @@
 #include "program/lower.h"
 
 #include <algorithm>
-#include <cctype>
-#include <filesystem>
 #include <map>
 #include <span>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "graph/cluster.h"
 #include "graph/expression/body.h"
 #include "graph/passes/passes.h"
 #include "graph/triton_source.h"
+#include "kernel/own_op.h"
 #include "program/memory.h"
 #include "program/step_class.h"
 
@@ -32,7 +30,7 @@ constexpr const char* kRows = "rows";
 
 // What it says; nothing for operations without it.
 std::string rows_of(const Node& node) {
-  return graph::op_row(node.op).find_attr(kRows) == nullptr ? "" : node.text_attr(kRows);
+  return node.row().find_attr(kRows) == nullptr ? "" : node.text_attr(kRows);
 }
 
 // Whether the rows that it computes are those of sequences that decode.
@@ -43,8 +41,8 @@ bool computes_decodes(const Node& node, const Bounds& bounds) {
 Dim product(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return a.offset * b.offset;
   const auto& [symbolic, constant] = a.is_constant() ? std::pair(b, a) : std::pair(a, b);
-  NEREID_CHECK(constant.is_constant() && symbolic.offset == 0, "{} * {}", dim_text(a), dim_text(b));
-  return {symbolic.symbol, symbolic.factor * constant.offset, 0};
+  NEREID_CHECK(constant.is_constant(), "{} * {}", dim_text(a), dim_text(b));
+  return {symbolic.symbol, symbolic.factor * constant.offset, symbolic.offset * constant.offset};
 }
 
 Dim product(std::span<const Dim> shape) {
@@ -58,7 +56,11 @@ bool is_gpu(const Bounds& bounds) { return kernel::target_family(bounds.target) 
 // Of the operand that the node reads first: most of what decides between kernels.
 std::int64_t most_rows(const Graph& graph, const Node& node, const Bounds& bounds) {
   const auto& shape = graph.value(node.inputs[0]).shape;
-  const bool is_logits = !shape.empty() && shape[0].symbol == graph::Symbol::n_logits;
+  if (shape.empty()) return bounds.largest.n_tokens;
+  const bool is_weight = graph.value(node.inputs[0]).kind == graph::ValueKind::weight;
+  if (shape[0].symbol.is_own() || (shape[0].is_constant() && !is_weight))
+    return dim_value(shape[0], bounds.largest);
+  const bool is_logits = shape[0].symbol == graph::Symbol::n_logits;
   return is_logits ? bounds.largest.n_logits : bounds.largest.n_tokens;
 }
 
@@ -75,15 +77,19 @@ bool takes_all(const kernel::Spec& spec, const Node& node) {
       return (param.of.*is_kind)() && param.of.name == name;
     });
   };
-  const auto& op = graph::op_row(node.op);
+  const auto& op = node.row();
   const auto& roles = op.operands;
+  // What decides a size alone shows in the size.
+  const auto is_size = [&](std::string_view attr) {
+    return node.op == graph::Op::own && graph::is_dimension(op, attr);
+  };
   for (std::size_t i = 0; i < roles.size(); ++i)
     if (roles[i].is_optional && node.inputs[i] != kNoValue && !is_in_place(op, i) &&
         !takes(roles[i].name, &kernel::ArgumentSource::is_of_value))
       return false;
   return std::ranges::all_of(node.attrs, [&](const auto& attr) {
     return std::holds_alternative<DType>(attr.second) || attr.first == kRows ||
-           takes(attr.first, &kernel::ArgumentSource::is_of_attribute);
+           is_size(attr.first) || takes(attr.first, &kernel::ArgumentSource::is_of_attribute);
   });
 }
 
@@ -92,7 +98,7 @@ class Arguments {
  public:
   Arguments(const Graph& graph, const Node& node, const Bounds& bounds)
       : graph_(graph), node_(node), bounds_(bounds) {
-    const auto& row = graph::op_row(node.op);
+    const auto& row = node.row();
     for (std::size_t i = 0; i < row.operands.size(); ++i)
       names_.emplace_back(row.operands[i].name, node.inputs[i]);
     for (std::size_t i = 0; i < row.results.size(); ++i)
@@ -110,8 +116,7 @@ class Arguments {
   ValueId value(const kernel::ArgumentSource& of) const {
     const auto it =
         std::ranges::find(names_, of.name, &std::pair<std::string_view, ValueId>::first);
-    NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", graph::op_row(node_.op).name,
-                 of.name);
+    NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", node_.row().name, of.name);
     return it->second;
   }
 
@@ -145,8 +150,7 @@ class Arguments {
         break;
     }
     const Dim dim = size_of_value(of);
-    NEREID_CHECK(dim.is_constant(), "{} of {} is {}", of.name, graph::op_row(node_.op).name,
-                 dim_text(dim));
+    NEREID_CHECK(dim.is_constant(), "{} of {} is {}", of.name, node_.row().name, dim_text(dim));
     return dim.offset;
   }
 
@@ -188,7 +192,7 @@ class Arguments {
 // steps.
 const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds& bounds,
                               const kernel::SpecTable& specs) {
-  const auto& op = graph::op_row(node.op);
+  const auto& op = node.row();
   const auto lookup = [&](std::string_view name) -> std::optional<std::int64_t> {
     if (name == "rows") return most_rows(graph, node, bounds);
     if (name == "decode") return computes_decodes(node, bounds) ? 1 : 0;
@@ -213,11 +217,15 @@ const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds
     return spec.when.constant_value() ? 0 : 1;
   };
   const kernel::Spec* found = nullptr;
-  for (const auto& [name, spec] : specs.specs()) {
-    if (spec.op != op.name || !takes_all(spec, node) || !is_for(spec)) continue;
-    if (!spec.design.empty() && spec.design != bounds.attention) continue;
+  const auto look_at = [&](const kernel::Spec& spec) {
+    if (spec.op != op.name || !takes_all(spec, node) || !is_for(spec)) return;
+    if (!spec.design.empty() && spec.design != bounds.attention) return;
     if (found == nullptr || rank(spec) > rank(*found)) found = &spec;
-  }
+  };
+  if (node.op == graph::Op::own)
+    for (const auto& [name, kernel] : specs.own()) look_at(kernel->spec);
+  else
+    for (const auto& [name, spec] : specs.specs()) look_at(spec);
   return found;
 }
 
@@ -227,15 +235,11 @@ std::string with_file_names(kernel::FunctionKind kind, const std::string& text,
                             std::map<std::string, std::string>& sources) {
   if (kind == kernel::FunctionKind::expression)
     return graph::expression::print_nameless(graph::expression::parse_body(text, "expression"));
-  constexpr std::size_t kHashDigits = 12;
   auto functions = kernel::parse_functions(kind, text);
   for (auto& call : functions.calls) {
     if (call.file.empty()) continue;
     auto source = read_text_file(call.file);
-    auto name = std::filesystem::path(call.file).stem().string();
-    for (char& c : name)
-      if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-    name += "_" + sha256_hex(source).substr(0, kHashDigits);
+    auto name = kernel::own_source_name(call.file, source);
     call.file = name;
     sources[name] = std::move(source);
   }
@@ -279,6 +283,10 @@ class Lowering {
     } else {
       launch.spec = find_spec(graph_, node, bounds_, tables_.specs);
       if (launch.spec == nullptr) fail(node);
+      if (node.op == graph::Op::own) {
+        check_strides(node, *launch.spec);
+        generated = tables_.specs.own().at(launch.spec->name);
+      }
       bind(launch, Arguments(graph_, node, bounds_));
     }
     choose(launch, std::move(generated));
@@ -288,14 +296,34 @@ class Lowering {
  private:
   [[noreturn]] void fail(const Node& node) const {
     std::string with;
-    const auto& roles = graph::op_row(node.op).operands;
+    const auto& roles = node.row().operands;
     for (std::size_t i = 0; i < roles.size(); ++i)
       if (roles[i].is_optional && node.inputs[i] != kNoValue)
         with += fmt::format("{} {}", with.empty() ? " with" : ",", roles[i].name);
     throw Error("%{}: no kernel computes {}{} for {} of up to {} rows on {}",
-                graph_.value(node.outputs[0]).name, graph::op_row(node.op).name, with,
+                graph_.value(node.outputs[0]).name, node.row().name, with,
                 bounds_.is_decode ? "decoding steps" : "steps", most_rows(graph_, node, bounds_),
                 bounds_.target);
+  }
+
+  // A slice's rows lie apart, which a kernel must be told.
+  void check_strides(const Node& node, const kernel::Spec& spec) const {
+    const auto& roles = node.row().operands;
+    for (std::size_t i = 0; i < roles.size(); ++i) {
+      const auto id = node.inputs[i];
+      if (id == kNoValue || graph_.value(id).shape.empty()) continue;
+      const std::span shape = graph_.value(id).shape;
+      const auto n_cols = shape.size() > 1 ? product(shape.subspan(1)) : Dim(1);
+      const bool takes_stride = std::ranges::any_of(spec.params, [&](const auto& param) {
+        return param.of.kind == Kind::stride && param.of.name == roles[i].name;
+      });
+      if (!takes_stride && n_cols != Dim(row_elements(graph_, id)))
+        throw Error(
+            "%{}: operand {} (%{}) is a slice, whose rows lie {} elements apart; the kernel of {} "
+            "takes no stride(\"{}_stride\")",
+            graph_.value(node.outputs[0]).name, roles[i].name, graph_.value(id).name,
+            row_elements(graph_, id), node.row().name, roles[i].name);
+    }
   }
 
   std::shared_ptr<const kernel::GeneratedKernel> generated_kernel(const Graph& body) {
@@ -388,7 +416,7 @@ std::size_t PlannedLaunch::bytes_of(const kernel::Param& param, const Graph& gra
 
 bool has_kernel(const Graph& graph, const Node& node, const Bounds& bounds,
                 const kernel::SpecTable& specs) {
-  if (!graph::has_launch(graph::op_row(node.op).op_class)) return true;
+  if (!graph::has_launch(node.row().op_class)) return true;
   if (graph::is_generated(node.op)) return graph::can_generate(graph::generated_body(graph, node));
   return find_spec(graph, node, bounds, specs) != nullptr;
 }
@@ -442,8 +470,7 @@ std::vector<PlannedLaunch> lower(const Graph& graph, const Bounds& bounds,
   Lowering lowering(graph, bounds, tables);
   std::vector<PlannedLaunch> launches;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-    if (graph::has_launch(graph::op_row(graph.nodes[i].op).op_class))
-      launches.push_back(lowering.lower(i));
+    if (graph::has_launch(graph.nodes[i].row().op_class)) launches.push_back(lowering.lower(i));
   return launches;
 }
 

@@ -26,7 +26,7 @@ struct Lifetime {
 std::vector<ValueId> direct_aliases(const Graph& graph) {
   std::vector<ValueId> alias(graph.values.size(), -1);
   for (const auto& node : graph.nodes)
-    for (const auto& [output, operand] : graph::op_row(node.op).aliases)
+    for (const auto& [output, operand] : node.row().aliases)
       alias[static_cast<std::size_t>(node.outputs[output])] = node.inputs[operand];
   return alias;
 }
@@ -47,11 +47,19 @@ ValueId follow(const std::vector<ValueId>& alias, ValueId id) {
   return id;
 }
 
+std::size_t bytes_from_root(const std::vector<ValueId>& alias,
+                            const std::vector<std::size_t>& within, ValueId id) {
+  std::size_t bytes = 0;
+  for (; alias[static_cast<std::size_t>(id)] >= 0; id = alias[static_cast<std::size_t>(id)])
+    bytes += within[static_cast<std::size_t>(id)];
+  return bytes;
+}
+
 }  // namespace
 
 std::int64_t row_elements(const Graph& graph, ValueId id) {
   for (const auto& node : graph.nodes)
-    if (graph::op_row(node.op).op_class == graph::OpClass::view && node.outputs[0] == id)
+    if (node.row().op_class == graph::OpClass::view && node.outputs[0] == id)
       return row_elements(graph, node.inputs[0]);
   const auto& shape = graph.value(id).shape;
   std::int64_t n = 1;
@@ -60,6 +68,13 @@ std::int64_t row_elements(const Graph& graph, ValueId id) {
 }
 
 ValueId storage_of(const Graph& graph, ValueId id) { return follow(direct_aliases(graph), id); }
+
+std::pair<ValueId, std::size_t> storage_place(const Graph& graph, ValueId id) {
+  const auto alias = direct_aliases(graph);
+  const auto root = follow(alias, id);
+  if (root == id) return {id, 0};
+  return {root, bytes_from_root(alias, slice_offsets(graph), id)};
+}
 
 Memory plan_memory(const Graph& graph, const graph::Sizes& largest, std::vector<Scratch> scratch) {
   const auto alias = direct_aliases(graph);
@@ -119,8 +134,7 @@ Memory plan_memory(const Graph& graph, const graph::Sizes& largest, std::vector<
     const auto root = follow(alias, static_cast<ValueId>(i));
     plan.offsets[i] = roots[static_cast<std::size_t>(root)];
     if (plan.offsets[i] == Memory::kNotInArena) continue;
-    for (auto id = static_cast<ValueId>(i); id != root; id = alias[static_cast<std::size_t>(id)])
-      plan.offsets[i] += within[static_cast<std::size_t>(id)];
+    plan.offsets[i] += bytes_from_root(alias, within, static_cast<ValueId>(i));
   }
   return plan;
 }

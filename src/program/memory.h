@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "graph/ir.h"
@@ -30,6 +31,8 @@ struct Memory {
 
 // The value whose bytes `id` uses: itself, or through views and in-place outputs another.
 graph::ValueId storage_of(const graph::Graph& graph, graph::ValueId id);
+// The same, and how many bytes from its start: a slice's are further on.
+std::pair<graph::ValueId, std::size_t> storage_place(const graph::Graph& graph, graph::ValueId id);
 
 // Elements from a row of `id` to the next: more than its columns where it is a slice of another's.
 std::int64_t row_elements(const graph::Graph& graph, graph::ValueId id);

@@ -75,8 +75,7 @@ std::size_t NumberCheck::count(graph::ValueId id, std::size_t begin_bytes) const
 // What comes before the rows of prompts, where the node computes only those: the rows of sequences
 // that decode hold nothing yet.
 std::size_t NumberCheck::begin_bytes(const graph::Node& node, graph::ValueId id) const {
-  if (graph::op_row(node.op).find_attr("rows") == nullptr || node.text_attr("rows") != "prompt")
-    return 0;
+  if (node.row().find_attr("rows") == nullptr || node.text_attr("rows") != "prompt") return 0;
   const auto& value = graph_.value(id);
   return graph::value_bytes(value, sizes_) / static_cast<std::size_t>(sizes_.n_tokens) *
          static_cast<std::size_t>(sizes_.n_decodes);
@@ -105,8 +104,8 @@ std::string NumberCheck::odd_results(std::size_t index) const {
       for (const auto input : graph_.nodes[before].reads())
         if (layer.empty()) layer = layer_of(graph_.value(input).name);
     return fmt::format("{}{} %{} {}{}: {} of {} numbers{}",
-                       layer.empty() ? "" : "layer " + layer + ", ", graph::op_row(node.op).name,
-                       value.name, graph::dims_text(value.shape), weights, n_odd, n, odd_weights);
+                       layer.empty() ? "" : "layer " + layer + ", ", node.row().name, value.name,
+                       graph::dims_text(value.shape), weights, n_odd, n, odd_weights);
   }
   return {};
 }

@@ -68,31 +68,18 @@ graph::Graph Planner::graph(const StepClass& steps) const {
 }
 
 StepPlan Planner::plan(const StepClass& steps) const {
-  StepPlan plan{.steps = steps, .graph = graph(steps), .launches = {}, .largest = {}, .memory = {}};
-  const auto bounds = this->bounds(steps);
-  plan.launches = lower(plan.graph, bounds, tables_);
   const auto all = largest();
   const auto& limits = settings_.limits;
   const auto n_tokens =
       std::min(all.n_tokens, bucket_rows(steps.token_bucket, limits.max_batch_tokens));
   const auto n_sequences = std::min(all.n_sequences, n_tokens);
-  plan.largest = {
+  const graph::Sizes largest{
       .n_tokens = n_tokens,
       .n_sequences = n_sequences,
       .n_decodes = n_sequences,
       .n_logits = std::min(all.n_logits, bucket_rows(steps.logit_bucket, limits.max_logit_rows)),
       .max_query_tokens = steps.is_decode ? 1 : n_tokens};
-  std::vector<Scratch> scratch;
-  for (const auto& launch : plan.launches)
-    for (const auto& param : launch.spec->params) {
-      if (param.of.kind == kernel::ArgumentSource::Kind::scratch)
-        scratch.push_back({launch.node, launch.bytes_of(param, plan.graph, plan.largest)});
-      if (param.of.kind == kernel::ArgumentSource::Kind::counter)
-        plan.counter_bytes =
-            std::max(plan.counter_bytes, launch.bytes_of(param, plan.graph, plan.largest));
-    }
-  plan.memory = plan_memory(plan.graph, plan.largest, std::move(scratch));
-  return plan;
+  return {make_launch_plan(graph(steps), bounds(steps), largest, tables_), steps};
 }
 
 Bounds Planner::bounds(const StepClass& steps) const {

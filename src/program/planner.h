@@ -14,21 +14,16 @@
 #include "model/architecture.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "program/launch_plan.h"
 #include "program/lower.h"
-#include "program/memory.h"
 #include "program/settings.h"
 #include "program/step_class.h"
 
 namespace nereid::program {
 
 // All that a class of steps runs.
-struct StepPlan {
+struct StepPlan : LaunchPlan {
   StepClass steps;
-  graph::Graph graph;
-  std::vector<PlannedLaunch> launches;  // in order
-  graph::Sizes largest;                 // of any step of the class
-  Memory memory;
-  std::size_t counter_bytes = 0;  // of memory that is zero between launches, which all share
 };
 
 class Planner {

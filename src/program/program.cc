@@ -102,12 +102,13 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
     : device_(device),
       config_(config),
       settings_(resolve(config, options, device.info().target)),
-      bundle_(std::move(bundle)),
+      executor_(device),
       weights_(device),
       inputs_(device),
       masks_(device),
       checks_numbers_(options.check_numbers),
       ready_(StepClass::kNumber) {
+  if (bundle) executor_.use(*std::move(bundle));
   // Read beside the files of the model.
   auto tables =
       std::async(std::launch::async, [is_tuned = settings_.is_tuned, target = settings_.target] {
@@ -120,7 +121,7 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
         model::Checkpoint::open(options.model_dir, config_.tie_word_embeddings));
   planner_.emplace(config_, settings_, tables_, checkpoint.get());
   load(std::move(checkpoint), std::move(tables), options, progress);
-  at_least(arenas_, planned_.at(kLargest.index()).memory.arena_bytes, "activations");
+  executor_.arena(planned_.at(kLargest.index()).memory.arena_bytes);
   planned_.erase(kLargest.index());
   for (auto& step : steps_) {
     step.results = device_.allocate_host(
@@ -170,8 +171,8 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
   if (checkpoint == nullptr) {
     tables_ = tables.get();
     prepare_kernels(false, options, progress);
-    RandomFill fill(device_, *bundle_, tables_);
-    WeightKernels kernels(device_, *bundle_, tables_);
+    RandomFill fill(device_, executor_.bundle(), tables_);
+    WeightKernels kernels(device_, executor_.bundle(), tables_);
     weights_.randomise(
         graph, config_, settings_.quantization, [&]() -> WeightKernels& { return kernels; }, fill);
     device_.synchronize();
@@ -187,7 +188,7 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
       graph, config_, settings_.quantization, std::move(checkpoint),
       [&]() -> WeightKernels& {
         kernels.get();
-        if (!weight_kernels) weight_kernels.emplace(device_, *bundle_, tables_);
+        if (!weight_kernels) weight_kernels.emplace(device_, executor_.bundle(), tables_);
         return *weight_kernels;
       },
       progress);
@@ -199,66 +200,34 @@ void Program::prepare_kernels(bool has_mixed_weights, const Options& options,
                               const ProgressSink& progress) {
   planned_.emplace(kLargest.index(), planner_->plan(kLargest));
   // A bundle that was brought may hold just what is measured.
-  if (bundle_) return;
+  if (executor_.has_bundle()) return;
   const auto requests = [&] {
     return has_mixed_weights ? planner_->requests() : requests_for(config_, settings_, tables_);
   };
-  bundle_.emplace(kernel::find_planned_bundle(tables_.specs, settings_.target, device_.info().isa,
-                                              has_mixed_weights ? "" : plan_id(config_, settings_),
-                                              requests,
-                                              {.model_dir = options.model_dir,
-                                               .bundle_dir = options.bundle_dir,
-                                               .model_name = options.model_dir.string(),
-                                               .progress = progress}));
+  executor_.use(kernel::find_planned_bundle(
+      tables_.specs, settings_.target, device_.info().isa,
+      has_mixed_weights ? "" : plan_id(config_, settings_), requests,
+      {.model_dir = options.model_dir,
+       .bundle_dir = options.bundle_dir,
+       .command = fmt::format("nereid compile {}", options.model_dir.string()),
+       .progress = progress}));
   for (const auto& step : first_steps()) {
     const auto steps = StepClass::of(step.tail, step.sizes);
     const auto& plan = planned_.emplace(steps.index(), planner_->plan(steps)).first->second;
     if (device_.reads_host_memory())
-      for (const auto& launch : plan.launches) load(variant_of(launch));
+      for (const auto& launch : plan.launches) executor_.load(executor_.variant_of(launch));
   }
-}
-
-const kernel::Variant& Program::variant_of(const PlannedLaunch& launch) const {
-  const auto* variant = bundle_->find(launch.choice->key);
-  NEREID_CHECK(variant != nullptr, "the bundle lacks {}", launch.choice->key);
-  return *variant;
-}
-
-// The first that is large enough; made where none is.
-device::Address Program::at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
-                                  const char* what) {
-  for (const auto& buffer : buffers)
-    if (buffer.size_bytes() >= bytes) return buffer.address();
-  buffers.push_back(device_.allocate(bytes, what));
-  return buffers.back().address();
 }
 
 Addresses Program::addresses_of(const StepPlan& plan) {
-  Addresses all{.values = {},
-                .arena = at_least(arenas_, plan.memory.arena_bytes, "activations"),
-                .scratch = plan.memory.scratch};
-  if (plan.counter_bytes > 0) {
-    const auto n_before = counters_.size();
-    all.counters = at_least(counters_, plan.counter_bytes, "counters");
-    if (counters_.size() > n_before) device_.fill_zero(all.counters, plan.counter_bytes);
-  }
-  all.values.resize(plan.graph.values.size());
-  for (const auto& launch : plan.launches)
-    for (const auto& [param, id] : launch.pointers)
-      if (id != graph::kNoValue)
-        all.values[static_cast<std::size_t>(id)] = address_of(plan, all.arena, id);
-  return all;
+  return executor_.addresses_of(
+      plan, [&](const graph::Value& value) { return address_of(plan.steps, value); });
 }
 
-device::Address Program::address_of(const StepPlan& plan, device::Address arena,
-                                    graph::ValueId id) const {
-  const auto offset = plan.memory.offsets[static_cast<std::size_t>(id)];
-  if (offset != Memory::kNotInArena) return arena + offset;
-  // In place, on a state or an input: its bytes are that one's.
-  const auto& value = plan.graph.value(storage_of(plan.graph, id));
+device::Address Program::address_of(const StepClass& steps, const graph::Value& value) const {
   switch (value.kind) {
     case graph::ValueKind::input:
-      return inputs_.address(value.name, layout_of(plan.steps));
+      return inputs_.address(value.name, layout_of(steps));
     case graph::ValueKind::weight:
       return weights_.address(value.name);
     case graph::ValueKind::state:
@@ -269,12 +238,6 @@ device::Address Program::address_of(const StepPlan& plan, device::Address arena,
   NEREID_UNREACHABLE("%{} lies nowhere", value.name);
 }
 
-const device::Function* Program::load(const kernel::Variant& variant) {
-  const device::Function*& function = functions_[&variant];
-  if (function == nullptr) function = device_.load(bundle_->image(variant));
-  return function;
-}
-
 Program::Ready& Program::prepare(const StepClass& steps) {
   auto& ready = ready_[steps.index()];
   if (ready) return *ready;
@@ -282,12 +245,9 @@ Program::Ready& Program::prepare(const StepClass& steps) {
   auto plan = planned ? std::move(planned.mapped()) : planner_->plan(steps);
   auto addresses = addresses_of(plan);
   auto made = std::make_unique<Ready>();
-  made->launches.reserve(plan.launches.size());
-  for (const auto& launch : plan.launches) {
-    const auto& variant = variant_of(launch);
-    made->launches.push_back(bind(launch, variant, load(variant), addresses));
-    if (checks_numbers_) made->nodes.push_back(launch.node);
-  }
+  made->launches = executor_.bind(plan, addresses);
+  if (checks_numbers_)
+    for (const auto& launch : plan.launches) made->nodes.push_back(launch.node);
   const auto first_masked =
       std::ranges::find_if(plan.launches, [&](const auto& it) { return reads_masks(plan, it); });
   const auto n_forward = static_cast<std::size_t>(first_masked - plan.launches.begin());
@@ -469,12 +429,11 @@ StepOutput Program::wait() {
   return queued.output;
 }
 
-// Counters are zero between launches, but not where one was cut short.
 void Program::recover() {
   n_queued_ = 0;
   held_.reset();
   device_.synchronize();
-  for (const auto& buffer : counters_) device_.fill_zero(buffer.address(), buffer.size_bytes());
+  executor_.reset_counters();
   inputs_.forget_sent();
   device_.synchronize();
 }

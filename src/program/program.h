@@ -30,7 +30,7 @@
 #include "kernel/bundle.h"
 #include "model/checkpoint.h"
 #include "nereid/options.h"
-#include "program/bind.h"
+#include "program/executor.h"
 #include "program/mask_rows.h"
 #include "program/planner.h"
 #include "program/states.h"
@@ -100,8 +100,8 @@ class Program {
 
   // For measuring launches one by one: a function of the bundle, and the program's own memory for a
   // plan's values.
-  kernel::Bundle& bundle() { return *bundle_; }
-  const device::Function* load(const kernel::Variant& variant);
+  kernel::Bundle& bundle() { return executor_.bundle(); }
+  const device::Function* load(const kernel::Variant& variant) { return executor_.load(variant); }
   Addresses addresses_of(const StepPlan& plan);
 
  private:
@@ -118,20 +118,16 @@ class Program {
   void pad_inputs(const graph::Sizes& used, const graph::Sizes& padded);
   void queue_launches(const Step& step, Ready& ready, std::size_t part);
   void queue_results(const Step& step, const Ready& ready);
-  device::Address address_of(const StepPlan& plan, device::Address arena, graph::ValueId id) const;
-  const kernel::Variant& variant_of(const PlannedLaunch& launch) const;
+  device::Address address_of(const StepClass& steps, const graph::Value& value) const;
   Ready& prepare(const StepClass& steps);
   void launch(Ready& ready, std::size_t part, const graph::Sizes& sizes, std::string& first_odd);
-  device::Address at_least(std::vector<device::Buffer>& buffers, std::size_t bytes,
-                           const char* what);
 
   device::Device& device_;
   const model::ModelConfig config_;
   Settings settings_;
   KernelTables tables_;
   std::optional<Planner> planner_;
-  std::optional<kernel::Bundle> bundle_;
-  std::unordered_map<const kernel::Variant*, const device::Function*> functions_;
+  Executor executor_;
   Weights weights_;
   States states_;
   StepInputs inputs_;
@@ -139,9 +135,6 @@ class Program {
   // Inputs, each with what it holds in a row without a sequence.
   std::vector<std::pair<int, std::int32_t>> padding_;
   int query_starts_ = -1, logit_rows_ = -1;
-  // Activations live for a step, counters for a launch: all plans use the same bytes, but one that
-  // needs more than those before has its own.
-  std::vector<device::Buffer> arenas_, counters_;
   // Of the steps that are queued, and of those whose results are still read: they take turns.
   struct Queued {
     device::HostBuffer results;

@@ -65,6 +65,19 @@ std::vector<float> alibi_slopes(std::int64_t n_heads) {
 
 }  // namespace
 
+std::vector<PackedPart> packed_parts(const graph::Graph& graph) {
+  std::vector<PackedPart> parts;
+  for (const auto& node : graph.nodes) {
+    if (node.row().op_class != graph::OpClass::layout) continue;
+    std::size_t offset = 0;
+    for (const auto id : node.reads()) {
+      parts.push_back({id, node.outputs[0], offset});
+      offset += size_bytes(graph.value(id));
+    }
+  }
+  return parts;
+}
+
 void Weights::load_computed(const model::ModelConfig& config) {
   const auto add = [&](const char* name, const std::vector<float>& table) {
     const auto bytes = std::as_bytes(std::span(table));
@@ -92,19 +105,15 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
     owned.emplace_back(&name, offset);
     return static_cast<device::Address>(offset);
   };
-  for (const auto& node : graph.nodes) {
-    if (graph::op_row(node.op).op_class != graph::OpClass::layout) continue;
-    const auto& packed = graph.value(node.outputs[0]);
-    auto target = own(size_bytes(packed), packed.name);
-    for (const auto id : node.reads()) {
-      parts.push_back({&graph.value(id), target});
-      target += size_bytes(graph.value(id));
-      done.insert(id);
-    }
-    done.insert(node.outputs[0]);
+  device::Address packed = 0;
+  for (const auto& part : packed_parts(graph)) {
+    const auto& whole = graph.value(part.packed);
+    if (part.offset == 0) packed = own(size_bytes(whole), whole.name);
+    parts.push_back({&graph.value(part.part), packed + part.offset});
+    done.insert({part.part, part.packed});
   }
   for (const auto& node : graph.nodes) {
-    if (graph::op_row(node.op).op_class == graph::OpClass::layout) continue;
+    if (node.row().op_class == graph::OpClass::layout) continue;
     for (const auto id : node.reads()) {
       const auto& value = graph.value(id);
       if (value.kind != graph::ValueKind::weight || model::names::is_computed(value.name) ||

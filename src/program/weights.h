@@ -22,6 +22,13 @@
 
 namespace nereid::program {
 
+// Weights of which the graph makes one, below one another: each, and where in that it lies.
+struct PackedPart {
+  graph::ValueId part, packed;
+  std::size_t offset;  // in bytes
+};
+std::vector<PackedPart> packed_parts(const graph::Graph& graph);
+
 class Weights {
  public:
   explicit Weights(device::Device& device) : device_(device) {}

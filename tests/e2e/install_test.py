@@ -11,6 +11,7 @@ import unittest
 from pathlib import Path
 
 import nereid_cli as cli
+import numpy as np
 
 CONSUMERS = Path(__file__).resolve().parent / "consumer"
 N_PROMPTS_IDENTICAL = 7  # of 8: fp16 rounds differently in PyTorch, whose texts the goldens are
@@ -194,9 +195,42 @@ class Consumer(cli.TestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("not_found: /nowhere/config.json", done.stderr)
 
+    def test_graph(self):
+        """The operation of the tutorial, by the installed library: sums of pairs, of all ones."""
+        program = self.build("graph")
+        page = (cli.ROOT / "docs" / "adding_an_op.md").read_text()
+        op = re.search(r"^```python group_sum.py\n(.*?)^```$", page, re.M | re.S)[1]
+        (self.folder / "group_sum.py").write_text(op)
+        text = """graph pairs {
+  size rows
+  size pairs
+  input %x: fp32[rows, pairs*2]
+  %y: fp32[rows, pairs] = group_sum %x {size = 2}
+  return %y
+}
+"""
+        (self.folder / "pairs.txt").write_text(text)
+        ones = {"x": ("F32", np.ones((3, 8), np.float32))}
+        (self.folder / "x.safetensors").write_bytes(cli.safetensors_bytes(ones))
+        arguments = [self.folder / name for name in ("pairs.txt", "group_sum.py", "x.safetensors")]
+        out = self.folder / "y.safetensors"
+        checked([program, *arguments, out], env=environment())
+        # The second run is over half as many columns: another width is another kernel.
+        self.assertEqual(cli.read_safetensors(out)["y"][1].tolist(), [[4.0, 4.0]] * 3)
+        (self.folder / "pairs.txt").write_text(text.replace("%x {size", "%z {size"))
+        done = subprocess.run(
+            [program, *arguments, out], capture_output=True, text=True, check=False,
+            env=environment(),
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("pairs.txt:5: %z is used before it is declared", done.stderr)
+
     def test_the_page_shows_these_programs(self):
         sources = [path.read_text() for path in CONSUMERS.glob("*/*")]
-        page = (cli.ROOT / "docs" / "embedding.md").read_text()
+        page = "".join(
+            (cli.ROOT / "docs" / name).read_text()
+            for name in ("embedding.md", "running_a_graph.md")
+        )
         shown = re.findall(r"^```(?:cpp|cmake)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
         self.assertGreater(len(shown), 10)
         for text in shown:

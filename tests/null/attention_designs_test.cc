@@ -41,7 +41,7 @@ Kernels kernels_of(const std::string& design, const std::string& mode, const std
     const auto plan = planner.plan({model::Tail::greedy, is_decode, 3, 1});
     for (const auto& launch : plan.launches) {
       const auto& node = plan.graph.nodes[launch.node];
-      if (graph::op_row(node.op).op_class != graph::OpClass::attention) continue;
+      if (node.row().op_class != graph::OpClass::attention) continue;
       if (is_decode)
         kernels.decode.insert(launch.spec->name);
       else

@@ -425,7 +425,7 @@ TEST_F(BundleTest, SaysWhatTheCompilerSaid) {
 TEST_F(BundleTest, WithoutCompilerNamesTheCommand) {
   const std::vector<KernelRequest> requests{request(8)};
   BundleOptions options;
-  options.model_name = "demo";
+  options.command = "nereid compile demo";
   options.model_dir = dir_ / "model";
   ::setenv("NEREID_AOT_DIR", dir_.c_str(), 1);
   ::setenv("NEREID_PYTHON", "/bin/true", 1);

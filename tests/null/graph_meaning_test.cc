@@ -163,7 +163,7 @@ Matrix evaluated(const Node& node, const Values& values) {
       return all;
     }
     default:
-      ADD_FAILURE() << op_row(node.op).name << " is not drawn";
+      ADD_FAILURE() << node.row().name << " is not drawn";
       return in(0);
   }
 }

@@ -53,7 +53,7 @@ Graph built(const model::ModelConfig& config, model::Tail tail = model::Tail::gr
 
 std::size_t n_launches(const Graph& graph) {
   return static_cast<std::size_t>(std::ranges::count_if(
-      graph.nodes, [](const Node& node) { return has_launch(op_row(node.op).op_class); }));
+      graph.nodes, [](const Node& node) { return has_launch(node.row().op_class); }));
 }
 
 std::size_t count(const Graph& graph, Op op) {
@@ -95,7 +95,7 @@ TEST_P(Families, TakenApartThereIsNoFusedOpLeft) {
   const Graph original = passes::canonical(built(config_));
   EXPECT_EQ(apart.nodes.size(), original.nodes.size());
   for (const auto& node : original.nodes)
-    EXPECT_EQ(count(apart, node.op), count(original, node.op)) << op_row(node.op).name;
+    EXPECT_EQ(count(apart, node.op), count(original, node.op)) << node.row().name;
 }
 
 TEST_P(Families, DecodingTakesFewLaunchesALayer) {
@@ -132,7 +132,7 @@ TEST_P(Families, AttentionBesidePromptsIsTwoLaunchesIntoOneResult) {
     const Node* prompts = nullptr;
     std::size_t n_pairs = 0;
     for (const auto& node : split.nodes) {
-      if (op_row(node.op).op_class != OpClass::attention) continue;
+      if (node.row().op_class != OpClass::attention) continue;
       if (prompts == nullptr) {
         EXPECT_EQ(node.text_attr("rows"), "prompt");
         EXPECT_FALSE(node.has("into"));

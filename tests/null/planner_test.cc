@@ -162,7 +162,7 @@ TEST(Planner, OneLaunchANodeButViews) {
   const auto graph = planner.graph(StepClass{});
   std::size_t n_views = 0;
   for (const auto& node : graph.nodes)
-    n_views += graph::op_row(node.op).op_class == graph::OpClass::view ? 1 : 0;
+    n_views += node.row().op_class == graph::OpClass::view ? 1 : 0;
   EXPECT_EQ(planner.plan({}).launches.size(), graph.nodes.size() - n_views);
 }
 

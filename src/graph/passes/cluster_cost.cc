@@ -25,7 +25,7 @@ double rows_us(const RowCost& cost) {
 std::string names_of(const Graph& body) {
   std::string names;
   for (const auto& node : body.nodes)
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", op_row(node.op).name);
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", node.row().name);
   return names;
 }
 

@@ -10,7 +10,7 @@ namespace nereid::graph::passes {
 
 // Ops that write in place are never the same twice: what they write may have changed in between.
 Graph common_subexpressions(const Graph& graph) {
-  using Key = std::tuple<Op, std::vector<ValueId>, Attrs>;
+  using Key = std::tuple<Op, const OpRow*, std::vector<ValueId>, Attrs>;
   std::map<Key, const Node*> seen;
   std::map<ValueId, ValueId> same;
   Graph renamed = graph;
@@ -19,8 +19,9 @@ Graph common_subexpressions(const Graph& graph) {
     auto& node = renamed.nodes[i];
     for (auto& id : node.inputs)
       if (const auto it = same.find(id); it != same.end()) id = it->second;
-    if (has_launch(op_row(node.op).op_class) && !operands_in_place(node).empty()) continue;
-    const auto [it, is_new] = seen.try_emplace({node.op, node.inputs, node.attrs}, &node);
+    if (has_launch(node.row().op_class) && !operands_in_place(node).empty()) continue;
+    const auto [it, is_new] =
+        seen.try_emplace({node.op, node.own.get(), node.inputs, node.attrs}, &node);
     if (is_new) continue;
     for (std::size_t j = 0; j < node.outputs.size(); ++j)
       same[node.outputs[j]] = it->second->outputs[j];

@@ -19,8 +19,19 @@ constexpr std::array kPacked{"weight", "scale", "zero", "bias"};
 // Slices begin where kernels were promised that addresses do: every 16 bytes, for any element type.
 constexpr std::int64_t kRowMultiple = 16;
 
-bool can_pack(const Graph& graph, const Node& node) {
-  if (!is_plain_linear(node)) return false;
+// What is packed comes out as slices, whose rows lie apart: a user's kernel may take none.
+bool is_read_by_own(const Uses& uses, ValueId id) {
+  const auto& nodes = uses.graph().nodes;
+  return std::ranges::any_of(uses.readers(id), [&](std::size_t i) {
+    if (i >= nodes.size()) return false;
+    return nodes[i].op == Op::own ||
+           (nodes[i].op == Op::reshape && is_read_by_own(uses, nodes[i].outputs[0]));
+  });
+}
+
+bool can_pack(const Uses& uses, const Node& node) {
+  const auto& graph = uses.graph();
+  if (!is_plain_linear(node) || is_read_by_own(uses, node.result("y"))) return false;
   const auto& weight = graph.value(node.operand("weight"));
   return weight.kind == ValueKind::weight && weight.shape[0].offset % kRowMultiple == 0;
 }
@@ -33,8 +44,9 @@ std::vector<Group> groups_of(const Graph& graph) {
   using Key = std::tuple<ValueId, DType, std::array<Part, kPacked.size()>>;
   std::map<Key, std::size_t> index;
   std::vector<Group> groups;
+  const Uses uses(graph);
   for (const auto& node : graph.nodes) {
-    if (!can_pack(graph, node)) continue;
+    if (!can_pack(uses, node)) continue;
     Key key{node.operand("x"), graph.value(node.result("y")).dtype, {}};
     for (std::size_t i = 0; i < kPacked.size(); ++i) {
       if (!node.has(kPacked[i])) continue;

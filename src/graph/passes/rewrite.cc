@@ -20,7 +20,7 @@ bool is_number(const std::string& name) {
 
 // Whether leaving the node out changes more than its results: it writes where a state lies.
 bool writes_state(const Graph& graph, const Node& node) {
-  return has_launch(op_row(node.op).op_class) &&
+  return has_launch(node.row().op_class) &&
          std::ranges::any_of(operands_in_place(node),
                              [&](ValueId id) { return graph.value(id).kind == ValueKind::state; });
 }
@@ -29,7 +29,7 @@ bool writes_state(const Graph& graph, const Node& node) {
 
 std::vector<ValueId> operands_in_place(const Node& node) {
   std::vector<ValueId> operands;
-  for (const auto& [result, operand] : op_row(node.op).aliases)
+  for (const auto& [result, operand] : node.row().aliases)
     if (node.inputs[operand] != kNoValue) operands.push_back(node.inputs[operand]);
   return operands;
 }
@@ -66,6 +66,7 @@ class Writer {
  public:
   explicit Writer(const Rewrite& rewrite) : rewrite_(rewrite), old_(rewrite.graph_) {
     new_.name = old_.name;
+    new_.sizes = old_.sizes;
   }
 
   Graph write_all() {

@@ -33,7 +33,7 @@ Node of_decodes(Node node, const Node& prompts) {
 Graph split_attention(const Graph& graph) {
   passes::Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
-    if (op_row(node.op).find_attr("rows") == nullptr || node.text_attr("rows") != "all") continue;
+    if (node.row().find_attr("rows") == nullptr || node.text_attr("rows") != "all") continue;
     if (node.op == Op::attention) {
       auto prompts = of_prompts(node, rewrite);
       auto decodes = of_decodes(node, prompts);
