@@ -73,6 +73,7 @@ def attention_case(
     if not decode:
         starts = np.cumsum([0] + [n_q for n_q, _ in sequences])
         args["cu_seqlens_ptr"] = starts.astype(np.int32)
+        args["next_tile_ptr"] = np.zeros(1, np.int32)
         args["first_seq"] = n_others
         args["max_q_len"] = max([n_q for n_q, _ in sequences[n_others:]], default=0)
     for s in others:
@@ -80,6 +81,7 @@ def attention_case(
         args["q_ptr"][first : first + sequences[s][0]] = np.nan
     dtypes = {
         "out_ptr": act,
+        "next_tile_ptr": "i32",
         "q_ptr": act,
         "k_cache_ptr": cache,
         "v_cache_ptr": cache,
