@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels import attention_decode as plain
-from kernels.expr import next_pow2
+from kernels import attention_decode_split as split
 from kernels.lib.attention import LOG2E, NO_LIMIT, capped, key_tiles
 from kernels.lib.decode_units import attend_units, finish, leave, no_sums, share_of
 from kernels.lib.function_cases import draw_functions
@@ -25,7 +25,6 @@ from kernels.spec import (
     Spec,
     counter,
     derived,
-    filled,
     function,
     given,
     inp,
@@ -139,28 +138,6 @@ def reference(a):
     return {**plain.reference(a), "arrivals_ptr": np.zeros_like(a["arrivals_ptr"])}
 
 
-_MOST_UNITS = 31  # in the cases
-
-
-def with_scratch(case):
-    """Room for every sequence's sums, whatever the choice."""
-    a = case.args
-    n_seqs, n_heads = max(a["n_seqs"], 1), a["n_heads"]
-    width = max(next_pow2(case.constexprs["HEAD_DIM"]), 16) + 2
-    scratch = {
-        "partial_ptr": filled(n_seqs, n_heads, _MOST_UNITS + 1, width),
-        "arrivals_ptr": np.zeros((n_seqs, n_heads), np.int32),
-    }
-    types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
-    rows = {"ROWS": next_pow2(n_seqs), "MIXED": 0, "UNEVEN": 0}
-    return replace(
-        case,
-        args={**a, **scratch},
-        dtypes={**case.dtypes, **types},
-        constexprs={**case.constexprs, **rows},
-    )
-
-
 _CHOICES = {
     "one_program": {"UNITS": 4, "PARTS": 1},
     "parts": {"UNITS": 3, "PARTS": 2, "LEAST": 4},
@@ -171,32 +148,25 @@ _CHOICES = {
 
 def cases(act):
     for case in plain.cases(act):
-        yield with_scratch(case)
+        yield split.with_scratch(case)
     case = partial(attention_case, act=act, decode=True)
     lengths = [(1, n) for n in (700, 1, 64, 65, 0, 300, 129, 2)]
     for name, choice in _CHOICES.items():
         for window in (0, 100):
             made = case(f"{name}_{window}", lengths, 6, 2, 64, window=window)
-            yield with_scratch(replace(made, choice=choice))
+            yield split.with_scratch(replace(made, choice=choice))
 
 
 def draw(d, act):
     case = draw_attention(d, d.types(act), d.types("fp16"), decode=True)
     choice = d.variant.of({}, *_CHOICES.values())
-    return with_scratch(replace(draw_functions(d, case), choice=choice))
+    return split.with_scratch(replace(draw_functions(d, case), choice=choice))
 
 
 _GPU = {
-    "HEADS": "n_heads // n_kv_heads",
-    # What the stages hold of keys and values fits every GPU's shared memory.
-    "BLOCK_N": "min(BLOCK_TOKENS, 64 if HEAD_DIM <= 128 else 32 if HEAD_DIM <= 256 else 16)",
-    "UNITS": 31,  # and what comes before them: merged in two rounds
-    "PARTS": "0 if MIXED or ROWS > 512"
-    " else max(min(256 // (ROWS * n_kv_heads), UNITS), 8 if UNEVEN else 1)",
-    # Where sequences alone fill the machine, only a long one is worth the merging.
-    "LEAST": "8 if MIXED or UNEVEN or ROWS > 512 else 1",
-    "num_warps": 4,
-    "num_stages": 2,
+    name: value
+    for name, value in split.SPEC.default["cuda"].items()
+    if name not in ("PDL", "AHEAD", "HOPPER")
 }
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(

@@ -272,7 +272,12 @@ def cases(act):
 def draw(d, act):
     q = d.types(act)
     # Products take the type of q: the cache's must fit into it.
-    case = draw_attention(d, q, d.types("fp16") if q == "fp32" else q, decode=False)
+    cache = d.types("fp16") if q == "fp32" else q
+    # Half of them are what Hopper's form takes, of several of its tiles.
+    if d.variant.chance(0.5):
+        case = draw_attention(d, q, cache, decode=False, dims=(64, 128), blocks=(64, 128), longer=8)
+    else:
+        case = draw_attention(d, q, cache, decode=False)
     return draw_functions(d, case)
 
 

@@ -183,7 +183,7 @@ def finish(
     HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
     """The output of HEADS heads: of a sequence of one program by that, else by the last to come."""
-    largest, total, acc = sums
+    _, total, acc = sums
     BLOCK_H: tl.constexpr = acc.shape[0]
     BLOCK_D: tl.constexpr = acc.shape[1]
     if not ALONE and is_split & (part < n_programs):

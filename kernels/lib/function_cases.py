@@ -97,6 +97,15 @@ COMPOSED = {
     "nothing_seen": ("", "causal & window(8) & prefix(a)", True, 4, 2, 64),
     "far_back": ("", "causal & (window(4) | prefix(a))", False, 2, 1, 128),
 }
+# Over more keys: with tiles that every row of a tile sees, that some see and that none does.
+LONG = {
+    "window_of_tiles": ("", "causal & window(256)", False, 4, 2, 64),
+    "window_across": ("softcap(5)", "causal & window(200)", True, 8, 1, 128),
+    "long_prefix": ("", "causal | prefix(a)", False, 4, 4, 128),
+    "long_documents": ("alibi(b)", "causal & documents(a)", False, 4, 2, 128),
+    "both_ways": ("relative_bias(b)", "documents(a)", True, 2, 2, 64),
+    "apart": ("", "causal & (window(140) | prefix(a))", False, 3, 1, 256),
+}
 
 
 def function_cases(attention_case):
@@ -106,6 +115,10 @@ def function_cases(attention_case):
     for name, (score, mask, sinks, *heads) in COMPOSED.items():
         case = attention_case(f"fn_{name}", sequences, *heads)
         yield with_functions(case, score, mask, sinks)
+    sequences = [(1, 700), (1, 1), (1, 512)] if is_decode else [(300, 700), (129, 129), (64, 512)]
+    for name, (score, mask, sinks, *heads) in LONG.items():
+        case = attention_case(f"fn_{name}", sequences, *heads)
+        yield with_functions(case, score, mask, sinks, length=250)
 
 
 def _drawn_mask(v):

@@ -217,11 +217,12 @@ def draw_window(d):
     return d.case.of(*(sixteens if kind == "whole" else (1, 2, 3, 15, 17, 63, 65, 100, 1001)))
 
 
-def draw_attention(d, act, cache, decode):
+def draw_attention(d, act, cache, decode, dims=HEAD_DIMS, blocks=(16, 32, 64, 64), longer=1):
+    """`longer`: so many times the contexts."""
     v, c = d.variant, d.case
-    dim, (n_heads, n_kv_heads), block = d.turn(*HEAD_DIMS), v.of(*GROUPS), v.of(16, 32, 64, 64)
+    dim, (n_heads, n_kv_heads), block = d.turn(*dims), v.of(*GROUPS), v.of(*blocks)
     has_softcap = v.chance(0.3)
-    contexts = draw_contexts(d, block, 2 * n_kv_heads * dim)
+    contexts = draw_contexts(d, block, 2 * n_kv_heads * dim // longer)
     width = n_heads * dim
 
     def new_tokens(n):
