@@ -8,8 +8,8 @@ A tile is 128 query rows of one head. One warp copies pages into rings of key an
 group issues the scores of a tile before the weighted values of the one before, so that its softmax
 runs under a product; and the two groups take turns to issue, so that one's softmax runs under the
 other's products. So it goes on from a tile of queries to the next, whose rows come meanwhile.
-Grid: (programs, 1, 1). A program's first tile is that of its number; the others it takes from a
-count that all share, which the last to ask sets back to 0.
+Grid: (programs, 1, 1). A program's first two tiles follow from its number, which takes no time; the
+others it takes from a count that all share, which the last to ask sets back to 0.
 What it shares with the other kernels is the step from scores to weights of lib/attention.py. Tiles
 and products are in Gluon's words: layouts are part of them, and a product here is begun in one
 place and waited for in another.
@@ -72,18 +72,21 @@ def tile_at(tile, tiles, BLOCK_M: gl.constexpr, HEAD_DIM: gl.constexpr):
 
 
 @gluon.jit
-def take_tile(next_tile_ptr, tiles, BLOCK_M: gl.constexpr, HEAD_DIM: gl.constexpr):
-    """The next tile that has rows; the number of tiles where none is left."""
+def take_tile(next_tile_ptr, turn, tiles, BLOCK_M: gl.constexpr, HEAD_DIM: gl.constexpr):
+    """The tile after that of this turn; the number of tiles where none is left."""
+    n_programs = gl.num_programs(0)
     n_tiles = n_tiles_of(tiles, BLOCK_M)
-    found = -1
-    while found < 0:
-        place = gl.atomic_add(next_tile_ptr, 1, sem="relaxed")
-        # Each program asks once more than it gets.
-        if place == n_tiles - 1:
-            gl.store(next_tile_ptr, 0)
-        tile = gl.minimum(place + gl.num_programs(0), n_tiles)
-        _, _, first, _, q_len, _ = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
-        found = gl.where((tile == n_tiles) | (first < q_len), tile, -1)
+    found = gl.minimum(2 * n_programs - 1 - gl.program_id(0), n_tiles)
+    if turn > 0:
+        found = -1
+        while found < 0:  # until one has rows
+            place = gl.atomic_add(next_tile_ptr, 1, sem="relaxed")
+            # Each program that has a second tile asks once more than it gets.
+            if place == n_tiles - n_programs - 1:
+                gl.store(next_tile_ptr, 0)
+            tile = gl.minimum(place + 2 * n_programs, n_tiles)
+            _, _, first, _, q_len, _ = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
+            found = gl.where((tile == n_tiles) | (first < q_len), tile, -1)
     return found
 
 
@@ -192,7 +195,7 @@ def produce(
             n += 1
             if i == begin:
                 # Who has the first keys asks for the tile after, whose rows then come meanwhile.
-                tile = take_tile(next_tile_ptr, tiles, BLOCK_M, HEAD_DIM)
+                tile = take_tile(next_tile_ptr, turn, tiles, BLOCK_M, HEAD_DIM)
                 mbarrier.wait(ids_empty.index(turn % 2), ((turn // 2) & 1) ^ 1)
                 L: gl.constexpr = gl.BlockedLayout([1], [32], [1], [0])
                 ids.index(turn % 2).store(gl.zeros([1], gl.int32, L) + tile)
@@ -241,6 +244,49 @@ def release(bar):
     )
 
 
+# The assembler puts arrivals and waits where it likes as far as it knows of no order: arrivals late
+# and waits early, before what should run meanwhile. It keeps them in their own order, and what
+# depends on one behind it. So these two depend on more than they need: on what never happens.
+
+
+@gluon.constexpr_function
+def _released(outputs, inputs):
+    bar, values = inputs
+    passed = " ".join(
+        f"selp.f32 {to}, 0f7FC00000, {what}, never;"
+        for to, what in zip(outputs[0], values, strict=True)
+    )
+    return (
+        "{ .reg .pred first, never; .reg .b32 lane, low, high; .reg .b64 state;"
+        " mov.u32 lane, %laneid; setp.eq.u32 first, lane, 0; mov.b64 state, 0;"
+        f" @first mbarrier.arrive.shared::cta.b64 state, [{bar[0]}];"
+        " mov.b64 {low, high}, state; setp.eq.u32 never, high, 0x7fc01234;"
+        f" setp.eq.and.u32 never, low, 0x7fc01234, never; {passed} }}"
+    )
+
+
+@gluon.jit
+def release_before(bar, values):
+    """release, before anything is computed from `values`, which are what this gives."""
+    return gl.inline_asm(_released, ("=f", "r", "f"), [bar, values], values.type)
+
+
+@gluon.constexpr_function
+def _held_back(outputs, inputs):
+    bar, values = inputs
+    return (
+        "{ .reg .pred never; .reg .b32 bits;"
+        f" mov.b32 bits, {values[0]}; setp.eq.b32 never, bits, 0x7fc01234;"
+        f" @never mbarrier.arrive.shared::cta.b64 _, [{bar[0]}]; }}"
+    )
+
+
+@gluon.jit
+def hold_back(bar, values):
+    """What is waited for next is waited for when `values` are computed."""
+    gl.inline_asm(_held_back, ("r", "f"), [bar, values])
+
+
 @gluon.jit
 def next_of(turn, ids, ids_full, ids_empty):
     """The tile after that of this turn."""
@@ -252,21 +298,6 @@ def next_of(turn, ids, ids_full, ids_empty):
 
 
 @gluon.jit
-def issue(
-    n, q, p, acc, k_ring, v_ring, GROUP: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
-    S_L: gl.constexpr,
-):  # fmt: skip
-    """The scores of tile n, then the weighted values of tile n - 1; both are there."""
-    take_turn(GROUP)
-    zero = gl.zeros([ROWS, BLOCK_N], gl.float32, S_L)
-    k = k_ring.index(n % STAGES).permute((1, 0))
-    score = warpgroup_mma(q, k, zero, use_acc=False, is_async=True)
-    acc = warpgroup_mma(p, v_ring.index((n - 1) % STAGES), acc, is_async=True)
-    give_turn(GROUP)
-    return score, acc
-
-
-@gluon.jit
 def step(
     state, n, i, q, k_ring, v_ring, k_full, k_empty, v_full, v_empty, query, params, factor,
     SCORE: gl.constexpr, MASK: gl.constexpr, GROUP: gl.constexpr, BLOCK_N: gl.constexpr,
@@ -274,19 +305,26 @@ def step(
 ):  # fmt: skip
     """The scores of tile n, which are the i-th of its rows, with the weighted values of n - 1."""
     acc, p, largest, total = state
-    mbarrier.wait(k_full.index(n % STAGES), (n // STAGES) & 1)
-    mbarrier.wait(v_full.index((n - 1) % STAGES), ((n - 1) // STAGES) & 1)
-    score, acc = issue(n, q, p, acc, k_ring, v_ring, GROUP, BLOCK_N, STAGES, S_L)
+    slot = n % STAGES
+    before = (n - 1) % STAGES
+    mbarrier.wait(k_full.index(slot), (n // STAGES) & 1)
+    take_turn(GROUP)
+    zero = gl.zeros([ROWS, BLOCK_N], gl.float32, S_L)
+    score = warpgroup_mma(q, k_ring.index(slot).permute((1, 0)), zero, use_acc=False, is_async=True)
+    mbarrier.wait(v_full.index(before), ((n - 1) // STAGES) & 1)
+    acc = warpgroup_mma(p, v_ring.index(before), acc, is_async=True)
+    give_turn(GROUP)
     score = warpgroup_mma_wait(1, [score])
-    release(k_empty.index(n % STAGES))
+    largest = release_before(k_empty.index(slot), largest)
     seq, head, token, q_pos = query
     k_pos = i * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(0, S_L))
     at = (seq, head, token[:, None], q_pos[:, None], k_pos[None, :])
     weights, shrink, largest, total = tile_weights(
         score, largest, total, at, None, params, factor, SCORE, MASK
     )
+    hold_back(v_empty.index(before), total)
     acc, p = warpgroup_mma_wait(0, [acc, p])
-    release(v_empty.index((n - 1) % STAGES))
+    release(v_empty.index(before))
     acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, A_L))[:, None]
     p = gl.convert_layout(weights.to(p.dtype), P_L)
     return acc, p, largest, total
@@ -415,22 +453,30 @@ def consume(
             )  # fmt: skip
             n += 1
 
-        # The last values, with the first scores of the tile after.
-        slot = (n - 1) % STAGES
-        mbarrier.wait(k_full.index(n % STAGES), (n // STAGES) & 1)
-        mbarrier.wait(v_full.index(slot), ((n - 1) // STAGES) & 1)
+        # The last values, then the first scores of the tile after.
+        slot = n % STAGES
+        before = (n - 1) % STAGES
+        v = v_ring.index(before)
+        mbarrier.wait(v_full.index(before), ((n - 1) // STAGES) & 1)
         first_bad = context - (end - 1) * BLOCK_N
         if first_bad < BLOCK_N:
-            clear_beyond(v_ring.index(slot), first_bad, BLOCK_N, HEAD_DIM)
+            clear_beyond(v, first_bad, BLOCK_N, HEAD_DIM)
         await_queries()
-        score, acc = issue(n, q_then, p, acc, k_ring, v_ring, GROUP, BLOCK_N, STAGES, S_L)
-        score, acc, p = warpgroup_mma_wait(0, [score, acc, p])
-        release(k_empty.index(n % STAGES))
-        release(v_empty.index(slot))
+        take_turn(GROUP)
+        acc = warpgroup_mma(p, v, acc, is_async=True)
+        mbarrier.wait(k_full.index(slot), (n // STAGES) & 1)
+        k = k_ring.index(slot).permute((1, 0))
+        score = warpgroup_mma(q_then, k, zero, use_acc=False, is_async=True)
+        give_turn(GROUP)
+        acc, p = warpgroup_mma_wait(1, [acc, p])
+        release(v_empty.index(before))
         total = gl.where(total == 0.0, 1.0, total)
         y = acc / gl.convert_layout(total, gl.SliceLayout(1, A_L))[:, None]
+        y = y.to(dtype)
+        score, y = warpgroup_mma_wait(0, [score, y])
+        release(k_empty.index(slot))
         # Through the tile of q, whose last product is done, for lines of 16 bytes a lane.
-        q.store(y.to(dtype))
+        q.store(y)
         at, mask = lines_of(this, out_stride, GROUP, HEAD_DIM, LINES)
         gl.store(out_ptr + at, q.load(LINES).to(out_ptr.dtype.element_ty), mask=mask)
         tile = after
