@@ -91,6 +91,19 @@ def take_tile(next_tile_ptr, turn, tiles, BLOCK_M: gl.constexpr, HEAD_DIM: gl.co
 
 
 @gluon.jit
+def tell(records, record_full, record_empty, turn, tile, exists):
+    """Those that compute which tile is that of this turn, if there is one: the divisions and loads
+    that it takes to know are the copying warp's alone."""
+    slot = turn % 2
+    L: gl.constexpr = gl.BlockedLayout([1], [32], [1], [0])
+    mbarrier.wait(record_empty.index(slot), ((turn // 2) & 1) ^ 1)
+    for i in gl.static_range(6):
+        records.index(slot * 8 + i).store(gl.zeros([1], gl.int32, L) + tile[i])
+    records.index(slot * 8 + 6).store(gl.zeros([1], gl.int32, L) + exists.to(gl.int32))
+    mbarrier.arrive(record_full.index(slot))
+
+
+@gluon.jit
 def rows_of(offs_m, tile):
     """Which rows of the step these are, and their positions. Rows beyond the sequence's are its
     last once more."""
@@ -163,8 +176,8 @@ def copy_pair(
 
 @gluon.jit
 def produce(
-    k_desc, v_desc, k_ring, v_ring, k_full, k_empty, v_full, v_empty, ids, ids_full, ids_empty,
-    block_tables_ptr, next_tile_ptr, max_blocks, tiles, fns, MASK: gl.constexpr,
+    k_desc, v_desc, k_ring, v_ring, k_full, k_empty, v_full, v_empty, records, record_full,
+    record_empty, block_tables_ptr, next_tile_ptr, max_blocks, tiles, fns, MASK: gl.constexpr,
     BLOCK_TOKENS: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, PAGE: gl.constexpr,
     HEAD_DIM: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
@@ -179,8 +192,10 @@ def produce(
     turn = 0
     row0 = -BLOCK_TOKENS
     row1 = -BLOCK_TOKENS
+    then = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
+    tell(records, record_full, record_empty, 0, then, tile < n_tiles)
     while tile < n_tiles:
-        this = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
+        this = then
         head, seq, first, _, _, context = this
         begin, _, _, end = ranges(first, BLOCK_M, this, with_context(fns, context), MASK, BLOCK_N)
         kv_head = head // (n_heads // n_kv_heads)
@@ -193,13 +208,11 @@ def produce(
             row0 = next0
             row1 = next1
             n += 1
-            if i == begin:
-                # Who has the first keys asks for the tile after, whose rows then come meanwhile.
+            # The ring is full now: there is time to find out which tile comes after.
+            if i == gl.minimum(begin + 1, end - 1):
                 tile = take_tile(next_tile_ptr, turn, tiles, BLOCK_M, HEAD_DIM)
-                mbarrier.wait(ids_empty.index(turn % 2), ((turn // 2) & 1) ^ 1)
-                L: gl.constexpr = gl.BlockedLayout([1], [32], [1], [0])
-                ids.index(turn % 2).store(gl.zeros([1], gl.int32, L) + tile)
-                mbarrier.arrive(ids_full.index(turn % 2))
+                then = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
+                tell(records, record_full, record_empty, turn + 1, then, tile < n_tiles)
         turn += 1
     copy_pair(
         rings, n, (-BLOCK_TOKENS, -BLOCK_TOKENS), (row0, row1), BLOCK_N, PAGE, HEAD_DIM, STAGES
@@ -288,13 +301,16 @@ def hold_back(bar, values):
 
 
 @gluon.jit
-def next_of(turn, ids, ids_full, ids_empty):
-    """The tile after that of this turn."""
+def told(records, record_full, record_empty, turn):
+    """The tile of this turn, as `tell` has it, and whether there is one."""
     slot = turn % 2
-    mbarrier.wait(ids_full.index(slot), (turn // 2) & 1)
-    tile = gl.max(ids.index(slot).load(gl.BlockedLayout([1], [32], [4], [0])), axis=0)
-    release(ids_empty.index(slot))
-    return tile
+    L: gl.constexpr = gl.BlockedLayout([1], [32], [4], [0])
+    mbarrier.wait(record_full.index(slot), (turn // 2) & 1)
+    tile = ()
+    for i in gl.static_range(7):
+        tile = tile + (gl.max(records.index(slot * 8 + i).load(L), axis=0),)
+    release(record_empty.index(slot))
+    return tile[:6], tile[6] > 0
 
 
 @gluon.jit
@@ -373,8 +389,8 @@ def await_queries():
 
 @gluon.jit
 def consume(
-    GROUP: gl.constexpr, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, ids, ids_full,
-    ids_empty, out_ptr, q_ptr, sinks_ptr, tiles, fns, out_stride, q_stride, scale,
+    GROUP: gl.constexpr, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, records,
+    record_full, record_empty, out_ptr, q_ptr, sinks_ptr, fns, out_stride, q_stride, scale,
     HAS_SINKS: gl.constexpr, SCORE: gl.constexpr, MASK: gl.constexpr, HAS_WINDOW: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, HEAD_DIM: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
@@ -386,9 +402,7 @@ def consume(
     MASK_FN: gl.constexpr = OWN_MASK if MASK is None else MASK
     dtype: gl.constexpr = q_tiles.dtype
     factor = scale * attention.LOG2E if SCORE is None else scale
-    n_tiles = n_tiles_of(tiles, BLOCK_M)
-    tile = gl.program_id(0)
-    this = tile_at(tile, tiles, BLOCK_M, HEAD_DIM)
+    this, exists = told(records, record_full, record_empty, 0)
     turn = 0
     n = 0
     ask_queries(q_tiles.index(GROUP), q_ptr, this, q_stride, GROUP, HEAD_DIM, LINES)
@@ -401,7 +415,7 @@ def consume(
     score = warpgroup_mma(q_tiles.index(GROUP), k, zero, use_acc=False, is_async=True)
     score = warpgroup_mma_wait(0, [score])
     release(k_empty.index(0))
-    while tile < n_tiles:
+    while exists:
         head, seq, first, _, _, context = this
         mine = first + GROUP * ROWS
         params = with_context(fns, context)
@@ -423,8 +437,7 @@ def consume(
         acc = gl.zeros([ROWS, HEAD_DIM], gl.float32, A_L)
         n += 1
 
-        after = next_of(turn, ids, ids_full, ids_empty)
-        then = tile_at(after, tiles, BLOCK_M, HEAD_DIM)
+        then, exists = told(records, record_full, record_empty, turn + 1)
         q = q_tiles.index(turn % 2 * 2 + GROUP)
         q_then = q_tiles.index((turn + 1) % 2 * 2 + GROUP)
         gl.barrier()  # what the tile before last left there is read
@@ -479,7 +492,6 @@ def consume(
         q.store(y)
         at, mask = lines_of(this, out_stride, GROUP, HEAD_DIM, LINES)
         gl.store(out_ptr + at, q.load(LINES).to(out_ptr.dtype.element_ty), mask=mask)
-        tile = after
         this = then
         turn += 1
     if GROUP == 0:
@@ -514,18 +526,20 @@ def attention_prefill(
     k_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    # Which tile comes next.
-    ids = gl.allocate_shared_memory(gl.int32, [2, 1], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
-    ids_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    ids_empty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    # Which tiles come next: 8 numbers each.
+    records = gl.allocate_shared_memory(
+        gl.int32, [16, 1], gl.SwizzledSharedLayout(1, 1, 1, order=[0])
+    )
+    record_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    record_empty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
         mbarrier.init(k_full.index(i), count=1)
         mbarrier.init(v_full.index(i), count=1)
         mbarrier.init(k_empty.index(i), count=READERS)
         mbarrier.init(v_empty.index(i), count=READERS)
     for i in gl.static_range(2):
-        mbarrier.init(ids_full.index(i), count=1)
-        mbarrier.init(ids_empty.index(i), count=READERS)
+        mbarrier.init(record_full.index(i), count=1)
+        mbarrier.init(record_empty.index(i), count=READERS)
     fence_async_shared()
     gl.barrier()
     tiles = (cu_seqlens_ptr, context_lens_ptr, n_seqs, first_seq, max_q_len, n_heads, n_kv_heads)
@@ -533,19 +547,19 @@ def attention_prefill(
     gl.warp_specialize(
         [
             (consume, (
-                0, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, ids, ids_full,
-                ids_empty, out_ptr, q_ptr, sinks_ptr, tiles, fns, out_stride, q_stride, scale,
+                0, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, records, record_full,
+                record_empty, out_ptr, q_ptr, sinks_ptr, fns, out_stride, q_stride, scale,
                 HAS_SINKS, SCORE_FN, MASK, HAS_WINDOW, BLOCK_M, BLOCK_N, HEAD_DIM, STAGES,
             )),
             (consume, (
-                1, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, ids, ids_full,
-                ids_empty, out_ptr, q_ptr, sinks_ptr, tiles, fns, out_stride, q_stride, scale,
+                1, q_tiles, k_ring, v_ring, k_full, k_empty, v_full, v_empty, records, record_full,
+                record_empty, out_ptr, q_ptr, sinks_ptr, fns, out_stride, q_stride, scale,
                 HAS_SINKS, SCORE_FN, MASK, HAS_WINDOW, BLOCK_M, BLOCK_N, HEAD_DIM, STAGES,
             )),
             (produce, (
-                k_cache_ptr, v_cache_ptr, k_boxes, v_boxes, k_full, k_empty, v_full, v_empty, ids,
-                ids_full, ids_empty, block_tables_ptr, next_tile_ptr, max_blocks, tiles, fns, MASK,
-                BLOCK_TOKENS, BLOCK_M, BLOCK_N, PAGE, HEAD_DIM, STAGES,
+                k_cache_ptr, v_cache_ptr, k_boxes, v_boxes, k_full, k_empty, v_full, v_empty,
+                records, record_full, record_empty, block_tables_ptr, next_tile_ptr, max_blocks,
+                tiles, fns, MASK, BLOCK_TOKENS, BLOCK_M, BLOCK_N, PAGE, HEAD_DIM, STAGES,
             )),
         ],
         [4, 1],
