@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.lib.attention_functions import FUNCTIONS
 from kernels.lib.function_text import calls_of, parse_mask, parse_score
+from kernels.lib.paged_cases import cap_error
 from kernels.spec import rng
 
 
@@ -73,8 +74,12 @@ def with_functions(case, score="", mask="", sinks=False, width=33, length=20):
         "HAS_SINKS": int(sinks),
         "HAS_SOFTCAP": 0 if score else case.constexprs["HAS_SOFTCAP"],
     }
-    functions = _functions(score, mask)
-    return replace(case, args=args, dtypes=dtypes, constexprs=constexprs, functions=functions)
+    caps = [float(call.args[0]) for call in _calls(score, "") if call.name == "softcap"]
+    tolerance = case.tolerance["out_ptr"] + cap_error(case.dtypes["q_ptr"], sum(caps))
+    return replace(
+        case, args=args, dtypes=dtypes, constexprs=constexprs, functions=_functions(score, mask),
+        tolerance={"out_ptr": tolerance},
+    )  # fmt: skip
 
 
 # Score, mask, sinks; heads, those of keys, and their size. Each of prompts, chunked and whole, or
