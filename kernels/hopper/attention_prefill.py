@@ -56,14 +56,19 @@ def tile_at(tile, tiles, BLOCK_M: gl.constexpr, HEAD_DIM: gl.constexpr):
     n_all = n_heads * (n_seqs - first_seq)
     exists = tile < n_all * n_levels
     tile = gl.minimum(tile, n_all * n_levels - 1)
-    # A head takes 2 x 2 bytes of each key's elements.
-    n_kv_cached = gl.maximum(CACHED_BYTES // (4 * HEAD_DIM * max_q_len), 1)
-    n_each = gl.minimum(n_kv_cached * (n_heads // n_kv_heads), n_all)
-    section = tile // (n_each * n_levels)
-    tile -= section * (n_each * n_levels)
-    width = gl.minimum(n_each, n_all - section * n_each)
+    begin = 0
+    width = n_all
+    # A key and its value are 2 x 2 bytes an element.
+    n_bytes = 4 * HEAD_DIM * max_q_len
+    # Not without need: a division is as long as a tile's products.
+    if n_bytes.to(gl.int64) * n_kv_heads * (n_seqs - first_seq) > CACHED_BYTES:
+        n_kv_cached = gl.maximum(CACHED_BYTES // n_bytes, 1)
+        n_each = gl.minimum(n_kv_cached * (n_heads // n_kv_heads), n_all)
+        begin = tile // (n_each * n_levels) * n_each
+        tile -= begin * n_levels
+        width = gl.minimum(n_each, n_all - begin)
     first = (n_levels - 1 - tile // width) * BLOCK_M
-    place = section * n_each + tile % width
+    place = begin + tile % width
     seq = first_seq + place // n_heads
     q_start = gl.load(cu_seqlens_ptr + seq)
     q_len = gl.load(cu_seqlens_ptr + seq + 1) - q_start
