@@ -15,7 +15,15 @@ from functools import partial
 import triton
 import triton.language as tl
 
-from kernels.lib.attention import LOG2E, attend_tile, capped, from_first, key_range, normalised
+from kernels.lib.attention import (
+    LOG2E,
+    NO_LIMIT,
+    attend_tile,
+    capped,
+    causal_within,
+    key_tiles,
+    normalised,
+)
 from kernels.lib.function_cases import draw_functions, function_cases
 from kernels.lib.paged import attention_reference, page_offset
 from kernels.lib.paged_cases import attention_case, draw_attention
@@ -33,6 +41,47 @@ from kernels.spec import (
     stride,
     tuned,
 )
+
+
+@triton.jit
+def attend(
+    states, queries, seq, head, pages, begin, end, params, SCORE: tl.constexpr,
+    MASK: tl.constexpr, PARTIAL: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The queries of heads from `head` on over their tiles of keys from begin to end. MASK: None
+    where every key is seen. PARTIAL: some key may lie beyond the context."""
+    k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
+    context = params[2]
+    offs_n = tl.arange(0, BLOCK_N)
+    mask_d = (tl.arange(0, BLOCK_D) < HEAD_DIM)[None, :]
+    kv_at = offs_n[:, None] * HEAD_DIM + tl.arange(0, BLOCK_D)[None, :]
+    for tile in range(begin, end):
+        start = tile * BLOCK_N
+        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
+        k_pos = start + offs_n
+        there = k_pos < context if PARTIAL else None
+        if PARTIAL:
+            mask = there[:, None] if BLOCK_D == HEAD_DIM else there[:, None] & mask_d
+            k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0)
+            v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0)
+        elif BLOCK_D == HEAD_DIM:
+            k = tl.load(k_cache_ptr + page + kv_at)
+            v = tl.load(v_cache_ptr + page + kv_at)
+        else:
+            k = tl.load(k_cache_ptr + page + kv_at, mask=mask_d, other=0.0)
+            v = tl.load(v_cache_ptr + page + kv_at, mask=mask_d, other=0.0)
+        k = k.to(tl.float32)
+        v = v.to(tl.float32)
+        new_states = ()
+        for i in tl.static_range(len(queries)):
+            score = tl.sum(k * queries[i][None, :], axis=1)
+            at = (seq, head + i, seq, context - 1, k_pos)
+            new_states = new_states + (attend_tile(
+                states[i], score, v, at, there, params, 1.0, tl.float32, SCORE, MASK
+            ),)  # fmt: skip
+        states = new_states
+    return states
 
 
 @triton.jit
@@ -66,25 +115,27 @@ def attention_decode(
     HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
 ):
     seq = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS
     kv_head = head // (n_heads // n_kv_heads)
     context = tl.load(context_lens_ptr + seq)
-    block_table = block_tables_ptr + seq * max_blocks
-    offs_n = tl.arange(0, BLOCK_N)
+    pages = (k_cache_ptr, v_cache_ptr, block_tables_ptr + seq * max_blocks, kv_head, n_kv_heads)
     offs_d = tl.arange(0, BLOCK_D)
     mask_d = offs_d < HEAD_DIM
-    kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
-    begin = tl.where(window > 0, tl.maximum(context - window, 0), 0)
     CAP: tl.constexpr = capped if HAS_SOFTCAP else None
     SCORE_FN: tl.constexpr = CAP if SCORE is None else SCORE
-    MASK_FN: tl.constexpr = from_first if MASK is None else MASK
+    # Without a window the newest token sees whatever there is.
+    OWN_MASK: tl.constexpr = causal_within if HAS_WINDOW else None
+    MASK_FN: tl.constexpr = OWN_MASK if MASK is None else MASK
     factor = scale * LOG2E if SCORE_FN is None else scale
-    params = (begin, softcap, context, fn_a_ptr, fn_a_width, fn_b_ptr, fn_b_width)
-    end = context
-    if MASK is not None:
-        begin, end = key_range((seq, head, seq, context - 1, context - 1), params, MASK, BLOCK_N)
+    reach = window if HAS_WINDOW else NO_LIMIT
+    params = (reach, softcap, context, fn_a_ptr, fn_a_width, fn_b_ptr, fn_b_width)
+    newest = context - 1
+    begin, whole, partial, end = key_tiles(
+        newest, newest, (seq, head, seq, newest, newest), params, MASK, BLOCK_N
+    )
 
     queries = ()
     states = ()
@@ -102,22 +153,19 @@ def attention_decode(
             largest = tl.full((), float("-inf"), tl.float32)
             total = tl.full((), 0.0, tl.float32)
         states = states + ((largest, total, tl.zeros((BLOCK_D,), tl.float32)),)
-    for start in range(begin // BLOCK_N * BLOCK_N, end, BLOCK_N):
-        page = page_offset(block_table, start, kv_head, n_kv_heads, HEAD_DIM, BLOCK_TOKENS)
-        k_pos = start + offs_n
-        mask_n = k_pos[:, None] < context
-        mask = mask_n if BLOCK_D == HEAD_DIM else mask_n & mask_d[None, :]
-        k = tl.load(k_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
-        v = tl.load(v_cache_ptr + page + kv_at, mask=mask, other=0.0).to(tl.float32)
-        new_states = ()
-        for i in tl.static_range(HEADS):
-            score = tl.sum(k * queries[i][None, :], axis=1)
-            at = (seq, head + i, seq, context - 1, k_pos)
-            new_states = new_states + (attend_tile(
-                states[i], score, v, at, k_pos < context, params, 1.0, tl.float32, SCORE_FN,
-                MASK_FN,
-            ),)  # fmt: skip
-        states = new_states
+    if MASK_FN is not None:
+        states = attend(
+            states, queries, seq, head, pages, begin, whole, params, SCORE_FN, MASK_FN, False,
+            HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+        )  # fmt: skip
+    states = attend(
+        states, queries, seq, head, pages, whole, partial, params, SCORE_FN, None, False, HEAD_DIM,
+        BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+    )  # fmt: skip
+    states = attend(
+        states, queries, seq, head, pages, partial, end, params, SCORE_FN, MASK_FN, True, HEAD_DIM,
+        BLOCK_TOKENS, BLOCK_N, BLOCK_D,
+    )  # fmt: skip
     for i in tl.static_range(HEADS):
         y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
         target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
@@ -163,7 +211,7 @@ _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode,
     op="attention",
-    when="decode",
+    when="decode and not gpu",
     params=(
         out("out_ptr", FLOATS, "n_seqs", "out_stride"),
         inp("q_ptr", FLOATS, "n_seqs", "q_stride"),
@@ -195,6 +243,7 @@ SPEC = Spec(
         tuned("HEADS"),
         tuned("BLOCK_N"),
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
+        derived("HAS_WINDOW", "window > 0"),
     ),
     grid=("n_seqs", "n_heads // HEADS", "1"),
     # An upper bound from what the launch knows: every page of every block table is read.

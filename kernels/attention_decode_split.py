@@ -32,8 +32,18 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels import attention_decode_fused as plain
 from kernels.expr import next_pow2
 from kernels.hopper import attention_decode as hopper
-from kernels.lib.attention import LOG2E, capped, normalised, tile_weights
-from kernels.lib.decode import merged, old_tiles, turned_heads
+from kernels.lib.attention import LOG2E, capped
+from kernels.lib.decode import old_tiles, turned_heads
+from kernels.lib.decode_units import (
+    attend_units,
+    end_of_unit,
+    finish,
+    leave,
+    no_sums,
+    row_of_tile,
+    share_of,
+    tile_sums,
+)
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.spec import (
     FLOATS,
@@ -52,69 +62,6 @@ from kernels.spec import (
     stride,
     tuned,
 )
-
-
-@triton.jit
-def block_of(block_table, i):
-    """Entry `i`, in two halves: a load of 32 bits the compiler would copy ahead as it does keys and
-    values, and give the stages of its pipeline to these copies."""
-    at = (block_table + i).to(tl.pointer_type(tl.int16), bitcast=True)
-    return (tl.load(at).to(tl.int64) & 0xFFFF) | (tl.load(at + 1).to(tl.int64) << 16)
-
-
-@triton.jit
-def row_of_tile(block_table, tile, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constexpr,
-                BLOCK_N: tl.constexpr):  # fmt: skip
-    """Where a tile of a sequence begins in the cache, in rows of a head."""
-    start = tile * BLOCK_N
-    block = block_of(block_table, start // BLOCK_TOKENS)
-    return (block * n_kv_heads + kv_head) * BLOCK_TOKENS + start % BLOCK_TOKENS
-
-
-@triton.jit
-def tile_sums(
-    q, k, v, there, largest, total, acc, factor, params, SCORE: tl.constexpr,
-):  # fmt: skip
-    """One tile of keys and values into a unit's sums; `there` [BLOCK_N]: the keys that are seen."""
-    score = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * factor
-    p, shrink, largest, total = tile_weights(
-        score, largest, total, None, there[None, :], params, 1.0, SCORE, None
-    )
-    # As `weigh`, in the order of operations that was measured.
-    acc = tl.dot(p.to(q.dtype), v.to(q.dtype), acc * shrink[:, None], input_precision="ieee")
-    return largest, total, acc
-
-
-@triton.jit
-def leave(sums_at, largest, total, acc, HEADS: tl.constexpr):
-    """A unit's sums for whoever merges them: [HEADS, D], its largest scores, its totals."""
-    heads = tl.arange(0, acc.shape[0])
-    lane = tl.arange(0, acc.shape[1])
-    is_head = heads < HEADS
-    at = sums_at + heads[:, None] * acc.shape[1] + lane[None, :]
-    tl.store(at, acc, mask=is_head[:, None])
-    at = sums_at + HEADS * acc.shape[1] + heads
-    tl.store(at, largest, mask=is_head)
-    tl.store(at + HEADS, total, mask=is_head)
-
-
-@triton.jit
-def end_of_unit(
-    is_last, is_split, sums_at, largest, total, acc, unit_largest, unit_total, unit_acc,
-    HEADS: tl.constexpr, ALONE: tl.constexpr,
-):  # fmt: skip
-    """After the last tile of a unit its sums go to memory or into those of the units before."""
-    if is_last:
-        if ALONE:
-            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc, 1)
-        elif is_split:
-            leave(sums_at, unit_largest, unit_total, unit_acc, HEADS)
-        else:
-            largest, total, acc = merged(largest, total, acc, unit_largest, unit_total, unit_acc, 1)
-        unit_largest = tl.full(largest.shape, float("-inf"), tl.float32)
-        unit_total = tl.zeros(total.shape, tl.float32)
-        unit_acc = tl.zeros(acc.shape, tl.float32)
-    return largest, total, acc, unit_largest, unit_total, unit_acc
 
 
 @triton.jit
@@ -182,16 +129,8 @@ def attention_decode_split(
         begin = tl.maximum(context - window, 0)
     first = begin // BLOCK_N
     n_tiles = old_tiles(context, window, BLOCK_N, HAS_WINDOW)
-    n_units = tl.minimum(n_tiles, UNITS)
     block_table = block_tables_ptr + seq * max_blocks
-
-    n_programs = tl.minimum(tl.cdiv(n_tiles, LEAST), UNITS)
-    n_programs = tl.minimum(tl.maximum(n_programs, 1), n_parts)
-    # This program's tiles: of each of its units as many, of the sequence's first ones one more.
-    n_mine = tl.cdiv(tl.maximum(n_units - part, 0), n_programs)
-    n_longer = tl.cdiv(tl.maximum(n_tiles % UNITS - part, 0), n_programs)
-    n_mine_tiles = n_mine * (n_tiles // UNITS) + n_longer
-    n_mine_tiles = tl.where(part < n_programs, n_mine_tiles, 0)
+    n_units, n_programs, n_mine_tiles = share_of(n_tiles, part, n_parts, UNITS, LEAST)
 
     lane = tl.arange(0, BLOCK_D)
     rows = tl.arange(0, BLOCK_N)
@@ -267,96 +206,33 @@ def attention_decode_split(
     if not ALONE and is_split & (part == 0):
         leave(sums_ptr, largest, total, acc, HEADS)
 
-    unit_largest = tl.full((BLOCK_H,), float("-inf"), tl.float32)
-    unit_total = tl.zeros((BLOCK_H,), tl.float32)
-    unit_acc = tl.zeros((BLOCK_H, BLOCK_D), tl.float32)
+    sums = (largest, total, acc)
+    unit_sums = no_sums(BLOCK_H, BLOCK_D)
     if AHEAD:
         if HAS_WINDOW:
             there = there & (rows >= begin - (first + tile) * BLOCK_N)
-        unit_largest, unit_total, unit_acc = tile_sums(
-            q, k_0, v_0, there, unit_largest, unit_total, unit_acc, factor, params, SCORE
-        )
+        unit_sums = tile_sums(q, k_0, v_0, there, unit_sums, None, factor, params, SCORE, None)
         is_last = (tile + UNITS >= n_tiles) & (n_mine_tiles > 0)
-        largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(
-            is_last, is_split, sums_ptr + (1 + unit) * UNIT, largest, total, acc, unit_largest,
-            unit_total, unit_acc, HEADS, ALONE,
-        )  # fmt: skip
+        sums, unit_sums = end_of_unit(
+            is_last, is_split, sums_ptr + (1 + unit) * UNIT, sums, unit_sums, HEADS, ALONE
+        )
         tile = tl.where(is_last, unit + n_programs, tile + UNITS)
         unit = tl.where(is_last, unit + n_programs, unit)
         n_mine_tiles -= 1
-    for _ in range(n_mine_tiles):
-        row = row_of_tile(block_table, first + tile, kv_head, n_kv_heads, BLOCK_TOKENS, BLOCK_N)
-        row *= HEAD_DIM
-        there = rows < n_left - tile * BLOCK_N
-        # Keys past the end are read, whatever they are: their scores are not.
-        if BLOCK_D == HEAD_DIM:
-            k = tl.load(k_cache_ptr + row + at_tile)
-            v = tl.load(v_cache_ptr + row + at_tile, mask=there[:, None], other=0.0)
-        else:
-            k = tl.load(k_cache_ptr + row + at_tile, mask=is_lane[None, :], other=0.0)
-            mask = there[:, None] & is_lane[None, :]
-            v = tl.load(v_cache_ptr + row + at_tile, mask=mask, other=0.0)
-        if HAS_WINDOW:
-            there = there & (rows >= begin - (first + tile) * BLOCK_N)
-        unit_largest, unit_total, unit_acc = tile_sums(
-            q, k, v, there, unit_largest, unit_total, unit_acc, factor, params, SCORE
-        )
-        is_last = tile + UNITS >= n_tiles
-        largest, total, acc, unit_largest, unit_total, unit_acc = end_of_unit(
-            is_last, is_split, sums_ptr + (1 + unit) * UNIT, largest, total, acc, unit_largest,
-            unit_total, unit_acc, HEADS, ALONE,
-        )  # fmt: skip
-        # Not within the branch, or the compiler could not ask for the next tile before it.
-        tile = tl.where(is_last, unit + n_programs, tile + UNITS)
-        unit = tl.where(is_last, unit + n_programs, unit)
+    sums = attend_units(
+        sums, unit_sums, q, (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads),
+        (n_tiles, n_programs, n_mine_tiles), (unit, tile, first, begin, n_left),
+        (seq, head, context - 1), params, is_split, sums_ptr, factor, SCORE, None, HAS_WINDOW,
+        HEADS, HEAD_DIM, BLOCK_TOKENS, BLOCK_N, UNITS, ALONE,
+    )  # fmt: skip
 
     if PDL == 4:
         gdc_launch_dependents()
     out_at = out_ptr + seq * out_stride + head * HEAD_DIM
-    if not ALONE and is_split & (part < n_programs):
-        count_ptr = arrivals_ptr + group
-        tl.debug_barrier()
-        arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
-        if arrived == n_programs - 1:
-            tl.store(count_ptr, 0)
-            merge_all(out_at, sums_ptr, n_units, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D)
-    if ALONE | ((n_programs == 1) & (part == 0)):
-        y = normalised(acc, total[:, None]).to(out_ptr.dtype.element_ty)
-        at = heads[:, None] * HEAD_DIM + lane[None, :]
-        tl.store(out_at + at, y, mask=is_head[:, None] & is_lane[None, :])
-
-
-@triton.jit
-def merge_all(
-    out_at, sums_ptr, n_units, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """The output of HEADS heads from the sums that their programs have left."""
-    AT_ONCE: tl.constexpr = 16
-    UNIT: tl.constexpr = HEADS * (BLOCK_D + 2)
-    heads = tl.arange(0, BLOCK_G)
-    lane = tl.arange(0, BLOCK_D)
-    is_head = heads < HEADS
-    at_sums = heads[:, None] * BLOCK_D + lane[None, :]
-    at_peaks = HEADS * BLOCK_D + heads
-    largest = tl.full((BLOCK_G,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_G,), tl.float32)
-    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
-    # The newest token's come first: n_units + 1 of them. Past the end there is nothing to add.
-    for first in range(0, n_units + 1, AT_ONCE):
-        units = ()
-        for j in tl.static_range(AT_ONCE):
-            mask = is_head & (first + j <= n_units)
-            at = sums_ptr + (first + j) * UNIT
-            unit_acc = tl.load(at + at_sums, mask=mask[:, None], other=0.0)
-            unit_largest = tl.load(at + at_peaks, mask=mask, other=float("-inf"))
-            unit_total = tl.load(at + at_peaks + HEADS, mask=mask, other=0.0)
-            units = units + ((unit_largest, unit_total, unit_acc),)
-        for j in tl.static_range(AT_ONCE):
-            largest, total, acc = merged(largest, total, acc, *units[j], 1)
-    y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
-    at = heads[:, None] * HEAD_DIM + lane[None, :]
-    tl.store(out_at + at, y, mask=is_head[:, None] & (lane < HEAD_DIM)[None, :])
+    finish(
+        out_at, sums_ptr, arrivals_ptr + group, sums, is_split, part, n_programs, n_units, HEADS,
+        HEAD_DIM, BLOCK_G, ALONE,
+    )  # fmt: skip
 
 
 def reference(a):

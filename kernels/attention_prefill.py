@@ -17,16 +17,19 @@ Products take the element type of q; softmax (base 2, running) and sums are fp32
 
 from functools import partial
 
+import numpy as np
 import triton
 import triton.language as tl
 
 from kernels.hopper import attention_prefill as hopper
 from kernels.lib.attention import (
     LOG2E,
+    NO_LIMIT,
     attend_tile,
     capped,
+    causal,
     causal_within,
-    key_range,
+    key_tiles,
     normalised,
 )
 from kernels.lib.function_cases import draw_functions, function_cases
@@ -36,6 +39,7 @@ from kernels.spec import (
     FLOATS,
     Descriptor,
     Spec,
+    counter,
     derived,
     function,
     given,
@@ -69,8 +73,8 @@ def attend(
     BLOCK_D: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
 ):
-    """One query tile over the keys from begin to end. MASK: None where every row sees every key.
-    PARTIAL: some key may lie beyond the context; what a page holds there is undefined."""
+    """A tile of queries over its tiles of keys from begin to end. MASK: None where every row sees
+    all. PARTIAL: some key may lie beyond the context; what a page holds there is undefined."""
     seq, head, token, q_pos = query
     k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads = pages
     offs_n = tl.arange(0, BLOCK_N)
@@ -78,7 +82,8 @@ def attend(
     mask_d = offs_d[None, :] < HEAD_DIM
     kv_at = offs_n[:, None] * HEAD_DIM + offs_d[None, :]
     factor = scale * LOG2E if SCORE is None else scale
-    for start in range(begin, end, BLOCK_N):
+    for tile in range(begin, end):
+        start = tile * BLOCK_N
         k_pos = start + offs_n
         if USE_DESCRIPTORS:
             row = page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS).to(tl.int32)
@@ -110,6 +115,7 @@ def attend(
 @triton.jit
 def attention_prefill(
     out_ptr,
+    next_tile_ptr,
     q_ptr,
     k_cache_ptr,
     v_cache_ptr,
@@ -143,6 +149,7 @@ def attention_prefill(
     BLOCK_D: tl.constexpr,
     USE_DESCRIPTORS: tl.constexpr,
     HOPPER: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
 ):
     # The tiles with the most keys begin first.
     first = (tl.num_programs(2) - 1 - tl.program_id(2)) * BLOCK_M
@@ -165,28 +172,26 @@ def attention_prefill(
         q = tl.load(q_at, mask=mask_m, other=0.0)
     else:
         q = tl.load(q_at, mask=mask_m & mask_d, other=0.0)
-    q_pos = before + offs_m
+    # Rows beyond the sequence's are its last once more.
+    offs_q = tl.minimum(offs_m, q_len - 1)
+    token = tl.maximum(q_start + offs_q, 0)
+    q_pos = before + offs_q
+    query = (seq, head, token, q_pos)
 
-    # Keys from the first query's window to the last query of this tile. Between, those that every
-    # row sees need no mask; with a window there are none such.
-    end = tl.minimum(context, before + first + BLOCK_M)
-    end = tl.where(first < q_len, tl.maximum(end, 0), 0)
-    begin = tl.maximum(before + first - window + 1, 0) // BLOCK_N * BLOCK_N
-    begin = tl.where(window > 0, begin, 0)
-    middle = tl.minimum(before + first + 1, end) // BLOCK_N * BLOCK_N
-    middle = tl.where(window > 0, begin, tl.maximum(middle, 0))
-    reach = tl.where(window > 0, window, 0x7FFFFFFF)
+    reach = window if HAS_WINDOW else NO_LIMIT
     params = (reach, softcap, context, fn_a_ptr, fn_a_width, fn_b_ptr, fn_b_width)
     CAP: tl.constexpr = capped if HAS_SOFTCAP else None
     SCORE_FN: tl.constexpr = CAP if SCORE is None else SCORE
-    MASK_FN: tl.constexpr = causal_within if MASK is None else MASK
-    # Rows beyond the sequence's have no token of their own.
-    token = q_start + tl.maximum(tl.minimum(offs_m, q_len - 1), 0)
-    query = (seq, head, token, q_pos)
-    if MASK is not None:
-        begin, end = key_range((seq, head, token, q_pos, q_pos), params, MASK, BLOCK_N)
-        end = tl.where(first < q_len, tl.maximum(end, 0), 0)
-        middle = begin
+    OWN_MASK: tl.constexpr = causal_within if HAS_WINDOW else causal
+    MASK_FN: tl.constexpr = OWN_MASK if MASK is None else MASK
+    last = before + tl.minimum(first + BLOCK_M, q_len) - 1
+    begin, whole, partial, end = key_tiles(
+        before + first, last, (seq, head, token, q_pos, q_pos), params, MASK, BLOCK_N
+    )
+    # A tile of no rows sees nothing.
+    partial = tl.where(first < q_len, partial, begin)
+    whole = tl.minimum(whole, partial)
+    end = tl.where(first < q_len, end, begin)
 
     if HAS_SINKS:
         largest = tl.full((BLOCK_M,), 1.0, tl.float32) * (tl.load(sinks_ptr + head) * LOG2E)
@@ -197,21 +202,25 @@ def attention_prefill(
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     state = (largest, total, acc)
     pages = (k_cache_ptr, v_cache_ptr, block_table, kv_head, n_kv_heads)
-    if MASK is None:
+    if HAS_WINDOW or MASK is not None:
         state = attend(
-            state, q, query, pages, begin, middle, context, params, scale, SCORE_FN, None, False,
+            state, q, query, pages, begin, whole, context, params, scale, SCORE_FN, MASK_FN, False,
             HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
         )  # fmt: skip
+    state = attend(
+        state, q, query, pages, whole, partial, context, params, scale, SCORE_FN, None, False,
+        HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
+    )  # fmt: skip
     if USE_DESCRIPTORS:
         # Tensor maps have no masks: only the last page, where it is not full, pays for one.
-        full = tl.maximum(middle, tl.minimum(end, context // BLOCK_N * BLOCK_N))
+        full = tl.maximum(partial, tl.minimum(end, context // BLOCK_N))
         state = attend(
-            state, q, query, pages, middle, full, context, params, scale, SCORE_FN, MASK_FN, False,
+            state, q, query, pages, partial, full, context, params, scale, SCORE_FN, MASK_FN, False,
             HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
         )  # fmt: skip
-        middle = tl.cdiv(full, BLOCK_N) * BLOCK_N
+        partial = full
     state = attend(
-        state, q, query, pages, middle, end, context, params, scale, SCORE_FN, MASK_FN, True,
+        state, q, query, pages, partial, end, context, params, scale, SCORE_FN, MASK_FN, True,
         HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
@@ -220,7 +229,8 @@ def attention_prefill(
     tl.store(target, y, mask=mask_m & mask_d)
 
 
-reference = attention_reference
+def reference(a):
+    return {**attention_reference(a), "next_tile_ptr": np.zeros_like(a["next_tile_ptr"])}
 
 
 def cases(act):
@@ -262,7 +272,12 @@ def cases(act):
 def draw(d, act):
     q = d.types(act)
     # Products take the type of q: the cache's must fit into it.
-    case = draw_attention(d, q, d.types("fp16") if q == "fp32" else q, decode=False)
+    cache = d.types("fp16") if q == "fp32" else q
+    # Half of them are what Hopper's form takes, of several of its tiles.
+    if d.variant.chance(0.5):
+        case = draw_attention(d, q, cache, decode=False, dims=(64, 128), blocks=(64, 128), longer=8)
+    else:
+        case = draw_attention(d, q, cache, decode=False)
     return draw_functions(d, case)
 
 
@@ -285,6 +300,7 @@ SPEC = Spec(
     when="prompt",
     params=(
         out("out_ptr", FLOATS, "max_q_len", "out_stride"),
+        counter("next_tile_ptr", "i32", "1"),
         inp("q_ptr", FLOATS, "max_q_len", "q_stride"),
         inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
         inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
@@ -319,6 +335,7 @@ SPEC = Spec(
         derived("BLOCK_D", "next_pow2(HEAD_DIM)"),
         tuned("USE_DESCRIPTORS"),
         tuned("HOPPER"),
+        derived("HAS_WINDOW", "window > 0"),
     ),
     grid=(
         f"min({_TILES}, {hopper.PROGRAMS}) if HOPPER else n_heads",

@@ -117,7 +117,8 @@ def _score_body(text: str, found: dict[str, Any]) -> str:
 
 
 def _mask_body(text: str, found: dict[str, Any]) -> str:
-    """Three of each part: which keys it keeps, and the range outside of which it keeps none."""
+    """Three of each part: `k`, which keys it keeps; `s`, the range outside of which it keeps none;
+    `w`, one of which it keeps all."""
     lines = []
     names = {}
 
@@ -126,26 +127,31 @@ def _mask_body(text: str, found: dict[str, Any]) -> str:
         if mask in names:
             return names[mask]
         if isinstance(mask, Call):
-            name = f"m{len(names)}"
+            name = str(len(names))
             if mask.file:
                 keep = _called(mask, "mask", found, "", f"{_AT}, k_pos")
-                lines.append(f"    {name} = everything({_AT})\n    k{name} = {keep}\n")
+                lines.append(f"    s{name} = everything({_AT})\n    w{name} = nothing({_AT})\n")
             else:
-                lines.append(f"    {name} = {_called(mask, 'mask', found, '', _AT)}\n")
-                lines.append(f"    k{name} = is_in(k_pos, {name})\n")
+                lines.append(f"    s{name} = {_called(mask, 'mask', found, '', _AT)}\n")
+                lines.append(f"    w{name} = s{name}\n")
+                keep = f"is_in(k_pos, s{name})"
         else:
             parts = [of(part) for part in mask.parts]
-            name = f"m{len(names)}"
-            keeps, bounds = "k" + parts[0], parts[0]
+            name = str(len(names))
+            around, within = (
+                ("in_both", "in_both") if mask.sign == "&" else ("around_either", "in_either")
+            )
+            keep = f" {mask.sign} ".join(f"k{part}" for part in parts)
+            lines.append(f"    s{name}, w{name} = s{parts[0]}, w{parts[0]}\n")
             for part in parts[1:]:
-                keeps += f" {mask.sign} k{part}"
-                bounds = f"{'in_both' if mask.sign == '&' else 'in_either'}({bounds}, {part})"
-            lines.append(f"    {name} = {bounds}\n    k{name} = {keeps}\n")
+                lines.append(f"    s{name} = {around}(s{name}, s{part})\n")
+                lines.append(f"    w{name} = {within}(w{name}, w{part})\n")
+        lines.append(f"    k{name} = {keep}\n")
         names[mask] = name
         return name
 
     whole = of(parse_mask(text))
-    return "".join(lines) + f"    return (k_pos < context) & k{whole}, {whole}[0], {whole}[1]\n"
+    return "".join(lines) + f"    return (k_pos < context) & k{whole}, s{whole}, w{whole}\n"
 
 
 def _source(kind: str, text: str, found: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
 A score function is called (score, seq, head, token, q_pos, k_pos, *args) and gives a score; a mask
 function (seq, head, token, q_pos, k_pos, *args) and gives which keys are kept. `token` is the row
 of the query in the step. Of the arguments a number is a number, and a tensor a pointer and the
-length of its rows. Builtin masks are ranges of keys, first <= k_pos < end, so that tiles outside of
-them are never read: their functions give these two, and take no k_pos.
+length of its rows. Builtin masks are ranges of keys, first <= k_pos < end: their functions give
+these two, and take no k_pos. So tiles outside are never read, and those within need no mask.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,8 @@ def softcap(score, seq, head, token, q_pos, k_pos, cap):
 
 @triton.jit
 def alibi(score, seq, head, token, q_pos, k_pos, slopes, width):
-    return score - tl.load(slopes + head) * (q_pos - k_pos).to(tl.float32)
+    # Positions as fp32 are exact, and spread only then.
+    return score - tl.load(slopes + head) * (q_pos.to(tl.float32) - k_pos.to(tl.float32))
 
 
 @triton.jit
@@ -44,7 +45,7 @@ def causal(seq, head, token, q_pos):
 
 @triton.jit
 def window(seq, head, token, q_pos, n):
-    return q_pos - n + 1, q_pos * 0 + NO_END
+    return tl.maximum(q_pos - n + 1, 0), q_pos * 0 + NO_END
 
 
 @triton.jit
@@ -58,7 +59,8 @@ def documents(seq, head, token, q_pos, ends, width):
     return q_pos * 0 + tl.load(at), q_pos * 0 + tl.load(at + 1)
 
 
-# Ranges of masks that are combined. Of | it is one that holds both.
+# Of masks that are combined (lib/attention.py): a range that holds all keys that a query sees, and
+# one of which it sees all.
 
 
 @triton.jit
@@ -68,13 +70,29 @@ def everything(seq, head, token, q_pos):
 
 
 @triton.jit
+def nothing(seq, head, token, q_pos):
+    """What a user's own mask surely keeps."""
+    return q_pos * 0, q_pos * 0
+
+
+@triton.jit
 def in_both(a, b):
     return tl.maximum(a[0], b[0]), tl.minimum(a[1], b[1])
 
 
 @triton.jit
-def in_either(a, b):
+def around_either(a, b):
     return tl.minimum(a[0], b[0]), tl.maximum(a[1], b[1])
+
+
+@triton.jit
+def in_either(a, b):
+    """One range that two fill: both where they touch, else the longer."""
+    first, end = around_either(a, b)
+    touch = tl.maximum(a[0], b[0]) <= tl.minimum(a[1], b[1])
+    is_a = a[1] - a[0] >= b[1] - b[0]
+    first = tl.where(touch, first, tl.where(is_a, a[0], b[0]))
+    return first, tl.where(touch, end, tl.where(is_a, a[1], b[1]))
 
 
 @triton.jit

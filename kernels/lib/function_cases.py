@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.lib.attention_functions import FUNCTIONS
 from kernels.lib.function_text import calls_of, parse_mask, parse_score
+from kernels.lib.paged_cases import cap_error
 from kernels.spec import rng
 
 
@@ -73,8 +74,12 @@ def with_functions(case, score="", mask="", sinks=False, width=33, length=20):
         "HAS_SINKS": int(sinks),
         "HAS_SOFTCAP": 0 if score else case.constexprs["HAS_SOFTCAP"],
     }
-    functions = _functions(score, mask)
-    return replace(case, args=args, dtypes=dtypes, constexprs=constexprs, functions=functions)
+    caps = [float(call.args[0]) for call in _calls(score, "") if call.name == "softcap"]
+    tolerance = case.tolerance["out_ptr"] + cap_error(case.dtypes["q_ptr"], sum(caps))
+    return replace(
+        case, args=args, dtypes=dtypes, constexprs=constexprs, functions=_functions(score, mask),
+        tolerance={"out_ptr": tolerance},
+    )  # fmt: skip
 
 
 # Score, mask, sinks; heads, those of keys, and their size. Each of prompts, chunked and whole, or
@@ -97,6 +102,15 @@ COMPOSED = {
     "nothing_seen": ("", "causal & window(8) & prefix(a)", True, 4, 2, 64),
     "far_back": ("", "causal & (window(4) | prefix(a))", False, 2, 1, 128),
 }
+# Over more keys: with tiles that every row of a tile sees, that some see and that none does.
+LONG = {
+    "window_of_tiles": ("", "causal & window(256)", False, 4, 2, 64),
+    "window_across": ("softcap(5)", "causal & window(200)", True, 8, 1, 128),
+    "long_prefix": ("", "causal | prefix(a)", False, 4, 4, 128),
+    "long_documents": ("alibi(b)", "causal & documents(a)", False, 4, 2, 128),
+    "both_ways": ("relative_bias(b)", "documents(a)", True, 2, 2, 64),
+    "apart": ("", "causal & (window(140) | prefix(a))", False, 3, 1, 256),
+}
 
 
 def function_cases(attention_case):
@@ -106,6 +120,10 @@ def function_cases(attention_case):
     for name, (score, mask, sinks, *heads) in COMPOSED.items():
         case = attention_case(f"fn_{name}", sequences, *heads)
         yield with_functions(case, score, mask, sinks)
+    sequences = [(1, 700), (1, 1), (1, 512)] if is_decode else [(300, 700), (129, 129), (64, 512)]
+    for name, (score, mask, sinks, *heads) in LONG.items():
+        case = attention_case(f"fn_{name}", sequences, *heads)
+        yield with_functions(case, score, mask, sinks, length=250)
 
 
 def _drawn_mask(v):

@@ -3,10 +3,12 @@
 import dataclasses
 import sys
 import tempfile
+import types
 import unittest
 from pathlib import Path
 
 import numpy as np
+from triton.runtime.jit import JITFunction
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -37,6 +39,36 @@ def lifted(score, seq, head, token, q_pos, k_pos, by, by_width):
 def plain(seq, head, token, q_pos, k_pos):
     return k_pos >= 0
 """
+
+
+class At:
+    """An address."""
+
+    def __init__(self, array, offset=0):
+        self.array, self.offset = array, offset
+
+    def __add__(self, n):
+        return At(self.array, self.offset + n)
+
+
+class Language:
+    """What masks use of triton.language, in numpy."""
+
+    maximum, minimum, where = np.maximum, np.minimum, np.where
+
+    @staticmethod
+    def load(at):
+        return at.array.ravel()[at.offset]
+
+
+def in_numpy(fn):
+    """A Triton function as the Python that it is, and those that it calls."""
+    known = dict(fn.fn.__globals__)
+    for name, value in known.items():
+        if isinstance(value, JITFunction):
+            known[name] = types.FunctionType(value.fn.__code__, known)
+    known |= {"tl": Language, "NO_END": functions.NO_END.value}
+    return types.FunctionType(fn.fn.__code__, known)
 
 
 class Texts(unittest.TestCase):
@@ -151,6 +183,39 @@ class Composed(unittest.TestCase):
         ):
             with self.assertRaisesRegex(RequestError, said):
                 composed(kind, text)
+
+    def test_ranges_hold_what_is_kept_and_only_that(self):
+        """Of drawn masks, at drawn positions: what is kept lies in the one, and all of the other is
+        kept, of every query."""
+        for seed in range(300):
+            g = np.random.default_rng(seed)
+            n_kv = int(g.integers(1, 60))
+            n_q = int(g.integers(1, n_kv + 1))
+            parts = ["causal", f"window({g.integers(1, 20)})", "prefix(a)", "documents(b)"]
+            g.shuffle(parts)
+            text = parts[0]
+            for part in parts[1 : int(g.integers(1, 5))]:
+                text = f"({text} {g.choice(['&', '|'])} {part})"
+            # Some documents are empty, some of no order.
+            tensors = {
+                "a": g.integers(0, n_kv + 2, 3).astype(np.int32),
+                "b": g.integers(0, n_kv + 2, (n_q, 2)).astype(np.int32),
+            }
+            q_pos, k_pos = np.arange(n_kv - n_q, n_kv)[:, None], np.arange(n_kv)[None, :]
+            token = np.arange(n_q)
+            bound = tuple((At(x), x.shape[-1]) for x in tensors.values())
+            params = (0, 0.0, n_kv, *bound[0], *bound[1])
+            at = (1, 0, token[:, None], q_pos, k_pos)
+            keep, seen, whole = in_numpy(composed("mask", text))(at, params)
+            want = functions.kept(text, (1, 0, token, q_pos, k_pos), tensors)
+            want = want & np.ones((n_q, 1), bool)
+            with self.subTest(seed=seed, text=text):
+                np.testing.assert_array_equal(keep & np.ones((n_q, 1), bool), want)
+                self.assertFalse((want & ~((k_pos >= seen[0]) & (k_pos < seen[1]))).any())
+                self.assertTrue(want[(k_pos >= whole[0]) & (k_pos < whole[1]) & (q_pos >= 0)].all())
+                if "|" not in text:  # both are exactly that
+                    np.testing.assert_array_equal(seen[0] + 0 * q_pos, whole[0] + 0 * q_pos)
+                    np.testing.assert_array_equal(seen[1] + 0 * q_pos, whole[1] + 0 * q_pos)
 
     def request(self, **given) -> Request:
         spec = sources.load_spec("attention_decode")
