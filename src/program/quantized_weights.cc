@@ -77,8 +77,7 @@ std::vector<QuantizedWeight> quantized_weights(const graph::Graph& graph) {
                          .n_out = constant(value.shape[0]),
                          .n_in = constant(graph.value(x).shape[1]),
                          .has_order = std::ranges::any_of(graph.nodes, [&](const auto& other) {
-                           return other.op == graph::Op::take_columns &&
-                                  other.outputs[0] == x;
+                           return other.op == graph::Op::take_columns && other.outputs[0] == x;
                          })});
     }
   }

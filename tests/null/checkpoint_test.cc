@@ -126,7 +126,8 @@ TEST(StoredName, SaysWhereAWeightLies) {
   EXPECT_EQ(stored_name(rows).rows->count, 4);
   EXPECT_EQ(stored_name(rows).rows->n_stored, 9);
   EXPECT_EQ(stored_name(rows).part, StoredPart::value);
-  for (const auto part : {StoredPart::one_plus, StoredPart::scale, StoredPart::zero, StoredPart::order}) {
+  for (const auto part :
+       {StoredPart::one_plus, StoredPart::scale, StoredPart::zero, StoredPart::order}) {
     const std::string factor = part_name(part, "a.norm.weight");
     EXPECT_EQ(stored_name(factor).tensor, "a.norm.weight");
     EXPECT_EQ(stored_name(factor).part, part);

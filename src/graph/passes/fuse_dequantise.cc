@@ -23,8 +23,7 @@ Graph fuse_dequantise(const Graph& graph) {
 Undone undo_fuse_dequantise(const Uses& uses, const Node& node, Rewrite& rewrite) {
   if (node.op != Op::linear || !node.has("scale")) return std::nullopt;
   const auto& x = uses.graph().value(node.operand("x"));
-  Node numbers(Op::dequantise, {node.operand("weight"), node.operand("scale")},
-               {rewrite.fresh()});
+  Node numbers(Op::dequantise, {node.operand("weight"), node.operand("scale")}, {rewrite.fresh()});
   numbers.set_operand("zero", node.operand("zero"));
   numbers.set_attr("columns", x.shape[1].offset);
   numbers.set_attr("dtype", x.dtype);

@@ -42,7 +42,8 @@ bool take_apart(Graph& graph, const Which& which, const First& first) {
   passes::Rewrite rewrite(graph);
   for (const auto& node : graph.nodes) {
     if (!which(node)) continue;
-    if (auto nodes = undone(uses, node, rewrite, first(node))) rewrite.replace(node, std::move(*nodes));
+    if (auto nodes = undone(uses, node, rewrite, first(node)))
+      rewrite.replace(node, std::move(*nodes));
   }
   if (rewrite.is_empty()) return false;
   graph = rewrite.apply();
