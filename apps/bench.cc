@@ -138,6 +138,7 @@ void add_workload(CLI::App& command, EndToEndArguments& arguments) {
       ->capture_default_str();
   options.modes = {"auto"};
   add_attention(command, arguments.model.options.attention);
+  add_quantize(command, arguments.model.options.quantize);
   command.add_flag("--random-weights", arguments.model.options.random_weights,
                    "Needs only config.json: weights are made on the device");
 }
@@ -244,6 +245,7 @@ void add_bench_serve(CLI::App& bench, Command& chosen) {
   command.add_option("--mode", engine.mode, "auto, eager, compiled or graph")
       ->type_name("NAME")
       ->capture_default_str();
+  add_quantize(command, engine.quantize);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");
   add_bench_machine(command, engine, arguments->is_json);
@@ -364,6 +366,7 @@ void add_sweep(CLI::App& bench, Command& chosen) {
                   "Tokens computed in one step; 0: what suits the device")
       ->check(in_range(engine::ranges::kBatchTokens))
       ->capture_default_str();
+  add_quantize(command, engine.quantize);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");
   add_bench_machine(command, engine, arguments->is_json);

@@ -58,6 +58,9 @@ WeightTotals weight_totals(const fs::path& directory, const model::ModelConfig& 
   options.weight_dtype = [&](const std::string& name) {
     return checkpoint ? checkpoint->get(name).dtype : config.dtype;
   };
+  options.quantization = config.quantization;
+  if (checkpoint)
+    options.scale_dtype = [&](const std::string& name) { return checkpoint->get(name).dtype; };
   std::set<std::string_view> needed;  // parts of one tensor are one
   const auto graph = model::build_graph(config, options);
   for (const auto& value : graph.values) {
@@ -65,13 +68,16 @@ WeightTotals weight_totals(const fs::path& directory, const model::ModelConfig& 
     if (value.kind != graph::ValueKind::weight || model::names::is_computed(value.name)) continue;
     std::int64_t n_elements = 1;
     for (const auto& dim : value.shape) n_elements *= dim.offset;
-    totals.n_parameters += n_elements;
+    if (model::stored_name(value.name).part <= model::StoredPart::one_plus)
+      totals.n_parameters += value.dtype == DType::u8 ? 2 * n_elements : n_elements;
     totals.bytes += n_elements * std::int64_t(dtype_size_bytes(value.dtype));
     needed.insert(model::stored_name(value.name).tensor);
   }
   const auto n_needed = needed.size();
   if (!checkpoint)
     totals.source = "config.json alone, no weights here";
+  else if (config.quantization)
+    totals.source = fmt::format("safetensors files, quantised ({})", config.quantization->name);
   else
     totals.source = fmt::format(
         "{} tensors in safetensors files{}", n_needed,

@@ -26,6 +26,8 @@ void add_model(CLI::App& command, ModelArguments& arguments);
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
 // Users' operations.
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files);
+// What weights are quantised to.
+CLI::Option* add_quantize(CLI::App& command, std::string& format);
 // By which design attention is computed.
 CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);

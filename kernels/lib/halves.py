@@ -140,18 +140,29 @@ _HIGH_TILE_BF16 = tl.constexpr(_tile(_high(_u4_bf16), _ORDER))
 
 
 @triton.jit
+def of_tile(q, ASM: tl.constexpr, BF16: tl.constexpr):
+    if BF16:
+        return tl.inline_asm_elementwise(
+            ASM, "=r,=r,r", [q], dtype=tl.bfloat16, is_pure=True, pack=4
+        )
+    else:
+        return tl.inline_asm_elementwise(
+            ASM, "=r,=r,r", [q], dtype=tl.float16, is_pure=True, pack=4
+        )
+
+
+@triton.jit
 def tile_as_halves(q, PART: tl.constexpr, dtype: tl.constexpr):
     """As `dtype`, of 16 bits; of 4 bits the low ones of bytes, in PART 1 the high ones, less 8."""
     BF16: tl.constexpr = dtype == tl.bfloat16
+    LOW: tl.constexpr = _LOW_TILE_BF16 if BF16 else _LOW_TILE_HALF
+    HIGH: tl.constexpr = _HIGH_TILE_BF16 if BF16 else _HIGH_TILE_HALF
     if q.dtype == tl.uint8:
-        LOW: tl.constexpr = _LOW_TILE_BF16 if BF16 else _LOW_TILE_HALF
-        HIGH: tl.constexpr = _HIGH_TILE_BF16 if BF16 else _HIGH_TILE_HALF
-        ASM: tl.constexpr = HIGH if PART == 1 else LOW
+        return of_tile(q, HIGH if PART == 1 else LOW, BF16)
     elif q.dtype == tl.int8:
-        ASM: tl.constexpr = _I8_TILE_BF16 if BF16 else _I8_TILE_HALF
+        return of_tile(q, _I8_TILE_BF16 if BF16 else _I8_TILE_HALF, BF16)
     else:
         return q.to(dtype)
-    return tl.inline_asm_elementwise(ASM, "=r,=r,r", [q], dtype=dtype, is_pure=True, pack=4)
 
 
 @triton.jit

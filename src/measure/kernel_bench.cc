@@ -32,7 +32,7 @@ class KernelBench {
     KernelBenchResult result;
     result.device = device_->info();
     const auto weight_bytes =
-        static_cast<std::size_t>(streamed_weight_bytes(planner_.whole_config()));
+        static_cast<std::size_t>(streamed_weight_bytes(planner_.whole_config(), {}));
     result.limits = measure_limits(*device_, planner_.whole_config(), options_.engine,
                                    std::max(LaunchBench::kPoolBytes, weight_bytes));
     LaunchBench bench(planner_, *device_);

@@ -7,9 +7,11 @@
 
 namespace nereid::measure {
 
-std::int64_t streamed_weight_bytes(const model::ModelConfig& config) {
+std::int64_t streamed_weight_bytes(const model::ModelConfig& config,
+                                   const std::optional<model::Quantization>& quantization) {
   model::GraphOptions options;
   options.weight_dtype = [&](const std::string&) { return config.dtype; };
+  options.quantization = quantization;
   const auto graph = model::build_graph(config, options);
   std::vector<bool> is_read(graph.values.size());
   for (const auto& node : graph.nodes) {

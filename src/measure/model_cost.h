@@ -11,7 +11,8 @@ namespace nereid::measure {
 
 // Bytes of the weights that every decode step reads whole: all but tables of which it reads a few
 // rows.
-std::int64_t streamed_weight_bytes(const model::ModelConfig& config);
+std::int64_t streamed_weight_bytes(const model::ModelConfig& config,
+                                   const std::optional<model::Quantization>& quantization);
 
 // Bytes of the keys and values that a sequence of so many tokens has in the caches and a decode
 // step reads: of layers with a window no more than it.

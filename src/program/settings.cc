@@ -36,7 +36,8 @@ StepTokens step_tokens(std::string_view target) {
   return {.batch = 2048, .mixed = 512};
 }
 
-// What the checkpoint is, or becomes when it is loaded.
+}  // namespace
+
 std::optional<model::Quantization> quantization_of(const model::ModelConfig& config,
                                                    const std::string& asked) {
   if (asked.empty()) return config.quantization;
@@ -45,8 +46,6 @@ std::optional<model::Quantization> quantization_of(const model::ModelConfig& con
                      asked, config.quantization->name);
   return model::Quantization::when_loaded(asked, config.dtype);
 }
-
-}  // namespace
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target) {

@@ -29,6 +29,10 @@ struct Settings {
   std::string attention = {};  // a design (attention_designs.h); empty: this program's own
 };
 
+// What the checkpoint is, or becomes when it is loaded as `asked` (Options::quantize).
+std::optional<model::Quantization> quantization_of(const model::ModelConfig& config,
+                                                   const std::string& asked);
+
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target);
 
