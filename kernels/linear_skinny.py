@@ -270,7 +270,8 @@ SPEC = Spec(
     # Rows that each program norms for itself: few enough to hide behind its weights.
     when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)"
     " and rows <= (256 if gpu else 64))"
-    " or (rows > 4 and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
+    " or (not HAS_SCALE and rows > 4"
+    " and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp(

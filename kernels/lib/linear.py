@@ -246,6 +246,9 @@ def linear_case(
         if norm and rounds_norm:
             unit *= max(TOLERANCE[act] / TOLERANCE[dtypes["y_ptr"]], 1.0)
         flags["HAS_NORM"] = int(norm)
+    if is_quantised and rounds_norm and (n_groups > 1 or has_zero) and not norm:
+        # Then w times its scale is of the type of x, too.
+        unit *= max(TOLERANCE[act] / TOLERANCE[dtypes["y_ptr"]], 1.0)
     functions = {"EPILOGUE": epilogue} if epilogue else {}
     if may_quantise:
         args |= {"scale_ptr": None, "zero_ptr": None, "w_width": n_in, "n_groups": 0}
