@@ -199,7 +199,8 @@ class ModelOfTheTest {
     // What writes the cache, whatever else it was fused with.
     if (launch.symbol == "kv_write") write(ids_at("slot_mapping_ptr"), value("n_tokens"));
     if (launch.symbol == "rope_kv_write") write(ids_at("slots_ptr"), value("n_tokens"));
-    if (launch.symbol.starts_with("attention_decode_")) write(ids_at("slots_ptr"), value("n_seqs"));
+    if (launch.symbol.starts_with("attention_decode_") && has("slots_ptr"))
+      write(ids_at("slots_ptr"), value("n_seqs"));
     if (has("context_lens_ptr")) {
       block_tables_ = ids_at("block_tables_ptr");
       context_lens_ = ids_at("context_lens_ptr");
