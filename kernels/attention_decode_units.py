@@ -147,8 +147,10 @@ _CHOICES = {
 
 
 def cases(act):
-    for case in plain.cases(act):
-        yield split.with_scratch(case)
+    # What functions mean is held there; here that units ask them.
+    for i, case in enumerate(plain.cases(act)):
+        if not case.functions or i % 3 == 0:
+            yield split.with_scratch(case)
     case = partial(attention_case, act=act, decode=True)
     lengths = [(1, n) for n in (700, 1, 64, 65, 0, 300, 129, 2)]
     for name, choice in _CHOICES.items():
