@@ -130,7 +130,7 @@ PlanText::Row PlanText::row_of(const measure::StepShape& shape, const program::S
   const auto time_text = [](double us) { return us > 0 ? fmt::format("{:.1f}", us) : "-"; };
   const auto& request = launch.choice->request;
   row.line = fmt::format(
-      "{:<{}} {:<22} {:>11} {:>8.2f} {:>8} {:>8}  [{}]", operation_text(plan.graph, launch),
+      "{:<{}} {:<22} {:>10} {:>7.2f} {:>8} {:>8}  [{}]", operation_text(plan.graph, launch),
       kOperationColumns, request.generated ? "(generated)" : launch.spec->name,
       fmt::format("{}x{}x{}", axis(0), axis(1), axis(2)), cost.bytes / kBytesPerMegabyte,
       time_text(row.least_us), time_text(row.measured_us), number_of(request.why));
@@ -157,7 +157,7 @@ void PlanText::add_step(const measure::StepShape& shape, const program::StepPlan
                   static_cast<double>(plan.memory.arena_bytes) / kBytesPerMegabyte,
                   costs_text(rows)),
       "", 0);
-  text_ += fmt::format("{:<{}} {:<22} {:>11} {:>8} {:>8} {:>8}  why\n", "computes",
+  text_ += fmt::format("{:<{}} {:<22} {:>10} {:>7} {:>8} {:>8}  why\n", "computes",
                        kOperationColumns + kIndent, "kernel", "grid", "MB", "least us", "measured");
   add_repeated(rows);
 }

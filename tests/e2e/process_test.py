@@ -7,7 +7,7 @@ import sys
 
 import nereid_cli as cli
 
-MAX_RESIDENT_BYTES = 51_000_000
+MAX_RESIDENT_BYTES = 52_000_000
 N_CONTEXT_TOKENS = 512
 FORBIDDEN_LIBRARY = re.compile(
     r"cuda|cublas|cudnn|nvrtc|nccl|libamdhip|rocblas|libtorch|libpython|blas|lapack|mkl|libtriton",
