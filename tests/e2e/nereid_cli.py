@@ -36,7 +36,10 @@ FIXTURE_NAMES = (
 # Long enough for a machine that must first compile the kernels; no test asserts a time.
 TIMEOUT_S = 900
 
-_NUMPY_OF = {"F16": np.float16, "F32": np.float32, "BF16": np.uint16}
+_NUMPY_OF = {
+    "F16": np.float16, "F32": np.float32, "BF16": np.uint16, "F8_E4M3": np.uint8, "I8": np.int8,
+    "U8": np.uint8, "I32": np.int32, "I64": np.int64,
+}  # fmt: skip
 
 nereid_path = None
 # Options for every command that runs a model, such as "--mode eager" or "--device cuda".
@@ -71,7 +74,7 @@ def joined(ids):
 
 
 def read_safetensors(path):
-    """{name: (dtype, array)}; bf16 arrays are their uint16 bits."""
+    """{name: (dtype, array)}; bf16 and fp8 arrays are their bits."""
     data = Path(path).read_bytes()
     (header_bytes,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + header_bytes])
