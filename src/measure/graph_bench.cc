@@ -4,19 +4,13 @@
 #include <map>
 #include <utility>
 
+#include "measure/copies.h"
 #include "measure/launch_bench.h"
 #include "program/settings.h"
 
 namespace nereid::measure {
 
 namespace {
-
-constexpr std::size_t kMaxCopies = 256;
-constexpr std::size_t kAlignmentBytes = 256;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
-}
 
 // What a launch reads and writes, as it is before that launch: views and what is written in place
 // are the bytes of what they are of, once.

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/quantile.h"
 #include "device/registry.h"
+#include "measure/copies.h"
 #include "measure/timing.h"
 
 namespace nereid::measure {
@@ -16,15 +17,8 @@ namespace {
 
 namespace names = model::names;
 
-// A pool of small weights would otherwise become a plan of very many launches.
-constexpr std::size_t kMaxCopies = 256;
 constexpr double kMaxRoundMs = 50;
-constexpr std::size_t kAlignmentBytes = 256;
 constexpr double kUsPerSecond = 1e6;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
-}
 
 // To a round that does not take too long.
 void shorten(device::Device& device, std::vector<program::BoundLaunch>& launches,

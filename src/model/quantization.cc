@@ -13,7 +13,7 @@ namespace nereid::model {
 
 namespace {
 
-constexpr std::string_view kHead = "lm_head";
+constexpr std::string_view kHeadModule = "lm_head";
 constexpr std::int64_t kMaxGroup = 1 << 24;
 constexpr std::array<std::int64_t, 3> kGroups{128, 64, 32};  // the first that divides a row
 
@@ -239,7 +239,7 @@ Quantization Quantization::parse(const Json& config, const std::string& where, D
   }
   for (const auto* list : {"ignore", "modules_to_not_convert", "ignored_layers"})
     ignore(result, fields, list, where);
-  if (!has_head) result.ignored.emplace_back(std::string(kHead), where);
+  if (!has_head) result.ignored.emplace_back(std::string(kHeadModule), where);
   return result;
 }
 
@@ -248,7 +248,7 @@ std::optional<WeightFormat> Quantization::format_of(std::string_view module,
   if (std::ranges::any_of(ignored, [&](const auto& pattern) { return pattern.matches(module); }))
     return std::nullopt;
   // Of one matrix in so many, 4 bits more are little beside what they keep.
-  if (packing == WeightPacking::floats && module == kHead && dtype == DType::u8)
+  if (packing == WeightPacking::floats && module == kHeadModule && dtype == DType::u8)
     return WeightFormat{.dtype = DType::i8};
   auto columns = group;
   if (packing == WeightPacking::floats && columns > 0) {

@@ -62,7 +62,7 @@ struct Quantization {
   // as it ever was. An Error where the format does not fit it.
   std::optional<WeightFormat> format_of(std::string_view module, std::int64_t n_in) const;
 
-  std::string name;  // for people: "int4", "gptq"
+  std::string name = {};  // for people: "int4", "gptq"
   WeightPacking packing = WeightPacking::floats;
   DType dtype = DType::i8;
   DType scale = DType::fp32;
@@ -72,7 +72,7 @@ struct Quantization {
   bool has_order = false;       // gptq: columns were quantised in another order (desc_act)
   std::int64_t zero_add = 0;    // gptq: stored zeros are so much less
 
-  std::vector<NamePattern> ignored;  // modules that are not quantised
+  std::vector<NamePattern> ignored = {};  // modules that are not quantised
 };
 
 }  // namespace nereid::model

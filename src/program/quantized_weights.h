@@ -23,7 +23,7 @@ namespace nereid::program {
 // A weight [n_out, n_in] and what belongs to it.
 struct QuantizedWeight {
   std::string name;  // of the values: "X.weight", "scale.X.weight"
-  model::WeightFormat format;
+  model::WeightFormat format = {};
   std::int64_t n_out = 0, n_in = 0;
   bool has_order = false;
   // Where they are to lie; q 0: it is used in place.

@@ -20,7 +20,7 @@ namespace nereid::program {
 // Floats [n_rows, n_in] to q and scale, rows behind one another.
 struct QuantizeProblem {
   DType source = DType::fp16;
-  model::WeightFormat format;
+  model::WeightFormat format = {};
   std::int64_t n_in = 0;
   kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
 };
