@@ -89,23 +89,21 @@ def in_fp32(tiles):
 @triton.jit
 def in_numbers(
     tiles, scale_rows, zero_rows, group, PART: tl.constexpr, HAS_GROUPS: tl.constexpr,
-    HAS_ZERO: tl.constexpr,
+    HAS_ZERO: tl.constexpr, CUT_SHORT: tl.constexpr,
 ):  # fmt: skip
     """Tiles of quantised weights of each sum in fp32, of 4 bits the low or (PART 1) high numbers of
-    bytes. HAS_GROUPS: times the scale of `group`; else each row's scale is left for its sums."""
+    bytes; CUT_SHORT: bytes are fp16 without its low half. HAS_GROUPS: times the scale of `group`;
+    else each row's scale is left for its sums."""
     weights = ()
     for i in tl.static_range(len(tiles)):
         q = tiles[i]
         if q.dtype == tl.uint8:
-            # Widened before it is cut: there are no shifts of bytes. What is made of 4 bits and of
-            # what is one for a row the CPU target looks up in a table.
+            # Widened before it is cut: there are no shifts of bytes.
             w = ((q.to(tl.int32) >> (4 * PART)) & 15).to(tl.float32)
             if not HAS_ZERO:
                 w -= 8.0
-        elif q.dtype == tl.float8e5:
-            # An fp16 cut short.
-            bits = q.to(tl.int8, bitcast=True).to(tl.int16) << 8
-            w = bits.to(tl.float16, bitcast=True).to(tl.float32)
+        elif CUT_SHORT:
+            w = (q.to(tl.int16) << 8).to(tl.float16, bitcast=True).to(tl.float32)
         else:
             w = q.to(tl.float32)
         if HAS_ZERO:
@@ -210,6 +208,10 @@ def linear_plain(
     HAS_GROUPS: tl.constexpr = GROUPS > 1 or HAS_ZERO
     PARTS: tl.constexpr = 2 if w_ptr.dtype.element_ty == tl.uint8 else 1
     STEP: tl.constexpr = 128 if PARTS == 2 else BLOCK_K
+    CUT_SHORT: tl.constexpr = w_ptr.dtype.element_ty == tl.float8e5
+    w_codes = w_ptr
+    if CUT_SHORT:
+        w_codes = w_ptr.to(tl.pointer_type(tl.int8), bitcast=True)
     # Columns of a group: a step's are of one, or it has several whole ones.
     GROUP: tl.constexpr = K_TILES // (GROUPS if GROUPS > 1 else 1) * BLOCK_K
     # Where one program goes through one block of outputs, squares are summed beside its products;
@@ -232,7 +234,7 @@ def linear_plain(
         offs_n = n + lane_n
         # Past the end the last row is read again; the store leaves it out.
         w_at = offs_n if BLOCK_N == 1 else tl.minimum(offs_n, n_out - 1)
-        w_rows = rows_of_sums(w_ptr + w_at.to(tl.int64)[:, None] * w_width, n_out, w_width, GATED)
+        w_rows = rows_of_sums(w_codes + w_at.to(tl.int64)[:, None] * w_width, n_out, w_width, GATED)
         scale_rows = ()
         zero_rows = ()
         if HAS_GROUPS:
@@ -257,8 +259,9 @@ def linear_plain(
                         if not EVEN_K:
                             group = tl.minimum(group, n_groups - 1)
                         weights = in_numbers(
-                            tiles, scale_rows, zero_rows, group, part, HAS_GROUPS, HAS_ZERO
-                        )
+                            tiles, scale_rows, zero_rows, group, part, HAS_GROUPS, HAS_ZERO,
+                            CUT_SHORT,
+                        )  # fmt: skip
                         sums, squares = accumulate(
                             sums, squares, weights, first_k + lane_k, x_ptr, norm_ptr, first_row,
                             n_rows, n_in, x_stride, HAS_NORM, SQUARES, ROWS, EVEN_K,

@@ -51,7 +51,7 @@ requires(!F::kFnuz) RT_INLINE hn::Vec<Tag<float>> f8_value_of(
     const auto placed = hn::ShiftLeft<7>(wide);
     const auto next = hn::Add(hn::And(placed, hn::Set(d, 0x3f80)), hn::Set(d, 0x80));
     const auto overflow = hn::Set(d, 0x4000);
-    const auto half = hn::IfVecThenElse(overflow, next, placed);
+    const auto half = hn::Or(hn::AndNot(overflow, placed), hn::And(overflow, next));
     return hn::Mul(from_f16(hn::BitCast(HalfTag(), half)), hn::Set(df, 256.0f));
   }
 }
