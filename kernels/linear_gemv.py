@@ -30,6 +30,7 @@ from kernels.lib.linear import (
     SOFTCAP,
     SWIGLU,
     add_residual,
+    dequantised,
     draw_linear,
     epilogue,
     linear_case,
@@ -83,34 +84,6 @@ def in_fp32(tiles):
     weights = ()
     for i in tl.static_range(len(tiles)):
         weights = weights + (tiles[i].to(tl.float32),)
-    return weights
-
-
-@triton.jit
-def in_numbers(
-    tiles, scale_rows, zero_rows, group, PART: tl.constexpr, HAS_GROUPS: tl.constexpr,
-    HAS_ZERO: tl.constexpr, CUT_SHORT: tl.constexpr,
-):  # fmt: skip
-    """Tiles of quantised weights of each sum in fp32, of 4 bits the low or (PART 1) high numbers of
-    bytes; CUT_SHORT: bytes are fp16 without its low half. HAS_GROUPS: times the scale of `group`;
-    else each row's scale is left for its sums."""
-    weights = ()
-    for i in tl.static_range(len(tiles)):
-        q = tiles[i]
-        if q.dtype == tl.uint8:
-            # Widened before it is cut: there are no shifts of bytes.
-            w = ((q.to(tl.int32) >> (4 * PART)) & 15).to(tl.float32)
-            if not HAS_ZERO:
-                w -= 8.0
-        elif CUT_SHORT:
-            w = (q.to(tl.int16) << 8).to(tl.float16, bitcast=True).to(tl.float32)
-        else:
-            w = q.to(tl.float32)
-        if HAS_ZERO:
-            w -= tl.load(zero_rows[i] + group).to(tl.float32)
-        if HAS_GROUPS:
-            w *= tl.load(scale_rows[i] + group).to(tl.float32)
-        weights = weights + (w,)
     return weights
 
 
@@ -258,9 +231,9 @@ def linear_plain(
                         group = k // GROUP + (t * BLOCK_K + part * 64) // GROUP
                         if not EVEN_K:
                             group = tl.minimum(group, n_groups - 1)
-                        weights = in_numbers(
-                            tiles, scale_rows, zero_rows, group, part, HAS_GROUPS, HAS_ZERO,
-                            CUT_SHORT,
+                        weights = dequantised(
+                            tiles, scale_rows, zero_rows, group, None, part, HAS_GROUPS, HAS_ZERO,
+                            tl.float32, False, CUT_SHORT,
                         )  # fmt: skip
                         sums, squares = accumulate(
                             sums, squares, weights, first_k + lane_k, x_ptr, norm_ptr, first_row,

@@ -37,11 +37,12 @@ def rows_of_sums(w_rows, n_out, width, GATED: tl.constexpr):
 def dequantised(
     tiles, scale_rows, zero_rows, group, mask_n, PART: tl.constexpr, HAS_GROUPS: tl.constexpr,
     HAS_ZERO: tl.constexpr, dtype: tl.constexpr, PTX: tl.constexpr = False,
+    CUT_SHORT: tl.constexpr = False,
 ):  # fmt: skip
     """Tiles of weights (kernels/lib/quantized.py) of each sum as `dtype`; of 4 bits the low numbers
     of the bytes, or in PART 1 the high ones. HAS_GROUPS: times the scale of `group`, in which all
     columns are; else each row's scale is left for its sums. PTX: to 16 bits by NVIDIA's own
-    instructions."""
+    instructions. CUT_SHORT: bytes are fp16 without its low half."""
     IS_4_BITS: tl.constexpr = tiles[0].dtype == tl.uint8
     weights = ()
     for i in tl.static_range(len(tiles)):
@@ -52,8 +53,12 @@ def dequantised(
                 w -= (tl.load(zero_rows[i] + group, mask=mask_n).to(tl.int32) - 8).to(dtype)
         else:
             if IS_4_BITS:
-                q = q >> 4 if PART == 1 else q & 15
-            w = q.to(tl.float32) if HAS_GROUPS else q.to(dtype)
+                # Widened before it is cut: there are no shifts of bytes.
+                w = ((q.to(tl.int32) >> (4 * PART)) & 15).to(tl.float32)
+            elif CUT_SHORT:
+                w = (q.to(tl.int16) << 8).to(tl.float16, bitcast=True).to(tl.float32)
+            else:
+                w = q.to(tl.float32)
             if HAS_ZERO:
                 w -= tl.load(zero_rows[i] + group, mask=mask_n).to(tl.float32)
             elif IS_4_BITS:
@@ -65,8 +70,8 @@ def dequantised(
             else:
                 # Not w * scale: LLVM computes (i8 * bf16).to(fp16) in fp16, whose range holds no
                 # such scale.
-                w = tl.fma(w.to(tl.float32), scale.to(tl.float32), 0.0).to(dtype)
-        weights = weights + (w,)
+                w = tl.fma(w.to(tl.float32), scale.to(tl.float32), 0.0)
+        weights = weights + (w.to(dtype),)
     return weights
 
 

@@ -69,21 +69,24 @@ Quantization awq(Fields& fields, DType weights) {
   return result;
 }
 
+void read_block(Quantization& result, Fields& fields, const char* name, const Json& block) {
+  const auto is_size = [](const Json& size) {
+    const auto n = whole_number(size);
+    return n && *n > 0 && *n <= kMaxGroup;
+  };
+  if (!block.is_array() || block.size() != 2 || !std::ranges::all_of(block, is_size))
+    fields.fail(name, block, "two numbers, of rows and of columns");
+  result.packing = WeightPacking::blocks;
+  result.block_rows = *whole_number(block[0]);
+  result.group = *whole_number(block[1]);
+}
+
 Quantization fp8(Fields& fields) {
   Quantization result{.name = "fp8", .packing = WeightPacking::rows, .dtype = DType::fp8e4nv};
   if (const auto format = fields.text_if("fmt").value_or("e4m3"); format != "e4m3")
     fields.fail("fmt", format, "\"e4m3\"");
-  if (const Json* block = fields.find("weight_block_size")) {
-    if (!block->is_array() || block->size() != 2 ||
-        !std::ranges::all_of(*block, [](const Json& size) {
-          const auto n = whole_number(size);
-          return n && *n > 0 && *n <= kMaxGroup;
-        }))
-      fields.fail("weight_block_size", *block, "two numbers, of rows and of columns");
-    result.packing = WeightPacking::blocks;
-    result.block_rows = *whole_number((*block)[0]);
-    result.group = *whole_number((*block)[1]);
-  }
+  if (const Json* block = fields.find("weight_block_size"))
+    read_block(result, fields, "weight_block_size", *block);
   return result;
 }
 
@@ -108,13 +111,7 @@ void read_compressed_weights(Quantization& result, Fields& fields, DType weights
   } else if (strategy == "block") {
     const Json* block = fields.find("block_structure");
     if (block == nullptr) fields.fail_missing("block_structure");
-    if (!block->is_array() || block->size() != 2 || !whole_number((*block)[0]) ||
-        !whole_number((*block)[1]) || *whole_number((*block)[0]) < 1 ||
-        *whole_number((*block)[1]) < 1)
-      fields.fail("block_structure", *block, "two numbers, of rows and of columns");
-    result.packing = WeightPacking::blocks;
-    result.block_rows = *whole_number((*block)[0]);
-    result.group = *whole_number((*block)[1]);
+    read_block(result, fields, "block_structure", *block);
   } else if (strategy != "channel" && strategy != "tensor") {
     fields.fail("strategy", strategy, "\"tensor\", \"channel\", \"group\" or \"block\"");
   }

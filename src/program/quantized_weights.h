@@ -52,7 +52,7 @@ class QuantizedLoader {
       : device_(device), quantization_(quantization), kernels_(std::move(kernels)) {}
 
   // An Error names the tensor that is missing, of another shape or type than config.json makes it,
-  // or that holds numbers that are not finite, or scales that are not above 0.
+  // or that holds numbers that are not finite, or scales that are 0.
   void load(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
 
   // Of random numbers: normal, of this standard deviation.
