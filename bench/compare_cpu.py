@@ -3,6 +3,7 @@
 
     python3 bench/compare_cpu.py --rounds 6 --threads 1,2
     python3 bench/compare_cpu.py --llama "PROGRAM MODEL.gguf" --torch --json out.json
+    python3 bench/compare_cpu.py --quantize int4 --llama-type Q4_0
 
 A shared machine's speed drifts within seconds, so each round runs every program once and a ratio is
 taken within the round; medians over the rounds are told. Prompts of 512 tokens; 128 tokens decoded
@@ -41,6 +42,8 @@ def nereid(args: argparse.Namespace, threads: int) -> dict[str, float]:
     common = ["--device", "cpu", "--threads", threads]
     if args.bundle:
         common += ["--bundle", args.bundle]
+    if args.quantize:
+        common += ["--quantize", args.quantize]
     ids = ",".join(str(i) for i in range(1, 17))
     answer = json.loads(
         output_of([args.nereid, "generate", args.model, "--ids", ids, "-n", 1, "--json", *common])
@@ -107,6 +110,8 @@ def main() -> None:
     parser.add_argument("--nereid", default="build/release/apps/nereid")
     parser.add_argument("--bundle", help="compiled kernels")
     parser.add_argument("--mode", default="compiled")
+    parser.add_argument("--quantize", help="our weights: int8, fp8 or int4")
+    parser.add_argument("--llama-type", default="F16", help="its weights: Q8_0, Q4_0 or Q4_K_M")
     parser.add_argument("--llama", help="program and converted model; built without it")
     parser.add_argument("--torch", nargs="?", const="float32", help="PyTorch too, in this type")
     parser.add_argument("--threads", default=f"1,{os.cpu_count()}")
@@ -115,7 +120,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where samples and medians go")
     args = parser.parse_args()
     if not args.llama:
-        script = [BASELINES / "llama_cpp.sh", args.model, "--only-build"]
+        script = [BASELINES / "llama_cpp.sh", args.model, "--only-build", "--type", args.llama_type]
         args.llama = output_of(script).splitlines()[-1]
 
     samples = []
@@ -136,7 +141,9 @@ def main() -> None:
         )
     if args.json:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        document = {"time": now, "machine": processor(), "rows": rows, "samples": samples}
+        weights = {"nereid": args.quantize or "as they are", "llama.cpp": args.llama_type}
+        document = {"time": now, "machine": processor(), "weights": weights}
+        document |= {"rows": rows, "samples": samples}
         args.json.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -3,6 +3,7 @@
 // logits of its last token, then tokens one by one. One JSON object a line.
 //
 //   llama_bench MODEL.gguf THREADS,... N_PROMPT N_OUTPUT REPEATS
+//   llama_bench quantize FROM.gguf TO.gguf TYPE     (Q8_0, Q4_0, Q4_K_M)
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -29,18 +30,37 @@ void compute(llama_context* context, std::vector<llama_token>& ids) {
   llama_synchronize(context);
 }
 
+int quantize(const char* from, const char* to, const std::string& type) {
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  if (type == "Q8_0")
+    params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
+  else if (type == "Q4_0")
+    params.ftype = LLAMA_FTYPE_MOSTLY_Q4_0;
+  else if (type == "Q4_K_M")
+    params.ftype = LLAMA_FTYPE_MOSTLY_Q4_K_M;
+  else {
+    std::fprintf(stderr, "type %s: expected Q8_0, Q4_0 or Q4_K_M\n", type.c_str());
+    return 1;
+  }
+  return static_cast<int>(llama_model_quantize(from, to, &params));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const auto start = Clock::now();
-  if (argc != 6) {
-    std::fprintf(stderr, "usage: llama_bench MODEL.gguf THREADS,... N_PROMPT N_OUTPUT REPEATS\n");
+  const bool quantizes = argc == 5 && std::string(argv[1]) == "quantize";
+  if (argc != 6 && !quantizes) {
+    std::fprintf(stderr,
+                 "usage: llama_bench MODEL.gguf THREADS,... N_PROMPT N_OUTPUT REPEATS\n"
+                 "       llama_bench quantize FROM.gguf TO.gguf TYPE\n");
     return 1;
   }
   const int n_prompt = std::atoi(argv[3]), n_output = std::atoi(argv[4]);
   const int n_repeats = std::atoi(argv[5]);
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
+  if (quantizes) return quantize(argv[2], argv[3], argv[4]);
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (model == nullptr) {
     std::fprintf(stderr, "%s: cannot be loaded\n", argv[1]);

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# llama.cpp at the same fp16 weights: builds it from the source archive of PyPI's llama-cpp-python
-# for this processor, converts the model, measures.
+# llama.cpp at the same weights, in fp16 or as it quantises them: builds it from the source archive
+# of PyPI's llama-cpp-python for this processor, converts the model, measures.
 #
 #   bench/baselines/llama_cpp.sh [MODEL] [--threads 1,2] [--repeats 5] [--only-build]
+#     [--type F16|Q8_0|Q4_0|Q4_K_M]
 #
 # Prints one JSON object a line: threads, test (prefill512, decode128), tokens a second, and the time
 # from the program's start to the first token of a prompt of 16. Sources, program and converted model
@@ -15,12 +16,14 @@ model=models/demo
 threads=1,$(nproc)
 repeats=5
 only_build=no
+type=F16
 while [ $# -gt 0 ]; do
   case $1 in
     --threads) threads=$2; shift 2 ;;
     --repeats) repeats=$2; shift 2 ;;
+    --type) type=$2; shift 2 ;;
     --only-build) only_build=yes; shift ;;
-    -*) sed -n '2,10p' "$0" >&2; exit 1 ;;
+    -*) sed -n '2,11p' "$0" >&2; exit 1 ;;
     *) model=$1; shift ;;
   esac
 done
@@ -32,7 +35,7 @@ source_dir=$cache/llama_cpp_python-$VERSION/vendor/llama.cpp
 bench=$cache/llama_bench
 mkdir -p "$cache"
 
-if [ ! -x "$bench" ]; then
+if [ ! -x "$bench" ] || [ bench/baselines/llama_bench.cc -nt "$bench" ]; then
   if [ ! -d "$source_dir" ]; then
     # pip asks an archive for its metadata, which takes the tools it is built with.
     python3 -m venv "$cache/venv"
@@ -55,5 +58,10 @@ fi
 
 gguf=$cache/$(basename "$(realpath "$model")")-f16.gguf
 [ -f "$gguf" ] || "$python" bench/baselines/llama_to_gguf.py "$model" "$gguf"
+if [ "$type" != F16 ]; then
+  floats=$gguf
+  gguf=${floats%-f16.gguf}-${type,,}.gguf
+  [ -f "$gguf" ] || "$bench" quantize "$floats" "$gguf" "$type" >&2
+fi
 [ "$only_build" = no ] || { echo "$bench $gguf"; exit 0; }
 "$bench" "$gguf" "$threads" 512 128 "$repeats"

@@ -16,7 +16,9 @@ writes rows with the same fields. The settings are the best known for this stack
 * greedy choice on the device; a token's id goes to the next step without passing the host, and the
   host waits only for a whole answer;
 * `--sweep` measures decode steps alone, as `nereid bench sweep` does: the median gap of `compiled`;
-* fp16 sums inside cuBLAS stay fp32 (the default), as ours do.
+* fp16 sums inside cuBLAS stay fp32 (the default), as ours do;
+* `--weights fp8`, `fp8-rows`, `int4`: all products by torch._scaled_mm with activations in fp8, or
+  by PyTorch's own kernel of 4 bits; what makes the operands is compiled with what is around it.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch_model import Config, Model, build, streamed_bytes
+from torch_model import WEIGHTS, Config, Model, build, streamed_bytes
 
 BACKENDS = [
     SDPBackend.CUDNN_ATTENTION,
@@ -132,6 +134,7 @@ def measure(model: Model, c: Config, mode: str, args: argparse.Namespace, stream
     return {
         "bench": "e2e",
         "engine": "torch",
+        "weights": args.weights,
         "model": str(args.model),
         "mode": mode,
         "batch": args.batch,
@@ -161,7 +164,7 @@ def write(document: dict, path: Path | None) -> None:
 def measure_step(c: Config, n_sequences: int, args: argparse.Namespace) -> dict:
     """A decode step of so many sequences. Compiles before it takes the lock: several processes may
     prepare beside each other, and who holds the lock lets them measure when all are ready."""
-    model = build(c, n_sequences, args.prompt + args.output, "cuda")
+    model = build(c, n_sequences, args.prompt + args.output, "cuda", args.weights)
     steps = Steps(model, "compiled", compiles_prompt=False)
     generator = torch.Generator(device="cuda").manual_seed(args.seed)
     shape = (n_sequences, args.prompt)
@@ -178,6 +181,7 @@ def measure_step(c: Config, n_sequences: int, args: argparse.Namespace) -> dict:
     return {
         "bench": "sweep",
         "engine": "torch",
+        "weights": args.weights,
         "sequences": n_sequences,
         "context": args.prompt,
         "sampler": "greedy",
@@ -190,6 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="a folder with config.json")
     parser.add_argument("--modes", default="eager,compiled")
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default="floats", help="floats: as config.json has them"
+    )
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--output", type=int, default=256)
@@ -232,7 +239,7 @@ def main() -> None:
         write(document, args.json)
         torch.compiler.reset()
     if not args.sweep:
-        model = build(c, args.batch, args.prompt + args.output, "cuda")
+        model = build(c, args.batch, args.prompt + args.output, "cuda", args.weights)
     for mode in args.modes.split(",") if not args.sweep else ():
         row = measure(model, c, mode, args, stream)
         document["rows"].append(row)

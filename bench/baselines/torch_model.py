@@ -13,6 +13,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 WEIGHT_STD = 0.02
+E4M3_MOST = 448.0
+INT4_GROUP = 128
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,78 @@ class Config:
             tied=c.get("tie_word_embeddings", False),
             dtype=getattr(torch, c.get("torch_dtype", "float16")),
         )
+
+
+def in_e4m3(x: torch.Tensor, dims: list[int] | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """x, and by what it is to be multiplied; a scale for all that lies along `dims`."""
+    most = x.abs().amax(dims, keepdim=True) if dims else x.abs().amax()
+    scale = (most.float() / E4M3_MOST).clamp(min=1e-12)
+    q = (x.float() / scale).clamp(-E4M3_MOST, E4M3_MOST)
+    return q.to(torch.float8_e4m3fn), scale
+
+
+class Fp8Linear(nn.Module):
+    """Products of fp8 weights and activations, whose scales are taken anew at each step: one for
+    all of a matrix (cuBLASLt), or one a row (CUTLASS)."""
+
+    def __init__(self, linear: nn.Linear, has_row_scales: bool) -> None:
+        super().__init__()
+        self.dims = [-1] if has_row_scales else None
+        q, scale = in_e4m3(linear.weight.data, self.dims)
+        self.weight = nn.Parameter(q, requires_grad=False)
+        self.scale = nn.Parameter(scale.t().contiguous() if has_row_scales else scale)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, scale = in_e4m3(x.reshape(-1, x.shape[-1]), self.dims)
+        # Products with a scale a row give bf16 only.
+        out = torch.bfloat16 if self.dims else x.dtype
+        y = torch._scaled_mm(
+            q, self.weight.t(), scale_a=scale, scale_b=self.scale, out_dtype=out,
+            use_fast_accum=True,
+        ).to(x.dtype)  # fmt: skip
+        y = y if self.bias is None else y + self.bias
+        return y.view(*x.shape[:-1], -1)
+
+
+class Int4Linear(nn.Module):
+    """4 bits in groups of columns, by the kernel that PyTorch has for them; it takes bf16."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        w = linear.weight.data.float()
+        groups = w.view(w.shape[0], -1, INT4_GROUP)
+        scale = (groups.abs().amax(-1) / 7).clamp(min=1e-12)
+        q = (groups / scale[..., None]).round().clamp(-8, 7).add(8).view(w.shape).to(torch.uint8)
+        packed = torch._convert_weight_to_int4pack(q[:, ::2] << 4 | q[:, 1::2], 8)
+        zeros = torch.zeros_like(scale)
+        scales = torch.stack((scale, zeros), -1).transpose(0, 1).to(torch.bfloat16).contiguous()
+        self.packed = nn.Parameter(packed, requires_grad=False)
+        self.scales = nn.Parameter(scales, requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        y = torch._weight_int4pack_mm(rows, self.packed, INT4_GROUP, self.scales).to(x.dtype)
+        y = y if self.bias is None else y + self.bias
+        return y.view(*x.shape[:-1], -1)
+
+
+WEIGHTS = {
+    "floats": None,
+    "fp8": lambda linear: Fp8Linear(linear, has_row_scales=False),
+    "fp8-rows": lambda linear: Fp8Linear(linear, has_row_scales=True),
+    "int4": Int4Linear,
+}
+
+
+def quantise(module: nn.Module, weights: str) -> None:
+    """Every product's weights."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, WEIGHTS[weights](child))
+        else:
+            quantise(child, weights)
 
 
 class Norm(nn.Module):
@@ -137,7 +211,7 @@ class Model(nn.Module):
         return self.head(self.norm(x[:, -1:]))[:, -1].argmax(-1, keepdim=True)
 
 
-def build(c: Config, batch: int, context: int, device: str) -> Model:
+def build(c: Config, batch: int, context: int, device: str, weights: str = "floats") -> Model:
     torch.set_default_dtype(c.dtype)
     with torch.device(device):
         model = Model(c, batch, context)
@@ -146,6 +220,8 @@ def build(c: Config, batch: int, context: int, device: str) -> Model:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.normal_(0, WEIGHT_STD)
+    if WEIGHTS[weights]:
+        quantise(model, weights)
     return model.eval().requires_grad_(False)
 
 
