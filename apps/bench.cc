@@ -277,6 +277,7 @@ void add_kernels(CLI::App& bench, Command& chosen) {
       ->check(in_range(engine::ranges::kCount))
       ->capture_default_str();
   add_attention(command, arguments->model.options.attention);
+  add_quantize(command, arguments->model.options.quantize);
   command.add_flag("--all", options.has_all, "Norms, rotations and the rest too");
   add_bench_machine(command, arguments->model.options, arguments->is_json);
   command.callback([arguments, &chosen] {

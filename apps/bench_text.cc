@@ -62,6 +62,7 @@ nlohmann::ordered_json rows_json(const measure::EndToEndResult& result,
         {{"bench", "e2e"},
          {"engine", "nereid"},
          {"model", model},
+         {"weights", result.weights},
          {"mode", row.mode},
          {"tuned", row.is_tuned},
          {"batch", options.workload.n_batch},
@@ -104,8 +105,10 @@ nlohmann::ordered_json rows_json(const measure::KernelBenchResult& result,
   auto rows = nlohmann::ordered_json::array();
   for (const auto& row : result.rows) {
     const auto figures = reached(row, result.limits);
-    nlohmann::ordered_json json{{"bench", "kernels"}, {"engine", "nereid"}, {"model", model},
-                                {"op", row.op},       {"name", row.name},   {"kernel", row.kernel}};
+    nlohmann::ordered_json json{{"bench", "kernels"},  {"engine", "nereid"},
+                                {"model", model},      {"weights", result.weights},
+                                {"op", row.op},        {"name", row.name},
+                                {"kernel", row.kernel}};
     if (row.op == "attention")
       json.update({{"batch", row.n_batch}, {"query", row.n_query}, {"context", row.n_context}});
     else
@@ -252,6 +255,7 @@ nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std:
     rows.push_back({{"bench", "sweep"},
                     {"engine", "nereid"},
                     {"model", model},
+                    {"weights", result.weights},
                     {"mode", result.mode},
                     {"sequences", cell.n_sequences},
                     {"context", cell.n_context},
@@ -263,6 +267,7 @@ nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std:
     rows.push_back({{"bench", "sweep"},
                     {"engine", "nereid"},
                     {"model", model},
+                    {"weights", result.weights},
                     {"mode", result.mode},
                     {"prompt", cell.n_tokens},
                     {"first_token_ms", cell.first_token_ms}});

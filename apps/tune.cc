@@ -174,6 +174,7 @@ void add_tune(CLI::App& app, Command& chosen) {
       .add_option("--mode", arguments->model.options.mode, "As the model is planned in this mode")
       ->type_name("NAME")
       ->capture_default_str();
+  add_quantize(command, arguments->model.options.quantize);
   add_skipped_passes(command, arguments->model.options.skip_passes);
   command.add_option("--out", arguments->out_dir, "Where the tables are")
       ->type_name("DIR")

@@ -163,8 +163,9 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   const auto variants = variants_of(options, device);
   EndToEndResult result;
   result.device = device.info();
-  result.streamed_weight_bytes =
-      streamed_weight_bytes(config, program::quantization_of(config, options.engine.quantize));
+  const auto quantization = program::quantization_of(config, options.engine.quantize);
+  result.weights = weights_name(config, quantization);
+  result.streamed_weight_bytes = streamed_weight_bytes(config, quantization);
   result.limits = measure_limits(device, config, options.engine,
                                  static_cast<std::size_t>(result.streamed_weight_bytes));
 

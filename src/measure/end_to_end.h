@@ -46,6 +46,7 @@ struct EndToEndRow {
 struct EndToEndResult {
   device::DeviceInfo device;
   Limits limits;
+  std::string weights;                     // weights_name of model_cost.h
   std::int64_t streamed_weight_bytes = 0;  // weights that a decode step reads whole
   std::vector<EndToEndRow> rows;
   std::optional<Proof> proof;

@@ -31,8 +31,11 @@ class KernelBench {
   KernelBenchResult run() {
     KernelBenchResult result;
     result.device = device_->info();
+    const auto quantization =
+        program::quantization_of(planner_.whole_config(), options_.engine.quantize);
+    result.weights = weights_name(planner_.whole_config(), quantization);
     const auto weight_bytes =
-        static_cast<std::size_t>(streamed_weight_bytes(planner_.whole_config(), {}));
+        static_cast<std::size_t>(streamed_weight_bytes(planner_.whole_config(), quantization));
     result.limits = measure_limits(*device_, planner_.whole_config(), options_.engine,
                                    std::max(LaunchBench::kPoolBytes, weight_bytes));
     LaunchBench bench(planner_, *device_);
@@ -97,11 +100,8 @@ class KernelBench {
     row.op = "linear";
     row.n_in = graph::dim_value(*launch.size_of("n_in"), sizes);
     if (const auto n_rows = launch.size_of("n_rows")) row.n_rows = graph::dim_value(*n_rows, sizes);
-    const auto* matrix = matrix_of(graph, launch);
-    std::int64_t n = 1;
-    for (const auto& dim : matrix->shape) n *= dim.offset;
     row.name = label_of(graph, launch);
-    row.n_out = n / row.n_in;
+    row.n_out = matrix_of(graph, launch)->shape[0].offset;
   }
 
   static void describe_attention(const StepShape& step, KernelRow& row) {

@@ -36,6 +36,7 @@ struct KernelRow {
 
 struct KernelBenchResult {
   device::DeviceInfo device;
+  std::string weights;  // weights_name of model_cost.h
   Limits limits;
   std::vector<KernelRow> rows;
 };

@@ -7,6 +7,11 @@
 
 namespace nereid::measure {
 
+std::string weights_name(const model::ModelConfig& config,
+                         const std::optional<model::Quantization>& quantization) {
+  return quantization ? quantization->name : std::string(dtype_name(config.dtype));
+}
+
 std::int64_t streamed_weight_bytes(const model::ModelConfig& config,
                                    const std::optional<model::Quantization>& quantization) {
   model::GraphOptions options;

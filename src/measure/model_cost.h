@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "measure/step_planner.h"
 #include "model/config.h"
@@ -13,6 +15,10 @@ namespace nereid::measure {
 // rows.
 std::int64_t streamed_weight_bytes(const model::ModelConfig& config,
                                    const std::optional<model::Quantization>& quantization);
+
+// For people: "fp16", "int4", "gptq".
+std::string weights_name(const model::ModelConfig& config,
+                         const std::optional<model::Quantization>& quantization);
 
 // Bytes of the keys and values that a sequence of so many tokens has in the caches and a decode
 // step reads: of layers with a window no more than it.

@@ -169,8 +169,9 @@ SweepResult run_sweep(const SweepOptions& options) {
   SweepResult result;
   result.device = device->info();
   result.mode = program::resolve_mode(options.engine.mode, result.device.target);
-  const auto weight_bytes =
-      streamed_weight_bytes(config, program::quantization_of(config, options.engine.quantize));
+  const auto quantization = program::quantization_of(config, options.engine.quantize);
+  result.weights = weights_name(config, quantization);
+  const auto weight_bytes = streamed_weight_bytes(config, quantization);
   result.limits =
       measure_limits(*device, config, options.engine, static_cast<std::size_t>(weight_bytes));
   const auto runner = engine::Runner::create(*device, config, engine_options(options));

@@ -45,6 +45,7 @@ struct PromptCell {
 struct SweepResult {
   device::DeviceInfo device;
   std::string mode;
+  std::string weights;  // weights_name of model_cost.h
   Limits limits;
   std::vector<DecodeCell> decode;
   std::vector<PromptCell> prompts;

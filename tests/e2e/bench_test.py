@@ -157,6 +157,19 @@ class Bench(cli.TestCase):
         attention = [row for row in out["rows"] if row["op"] == "attention"]
         self.assertIn((2, 1, 640), {(r["batch"], r["query"], r["context"]) for r in attention})
 
+    def test_kernels_of_quantised_weights(self):
+        out = cli.run_json(
+            "bench", "kernels", "demo", "--device", "cpu", "--rows", 1, "--repeats", 1,
+            "--mode", "compiled", "--quantize", "int4",
+        )  # fmt: skip
+        linear = {row["n_out"]: row for row in out["rows"] if row["op"] == "linear"}
+        # Half a byte a weight and two for each 128, and the whole of activations.
+        bytes_of = {n_out: row["gb_per_s"] * row["us"] * 1e3 for n_out, row in linear.items()}
+        self.assertEqual({row["weights"] for row in linear.values()}, {"int4"})
+        self.assertIn("HAS_SCALE=1", linear[2048]["choice"])
+        weights = 2048 * 384 * (1 / 2 + 2 / 128)
+        self.assertAlmostEqual(bytes_of[2048] / weights, 1.0, delta=0.03)
+
 
 if __name__ == "__main__":
     cli.main()
