@@ -48,7 +48,7 @@ constexpr std::size_t kGuardBytes = 64;
 constexpr std::byte kGuard{0xa5};
 
 // What is drawn beside the written cases, as above; `tools/run_cases.py --random` draws more.
-constexpr int kDrawnCases = 4;
+constexpr int kDrawnCases = 2;
 constexpr int kSeed = 5;  // with heads of over 128 elements and windows among its first
 
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
