@@ -139,6 +139,7 @@ void add_workload(CLI::App& command, EndToEndArguments& arguments) {
   options.modes = {"auto"};
   add_attention(command, arguments.model.options.attention);
   add_quantize(command, arguments.model.options.quantize);
+  add_kv_cache(command, arguments.model.options.kv_cache);
   command.add_flag("--random-weights", arguments.model.options.random_weights,
                    "Needs only config.json: weights are made on the device");
 }
@@ -246,6 +247,7 @@ void add_bench_serve(CLI::App& bench, Command& chosen) {
       ->type_name("NAME")
       ->capture_default_str();
   add_quantize(command, engine.quantize);
+  add_kv_cache(command, engine.kv_cache);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");
   add_bench_machine(command, engine, arguments->is_json);
@@ -368,6 +370,7 @@ void add_sweep(CLI::App& bench, Command& chosen) {
       ->check(in_range(engine::ranges::kBatchTokens))
       ->capture_default_str();
   add_quantize(command, engine.quantize);
+  add_kv_cache(command, engine.kv_cache);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");
   add_bench_machine(command, engine, arguments->is_json);

@@ -82,6 +82,15 @@ CLI::Option* add_quantize(CLI::App& command, std::string& format) {
       ->type_name("FORMAT");
 }
 
+CLI::Option* add_kv_cache(CLI::App& command, std::string& format) {
+  return command
+      .add_option("--kv-cache", format,
+                  "What keys and values are kept as: auto (the model's type) or fp8, which takes a "
+                  "byte for each number (docs/quantization.md)")
+      ->type_name("FORMAT")
+      ->capture_default_str();
+}
+
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files) {
   return command
       .add_option(
@@ -121,6 +130,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   add_quantize(command, options.quantize)->group(kMachineGroup);
+  add_kv_cache(command, options.kv_cache)->group(kMachineGroup);
   add_attention(command, options.attention)->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);
   add_untuned(command, options.is_tuned)->group(kMachineGroup);

@@ -28,6 +28,8 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files);
 // What weights are quantised to.
 CLI::Option* add_quantize(CLI::App& command, std::string& format);
+// What keys and values are kept as.
+CLI::Option* add_kv_cache(CLI::App& command, std::string& format);
 // By which design attention is computed.
 CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);

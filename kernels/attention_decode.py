@@ -5,7 +5,8 @@
 and j >= context_lens[s] - window where window > 0: the query is the newest token. A context of 0
 gives zeros. With the function MASK over those that it keeps, and with SCORE of what it makes of
 scores; sinks [Hq]: a score more in each sum, of no value.
-out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+out, q [S, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh], of 8 bits with
+v_scale (lib/paged.py).
 Grid: (S, Hq / HEADS): a program reads each key and value once for HEADS query heads of one KV head.
 No `tl.dot`; all arithmetic fp32.
 """
@@ -25,8 +26,8 @@ from kernels.lib.attention import (
     normalised,
 )
 from kernels.lib.function_cases import draw_functions, function_cases
-from kernels.lib.paged import attention_reference, page_offset
-from kernels.lib.paged_cases import attention_case, draw_attention
+from kernels.lib.paged import CACHE_TYPES, attention_reference, of_cached, page_offset
+from kernels.lib.paged_cases import attention_case, draw_attention, draw_cache
 from kernels.spec import (
     FLOATS,
     Spec,
@@ -106,6 +107,7 @@ def attention_decode(
     q_stride,
     scale,
     softcap,
+    v_scale,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
@@ -167,7 +169,8 @@ def attention_decode(
         BLOCK_TOKENS, BLOCK_N, BLOCK_D,
     )  # fmt: skip
     for i in tl.static_range(HEADS):
-        y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
+        y = of_cached(normalised(states[i][2], states[i][1]), v_scale, v_cache_ptr)
+        y = y.to(out_ptr.dtype.element_ty)
         target = out_ptr + seq * out_stride + (head + i) * HEAD_DIM + offs_d
         tl.store(target, y, mask=mask_d)
 
@@ -200,11 +203,13 @@ def cases(act):
     yield case("block_16", [50, 16], 2, 2, 64, block=16)
     yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16")
     yield case("half", [44], 6, 2, 64, act="fp16")
+    yield case("fp8_cache", [70, 64, 3], 6, 2, 64, cache="fp8e4nv", scales=(1.0, 3.0))
     yield from function_cases(partial(attention_case, act=act, decode=True))
 
 
 def draw(d, act):
-    return draw_functions(d, draw_attention(d, d.types(act), d.types("fp16"), decode=True))
+    act, (cache, scales) = d.types(act), draw_cache(d)
+    return draw_functions(d, draw_attention(d, act, cache, decode=True, scales=scales))
 
 
 _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
@@ -215,8 +220,8 @@ SPEC = Spec(
     params=(
         out("out_ptr", FLOATS, "n_seqs", "out_stride"),
         inp("q_ptr", FLOATS, "n_seqs", "q_stride"),
-        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inp("k_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
+        inp("v_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("context_lens_ptr", "i32", "n_seqs"),
         inp("sinks_ptr", "fp32", "n_heads"),
@@ -234,6 +239,7 @@ SPEC = Spec(
         stride("q_stride"),
         scalar("scale"),
         scalar("softcap"),
+        scalar("v_scale"),
         given("HEAD_DIM", of="q[2]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),

@@ -6,9 +6,10 @@ those of a step that decode, its first.
     out[s, h] = softmax_j(cap(q[h] . k_j * scale)) v_j,  j < context_lens[s], the newest: k, v
     and j >= context_lens[s] - window where window > 0; a context of 0 gives zeros
 
-out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh];
-norms [Dh] (HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come
-from registers, rounded as the cache has them. Softmax and sums: fp32, no `tl.dot`.
+out [S, Hq, Dh], qkv [S, Hq + 2 Hkv, Dh] with row strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh],
+of 8 bits with k_scale, which is in `scale` too, and v_scale (lib/paged.py); norms [Dh]
+(HAS_QK_NORM); inv_freq [Dh/2] fp32 with every scaling. The newest key and value come from
+registers, rounded as the cache has them. Softmax and sums: fp32, no `tl.dot`.
 Grid: (S, Hq / HEADS). For a CPU's cores; on a GPU attention_decode_split.
 """
 
@@ -20,7 +21,7 @@ import triton.language as tl
 
 from kernels.lib.attention import LOG2E, attend_tile, capped, from_first, normalised
 from kernels.lib.numbers import rounded
-from kernels.lib.paged import page_offset
+from kernels.lib.paged import CACHE_TYPES, cached, held, of_cached, page_offset
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.lib.rope import head_norm, rope_factors, rope_reference, turn
 from kernels.spec import (
@@ -62,6 +63,8 @@ def attention_decode_fused(
     scale,
     softcap,
     qk_eps,
+    k_scale,
+    v_scale,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
@@ -108,9 +111,9 @@ def attention_decode_fused(
         x2 = tl.sum(n2, axis=0)
     x1, x2 = turn(x1, x2, cos, sin)
     # As wide as the operations on their own would have left them.
-    new_k1 = x1.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
-    new_k2 = x2.to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
-    new_v = new_v.to(v_cache_ptr.dtype.element_ty)
+    new_k1 = cached(x1.to(qkv_ptr.dtype.element_ty), k_scale, k_cache_ptr)
+    new_k2 = cached(x2.to(qkv_ptr.dtype.element_ty), k_scale, k_cache_ptr)
+    new_v = cached(new_v, v_scale, v_cache_ptr)
     is_writer = (slot >= 0) & has_newest & (head % group == 0)
     n_half = tl.where(is_writer, HALF, 0)
     n_d = tl.where(is_writer, HEAD_DIM, 0)
@@ -165,7 +168,8 @@ def attention_decode_fused(
             ),)  # fmt: skip
         states = new_states
     for i in tl.static_range(HEADS):
-        y = normalised(states[i][2], states[i][1]).to(out_ptr.dtype.element_ty)
+        y = of_cached(normalised(states[i][2], states[i][1]), v_scale, v_cache_ptr)
+        y = y.to(out_ptr.dtype.element_ty)
         tl.store(out_at + i * HEAD_DIM + offs_d, y, mask=mask_d)
 
 
@@ -187,8 +191,8 @@ def reference(a):
             for x, norm in zip((q, new_k), norms)
         )
         q, new_k = (rounded(x.astype(np.float32), a["dtypes"]["qkv_ptr"]) for x in (q, new_k))
-        new_k = rounded(new_k, a["dtypes"]["k_cache_ptr"])
-        new_v = rounded(new_v, a["dtypes"]["v_cache_ptr"])
+        new_k = held(new_k, a["k_scale"], a["dtypes"]["k_cache_ptr"])
+        new_v = held(new_v, a["v_scale"], a["dtypes"]["v_cache_ptr"])
         blocks = a["block_tables_ptr"][s, : -(-n_kv // block_tokens)]
         k, v = (
             np.moveaxis(cache[blocks], 1, 0).reshape(n_kv_heads, -1, dim)[:, :n_kv].copy()
@@ -205,7 +209,8 @@ def reference(a):
             if a["HAS_SOFTCAP"]:
                 score = a["softcap"] * np.tanh(score / a["softcap"])
             p = np.exp(score - score.max())
-            out_ptr[s, h * dim : (h + 1) * dim] = p / p.sum() @ v[kv, oldest:].astype(np.float64)
+            y = p / p.sum() @ v[kv, oldest:].astype(np.float64)
+            out_ptr[s, h * dim : (h + 1) * dim] = y * a["v_scale"]
     return {
         "out_ptr": out_ptr,
         "k_cache_ptr": k_cache,
@@ -239,6 +244,7 @@ def cases(act):
     yield case("block_16", [50, 16], 2, 2, 64, block=16)
     yield case("bf16", [44], 6, 2, 64, act="bf16", cache="bf16", norm=True)
     yield case("half", [44], 6, 2, 64, act="fp16")
+    yield case("fp8_cache", [70, 1, 65], 6, 2, 64, cache="fp8e4nv", first=0, scales=(0.01, 3.0))
 
 
 def draw(d, act):
@@ -259,8 +265,8 @@ SPEC = Spec(
     when="decode and not gpu",
     params=(
         out("out_ptr", FLOATS, "n_seqs", "out_stride"),
-        inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("k_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
+        inout("v_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
         inp("qkv_ptr", FLOATS, "n_seqs", "qkv_stride"),
         inp("q_norm_ptr", FLOATS, "HEAD_DIM"),
         inp("k_norm_ptr", FLOATS, "HEAD_DIM"),
@@ -279,6 +285,8 @@ SPEC = Spec(
         scalar("scale"),
         scalar("softcap"),
         scalar("qk_eps", of="@eps"),
+        scalar("k_scale"),
+        scalar("v_scale"),
         given("HEAD_DIM", of="k_cache[3]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),

@@ -38,12 +38,14 @@ from kernels.lib.decode_units import (
     attend_units,
     end_of_unit,
     finish,
+    for_products,
     leave,
     no_sums,
     row_of_tile,
     share_of,
     tile_sums,
 )
+from kernels.lib.paged import CACHE_TYPES, cached
 from kernels.lib.paged_cases import draw_fused, fused_case
 from kernels.spec import (
     FLOATS,
@@ -89,6 +91,8 @@ def attention_decode_split(
     scale,
     softcap,
     qk_eps,
+    k_scale,
+    v_scale,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
@@ -172,9 +176,9 @@ def attention_decode_split(
     new_at = heads_at + (n_heads + kv_head) * HEAD_DIM
     new_k = turned_heads(new_at + one, one == 0, lane, cos, sin, k_norm_ptr, qk_eps, HEAD_DIM,
                          HAS_QK_NORM)  # fmt: skip
-    new_k = tl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty).to(k_cache_ptr.dtype.element_ty)
+    new_k = cached(tl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty), k_scale, k_cache_ptr)
     new_v = tl.load(new_at + n_kv_heads * HEAD_DIM + lane, mask=is_lane, other=0.0)
-    new_v = new_v.to(v_cache_ptr.dtype.element_ty)
+    new_v = cached(new_v, v_scale, v_cache_ptr)
     is_writer = (slot >= 0) & (part == 0) & (context > 0) & (head % (n_heads // n_kv_heads) == 0)
     page = ((slot // BLOCK_TOKENS) * n_kv_heads + kv_head) * BLOCK_TOKENS + slot % BLOCK_TOKENS
     tl.store(k_cache_ptr + page * HEAD_DIM + lane, new_k, mask=is_lane & is_writer)
@@ -187,9 +191,7 @@ def attention_decode_split(
     new_score = tl.sum(q.to(tl.float32) * new_k.to(tl.float32)[None, :], axis=1) * factor
     if SCORE is not None:
         new_score = SCORE(new_score, None, params) * LOG2E
-    # Where queries and cache differ in type, products are taken in fp32.
-    if qkv_ptr.dtype.element_ty != k_cache_ptr.dtype.element_ty:
-        q = q.to(tl.float32)
+    q = for_products(q, k_cache_ptr)
 
     # The newest token's sums: its score, 1 and its value.
     largest = tl.where(context > 0, new_score, float("-inf"))
@@ -230,8 +232,8 @@ def attention_decode_split(
         gdc_launch_dependents()
     out_at = out_ptr + seq * out_stride + head * HEAD_DIM
     finish(
-        out_at, sums_ptr, arrivals_ptr + group, sums, is_split, part, n_programs, n_units, HEADS,
-        HEAD_DIM, BLOCK_G, ALONE,
+        out_at, sums_ptr, arrivals_ptr + group, sums, is_split, part, n_programs, n_units, v_scale,
+        v_cache_ptr, HEADS, HEAD_DIM, BLOCK_G, ALONE,
     )  # fmt: skip
 
 
@@ -312,8 +314,8 @@ SPEC = Spec(
     when="decode and gpu",
     params=(
         out("out_ptr", FLOATS, "n_seqs", "out_stride"),
-        inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("k_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
+        inout("v_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
         scratch(
             "partial_ptr",
             "fp32",
@@ -341,6 +343,8 @@ SPEC = Spec(
         scalar("scale"),
         scalar("softcap"),
         scalar("qk_eps", of="@eps"),
+        scalar("k_scale"),
+        scalar("v_scale"),
         given("HEAD_DIM", of="k_cache[3]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),

@@ -8,7 +8,8 @@ are its newest: rows cu_seqlens[s] to cu_seqlens[s + 1] of q, at the positions b
 context_lens[s]. Its keys lie in the pages block_tables[s], written before. A token that sees no key
 gets zeros. sinks [Hq]: a score more in each sum, of no value. Sequences before `first_seq` are
 another kernel's: their rows of out stay as they are.
-out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh].
+out, q [T, Hq, Dh] with token strides; caches [n_blocks, Hkv, BLOCK_TOKENS, Dh], of 8 bits with
+v_scale (lib/paged.py); as tensor maps and in HOPPER of 16 bits.
 Grid: (Hq, S - first_seq, max_q_len / BLOCK_M). A program beyond its sequence's end runs no
 iteration and stores nothing. USE_DESCRIPTORS: the caches are tensor maps of their rows of Dh.
 HOPPER: the form of kernels/hopper/attention_prefill.py, with a grid of its own.
@@ -33,8 +34,8 @@ from kernels.lib.attention import (
     normalised,
 )
 from kernels.lib.function_cases import draw_functions, function_cases
-from kernels.lib.paged import attention_reference, page_row
-from kernels.lib.paged_cases import attention_case, draw_attention
+from kernels.lib.paged import CACHE_TYPES, attention_reference, of_cached, page_row
+from kernels.lib.paged_cases import attention_case, draw_attention, draw_cache
 from kernels.spec import (
     FLOATS,
     Descriptor,
@@ -89,6 +90,7 @@ def attend(
             row = page_row(block_table, start, kv_head, n_kv_heads, BLOCK_TOKENS).to(tl.int32)
             k = k_cache_ptr.load([row, 0])
             v = v_cache_ptr.load([row, 0])
+            tl.static_assert(k.dtype != tl.float8e4nv)
             if PARTIAL:
                 v = tl.where(k_pos[:, None] < context, v, 0.0)
         else:
@@ -138,6 +140,7 @@ def attention_prefill(
     q_stride,
     scale,
     softcap,
+    v_scale,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
@@ -224,7 +227,10 @@ def attention_prefill(
         HEAD_DIM, BLOCK_TOKENS, BLOCK_N, BLOCK_D, USE_DESCRIPTORS,
     )  # fmt: skip
 
-    y = normalised(state[2], state[1][:, None]).to(out_ptr.dtype.element_ty)
+    y = normalised(state[2], state[1][:, None])
+    if not USE_DESCRIPTORS:  # which are of 16 bits
+        y = of_cached(y, v_scale, v_cache_ptr)
+    y = y.to(out_ptr.dtype.element_ty)
     target = out_ptr + rows * out_stride + head * HEAD_DIM + offs_d[None, :]
     tl.store(target, y, mask=mask_m & mask_d)
 
@@ -264,6 +270,7 @@ def cases(act):
     )
     yield case("block_16", [(30, 50)], 2, 2, 64, block=16)
     yield case("bf16", [(44, 44)], 6, 2, 64, act="bf16", cache="bf16")
+    yield case("fp8_cache", [(44, 90), (3, 64)], 6, 2, 64, cache="fp8e4nv", scales=(1.0, 3.0))
     if act == "fp32":
         yield case("fp32_cache", [(44, 90)], 6, 2, 64, cache="fp32")
     yield from function_cases(partial(attention_case, act=act))
@@ -272,12 +279,14 @@ def cases(act):
 def draw(d, act):
     q = d.types(act)
     # Products take the type of q: the cache's must fit into it.
-    cache = d.types("fp16") if q == "fp32" else q
+    cache, scales = draw_cache(d) if q == "fp32" else draw_cache(d, q)
     # Half of them are what Hopper's form takes, of several of its tiles.
     if d.variant.chance(0.5):
-        case = draw_attention(d, q, cache, decode=False, dims=(64, 128), blocks=(64, 128), longer=8)
+        case = draw_attention(
+            d, q, cache, decode=False, dims=(64, 128), blocks=(64, 128), longer=8, scales=scales
+        )
     else:
-        case = draw_attention(d, q, cache, decode=False)
+        case = draw_attention(d, q, cache, decode=False, scales=scales)
     return draw_functions(d, case)
 
 
@@ -302,8 +311,8 @@ SPEC = Spec(
         out("out_ptr", FLOATS, "max_q_len", "out_stride"),
         counter("next_tile_ptr", "i32", "1"),
         inp("q_ptr", FLOATS, "max_q_len", "q_stride"),
-        inp("k_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
-        inp("v_cache_ptr", FLOATS, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
+        inp("k_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
+        inp("v_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE, descriptor=_CACHE_ROWS),
         inp("block_tables_ptr", "i32", "n_seqs", "max_blocks"),
         inp("cu_seqlens_ptr", "i32", "n_seqs + 1", of="query_starts"),
         inp("context_lens_ptr", "i32", "n_seqs"),
@@ -324,6 +333,7 @@ SPEC = Spec(
         stride("q_stride"),
         scalar("scale"),
         scalar("softcap"),
+        scalar("v_scale"),
         given("HEAD_DIM", of="q[2]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_SOFTCAP", of="@softcap != 0"),

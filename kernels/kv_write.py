@@ -2,7 +2,8 @@
 
     k_cache[slot // B, h, slot % B, :] = k[t, h, :],  slot = slot_mapping[t]; v alike
 
-k, v [T, Hkv, Dh] with token strides; caches [n_blocks, Hkv, B, Dh] with B = BLOCK_TOKENS.
+k, v [T, Hkv, Dh] with token strides; caches [n_blocks, Hkv, B, Dh] with B = BLOCK_TOKENS, of 8 bits
+divided by k_scale and v_scale (lib/paged.py).
 A negative slot is skipped. Grid: one program a token.
 """
 
@@ -12,6 +13,8 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.lib.paged import CACHE_TYPES, cached, held
+from kernels.lib.paged_cases import draw_cache, scales_of
 from kernels.spec import (
     FLOATS,
     Case,
@@ -23,6 +26,7 @@ from kernels.spec import (
     inp,
     padded,
     rng,
+    scalar,
     size,
     step_size,
     stride,
@@ -41,6 +45,8 @@ def kv_write(
     head_dim,
     k_stride,
     v_stride,
+    k_scale,
+    v_scale,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -57,8 +63,8 @@ def kv_write(
     v = tl.load(v_ptr + token * v_stride + source, mask=mask, other=0.0)
     page = (slot // BLOCK_TOKENS) * n_kv_heads * BLOCK_TOKENS * head_dim
     target = page + (slot % BLOCK_TOKENS) * head_dim + heads * BLOCK_TOKENS * head_dim + offs
-    tl.store(k_cache_ptr + target, k.to(k_cache_ptr.dtype.element_ty), mask=mask)
-    tl.store(v_cache_ptr + target, v.to(v_cache_ptr.dtype.element_ty), mask=mask)
+    tl.store(k_cache_ptr + target, cached(k, k_scale, k_cache_ptr), mask=mask)
+    tl.store(v_cache_ptr + target, cached(v, v_scale, v_cache_ptr), mask=mask)
 
 
 def reference(a):
@@ -70,14 +76,17 @@ def reference(a):
         if slot >= 0:
             block, offset = divmod(slot, a["BLOCK_TOKENS"])
             shape = (n_kv_heads, head_dim)
-            k_cache[block, :, offset] = a["k_ptr"][token, :width].reshape(shape)
-            v_cache[block, :, offset] = a["v_ptr"][token, :width].reshape(shape)
+            for name, cache in (("k", k_cache), ("v", v_cache)):
+                x = a[f"{name}_ptr"][token, :width].reshape(shape)
+                cache[block, :, offset] = held(
+                    x, a[f"{name}_scale"], a["dtypes"][f"{name}_cache_ptr"]
+                )
     return {"k_cache_ptr": k_cache, "v_cache_ptr": v_cache}
 
 
 def make_case(
     name, n_tokens, n_heads, head_dim, *, act, cache="fp16", slot="i32", block=64, pad=0,
-    v_pad=None, skip=0, std=1.0,
+    v_pad=None, skip=0, std=1.0, scales=None,
 ):  # fmt: skip
     g = rng(name)
     n_blocks = n_tokens // block + 2
@@ -98,6 +107,7 @@ def make_case(
             "head_dim": head_dim,
             "k_stride": width + pad,
             "v_stride": width + v_pad,
+            **scales_of(cache, scales),
         },
         {
             "k_cache_ptr": cache,
@@ -120,6 +130,9 @@ def cases(act):
     yield case("heads_96", 3, 5, 96, cache="fp32")
     yield case("bf16_cache", 9, 2, 64, cache="bf16")
     yield case("block_16", 33, 2, 128, block=16)
+    narrow = case("fp8_cache", 9, 2, 64, cache="fp8e4nv", scales=(0.003, 3.0))
+    narrow.args["k_ptr"][0, :3] = narrow.args["v_ptr"][1, :3] = np.nan, np.inf, -np.inf
+    yield narrow
 
 
 def draw(d, act):
@@ -127,11 +140,13 @@ def draw(d, act):
     n_heads = d.width(1, 9)
     head_dim = d.width(1, 256)
     width = n_heads * head_dim
-    # What is too large for a narrow cache becomes infinite, what is too small 0.
+    # What is too large for a narrow cache becomes infinite, or of 8 bits the largest there is; what
+    # is too small 0.
     std = d.case.of(1.0, 1e-7, 1e-5, 3e4, 1e30)
     n_tokens = d.rows(max(1, min(70, 4000 // width)), tile=block)
+    cache, scales = draw_cache(d)
     case = make_case(
-        d.name, n_tokens, n_heads, head_dim, act=d.types(act), cache=d.types("fp16"),
+        d.name, n_tokens, n_heads, head_dim, act=d.types(act), cache=cache, scales=scales,
         slot=d.variant.of("i32", "i64"), block=block, pad=d.gap(width, n_tokens),
         v_pad=d.gap(width, n_tokens), skip=d.case.of(0, 0, 1, 2), std=std,
     )  # fmt: skip
@@ -143,8 +158,8 @@ SPEC = Spec(
     fn=kv_write,
     op="kv_write",
     params=(
-        inout("k_cache_ptr", FLOATS, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
-        inout("v_cache_ptr", FLOATS, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
+        inout("k_cache_ptr", CACHE_TYPES, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
+        inout("v_cache_ptr", CACHE_TYPES, "n_tokens", "n_kv_heads", "BLOCK_TOKENS", "head_dim"),
         inp("k_ptr", FLOATS, "n_tokens", "k_stride"),
         inp("v_ptr", FLOATS, "n_tokens", "v_stride"),
         inp("slot_mapping_ptr", ("i32", "i64"), "n_tokens", of="slots"),
@@ -153,6 +168,8 @@ SPEC = Spec(
         size("head_dim", of="k[2]"),
         stride("k_stride"),
         stride("v_stride"),
+        scalar("k_scale"),
+        scalar("v_scale"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         derived("BLOCK_H", "next_pow2(n_kv_heads)"),
         derived("BLOCK_D", "next_pow2(head_dim)"),

@@ -5,8 +5,9 @@
     v_cache[slot // B, g, slot % B] = x[t, Hq + Hkv + g]
 
 q [T, Hq, Dh] with a token stride; qkv [T, Hq + 2 Hkv, Dh] with a token stride, and never q;
-caches [n_blocks, Hkv, B, Dh] with B = BLOCK_TOKENS; norms [Dh] (HAS_QK_NORM, else x as it is);
-inv_freq [Dh/2] fp32 with every scaling. A negative slot is not written.
+caches [n_blocks, Hkv, B, Dh] with B = BLOCK_TOKENS, of 8 bits divided by k_scale and v_scale
+(lib/paged.py); norms [Dh] (HAS_QK_NORM, else x as it is); inv_freq [Dh/2] fp32 with every scaling.
+A negative slot is not written.
 Grid: one program a token. Arithmetic: fp32.
 """
 
@@ -17,6 +18,8 @@ import triton
 import triton.language as tl
 
 from kernels.lib.numbers import rounded
+from kernels.lib.paged import CACHE_TYPES, cached, held
+from kernels.lib.paged_cases import draw_cache, scales_of
 from kernels.lib.rope import head_norm, inverse_frequencies, rope_factors, rope_reference, turn
 from kernels.spec import (
     FLOATS,
@@ -56,6 +59,8 @@ def rope_kv_write(
     q_stride,
     qkv_stride,
     qk_eps,
+    k_scale,
+    v_scale,
     HEAD_DIM: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     HAS_QK_NORM: tl.constexpr,
@@ -100,15 +105,15 @@ def rope_kv_write(
     page = (slot // BLOCK_TOKENS) * n_kv_heads * BLOCK_TOKENS * HEAD_DIM
     page += (slot % BLOCK_TOKENS) * HEAD_DIM
     target = k_cache_ptr + page + kv_heads * BLOCK_TOKENS * HEAD_DIM + lane[None, :]
-    tl.store(target, y1.to(k_cache_ptr.dtype.element_ty), mask=mask)
-    tl.store(target + HALF, y2.to(k_cache_ptr.dtype.element_ty), mask=mask)
+    tl.store(target, cached(y1, k_scale, k_cache_ptr), mask=mask)
+    tl.store(target + HALF, cached(y2, k_scale, k_cache_ptr), mask=mask)
 
     offs = tl.arange(0, BLOCK_D)[None, :]
     mask = (kv_heads < n_written) & (offs < HEAD_DIM)
     v_row = k_row + n_kv_heads * HEAD_DIM
     v = tl.load(v_row + kv_heads * HEAD_DIM + offs, mask=mask, other=0.0)
     target = v_cache_ptr + page + kv_heads * BLOCK_TOKENS * HEAD_DIM + offs
-    tl.store(target, v.to(v_cache_ptr.dtype.element_ty), mask=mask)
+    tl.store(target, cached(v, v_scale, v_cache_ptr), mask=mask)
 
 
 def reference(a):
@@ -127,14 +132,16 @@ def reference(a):
         slot = int(a["slots_ptr"][token])
         if slot >= 0:
             block, offset = divmod(slot, a["BLOCK_TOKENS"])
-            k_cache[block, :, offset] = rounded(k.astype(np.float32), a["dtypes"]["qkv_ptr"])
-            v_cache[block, :, offset] = v
+            k = rounded(k.astype(np.float32), a["dtypes"]["qkv_ptr"])
+            k_cache[block, :, offset] = held(k, a["k_scale"], a["dtypes"]["k_cache_ptr"])
+            v_cache[block, :, offset] = held(v, a["v_scale"], a["dtypes"]["v_cache_ptr"])
     return {"q_ptr": q_ptr, "k_cache_ptr": k_cache, "v_cache_ptr": v_cache}
 
 
 def make_case(
     name, n_tokens, n_heads, n_kv_heads, dim, *, act, cache="fp16", block=64, norm=False, pad=0,
     q_pad=None, skip=0, first=0, q=None, slot="i32", norm_type="fp16", std=1.0, theta=10000.0,
+    scales=None,
 ):  # fmt: skip
     g = rng(name)
     n_blocks = n_tokens // block + 2
@@ -145,6 +152,7 @@ def make_case(
     # Keys take the width of activations before that of the cache: as coarse as the coarser.
     coarsest = max(TOLERANCE[act], TOLERANCE[cache])
     unit = 1.0 if norm else std
+    scale = scales_of(cache, scales)
     return Case(
         name,
         {
@@ -163,6 +171,7 @@ def make_case(
             "q_stride": n_heads * dim + q_pad,
             "qkv_stride": width + pad,
             "qk_eps": 1e-6,
+            **scale,
         },
         {
             "q_ptr": q or act,
@@ -176,7 +185,11 @@ def make_case(
             "slots_ptr": slot,
         },
         {"HEAD_DIM": dim, "BLOCK_TOKENS": block, "HAS_QK_NORM": int(norm)},
-        units={"q_ptr": unit, "k_cache_ptr": unit, "v_cache_ptr": std},
+        units={
+            "q_ptr": unit,
+            "k_cache_ptr": unit / scale["k_scale"],
+            "v_cache_ptr": std / scale["v_scale"],
+        },
         tolerance={"k_cache_ptr": coarsest, "v_cache_ptr": 0.0},
     )
 
@@ -195,6 +208,7 @@ def cases(act):
     yield case("bf16_cache", 3, 4, 2, 64, cache="bf16")
     yield case("half", 3, 6, 2, 64, act="fp16", norm=True)
     yield case("bf16", 3, 6, 2, 64, act="bf16", cache="bf16")
+    yield case("fp8_cache", 3, 4, 2, 64, cache="fp8e4nv", norm=True, scales=(0.02, 0.004))
 
 
 def draw(d, act):
@@ -205,9 +219,10 @@ def draw(d, act):
     width = (n_heads + 2 * n_kv_heads) * dim
     std = d.case.of(1.0, 1.0, 100.0, 2.0**-20)
     n_tokens = d.rows(max(1, min(40, 8000 // width)), tile=block)
+    cache, scales = draw_cache(d)
     case = make_case(
         d.name, n_tokens, n_heads, n_kv_heads, dim,
-        act=act, cache=d.types("fp16"), block=block, norm=norm, pad=d.gap(width, n_tokens),
+        act=act, cache=cache, scales=scales, block=block, norm=norm, pad=d.gap(width, n_tokens),
         q_pad=d.gap(n_heads * dim, n_tokens), skip=d.case.of(0, 0, 1, 2),
         first=d.case.of(0, 1, 4095, 131000), q=d.types(act), slot=v.of("i32", "i64"),
         norm_type=d.types("fp16"), std=std, theta=d.case.of(10000.0, 1e6),
@@ -222,8 +237,8 @@ SPEC = Spec(
     op="rope_kv_write",
     params=(
         out("q_ptr", FLOATS, "n_tokens", "q_stride"),
-        inout("k_cache_ptr", FLOATS, *_CACHE_SHAPE),
-        inout("v_cache_ptr", FLOATS, *_CACHE_SHAPE),
+        inout("k_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
+        inout("v_cache_ptr", CACHE_TYPES, *_CACHE_SHAPE),
         inp("qkv_ptr", FLOATS, "n_tokens", "qkv_stride"),
         inp("q_norm_ptr", FLOATS, "HEAD_DIM"),
         inp("k_norm_ptr", FLOATS, "HEAD_DIM"),
@@ -236,6 +251,8 @@ SPEC = Spec(
         stride("q_stride"),
         stride("qkv_stride"),
         scalar("qk_eps", of="@eps"),
+        scalar("k_scale"),
+        scalar("v_scale"),
         given("HEAD_DIM", of="k_cache[3]"),
         given("BLOCK_TOKENS", of="k_cache[2]"),
         given("HAS_QK_NORM", of="has(q_norm)"),

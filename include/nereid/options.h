@@ -22,6 +22,9 @@ struct Options {
   // What weights are quantised to when they are loaded: int8, fp8 or int4 (docs/quantization.md);
   // empty: they stay as they are stored.
   std::string quantize = {};
+  // What keys and values are kept as: auto, which is the model's type, or fp8 (e4m3: half the
+  // memory; docs/quantization.md).
+  std::string kv_cache = "auto";
   std::set<std::string> skip_passes = {};  // passes of the graph compiler to leave out, by name
   bool is_tuned = true;  // false: kernels take their own defaults, whatever was measured
   std::int64_t max_context_tokens = 0;  // 0: as far as the model goes

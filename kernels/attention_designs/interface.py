@@ -196,13 +196,11 @@ def reference(a):
 # Of the cases of attention_prefill and attention_decode those that differ in what a design decides:
 # where tiles, masks and ranges end. Draws go over the rest.
 _PROMPTS = (
-    "demo_prompt", "ragged", "behind_decodes", "only_decodes", "empty_among",
-    "rows_that_see_nothing", "window_behind_a_tile", "window_one", "softcap", "heads_80",
-    "llama3_8b", "several_tiles", "turns", "block_16", "bf16",
+    "ragged", "behind_decodes", "empty_among", "rows_that_see_nothing", "window_behind_a_tile",
+    "softcap", "heads_80", "llama3_8b", "several_tiles", "block_16", "bf16",
 )  # fmt: skip
 _DECODES = (
-    "demo", "batch", "beside_prompts", "no_decodes", "contexts_of_nothing", "window", "window_one",
-    "softcap", "heads_80", "llama3_8b", "block_16", "bf16",
+    "batch", "beside_prompts", "contexts_of_nothing", "window", "softcap", "heads_80", "bf16",
 )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def attention_decode_split(
     out_ptr, k_cache_ptr, v_cache_ptr, partial_ptr, arrivals_ptr, qkv_ptr, q_norm_ptr, k_norm_ptr,
     positions_ptr, inv_freq_ptr, slots_ptr, block_tables_ptr, context_lens_ptr, n_seqs, n_heads,
     n_kv_heads, max_blocks, window, out_stride, qkv_stride, scale, softcap, qk_eps,
-    HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
+    k_scale, v_scale, HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
     HAS_QK_NORM: gl.constexpr, ROWS: gl.constexpr, MIXED: gl.constexpr, UNEVEN: gl.constexpr,
     HEADS: gl.constexpr, BLOCK_N: gl.constexpr, UNITS: gl.constexpr, PARTS: gl.constexpr,
     LEAST: gl.constexpr, PDL: gl.constexpr, AHEAD: gl.constexpr, HOPPER: gl.constexpr,
@@ -77,6 +77,7 @@ def attention_decode_split(
     N: gl.constexpr = max(BLOCK_G, 8)
     HALF: gl.constexpr = HEAD_DIM // 2
     dtype: gl.constexpr = k_cache_ptr.dtype.element_ty
+    gl.static_assert(dtype.primitive_bitwidth == 16)
     # Of scores [keys, heads] and of sums [D, heads].
     MMA: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [WARPS, 1], [16, 8])
     # Products of elements of both 16-bit types are of fp32, which lose nothing as tf32.

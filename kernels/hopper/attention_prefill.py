@@ -508,13 +508,14 @@ def attention_prefill(
     out_ptr, next_tile_ptr, q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, cu_seqlens_ptr,
     context_lens_ptr, sinks_ptr, fn_a_ptr, fn_b_ptr, n_seqs, first_seq, max_q_len, n_heads,
     n_kv_heads, max_blocks, window, fn_a_width, fn_b_width, out_stride, q_stride, scale, softcap,
-    HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
+    v_scale, HEAD_DIM: gl.constexpr, BLOCK_TOKENS: gl.constexpr, HAS_SOFTCAP: gl.constexpr,
     HAS_SINKS: gl.constexpr, SCORE: gl.constexpr, MASK: gl.constexpr, BLOCK_M: gl.constexpr,
     BLOCK_N: gl.constexpr, BLOCK_D: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
     HOPPER: gl.constexpr, HAS_WINDOW: gl.constexpr,
 ):  # fmt: skip
     STAGES: gl.constexpr = 256 // BLOCK_N  # of a ring
     dtype: gl.constexpr = k_cache_ptr.dtype
+    gl.static_assert(dtype.primitive_bitwidth == 16)
     layout: gl.constexpr = k_cache_ptr.layout
     PAGE: gl.constexpr = min(BLOCK_N, BLOCK_TOKENS)
     BOXES: gl.constexpr = STAGES * (BLOCK_N // PAGE) * (HEAD_DIM // SWIZZLE)

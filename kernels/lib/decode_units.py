@@ -10,6 +10,7 @@ import triton.language as tl
 
 from kernels.lib.attention import normalised, tile_weights
 from kernels.lib.decode import merged
+from kernels.lib.paged import of_cached
 
 
 @triton.jit
@@ -43,6 +44,16 @@ def row_of_tile(block_table, tile, kv_head, n_kv_heads, BLOCK_TOKENS: tl.constex
 
 
 @triton.jit
+def for_products(q, cache_ptr):
+    """Queries as products with keys take them: in fp32 where the two differ in type; but numbers of
+    8 bits fit into every other."""
+    dtype: tl.constexpr = cache_ptr.dtype.element_ty
+    if q.dtype != dtype and dtype != tl.float8e4nv:
+        q = q.to(tl.float32)
+    return q
+
+
+@triton.jit
 def tile_sums(
     q, k, v, there, sums, at, factor, params, SCORE: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
@@ -73,8 +84,8 @@ def leave(sums_at, largest, total, acc, HEADS: tl.constexpr):
 
 @triton.jit
 def merge_all(
-    out_at, sums_ptr, n_units, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    out_at, sums_ptr, n_units, v_scale, v_cache_ptr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The output of HEADS heads from the sums that their programs have left."""
     AT_ONCE: tl.constexpr = 16
@@ -99,7 +110,8 @@ def merge_all(
             units = units + ((unit_largest, unit_total, unit_acc),)
         for j in tl.static_range(AT_ONCE):
             largest, total, acc = merged(largest, total, acc, *units[j], 1)
-    y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
+    y = of_cached(normalised(acc, total[:, None]), v_scale, v_cache_ptr)
+    y = y.to(out_at.dtype.element_ty)
     at = heads[:, None] * HEAD_DIM + lane[None, :]
     tl.store(out_at + at, y, mask=is_head[:, None] & (lane < HEAD_DIM)[None, :])
 
@@ -179,8 +191,8 @@ def attend_units(
 
 @triton.jit
 def finish(
-    out_at, sums_ptr, count_ptr, sums, is_split, part, n_programs, n_units, HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr, ALONE: tl.constexpr,
+    out_at, sums_ptr, count_ptr, sums, is_split, part, n_programs, n_units, v_scale, v_cache_ptr,
+    HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
     """The output of HEADS heads: of a sequence of one program by that, else by the last to come."""
     _, total, acc = sums
@@ -191,10 +203,13 @@ def finish(
         arrived = tl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
         if arrived == n_programs - 1:
             tl.store(count_ptr, 0)
-            merge_all(out_at, sums_ptr, n_units, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D)
+            merge_all(
+                out_at, sums_ptr, n_units, v_scale, v_cache_ptr, HEADS, HEAD_DIM, BLOCK_G, BLOCK_D
+            )
     if ALONE | ((n_programs == 1) & (part == 0)):
         heads = tl.arange(0, BLOCK_H)
         lane = tl.arange(0, BLOCK_D)
-        y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
+        y = of_cached(normalised(acc, total[:, None]), v_scale, v_cache_ptr)
+        y = y.to(out_at.dtype.element_ty)
         at = heads[:, None] * HEAD_DIM + lane[None, :]
         tl.store(out_at + at, y, mask=(heads < HEADS)[:, None] & (lane < HEAD_DIM)[None, :])

@@ -1,5 +1,11 @@
-"""What the attention kernels share beside the step of lib/attention.py: where a page of the cache
-lies; and their reference."""
+"""What kernels share of the key-value cache: where a page of it lies, and what it holds of a
+number; and attention's reference.
+
+A cache of a floating-point type holds keys and values as they are. One of `fp8e4nv` holds them
+divided by a scale, to the nearest number, of two the even one; what is too large is the largest,
+448, and NaN stays NaN. The scales are two numbers of a layer. Keys' is a factor of the scores, and
+so of attention's `scale`; values' is one of the result.
+"""
 
 import numpy as np
 import triton
@@ -7,6 +13,36 @@ import triton.language as tl
 
 from kernels.lib.attention_functions import kept, scored
 from kernels.lib.function_text import TENSORS
+from kernels.lib.numbers import rounded
+from kernels.spec import FLOATS
+
+CACHE_TYPES = (*FLOATS, "fp8e4nv")
+LARGEST = tl.constexpr(448.0)  # of fp8e4nv
+
+
+@triton.jit
+def cached(x, scale, cache_ptr):
+    """What the cache holds of x."""
+    dtype: tl.constexpr = cache_ptr.dtype.element_ty
+    if dtype == tl.float8e4nv:
+        x = tl.div_rn(x.to(tl.float32), scale)
+        # Not every target's conversion saturates.
+        x = tl.clamp(x, -LARGEST, LARGEST, propagate_nan=tl.PropagateNan.ALL)
+    return x.to(dtype)
+
+
+@triton.jit
+def of_cached(y, scale, cache_ptr):
+    """Sums of what the cache holds to sums of what that stands for."""
+    if cache_ptr.dtype.element_ty == tl.float8e4nv:
+        y *= scale
+    return y
+
+
+def held(x, scale, dtype):
+    """What the cache holds of x, for references."""
+    x = np.asarray(x, np.float32)
+    return rounded(x / np.float32(scale) if dtype == "fp8e4nv" else x, dtype)
 
 
 @triton.jit
@@ -77,5 +113,6 @@ def attention_reference(a):
             p = np.exp(score - np.where(np.isinf(largest), 0.0, largest))
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             p = p[:, :n_kv]  # a sink has no value
-            out_ptr[begin:end, h * dim : (h + 1) * dim] = p @ v[kv].astype(np.float64)
+            y = p @ v[kv].astype(np.float64)
+            out_ptr[begin:end, h * dim : (h + 1) * dim] = y * a.get("v_scale", 1.0)
     return {"out_ptr": out_ptr}

@@ -6,7 +6,24 @@ from kernels.lib.rope import inverse_frequencies
 from kernels.spec import TOLERANCE, Case, filled, normal, padded, rng
 
 HEAD_DIMS = (16, 18, 48, 50, 64, 80, 100, 120, 128, 130, 192, 256)
+# Of a layer's cache of 8 bits: what keys and values were divided by.
+SCALES = ((1.0, 1.0), (1.0, 1.0), (0.02, 0.004), (3.0, 1.0), (0.37, 2.0))
 GROUPS = ((1, 1), (4, 2), (3, 1), (6, 2), (7, 1), (2, 2), (8, 1), (9, 3))  # heads, those of keys
+
+
+def draw_cache(d, *others):
+    """An element type of the cache, of four variants one of 8 bits, and its scales. `others`: which
+    it else may be; none: any float."""
+    is_narrow = d.turn(True, False, False, False)
+    other = d.variant.of(*others) if others else d.types("fp16")
+    return ("fp8e4nv", d.case.of(*SCALES)) if is_narrow else (other, None)
+
+
+def scales_of(cache, scales):
+    """The two launch arguments; caches of other types than 8 bits ignore them."""
+    k_scale, v_scale = scales or (1.0, 1.0)
+    assert cache == "fp8e4nv" or scales is None, f"scales of a cache of {cache}"
+    return {"k_scale": k_scale, "v_scale": v_scale}
 
 
 def attention_case(
@@ -27,6 +44,7 @@ def attention_case(
     out_pad=None,
     q_std=1.0,
     v_std=1.0,
+    scales=None,
 ):
     """`sequences`: (new tokens, context length with them) each; pages are scattered over the cache,
     and what no sequence owns is NaN. The first `n_others` of them are not the kernel's, or of
@@ -48,6 +66,7 @@ def attention_case(
                 array[mine[pos // block], :, pos % block] = normal(g, n_kv_heads, head_dim)
     width = n_heads * head_dim
     out_pad = pad if out_pad is None else out_pad
+    scale = scales_of(cache, scales)
     args = {
         "out_ptr": filled(n_tokens + 1, width + out_pad),
         "q_ptr": padded(g, n_tokens, width, pad, std=q_std),
@@ -67,8 +86,9 @@ def attention_case(
         "fn_b_width": 0,
         "out_stride": width + out_pad,
         "q_stride": width + pad,
-        "scale": head_dim**-0.5,
+        "scale": head_dim**-0.5 * scale["k_scale"],
         "softcap": softcap,
+        "v_scale": scale["v_scale"],
     }
     if not decode:
         starts = np.cumsum([0] + [n_q for n_q, _ in sequences])
@@ -101,7 +121,8 @@ def attention_case(
     # An exponent is as far off as its score's last digit.
     tolerance = {"out_ptr": TOLERANCE[act] + score_error(q_std) + cap_error(act, softcap)}
     dtypes = {k: v for k, v in dtypes.items() if k in args}
-    return Case(name, args, dtypes, constexprs, units={"out_ptr": v_std}, tolerance=tolerance)
+    units = {"out_ptr": v_std * scale["v_scale"]}
+    return Case(name, args, dtypes, constexprs, units=units, tolerance=tolerance)
 
 
 def score_error(std):
@@ -118,7 +139,7 @@ def cap_error(act, cap):
 def fused_case(
     name, contexts, n_heads, n_kv_heads, dim, *, act, cache="fp16", window=0, softcap=0.0, block=64,
     norm=False, pad=0, out_pad=None, std=1.0, no_slot=(), slot="i32", norm_type="fp16", first=None,
-    choice=None, n_others=0,
+    choice=None, n_others=0, scales=None,
 ):  # fmt: skip
     """Of the decode kernels that turn and write. `first`: the position of every newest token where
     that is not the end of its context. The last `n_others` sequences are not the kernel's."""
@@ -145,8 +166,14 @@ def fused_case(
     qkv[:, : n_heads * dim] *= std
     qkv[n_seqs - n_others : n_seqs] = np.nan
     positions = [max(n - 1, 0) if first is None else first for n in contexts]
-    # Keys take the width of activations before that of the cache: as coarse as the coarser.
+    # Keys take the width of activations before that of the cache: as coarse as the coarser. Of 8
+    # bits one that is turned to the other side of a boundary is an eighth off, its score much less.
+    scale = scales_of(cache, scales)
     coarsest = max(TOLERANCE[act], TOLERANCE[cache])
+    if cache == "fp8e4nv":
+        out_tolerance = TOLERANCE[act] if first == 0 and not norm else 0.06
+    else:
+        out_tolerance = coarsest
     return Case(
         name,
         {
@@ -168,9 +195,10 @@ def fused_case(
             "window": window,
             "out_stride": n_heads * dim + out_pad,
             "qkv_stride": width + pad,
-            "scale": dim**-0.5,
+            "scale": dim**-0.5 * scale["k_scale"],
             "softcap": softcap,
             "qk_eps": 1e-6,
+            **scale,
         },
         {
             "out_ptr": act,
@@ -192,10 +220,14 @@ def fused_case(
             "HAS_QK_NORM": int(norm),
         },
         choice=choice or {},
+        units={
+            "out_ptr": max(1.0, scale["v_scale"]),
+            "k_cache_ptr": 1.0 / scale["k_scale"],
+        },
         tolerance={
             "k_cache_ptr": coarsest,
             "v_cache_ptr": 0.0,
-            "out_ptr": coarsest + score_error(std) + cap_error(act, softcap),
+            "out_ptr": out_tolerance + score_error(std) + cap_error(act, softcap),
         },
     )
 
@@ -222,7 +254,8 @@ def draw_window(d):
     return d.case.of(*(sixteens if kind == "whole" else (1, 2, 3, 15, 17, 63, 65, 100, 1001)))
 
 
-def draw_attention(d, act, cache, decode, dims=HEAD_DIMS, blocks=(16, 32, 64, 64), longer=1):
+def draw_attention(d, act, cache, decode, dims=HEAD_DIMS, blocks=(16, 32, 64, 64), longer=1,
+                   scales=None):  # fmt: skip
     """`longer`: so many times the contexts."""
     v, c = d.variant, d.case
     dim, (n_heads, n_kv_heads), block = d.turn(*dims), v.of(*GROUPS), v.of(*blocks)
@@ -254,7 +287,9 @@ def draw_attention(d, act, cache, decode, dims=HEAD_DIMS, blocks=(16, 32, 64, 64
         pad=d.gap(width, n_tokens),
         out_pad=d.gap(width, n_tokens),
         q_std=c.of(1.0, 1.0, 0.0, 8.0, 1e4),
-        v_std=c.of(1.0, 1.0, 100.0, 2.0**-10),
+        # Of 8 bits the cache holds no more than 448.
+        v_std=c.of(1.0, 1.0, 100.0 if scales is None else 30.0, 2.0**-10),
+        scales=scales,
     )
     if not decode:
         # A grid may reach further than the longest sequence.
@@ -275,8 +310,9 @@ def draw_fused(d, act, choices):
     # A turned query is rounded to its type, which at large scores decides who wins: large queries
     # stand at position 0, where nothing turns.
     is_huge = c.chance(0.2)
+    cache, scales = draw_cache(d)
     return fused_case(
-        d.name, contexts, n_heads, n_kv_heads, dim, act=d.types(act), cache=d.types("fp16"),
+        d.name, contexts, n_heads, n_kv_heads, dim, act=d.types(act), cache=cache, scales=scales,
         window=draw_window(d), softcap=c.of(1.0, 5.0, 30.0) if has_softcap else 0.0, block=block,
         norm=norm, pad=d.gap(width, n_seqs), out_pad=d.gap(n_heads * dim, n_seqs),
         std=1e4 if is_huge else 1.0,

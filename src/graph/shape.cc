@@ -315,6 +315,20 @@ void check_heads(const Fit& fit, const Dim& heads) {
     fit.fail("k_cache", fmt::format("a number of heads that divides {}", dim_text(heads)));
 }
 
+// Only what 8 bits hold is scaled.
+void check_scales(const Fit& fit) {
+  const auto& node = fit.node();
+  for (const auto& [attr, cache] : {std::pair("k_scale", "k_cache"), {"v_scale", "v_cache"}}) {
+    if (node.row().find_attr(attr) == nullptr) continue;
+    const auto scale = node.float_attr(attr);
+    if (!(scale > 0.0))
+      throw Error("{}: attribute {}: expected a number above 0, got {}", node.row().name, attr,
+                  scale);
+    if (scale != 1.0 && fit[cache].dtype != DType::fp8e4nv)
+      fit.fail(cache, fmt::format("fp8e4nv beside {}", attr));
+  }
+}
+
 // Where all rows are computed, none is left to be what it was.
 void check_rows(const Fit& fit) {
   if (fit.node().has("into") && fit.node().text_attr("rows") == "all")
@@ -472,8 +486,12 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);
+      check_scales(fit);
       check_rows(fit);
       check_functions(fit);
+      break;
+    case Op::kv_write:
+      check_scales(fit);
       break;
     case Op::reshape:
       infer_reshape(fit, results);
@@ -492,6 +510,7 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       [[fallthrough]];
     case Op::rope_kv_write:
       check_rope(fit);
+      check_scales(fit);
       break;
     case Op::map:
       infer_map(fit, results);

@@ -14,7 +14,7 @@ namespace nereid::graph {
 
 namespace {
 
-constexpr std::size_t kMaxArguments = 24;  // of a launch, as for every kernel
+constexpr std::size_t kMaxArguments = 25;  // of a launch, as for every kernel
 constexpr std::size_t kMaxNamedOps = 3;
 constexpr std::size_t kHashDigits = 12;
 constexpr std::string_view kNameless = "KERNEL";  // stands for the name while the text is hashed

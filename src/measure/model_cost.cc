@@ -34,12 +34,12 @@ std::int64_t streamed_weight_bytes(const model::ModelConfig& config,
   return bytes;
 }
 
-std::int64_t cached_bytes(const model::ModelConfig& config, std::int64_t n_tokens) {
+std::int64_t cached_bytes(const model::ModelConfig& config, DType cache, std::int64_t n_tokens) {
   std::int64_t n_seen = 0;
   for (const auto window : config.layer_windows)
     n_seen += window > 0 ? std::min(window, n_tokens) : n_tokens;
   return n_seen * 2 * config.n_kv_heads * config.head_dim *
-         static_cast<std::int64_t>(dtype_size_bytes(config.dtype));
+         static_cast<std::int64_t>(dtype_size_bytes(cache));
 }
 
 LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& graph,
@@ -67,7 +67,7 @@ LaunchCost launch_cost(const program::Planner& planner, const graph::Graph& grap
   return {
       static_cast<double>(shape.n_sequences * config.head_dim) *
           (2.0 * static_cast<double>(config.n_kv_heads * n_keys) *
-               static_cast<double>(dtype_size_bytes(config.dtype)) +
+               static_cast<double>(dtype_size_bytes(planner.settings().kv_cache)) +
            2.0 * static_cast<double>(config.n_heads * shape.n_query) *
                static_cast<double>(activation)),
       4.0 * static_cast<double>(shape.n_sequences * config.n_heads * config.head_dim * n_pairs)};

@@ -21,8 +21,8 @@ std::string weights_name(const model::ModelConfig& config,
                          const std::optional<model::Quantization>& quantization);
 
 // Bytes of the keys and values that a sequence of so many tokens has in the caches and a decode
-// step reads: of layers with a window no more than it.
-std::int64_t cached_bytes(const model::ModelConfig& config, std::int64_t n_tokens);
+// step reads: of layers with a window no more than it. `cache`: their element type.
+std::int64_t cached_bytes(const model::ModelConfig& config, DType cache, std::int64_t n_tokens);
 
 struct LaunchCost {
   double bytes = 0, flops = 0;

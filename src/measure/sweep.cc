@@ -172,6 +172,7 @@ SweepResult run_sweep(const SweepOptions& options) {
   const auto quantization = program::quantization_of(config, options.engine.quantize);
   result.weights = weights_name(config, quantization);
   const auto weight_bytes = streamed_weight_bytes(config, quantization);
+  const auto cache_dtype = program::kv_cache_dtype(config, options.engine.kv_cache);
   result.limits =
       measure_limits(*device, config, options.engine, static_cast<std::size_t>(weight_bytes));
   const auto runner = engine::Runner::create(*device, config, engine_options(options));
@@ -181,7 +182,8 @@ SweepResult run_sweep(const SweepOptions& options) {
       for (const auto& sampler : options.samplers) {
         const auto gaps = sweep.decode_ms(n_sequences, n_context, sampler_of(sampler));
         const auto bytes = static_cast<double>(
-            weight_bytes + n_sequences * cached_bytes(config, n_context + options.n_steps / 2));
+            weight_bytes +
+            n_sequences * cached_bytes(config, cache_dtype, n_context + options.n_steps / 2));
         result.decode.push_back({n_sequences, n_context, sampler, quantile(gaps, 0.5),
                                  quantile(gaps, 0.99),
                                  1e3 * bytes / result.limits.stream_bytes_per_s});

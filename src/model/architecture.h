@@ -10,8 +10,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "graph/ir.h"
+#include "model/cache_scales.h"
 #include "model/config.h"
 #include "model/quantization.h"
 
@@ -35,6 +37,7 @@ constexpr std::int64_t n_mask_words(std::int64_t n_vocab) { return (n_vocab + 31
 struct GraphOptions {
   DType activation = DType::fp32;
   DType kv_cache = DType::fp16;
+  std::vector<CacheScales> cache_scales;  // of layers, for a cache of 8 bits; empty: all 1
   std::function<DType(const std::string& weight)> weight_dtype;  // of what is not quantised
   std::optional<Quantization> quantization;
   std::function<DType(const std::string& tensor)> scale_dtype;  // of those that are kept so

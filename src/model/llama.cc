@@ -179,11 +179,16 @@ class LlamaBuilder {
     const auto cache_name = names::kCachePrefix + std::to_string(layer);
     const ValueId k_cache = state(cache_name + ".k", options_.kv_cache, cache);
     const ValueId v_cache = state(cache_name + ".v", options_.kv_cache, cache);
-    const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache});
+    const auto scales = options_.cache_scales.empty()
+                            ? CacheScales{}
+                            : options_.cache_scales.at(static_cast<std::size_t>(layer));
+    const auto written = graph_.add_node(Op::kv_write, {k, v, slots_, k_cache, v_cache},
+                                         {{"k_scale", scales.k}, {"v_scale", scales.v}});
 
     graph::Node node(Op::attention,
                      {q, written[0], written[1], block_tables_, query_starts_, context_lens_}, {},
-                     {{"scale", config_.attention_scale(layer)},
+                     {{"scale", config_.attention_scale(layer) * scales.k},
+                      {"v_scale", scales.v},
                       {"softcap", config_.attention_softcap},
                       {"window", config_.layer_window(layer)}});
     if (config_.has_alibi) {

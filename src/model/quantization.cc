@@ -164,6 +164,43 @@ Quantization compressed(Fields& fields, const std::string& where, DType weights)
   return result;
 }
 
+// What kv_cache_scheme has other than a number of e4m3 for each layer's keys and one for its
+// values.
+std::string mismatch(const Json& scheme) {
+  if (!scheme.is_object()) return json_excerpt(scheme);
+  // As the package defines them where they are absent.
+  const Json defaults{{"num_bits", 8},
+                      {"type", "int"},
+                      {"strategy", "tensor"},
+                      {"symmetric", true},
+                      {"dynamic", false}};
+  const Json wanted{{"num_bits", 8},
+                    {"type", "float"},
+                    {"strategy", "tensor"},
+                    {"symmetric", true},
+                    {"dynamic", false}};
+  for (const auto& [name, value] : wanted.items()) {
+    const auto found = scheme.find(name);
+    const Json& given = found == scheme.end() || found->is_null() ? defaults.at(name) : *found;
+    if (given != value) return fmt::format("\"{}\": {}", name, json_excerpt(given));
+  }
+  return {};
+}
+
+// A cache of 16 bits needs none of this: what is not read is an error once 8 bits are asked for.
+void read_cache_scheme(Quantization& result, Fields& fields, const std::string& where) {
+  constexpr const char* kField = "kv_cache_scheme";
+  if (!fields.says_something(kField)) return;
+  const auto got = mismatch(*fields.find(kField));
+  result.has_cache_scales = got.empty() && result.name == "compressed-tensors";
+  if (result.has_cache_scales) return;
+  result.cache_refusal = fmt::format(
+      "{}: field \"quantization_config.{}\" of {}: expected that of compressed-tensors, float of 8 "
+      "bits, symmetric, of strategy \"tensor\", not dynamic; got {}; without --kv-cache fp8 the "
+      "cache has the model's type",
+      where, kField, result.name, got.empty() ? "it" : got);
+}
+
 }  // namespace
 
 std::int64_t WeightFormat::n_columns(std::int64_t n_in) const {
@@ -234,6 +271,7 @@ Quantization Quantization::parse(const Json& config, const std::string& where, D
     fields.fail("quant_method", *method,
                 "\"compressed-tensors\", \"fp8\", \"fbgemm_fp8\", \"gptq\" or \"awq\"");
   }
+  read_cache_scheme(result, fields, where);
   for (const auto* list : {"ignore", "modules_to_not_convert", "ignored_layers"})
     ignore(result, fields, list, where);
   if (!has_head) result.ignored.emplace_back(std::string(kHeadModule), where);

@@ -73,6 +73,11 @@ struct Quantization {
   std::int64_t zero_add = 0;    // gptq: stored zeros are so much less
 
   std::vector<NamePattern> ignored = {};  // modules that are not quantised
+
+  // Whether the checkpoint has the scales of a cache of 8 bits (cache_scales.h).
+  bool has_cache_scales = false;
+  // It asks for a cache that is none of ours: the message, for who wants one of 8 bits.
+  std::string cache_refusal = {};
 };
 
 }  // namespace nereid::model

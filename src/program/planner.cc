@@ -33,7 +33,10 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
     : config_(config), settings_(settings), tables_(tables) {
   const auto& limits = settings_.limits;
   graph_options_.activation = activation_dtype(settings_.target, config.dtype);
-  graph_options_.kv_cache = config.dtype;
+  graph_options_.kv_cache = settings_.kv_cache;
+  if (checkpoint != nullptr && settings_.kv_cache == DType::fp8e4nv && settings_.quantization &&
+      settings_.quantization->has_cache_scales)
+    graph_options_.cache_scales = model::read_cache_scales(*checkpoint, config.n_layers);
   graph_options_.weight_dtype = [checkpoint, dtype = config.dtype](const std::string& name) {
     return checkpoint == nullptr ? dtype : checkpoint->get(name).dtype;
   };

@@ -47,10 +47,22 @@ std::optional<model::Quantization> quantization_of(const model::ModelConfig& con
   return model::Quantization::when_loaded(asked, config.dtype);
 }
 
+DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked) {
+  if (asked == "auto") return config.dtype;
+  if (asked != "fp8") throw UsageError("a key-value cache of \"{}\": expected auto or fp8", asked);
+  if (config.quantization && !config.quantization->cache_refusal.empty())
+    throw Error("{}", config.quantization->cache_refusal);
+  return DType::fp8e4nv;
+}
+
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target) {
   graph::check_pass_names(options.skip_passes);
   const auto& design = attention_design(options.attention);
+  const auto kv_cache = kv_cache_dtype(config, options.kv_cache);
+  if (kv_cache == DType::fp8e4nv && design.name != kOwnAttention)
+    throw UsageError("attention by the design {} reads no cache of fp8; expected {} beside it",
+                     design.name, kOwnAttention);
   const auto context =
       options.max_context_tokens == 0 ? config.max_context_tokens : options.max_context_tokens;
   if (context < 1 || context > config.max_context_tokens)
@@ -83,7 +95,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .prefix_caching = options.prefix_caching,
            .caches_answers = !options.batch_invariant},
           quantization_of(config, options.quantize),
-          design.name == kOwnAttention ? std::string() : std::string(design.name)};
+          design.name == kOwnAttention ? std::string() : std::string(design.name),
+          kv_cache};
 }
 
 }  // namespace nereid::program

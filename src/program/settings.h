@@ -27,11 +27,16 @@ struct Settings {
   sched::Limits limits;             // n_kv_blocks 0: as many as fit
   std::optional<model::Quantization> quantization = {};  // of the checkpoint, or of this run
   std::string attention = {};  // a design (attention_designs.h); empty: this program's own
+  DType kv_cache = DType::fp16;
 };
 
 // What the checkpoint is, or becomes when it is loaded as `asked` (Options::quantize).
 std::optional<model::Quantization> quantization_of(const model::ModelConfig& config,
                                                    const std::string& asked);
+
+// Of keys and values, as asked (Options::kv_cache). An Error where the checkpoint asks for a narrow
+// cache that is another.
+DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked);
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target);

@@ -173,6 +173,26 @@ TEST(Types, MessagesSayWhatWouldFit) {
             "kv_write: operand k_cache (%k): expected any[9, 4, 16, 8], got fp16[9, 2, 16, 8]");
 }
 
+// What a cache's numbers are divided by: of caches of 8 bits alone, and never 0.
+TEST(Types, OnlyCachesOf8BitsHaveScales) {
+  const auto error = [](const std::string& keys, const std::string& values,
+                        const std::string& attrs) {
+    const auto text = fmt::format(
+        "graph g {{\n  input %q: fp16[T, 2, 8]\n  input %i: i32[T]\n  state %k: {0}[9, 2, 16, 8]\n"
+        "  state %v: {1}[9, 2, 16, 8]\n  %k1: {0}[9, 2, 16, 8], %v1: {1}[9, 2, 16, 8] = kv_write "
+        "%q, "
+        "%q, %i, %k, %v {{{2}}}\n  return %k1, %v1\n}}\n",
+        keys, values, attrs);
+    return error_of([&] { verify(parse(text, "g")); });
+  };
+  EXPECT_EQ(error("fp8e4nv", "fp8e4nv", "k_scale = 0.5, v_scale = 3"), "no error");
+  EXPECT_EQ(error("fp8e4nv", "fp16", "k_scale = 0.5"), "no error");
+  EXPECT_THAT(error("fp16", "fp8e4nv", "k_scale = 0.5"),
+              HasSubstr("operand k_cache (%k): expected fp8e4nv beside k_scale, got fp16"));
+  EXPECT_THAT(error("fp8e4nv", "fp8e4nv", "v_scale = 0"),
+              HasSubstr("attribute v_scale: expected a number above 0, got 0"));
+}
+
 TEST(Roles, OperandsComeByNameInAnyOrder) {
   const Graph graph = parse(
       text_of("%y: fp32[T, 32] = linear %x, residual = %r, %w, bias = %b, norm = %g {alpha = 2}"),

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "model/config.h"
 #include "program/planner.h"
+#include "program/states.h"
 
 namespace nereid::program {
 namespace {
@@ -155,6 +156,47 @@ TEST(Planner, SequencesThatDecodeHaveTheSameKernelInEveryStep) {
     }
 }
 
+// A cache of 8 bits: every variant is asked for beforehand, and none is a form of 16 bits alone.
+TEST(Planner, NarrowCaches) {
+  const auto tables = KernelTables::builtin();
+  for (const char* dir : {"models/demo", "tests/fixtures/gemma3"})
+    for (const auto& [target, mode] : {std::pair<std::string, std::string>{"cpu", "eager"},
+                                       {"cpu", "compiled"},
+                                       {"cuda:90", "graph"},
+                                       {"hip:gfx942", "compiled"}}) {
+      const auto config = config_of(dir);
+      const auto settings = resolve(config, {.mode = mode, .kv_cache = "fp8"}, target);
+      std::set<std::string> asked;
+      for (const auto& request : requests_for(config, settings, tables))
+        asked.insert(request.key());
+      const Planner planner(config, settings, tables);
+      std::size_t n_caches = 0;
+      for (const auto& value : planner.values(graph::ValueKind::state))
+        if (is_cache(value)) {
+          ++n_caches;
+          EXPECT_EQ(cache_bytes(value, 3),
+                    std::size_t(3 * config.n_kv_heads * kBlockTokens * config.head_dim));
+        }
+      EXPECT_EQ(n_caches, std::size_t(2 * config.n_layers));
+      std::size_t n_readers = 0;
+      for (std::size_t tokens = 0; tokens < kNBuckets; ++tokens)
+        for (const bool is_decode : {false, true})
+          for (const auto& launch :
+               planner.plan({model::Tail::greedy, is_decode, tokens, 0}).launches) {
+            ASSERT_TRUE(asked.contains(launch.choice->key)) << launch.choice->key;
+            if (launch.value_of("k_cache_ptr") == graph::kNoValue) continue;
+            ++n_readers;
+            const auto key = Json::parse(launch.choice->key);
+            EXPECT_EQ(key["args"]["k_cache_ptr"], "*fp8e4nv:16");
+            for (const char* name : {"HOPPER", "USE_DESCRIPTORS"})
+              if (key["constexprs"].contains(name)) {
+                EXPECT_EQ(key["constexprs"][name], 0) << launch.choice->key;
+              }
+          }
+      EXPECT_GE(n_readers, 2 * kNBuckets * std::size_t(config.n_layers));
+    }
+}
+
 TEST(Planner, OneLaunchANodeButViews) {
   const auto config = config_of("tests/fixtures/llama3");
   const auto tables = KernelTables::builtin();
@@ -235,6 +277,13 @@ TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
   EXPECT_THAT(message([](auto& o) { o.max_mixed_tokens = 65537; }),
               HasSubstr("65537 tokens a step"));
   EXPECT_THAT(message([](auto& o) { o.max_sequences = -1; }), HasSubstr("-1 sequences a step"));
+  EXPECT_THAT(message([](auto& o) { o.kv_cache = "fp4"; }),
+              HasSubstr("a key-value cache of \"fp4\": expected auto or fp8"));
+  EXPECT_THAT(message([](auto& o) {
+                o.kv_cache = "fp8";
+                o.attention = "dao";
+              }),
+              HasSubstr("design dao reads no cache of fp8; expected nereid"));
 }
 
 }  // namespace

@@ -56,6 +56,15 @@ const Json kFloat8 =
     compressed({{"num_bits", 8}, {"type", "float"}, {"symmetric", true}, {"strategy", "tensor"}},
                "float-quantized");
 
+const Json kCacheScheme{{"num_bits", 8},       {"type", "float"},  {"strategy", "tensor"},
+                        {"symmetric", true},   {"dynamic", false}, {"group_size", nullptr},
+                        {"observer", "minmax"}};
+const Json kFloat8Cache = [] {
+  Json config = kFloat8;
+  config["kv_cache_scheme"] = kCacheScheme;
+  return config;
+}();
+
 Quantization parsed(const Json& config, DType weights = DType::bf16) {
   return Quantization::parse(config, "config.json", weights);
 }
@@ -104,6 +113,33 @@ TEST(Quantization, PublishedForms) {
   EXPECT_EQ(parsed(kGptq).zero_add, 1);
   EXPECT_TRUE(parsed(kGptq).has_order);
   EXPECT_EQ(parsed(with(kGptq, "checkpoint_format", "gptq_v2")).zero_add, 0);
+}
+
+// A scheme that is not read is no error before a cache of 8 bits is asked for.
+TEST(Quantization, SchemesOfTheCache) {
+  EXPECT_FALSE(parsed(kFloat8).has_cache_scales);
+  EXPECT_EQ(parsed(kFloat8).cache_refusal, "");
+  EXPECT_TRUE(parsed(kFloat8Cache).has_cache_scales);
+  EXPECT_EQ(parsed(kFloat8Cache).cache_refusal, "");
+  struct Row {
+    Json scheme;
+    std::string got;
+  };
+  for (const auto& [scheme, got] :
+       std::vector<Row>{{with(kCacheScheme, "num_bits", 4), "\"num_bits\": 4"},
+                        {with(kCacheScheme, "type", "int"), "\"type\": \"int\""},
+                        {with(kCacheScheme, "type", nullptr), "\"type\": \"int\""},
+                        {with(kCacheScheme, "strategy", "channel"), "\"strategy\": \"channel\""},
+                        {with(kCacheScheme, "symmetric", false), "\"symmetric\": false"},
+                        {with(kCacheScheme, "dynamic", true), "\"dynamic\": true"},
+                        {"static", "\"static\""}}) {
+    const auto quantization = parsed(with(kFloat8, "kv_cache_scheme", scheme));
+    EXPECT_FALSE(quantization.has_cache_scales) << scheme;
+    EXPECT_THAT(quantization.cache_refusal, HasSubstr("quantization_config.kv_cache_scheme"));
+    EXPECT_THAT(quantization.cache_refusal, HasSubstr("got " + got));
+  }
+  EXPECT_THAT(parsed(with(kBlocks, "kv_cache_scheme", kCacheScheme)).cache_refusal,
+              HasSubstr("of fp8: expected that of compressed-tensors"));
 }
 
 TEST(Quantization, ModulesThatAreNot) {
@@ -220,7 +256,7 @@ TEST(Quantization, HostileConfigsAreErrorsOrSane) {
                                  "float",
                                  "pack-quantized",
                                  "fp8"};
-  const std::vector<Json> originals{kGptq, kAwq, kBlocks, kInt4, kInt8, kFloat8};
+  const std::vector<Json> originals{kGptq, kAwq, kBlocks, kInt4, kInt8, kFloat8, kFloat8Cache};
   int n_accepted = 0;
   for (int run = 0; run < 6000; ++run) {
     Json json = originals[random() % originals.size()];

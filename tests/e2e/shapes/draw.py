@@ -98,11 +98,13 @@ class Case:
     config: dict
     scales: Scales
     runs: tuple
+    kv_cache: str = "auto"  # | fp8
 
     def __str__(self):
         runs = "\n".join(f"  {json.dumps(dataclasses.asdict(run))}" for run in self.runs)
         scales = json.dumps(dataclasses.asdict(self.scales))
-        return f"seed {self.seed}\n{json.dumps(self.config)}\n{scales}\n{runs}"
+        head = f"seed {self.seed}, cache {self.kv_cache}"
+        return f"{head}\n{json.dumps(self.config)}\n{scales}\n{runs}"
 
 
 def rng_of(seed, *what):
@@ -134,7 +136,8 @@ def head_dim_of(config):
 def draw_case(seed, pool=WIDE):
     rng = rng_of(seed, "case")
     config = draw_config(rng, pool, seed)
-    return Case(seed, config, draw_scales(rng, config), draw_runs(rng, config))
+    kv_cache = pick(rng_of(seed, "cache"), ("auto", "auto", "fp8"))
+    return Case(seed, config, draw_scales(rng, config), draw_runs(rng, config), kv_cache)
 
 
 def draw_size(rng, sizes, limit, free_share):

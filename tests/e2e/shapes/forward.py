@@ -92,7 +92,18 @@ def rounder(dtype):
         return lambda x: x.astype(np.float16).astype(np.float64)
     if dtype == "BF16":
         return lambda x: widened("BF16", bf16_bits(x))
+    if dtype == "F8_E4M3":
+        return rounded_to_e4m3
     return lambda x: x.astype(np.float32).astype(np.float64)
+
+
+def rounded_to_e4m3(x):
+    """To three bits behind the first, no finer than the smallest normal number's and no larger than
+    448, the largest."""
+    size = np.minimum(np.abs(x), 448.0)
+    exponent = np.maximum(np.frexp(size)[1] - 1, -6)
+    unit = np.ldexp(1.0, exponent - 3)
+    return np.copysign(np.minimum(np.round(size / unit) * unit, 448.0), x)
 
 
 def first_of(*values):
@@ -220,7 +231,8 @@ class Model:
     """A config.json (as a dict) and its tensors {name: (dtype, array)}.
 
     `activations`, `cache` (keys and values) and `frequencies`: the types those are rounded to;
-    None: not at all.
+    None: not at all. A cache of F8_E4M3 is divided by the tensors k_scale and v_scale of the layer
+    before, where there are such.
     """
 
     def __init__(self, config, tensors, activations=None, cache=None, frequencies=None):
@@ -250,6 +262,20 @@ class Model:
             score_cap, logit_cap = self.facts.softcaps
             self.score_cap = config.get("attn_logit_softcapping", score_cap)
             self.logit_cap = config.get("final_logit_softcapping", logit_cap)
+
+    @staticmethod
+    def numbers(tensors):
+        """Of weights in e4m3, each with a weight_scale, the tensors that these stand for."""
+        codes = np.arange(0x80)
+        exponent, fraction = codes >> 3, codes & 7
+        sizes = np.ldexp(np.where(exponent, 8.0, 0.0) + fraction, np.maximum(exponent, 1) - 10)
+        table = np.concatenate([sizes, -sizes])
+        plain = dict(tensors)
+        for name, (dtype, array) in tensors.items():
+            if dtype == "F8_E4M3":
+                scale = widened(*plain.pop(f"{name}_scale"))
+                plain[name] = ("F64", table[array] * scale)
+        return plain
 
     def _split_matrices(self):
         """The parts of fused projections under the names that other families have."""
@@ -330,7 +356,10 @@ class Model:
         k = self._heads(x, prefix + "k_proj", self.n_kv_heads, prefix + "k_norm")
         v = self._heads(x, prefix + "v_proj", self.n_kv_heads)
         q, k = self._turned(q, layer), self._turned(k, layer)
-        k, v = self.round_cache(k), self.round_cache(v)
+        k_scale, v_scale = (
+            self.weights.get(f"{prefix}{name}_scale", np.ones(1)).item() for name in "kv"
+        )
+        k, v = self.round_cache(k / k_scale) * k_scale, self.round_cache(v / v_scale) * v_scale
         n_tokens, window = len(x), self.windows[layer]
         behind = np.arange(n_tokens)[:, None] - np.arange(n_tokens)
         is_seen = (behind >= 0) & (behind < (window or n_tokens))

@@ -39,7 +39,7 @@ class Outcome:
             f"{config['architectures'][0][:-11]} E {config['hidden_size']} "
             f"H {config['num_attention_heads']}/{config.get('num_key_value_heads', '=')} "
             f"Dh {head_dim_of(config)} V {config['vocab_size']} L {config['num_hidden_layers']} "
-            f"{dtype_of(config)}"
+            f"{dtype_of(config)} cache {self.case.kv_cache}"
         )
         kinds = ", ".join(sorted({failure.kind for failure in self.failures})) or "right"
         return (
@@ -83,6 +83,7 @@ def compile_case(case: Case, target: str, bundle: Path):
     with tempfile.TemporaryDirectory(prefix="nereid-shapes-") as folder:
         write_config(case, Path(folder))
         arguments = ("compile", folder, "--target", target, "--out", bundle)
+        arguments += ("--kv-cache", case.kv_cache)
         done = cli.run(*arguments, timeout=COMPILE_TIMEOUT_S)
         if done.returncode != 0:
             raise RuntimeError(f"seed {case.seed}: {done.stderr.strip()}")
