@@ -16,6 +16,7 @@ import unittest
 
 import nereid_cli
 from health_probe import probing
+from raw_http import read_chunk, read_reply, request_bytes, text_of
 from served import serving
 
 SECONDS = float(os.environ.get("NEREID_SOAK_SECONDS", "60"))
@@ -39,15 +40,6 @@ METRICS = (
 )
 
 
-def request_bytes(path, body):
-    data = json.dumps(body).encode()
-    return (
-        b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
-        % (path.encode(), len(data))
-        + data
-    )
-
-
 def body_of(prompt, length, stream):
     return {
         "prompt": prompt,
@@ -56,32 +48,6 @@ def body_of(prompt, length, stream):
         "ignore_eos": True,
         "stream": stream,
     }
-
-
-async def read_reply(reader):
-    head = await reader.readuntil(b"\r\n\r\n")
-    status = int(head.split(b" ")[1])
-    if b"chunked" not in head:
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        return status, [await reader.readexactly(length)]
-    return status, None
-
-
-async def read_chunk(reader):
-    size = int(await reader.readline(), 16)
-    data = await reader.readexactly(size + 2)
-    return data[:-2] if size else None
-
-
-def text_of(events):
-    text = ""
-    for line in events.decode().split("\n\n"):
-        if line.startswith("data: {"):
-            event = json.loads(line[6:])
-            if "error" in event:
-                raise AssertionError(event)
-            text += event["choices"][0]["text"]
-    return text
 
 
 class Soak:

@@ -54,9 +54,17 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(model, *options, is_ready=True):
+def serving(model, *options, is_ready=True, port=0):
     server = Served(
-        [nereid_cli.nereid_path, "serve", model, "--port", "0", *options, *nereid_cli.MODEL_OPTIONS]
+        [
+            nereid_cli.nereid_path,
+            "serve",
+            model,
+            "--port",
+            port,
+            *options,
+            *nereid_cli.MODEL_OPTIONS,
+        ]
     )
     try:
         if is_ready:
@@ -79,7 +87,7 @@ def wait_until_ready(server, timeout=nereid_cli.TIMEOUT_S):
             with urllib.request.urlopen(server.url + "/health", timeout=10) as reply:
                 if reply.status == 200:
                     return
-        except (urllib.error.HTTPError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError):
             pass
         time.sleep(0.05)
     raise AssertionError("not ready in time")
