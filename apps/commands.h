@@ -19,6 +19,7 @@ using Command = std::function<int(const Environment&)>;
 void add_generate(CLI::App& app, Command& chosen);
 void add_serve(CLI::App& app, Command& chosen);
 void add_chat(CLI::App& app, Command& chosen);
+void add_quantize(CLI::App& app, Command& chosen);
 void add_score(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_compile(CLI::App& app, Command& chosen);

@@ -14,7 +14,9 @@
 #include "kernel/bundle_source.h"
 #include "measure/attention_variants.h"
 #include "measure/limits.h"
+#include "program/logit_comparison.h"
 #include "program/planner.h"
+#include "program/quantize_model.h"
 
 namespace nereid::apps {
 
@@ -49,9 +51,15 @@ int run_compile(const CompileArguments& arguments) {
   if (arguments.has_designs)
     std::ranges::move(measure::attention_bench_requests(options, arguments.target),
                       std::back_inserter(requests));
-  // `nereid bench` then runs from the same bundle.
+  // `nereid bench`, `nereid score --compare` and `nereid quantize` then run from the same bundle.
   for (auto& request : measure::limit_requests(config, arguments.target))
     requests.push_back(std::move(request));
+  const auto tables = program::KernelTables::builtin();
+  requests.push_back(program::comparison_request(config.vocab_size, arguments.target, tables));
+  if (!options.quantize.empty())
+    std::ranges::move(
+        program::quantize_model_requests(config, options.quantize, arguments.target, tables),
+        std::back_inserter(requests));
   const auto bundle = kernel::compile_bundle(arguments.target, arguments.isas, requests,
                                              arguments.out_dir, arguments.n_jobs);
   fmt::print(stderr, "{}: {} kernels for {}\n", arguments.out_dir, bundle.variants().size(),

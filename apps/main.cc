@@ -24,6 +24,7 @@ Examples:
   nereid generate path/to/Llama-3.2-1B -p "The moon" -n 64 --temperature 0.8 --seed 7
   nereid serve demo                                       answer over HTTP, as OpenAI's API does
   nereid score demo -f main.py                            how likely is this text?
+  nereid quantize demo --to int8 --out demo-int8          a smaller model, for this and other engines
   nereid compile demo --target cuda:90 --out demo-h100    its kernels, compiled for another machine
   nereid inspect model demo                               what is in this model?
   nereid bench e2e demo                                   how fast is it here?
@@ -64,6 +65,7 @@ int run(int argc, char** argv, const Environment& environment) {
   nereid::apps::add_serve(app, chosen);
   nereid::apps::add_chat(app, chosen);
   nereid::apps::add_score(app, chosen);
+  nereid::apps::add_quantize(app, chosen);
   nereid::apps::add_tokenize(app, chosen);
   nereid::apps::add_compile(app, chosen);
   nereid::apps::add_compile_kernel(app, chosen);

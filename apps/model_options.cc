@@ -166,13 +166,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->group(kMachineGroup);
 }
 
-void add_model_options(CLI::App& command, ModelArguments& arguments) {
-  Options& options = arguments.options;
-  add_plan_options(command, arguments);
-  command
-      .add_flag("--prefix-caching,!--no-prefix-caching", options.prefix_caching,
-                "Prompts that begin as others did are not computed again (the default)")
-      ->group(kMachineGroup);
+void add_device_options(CLI::App& command, Options& options) {
   command
       .add_option("--device", options.device,
                   "Where to compute: auto, cpu, cuda[:i], null (runs no kernel)")
@@ -184,16 +178,26 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   command
-      .add_option("--kv-blocks", options.n_kv_blocks,
-                  "Blocks of the key-value cache; 0: enough for every sequence of a batch")
-      ->check(in_range(engine::ranges::kKvBlocks))
-      ->capture_default_str()
-      ->group(kMachineGroup);
-  command
       .add_option(
           "--bundle", options.bundle_dir,
           "Directory of compiled kernels; without it: beside the model, then the user's cache")
       ->type_name("DIR")
+      ->group(kMachineGroup);
+}
+
+void add_model_options(CLI::App& command, ModelArguments& arguments) {
+  Options& options = arguments.options;
+  add_plan_options(command, arguments);
+  command
+      .add_flag("--prefix-caching,!--no-prefix-caching", options.prefix_caching,
+                "Prompts that begin as others did are not computed again (the default)")
+      ->group(kMachineGroup);
+  add_device_options(command, options);
+  command
+      .add_option("--kv-blocks", options.n_kv_blocks,
+                  "Blocks of the key-value cache; 0: enough for every sequence of a batch")
+      ->check(in_range(engine::ranges::kKvBlocks))
+      ->capture_default_str()
       ->group(kMachineGroup);
   command
       .add_flag("--random-weights", options.random_weights,

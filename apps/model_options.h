@@ -26,13 +26,15 @@ void add_model(CLI::App& command, ModelArguments& arguments);
 CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes);
 // Users' operations.
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files);
-// What weights are quantised to.
+// What weights are quantised to when they are loaded.
 CLI::Option* add_quantize(CLI::App& command, std::string& format);
 // What keys and values are kept as.
 CLI::Option* add_kv_cache(CLI::App& command, std::string& format);
 // By which design attention is computed.
 CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);
+// Where to compute, and with which kernels.
+void add_device_options(CLI::App& command, Options& options);
 // MODEL and the options that decide which kernels it needs.
 void add_plan_options(CLI::App& command, ModelArguments& arguments);
 // Those, and the options about device and memory.

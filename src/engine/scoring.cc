@@ -1,14 +1,25 @@
 #include "engine/scoring.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "base/usage_error.h"
-#include "sched/scheduler.h"
 
 namespace nereid::engine {
 
 namespace {
+
+// Every token of a step has a row of logits.
+sched::Limits step_limits(const Runner& runner, std::int64_t max_step_tokens) {
+  sched::Limits limits = runner.limits();
+  limits.max_sequences = 1;
+  limits.max_batch_tokens = std::min(limits.max_logit_rows, max_step_tokens);
+  limits.max_mixed_tokens = 0;
+  return limits;
+}
+
+}  // namespace
 
 void check_ids(const Runner& runner, std::span<const std::int32_t> ids) {
   const std::int64_t n_most = runner.limits().max_sequence_tokens();
@@ -24,7 +35,50 @@ void check_ids(const Runner& runner, std::span<const std::int32_t> ids) {
                        runner.vocab_size() - 1);
 }
 
-}  // namespace
+Scoring::Scoring(Runner& runner, std::span<const std::int32_t> ids, std::int64_t max_step_tokens)
+    : runner_(runner),
+      ids_(ids),
+      scheduler_(step_limits(runner, max_step_tokens)),
+      sequence_({.prompt_ids = {ids.begin(), ids.end()}, .want_all_logits = true}) {
+  scheduler_.add(sequence_);
+  logprobs_.reserve(ids.size());
+}
+
+void Scoring::step() {
+  const sched::StepBatch& batch = scheduler_.schedule();
+  first_row_ = batch.positions.front();
+  NEREID_CHECK(batch.n_logit_rows == batch.n_tokens, "{} rows of logits for {} tokens",
+               batch.n_logit_rows, batch.n_tokens);
+  targets_.clear();
+  // The last token of the text has no successor: its row's value is not used.
+  for (auto t = std::size_t(first_row_); t < std::size_t(first_row_ + batch.n_tokens); ++t)
+    targets_.push_back(t + 1 < ids_.size() ? ids_[t + 1] : 0);
+  const StepResult step =
+      runner_.step({.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets_});
+  NEREID_CHECK(step.logprobs.size() == targets_.size(), "{} log-probabilities for {} rows",
+               step.logprobs.size(), targets_.size());
+  for (std::size_t i = 0; i < step.logprobs.size(); ++i)
+    if (std::isnan(step.logprobs[i]))
+      throw Error(ErrorCode::internal, "after token {}: {}", first_row_ + std::int64_t(i),
+                  not_finite_text(step.first_odd));
+  const auto n_scored = std::min(targets_.size(), ids_.size() - 1 - logprobs_.size());
+  logprobs_.insert(logprobs_.end(), step.logprobs.begin(),
+                   step.logprobs.begin() + std::ptrdiff_t(n_scored));
+  scheduler_.complete({});
+}
+
+std::span<const float> Scoring::read_logits() {
+  rows_.resize(n_rows() * std::size_t(runner_.vocab_size()));
+  runner_.read_logits(rows_);
+  return rows_;
+}
+
+Score Scoring::result() const {
+  double sum = 0;
+  for (const auto logprob : logprobs_) sum -= double(logprob);
+  const double nll = sum / double(logprobs_.size());
+  return {.logprobs = logprobs_, .nll = nll, .perplexity = std::exp(nll)};
+}
 
 Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink& logits) {
   check_ids(runner, ids);
@@ -32,52 +86,12 @@ Score score(Runner& runner, std::span<const std::int32_t> ids, const LogitsSink&
     throw Error(
         "the text is one token: nothing can be scored; expected at least two, each after the "
         "first is scored");
-  // Every token of a step has a row of logits.
-  sched::Limits limits = runner.limits();
-  limits.max_sequences = 1;
-  limits.max_batch_tokens = limits.max_logit_rows;
-  limits.max_mixed_tokens = 0;
-  sched::Scheduler scheduler(limits);
-  sched::Sequence sequence({.prompt_ids = {ids.begin(), ids.end()}, .want_all_logits = true});
-  scheduler.add(sequence);
-
-  Score result;
-  result.logprobs.reserve(ids.size());
-  std::vector<std::int32_t> targets;
-  std::vector<float> rows;
-  double sum = 0;
-  while (!sequence.is_exhausted()) {
-    const sched::StepBatch& batch = scheduler.schedule();
-    const std::int64_t first = batch.positions.front();
-    NEREID_CHECK(batch.n_logit_rows == batch.n_tokens, "{} rows of logits for {} tokens",
-                 batch.n_logit_rows, batch.n_tokens);
-    targets.clear();
-    // The last token of the text has no successor: its row's value is not used.
-    for (std::int64_t t = first; t < first + batch.n_tokens; ++t)
-      targets.push_back(t + 1 < std::int64_t(ids.size()) ? ids[std::size_t(t) + 1] : 0);
-    const StepResult step =
-        runner.step({.batch = &batch, .sampling = {}, .token_slots = {}, .target_ids = targets});
-    NEREID_CHECK(step.logprobs.size() == targets.size(), "{} log-probabilities for {} rows",
-                 step.logprobs.size(), targets.size());
-    for (std::size_t i = 0; i < step.logprobs.size(); ++i)
-      if (std::isnan(step.logprobs[i]))
-        throw Error(ErrorCode::internal, "after token {}: {}", first + std::int64_t(i),
-                    not_finite_text(step.first_odd));
-    if (logits) {
-      rows.resize(targets.size() * std::size_t(runner.vocab_size()));
-      runner.read_logits(rows);
-      logits(first, rows);
-    }
-    for (std::size_t i = 0; i < targets.size() && result.logprobs.size() + 1 < ids.size(); ++i) {
-      result.logprobs.push_back(step.logprobs[i]);
-      sum -= double(step.logprobs[i]);
-    }
-    scheduler.complete({});
+  Scoring scoring(runner, ids, runner.limits().max_logit_rows);
+  while (!scoring.is_done()) {
+    scoring.step();
+    if (logits) logits(scoring.first_row(), scoring.read_logits());
   }
-  scheduler.finish(sequence);
-  result.nll = sum / double(result.logprobs.size());
-  result.perplexity = std::exp(result.nll);
-  return result;
+  return scoring.result();
 }
 
 }  // namespace nereid::engine

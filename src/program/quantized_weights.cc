@@ -17,11 +17,6 @@ namespace {
 
 using model::WeightPacking;
 
-// Of floats on the device before they are quantised: little beside the weights, and many rows.
-constexpr std::size_t kStagingBytes = std::size_t{64} << 20;
-// Every copy to the staging memory begins where kernels were promised that addresses do.
-constexpr std::size_t kAlignmentBytes = 16;
-
 std::int64_t constant(const graph::Dim& dim) {
   NEREID_CHECK(dim.is_constant(), "a weight has a dimension {}", dim_text(dim));
   return dim.offset;
@@ -99,21 +94,6 @@ HostTensor QuantizedLoader::tensor(const model::Checkpoint& checkpoint, const st
   return tensor;
 }
 
-device::Address QuantizedLoader::staged(std::span<const std::byte> bytes) {
-  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  if (device_.reads_host_memory() && address % kAlignmentBytes == 0) return address;
-  reserve_staging(bytes.size());
-  device_.upload(staging_.address(), bytes);
-  return staging_.address();
-}
-
-void QuantizedLoader::reserve_staging(std::size_t n_bytes) {
-  if (staging_.size_bytes() >= n_bytes) return;
-  device_.synchronize();  // what is replaced may still be read
-  staging_ = {};
-  staging_ = device_.allocate(n_bytes, "weights on their way");
-}
-
 void QuantizedLoader::load(const QuantizedWeight& weight, const model::Checkpoint& checkpoint) {
   switch (quantization_.packing) {
     case WeightPacking::floats:
@@ -135,13 +115,9 @@ void QuantizedLoader::load_floats(const QuantizedWeight& weight,
     throw Error("{}: expected shape {} from config.json, got {}", weight.name, shape_text(wanted),
                 shape_text(source.shape));
   quantize(weight, source.dtype, [&](std::size_t begin_bytes, std::size_t n_bytes) {
-    return staged(source.bytes.subspan(begin_bytes, n_bytes));
+    return staging_.address_of(source.bytes.subspan(begin_bytes, n_bytes));
   });
-  if (const auto n_bad = kernels_().take_bad(); n_bad > 0)
-    throw Error(
-        "{}: NaN, infinite or too large numbers in {} of its groups of columns: expected "
-        "weights to quantise; the file is damaged, or its type is not what it says",
-        weight.name, n_bad);
+  kernels_().refuse_bad(weight.name);
   checkpoint.release(source);
 }
 
@@ -253,7 +229,7 @@ void QuantizedLoader::load_packed(const QuantizedWeight& weight,
     const auto words = tensor(checkpoint, name, DType::i32, shape);
     const auto first_word =
         (problem.is_along_rows() ? first / n_fields : first) * problem.row_stride();
-    const auto address = staged(words.bytes);
+    const auto address = staging_.address_of(words.bytes);
     kernels_().unpack(problem,
                       address + static_cast<device::Address>(first_word) * sizeof(std::int32_t),
                       order, weight.n_out, target);
@@ -320,11 +296,11 @@ void QuantizedLoader::randomise(const QuantizedWeight& weight, RandomFill& fill,
                                 std::int64_t seed, double standard_deviation) {
   const auto element_bytes = dtype_size_bytes(dtype);
   quantize(weight, dtype, [&](std::size_t begin_bytes, std::size_t n_bytes) {
-    reserve_staging(n_bytes);
+    const auto target = staging_.reserve(n_bytes);
     const auto begin = static_cast<std::int64_t>(begin_bytes / element_bytes);
-    fill(staging_.address(), dtype, static_cast<std::int64_t>(n_bytes / element_bytes),
-         seed + begin, standard_deviation);
-    return staging_.address();
+    fill(target, dtype, static_cast<std::int64_t>(n_bytes / element_bytes), seed + begin,
+         standard_deviation);
+    return target;
   });
   if (!weight.format.has_zero) return;
   constexpr std::byte kMiddle{8};
@@ -333,7 +309,6 @@ void QuantizedLoader::randomise(const QuantizedWeight& weight, RandomFill& fill,
       std::vector(static_cast<std::size_t>(weight.n_out * weight.format.n_groups), kMiddle));
 }
 
-// Some rows at a time, as many as begin where kernels were promised that addresses do.
 void QuantizedLoader::quantize(const QuantizedWeight& weight, DType dtype, const RowSource& rows) {
   const QuantizeProblem problem{dtype, weight.format, weight.n_in};
   const auto row_bytes = static_cast<std::size_t>(weight.n_in) * dtype_size_bytes(dtype);
@@ -341,8 +316,7 @@ void QuantizedLoader::quantize(const QuantizedWeight& weight, DType dtype, const
   const auto scale_row_bytes =
       static_cast<std::size_t>(weight.format.n_groups) * dtype_size_bytes(weight.format.scale);
   const auto n_all = static_cast<std::size_t>(weight.n_out);
-  const auto n_each =
-      std::max(kAlignmentBytes, kStagingBytes / row_bytes / kAlignmentBytes * kAlignmentBytes);
+  const auto n_each = staged_rows(row_bytes);
   for (std::size_t row = 0; row < n_all; row += n_each) {
     const auto n_rows = std::min(n_each, n_all - row);
     const auto source = rows(row * row_bytes, n_rows * row_bytes);

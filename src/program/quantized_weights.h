@@ -16,6 +16,7 @@
 #include "model/checkpoint.h"
 #include "model/quantization.h"
 #include "program/random_fill.h"
+#include "program/staging.h"
 #include "program/weight_kernels.h"
 
 namespace nereid::program {
@@ -49,7 +50,10 @@ class QuantizedLoader {
   // `kernels` is asked when first needed, and may wait until they are there.
   QuantizedLoader(device::Device& device, const model::Quantization& quantization,
                   std::function<WeightKernels&()> kernels)
-      : device_(device), quantization_(quantization), kernels_(std::move(kernels)) {}
+      : device_(device),
+        quantization_(quantization),
+        kernels_(std::move(kernels)),
+        staging_(device) {}
 
   // An Error names the tensor that is missing, of another shape or type than config.json makes it,
   // or that holds numbers that are not finite, or scales that are 0.
@@ -74,14 +78,11 @@ class QuantizedLoader {
   // Gives the address of floats of the weight, from a byte of theirs on.
   using RowSource = std::function<device::Address(std::size_t begin_bytes, std::size_t n_bytes)>;
   void quantize(const QuantizedWeight& weight, DType dtype, const RowSource& rows);
-  void reserve_staging(std::size_t n_bytes);
-  // On the device; a tensor that kernels can read where it lies stays there.
-  device::Address staged(std::span<const std::byte> bytes);
 
   device::Device& device_;
   const model::Quantization& quantization_;
   std::function<WeightKernels&()> kernels_;
-  device::Buffer staging_;
+  Staging staging_;
 };
 
 // Whether the loader leaves the elements of such weights as the checkpoint has them, so that a

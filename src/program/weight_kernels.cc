@@ -53,6 +53,20 @@ kernel::KernelRequest UnpackProblem::request(const std::string& target,
   return kernel::make_request(tables.specs.get("unpack_weight"), tables.tuning, target, problem);
 }
 
+std::int64_t PackProblem::n_words() const {
+  const std::int64_t n_fields = q == DType::u8 ? 8 : 4;
+  return (n_in + n_fields - 1) / n_fields;
+}
+
+kernel::KernelRequest PackProblem::request(const std::string& target,
+                                           const KernelTables& tables) const {
+  kernel::Problem problem;
+  problem.pointers = {{"words_ptr", DType::i32}, {"q_ptr", q}};
+  problem.sizes = {{"n_in", n_in}};
+  problem.constexprs = {{"BITS", q == DType::u8 ? 4 : 8}};
+  return kernel::make_request(tables.specs.get("pack_weight"), tables.tuning, target, problem);
+}
+
 WeightKernels::WeightKernels(device::Device& device, kernel::Bundle& bundle,
                              const KernelTables& tables)
     : device_(device),
@@ -103,11 +117,27 @@ void WeightKernels::unpack(const UnpackProblem& problem, device::Address source,
   launch.run(device_, {});
 }
 
-std::int64_t WeightKernels::take_bad() {
+void WeightKernels::pack(const PackProblem& problem, device::Address q, std::int64_t n_rows,
+                         device::Address words) {
+  const auto& [variant, function] = load(problem.request(device_.info().target, tables_));
+  BoundLaunch launch(*variant, function);
+  launch.set_pointer("words_ptr", words);
+  launch.set_pointer("q_ptr", q);
+  launch.set_int("n_rows", n_rows);
+  launch.set_int("n_in", problem.n_in);
+  launch.finish();
+  launch.run(device_, {});
+}
+
+void WeightKernels::refuse_bad(const std::string& tensor) {
   std::int32_t n_bad = 0;
   device_.download(std::as_writable_bytes(std::span(&n_bad, 1)), bad_.address());
-  if (n_bad != 0) device_.fill_zero(bad_.address(), bad_.size_bytes());
-  return n_bad;
+  if (n_bad == 0) return;
+  device_.fill_zero(bad_.address(), bad_.size_bytes());
+  throw Error(
+      "{}: NaN, infinite or too large numbers in {} of its groups of columns: expected weights to "
+      "quantise; the file is damaged, or its type is not what it says",
+      tensor, n_bad);
 }
 
 }  // namespace nereid::program

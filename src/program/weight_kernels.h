@@ -1,5 +1,5 @@
-// Goal: the kernels that make quantised weights (kernels/quantize_weight.py, unpack_weight.py), as
-// calls.
+// Goal: the kernels that make quantised weights (kernels/quantize_weight.py, unpack_weight.py), and
+// words of them to be stored (pack_weight.py), as calls.
 // Non-goal: what is made of what (quantized_weights.h).
 #pragma once
 
@@ -43,6 +43,15 @@ struct UnpackProblem {
   kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
 };
 
+// q to words of several numbers each, as compressed-tensors stores them (pack_weight.py).
+struct PackProblem {
+  DType q = DType::u8;
+  std::int64_t n_in = 0;
+
+  std::int64_t n_words() const;  // of a row
+  kernel::KernelRequest request(const std::string& target, const KernelTables& tables) const;
+};
+
 class WeightKernels {
  public:
   // All outlive it. The bundle has what requests_for asks for.
@@ -56,9 +65,13 @@ class WeightKernels {
   void unpack(const UnpackProblem& problem, device::Address source, device::Address order,
               std::int64_t n_rows, device::Address target);
 
-  // Of all calls since the last: how many groups had a number that is not finite, or too large for
-  // a scale. Waits for them.
-  std::int64_t take_bad();
+  // Queued. `q` and `words` are multiples of 16 bytes.
+  void pack(const PackProblem& problem, device::Address q, std::int64_t n_rows,
+            device::Address words);
+
+  // Waits for all that was queued. An Error names the tensor where numbers that were quantised
+  // since the last call are not finite, or too large for a scale.
+  void refuse_bad(const std::string& tensor);
 
  private:
   using Loaded = std::pair<const kernel::Variant*, const device::Function*>;

@@ -6,7 +6,7 @@ import re
 
 import nereid_cli as cli
 
-COMMANDS = ("generate", "score", "tokenize", "compile", "inspect")
+COMMANDS = ("generate", "score", "quantize", "tokenize", "compile", "inspect")
 PROMPT = "def fibonacci(n):"
 
 

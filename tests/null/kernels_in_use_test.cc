@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 // Launched by `nereid bench kernels` to find the machine's limits, and by no model.
 const std::set<std::string> kOfBenches{"dot_peak", "stream_read"};
 
-// Launched when weights are made, by no step.
-const std::set<std::string> kOfWeights{"quantize_weight", "unpack_weight"};
+// Launched when weights are made or written, or logits compared, by no step.
+const std::set<std::string> kOfWeights{"compare_logits", "pack_weight", "quantize_weight",
+                                       "unpack_weight"};
 
 TEST(Kernels, EachIsLaunchedBySomething) {
   const auto tables = KernelTables::builtin();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <random>
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "model/safetensors_header.h"
+#include "model/safetensors_writer.h"
 
 namespace nereid::model {
 namespace {
@@ -238,6 +240,51 @@ TEST_F(SafetensorsFolder, WrittenTensorsReadBack) {
   EXPECT_EQ(std::memcmp(file.tensors().at("ids").bytes.data(), ids.data(), 12), 0);
   // Nothing is left beside it.
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path_), {}), 1);
+}
+
+// Any tensors, in pieces of any size.
+TEST_F(SafetensorsFolder, WhatComesInPiecesReadsBack) {
+  for (std::uint32_t seed = 0; seed < 40; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    std::mt19937 random(seed);
+    std::vector<TensorPlace> places;
+    std::string bytes;
+    for (std::size_t i = random() % 6; i < 6; ++i) {
+      const auto dtype = kDTypes[random() % kDTypes.size()].dtype;
+      Shape shape;
+      for (std::size_t n = random() % 4; n < 3; ++n) shape.push_back(std::int64_t(random() % 7));
+      places.push_back({fmt::format("t\"{}\u00e9", i), dtype, shape});
+      for (std::size_t n = places.back().size_bytes(); n > 0; --n) bytes += char(random());
+    }
+    SafetensorsWriter writer(path_ / "a.safetensors", places, {{"format", "pt"}});
+    const auto all = std::as_bytes(std::span(bytes));
+    for (std::size_t at = 0; at < all.size();) {
+      const auto n = std::min<std::size_t>(all.size() - at, 1 + random() % 100);
+      writer.write(all.subspan(at, n));
+      at += n;
+      EXPECT_EQ(writer.missing_bytes(), all.size() - at);
+    }
+    writer.finish();
+    const SafetensorsFile file(path_ / "a.safetensors");
+    EXPECT_EQ(file.tensors().size(), places.size());
+    std::size_t at = 0;
+    for (const auto& place : places) {
+      const auto& read = file.tensors().at(place.name);
+      EXPECT_EQ(read.dtype, place.dtype);
+      EXPECT_EQ(read.shape, place.shape);
+      ASSERT_EQ(read.bytes.size(), place.size_bytes());
+      EXPECT_TRUE(std::ranges::equal(read.bytes, all.subspan(at, read.bytes.size())));
+      at += read.bytes.size();
+    }
+  }
+}
+
+TEST_F(SafetensorsFolder, WhatIsNotFinishedLeavesNothing) {
+  {
+    SafetensorsWriter writer(path_ / "a.safetensors", std::vector<TensorPlace>{{"t", {}, {3}}});
+    writer.write(std::as_bytes(std::span("1234")));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(path_));
 }
 
 TEST_F(SafetensorsFolder, UnwritablePathIsAnError) {

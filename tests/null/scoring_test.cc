@@ -1,11 +1,14 @@
-// Scores over a fake model, in chunks of any size.
+// Scores over a fake model, in chunks of any size; and of two, side by side.
 #include "engine/scoring.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
+#include "engine/comparing.h"
 #include "null/fake_runner.h"
 
 namespace nereid::engine {
@@ -48,6 +51,37 @@ TEST(Score, HandsOutLogitsInOrder) {
   ASSERT_EQ(logits.size(), 20U * FakeRunner::kVocab);
   for (std::size_t t = 0; t < 20; ++t)
     EXPECT_EQ(logits[t * FakeRunner::kVocab + 3], float((t + 1) * 1000 + 3));
+}
+
+// Kernels of a test: the first logit of each row tells which row it is.
+TEST(Compare, IsOfEveryScoredPositionWhateverTheSteps) {
+  const auto ids = some_ids(50);
+  for (const auto& [p_step_tokens, q_step_tokens] :
+       {std::pair<std::int64_t, std::int64_t>(64, 64), {64, 7}, {1, 50}, {13, 12}}) {
+    const auto options = [](std::int64_t n) {
+      return FakeOptions{.n_kv_blocks = 16, .max_batch_tokens = n, .max_sequences = n};
+    };
+    FakeRunner p(options(p_step_tokens)), q(options(q_step_tokens));
+    std::size_t n_rows = 0;
+    const auto result = compare(p, q, ids, [&](auto of_p, auto of_q, auto kl, auto is_same) {
+      EXPECT_TRUE(std::ranges::equal(of_p, of_q));
+      for (std::size_t i = 0; i < kl.size(); ++i) {
+        const auto row = of_p[i * std::size_t(FakeRunner::kVocab)] / 1000;
+        EXPECT_EQ(row, float(++n_rows));
+        kl[i] = row;
+        is_same[i] = n_rows % 7 == 0 ? 0 : 1;
+      }
+    });
+    EXPECT_EQ(n_rows, 50U);
+    EXPECT_DOUBLE_EQ(result.kl_mean, 25.0);  // of 1 to 49
+    EXPECT_DOUBLE_EQ(result.kl_max, 49.0);
+    EXPECT_DOUBLE_EQ(result.same_top, 42.0 / 49.0);
+    EXPECT_EQ(result.p.logprobs, score(p, ids).logprobs);
+    EXPECT_EQ(result.q.logprobs, result.p.logprobs);
+    EXPECT_DOUBLE_EQ(result.perplexity_ratio(), 1.0);
+    EXPECT_THROW(compare(p, q, some_ids(1), {}), Error);
+    EXPECT_THROW(compare(p, q, {}, {}), Error);
+  }
 }
 
 TEST(Score, OneTokenHasNothingToScore) {
