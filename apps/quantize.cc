@@ -58,8 +58,8 @@ void add_quantize(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<QuantizeArguments>();
   CLI::App& command = *app.add_subcommand("quantize", "Write a model with weights of fewer bits");
   command.footer(
-      "\nWrites a compressed-tensors snapshot, which this program, vLLM and transformers read\n"
-      "(docs/quantization.md). `nereid score MODEL -f FILE --compare DIR` says what it costs.\n"
+      "\nWrites a snapshot in the format of compressed-tensors (docs/quantization.md).\n"
+      "`nereid score MODEL -f FILE --compare DIR` says what it costs.\n"
       "Examples:\n  nereid quantize demo --to int4 --out demo-int4\n"
       "  nereid quantize path/to/Llama-3.1-8B --to fp8 --out Llama-3.1-8B-fp8 --device cuda");
   add_model(command, arguments->model);
