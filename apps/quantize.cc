@@ -1,4 +1,4 @@
-// nereid quantize: a model with weights of fewer bits, as a snapshot that other engines read too.
+// nereid quantize: a model with weights of fewer bits, as a snapshot of compressed-tensors.
 #include <fmt/format.h>
 
 #include <memory>

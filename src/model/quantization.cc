@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::string_view kHeadModule = "lm_head";
 constexpr std::int64_t kMaxGroup = 1 << 24;
-constexpr std::array<std::int64_t, 3> kGroups{128, 64, 32};  // the first that divides a row
 
 using Fields = ConfigFields;
 

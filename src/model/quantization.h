@@ -5,6 +5,7 @@
 // in a file; once loaded they are one thing.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +31,9 @@ struct WeightFormat {
   std::int64_t n_columns(std::int64_t n_in) const;
   bool operator==(const WeightFormat&) const = default;
 };
+
+// Columns that may share a scale where we choose: the first that divides a row.
+inline constexpr std::array<std::int64_t, 3> kGroups{128, 64, 32};
 
 // Columns that lie in one block of a row of 4 bits: the first half in the low bits of its bytes.
 inline constexpr std::int64_t kPackedBlock = 128;

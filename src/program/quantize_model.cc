@@ -27,8 +27,6 @@ namespace {
 namespace fs = std::filesystem;
 using model::TensorPlace;
 
-constexpr std::array<std::int64_t, 3> kGroups{128, 64, 32};  // the first that divides all rows
-
 // What a model's folder has beside config.json and weights, where it has it.
 constexpr std::array kCopied{"tokenizer.json",
                              "tokenizer_config.json",
@@ -86,8 +84,8 @@ std::int64_t common_group(const graph::Graph& graph) {
       return graph.value(node.operand("weight")).shape[1].offset % group == 0;
     });
   };
-  const auto* group = std::ranges::find_if(kGroups, divides_all);
-  if (group == kGroups.end())
+  const auto* group = std::ranges::find_if(model::kGroups, divides_all);
+  if (group == model::kGroups.end())
     throw Error(
         "this model has weights whose rows are no multiple of 32 columns, which int4 takes in "
         "groups: quantise it to int8 or fp8");
@@ -284,7 +282,7 @@ QuantizeReport quantize_model(device::Device& device, const model::ModelConfig& 
   }
   model::SnapshotWriter writer(options.out_dir, groups, options.max_shard_bytes);
 
-  const auto tables = KernelTables::builtin(options.is_tuned, info.target);
+  const auto tables = KernelTables::builtin(true, info.target);
   auto bundle = kernel::find_bundle(
       tables.specs, info.target, info.isa, requests_of(plan, info.target, tables),
       {.model_dir = options.model_dir,

@@ -25,7 +25,6 @@ struct QuantizeOptions {
   bool has_head = false;  // the head is quantised too; not of int4
   std::int64_t max_shard_bytes = 5'000'000'000;
   std::filesystem::path bundle_dir = {};  // as Options has it
-  bool is_tuned = true;
 };
 
 struct QuantizeReport {
