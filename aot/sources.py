@@ -99,8 +99,8 @@ def _imports(path: Path) -> set[Path]:
     return found
 
 
-def kernel_sources(name: str) -> list[Path]:
-    """The kernel's file and all that it imports from here, sorted."""
+def kernel_sources(name: str) -> set[Path]:
+    """The kernel's file and all that it imports from here."""
     seen: set[Path] = set()
     pending = [kernel_path(name)]
     while pending:
@@ -108,7 +108,7 @@ def kernel_sources(name: str) -> list[Path]:
         if path not in seen:
             seen.add(path)
             pending.extend(_imports(path))
-    return sorted(seen)
+    return seen
 
 
 @functools.cache
@@ -122,10 +122,12 @@ def source_sha256(name: str) -> str:
     expressions."""
     targets = sorted((ROOT / "aot" / "targets").glob("*.py"))
     targets += sorted((ROOT / "src" / "graph" / "expression").glob("*.def"))
-    digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
+    files = {}
     for path in [*kernel_sources(name), *targets]:
         is_kernels = path != kernel_path(name) or not is_generated(name)
-        where = path.relative_to(ROOT) if is_kernels else f"generated/{name}.py"
+        files[str(path.relative_to(ROOT)) if is_kernels else f"generated/{name}.py"] = path
+    digest = hashlib.sha256(f"triton {TRITON_VERSION}\n".encode())
+    for where, path in sorted(files.items()):  # wherever the tree and the user's file lie
         digest.update(f"{where} {_file_sha256(path)}\n".encode())
     return digest.hexdigest()
 

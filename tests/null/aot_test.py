@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import unittest
@@ -432,6 +433,24 @@ class Generated(unittest.TestCase):
             (self.folder / "generated" / f"{self.names[path.stem]}.py").write_text(text)
         sources.use_generated(self.folder / "generated")
         self.addCleanup(sources.use_generated, None)
+
+    def test_a_hash_does_not_depend_on_where_files_lie(self):
+        """A user's file is exported where it is and compiled from a bundle's folder."""
+        name = min(self.names.values())
+        text = (self.folder / "generated" / f"{name}.py").read_text()
+        hashes = {sources.source_sha256(name)}
+        self.addCleanup(sources.source_sha256.cache_clear)
+        tree = self.folder / "m"
+        for part in ("kernels", "aot/targets", "src/graph/expression"):
+            shutil.copytree(sources.ROOT / part, tree / part)
+        for place in ("a", "m/generated", "z"):
+            (self.folder / place).mkdir()
+            (self.folder / place / f"{name}.py").write_text(text)
+            sources.use_generated(self.folder / place)
+            sources.source_sha256.cache_clear()
+            with mock.patch.object(sources, "ROOT", tree):
+                hashes.add(sources.source_sha256(name))
+        self.assertEqual(len(hashes), 1)
 
     def case(self, golden, name, target):
         spec = sources.load_spec(self.names[golden])
