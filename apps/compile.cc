@@ -27,6 +27,7 @@ struct CompileArguments {
   std::string target, isas;
   std::string out_dir;
   int n_jobs = 0;
+  std::int64_t n_ranks = 1;
   bool has_untuned = false;
   bool has_designs = false;
 };
@@ -39,9 +40,11 @@ int run_compile(const CompileArguments& arguments) {
   std::vector<kernel::KernelRequest> requests;
   const auto add = [&] {
     const auto tables = program::KernelTables::builtin(options.is_tuned);
-    std::ranges::move(program::requests_for_all_modes(
-                          config, program::resolve(config, options, arguments.target), tables),
-                      std::back_inserter(requests));
+    std::ranges::move(
+        program::requests_for_all_modes(
+            config, program::resolve(config, options, arguments.target, {0, arguments.n_ranks}),
+            tables),
+        std::back_inserter(requests));
   };
   add();
   if (arguments.has_untuned && options.is_tuned) {
@@ -87,6 +90,7 @@ void add_compile(CLI::App& app, Command& chosen) {
                   "cpu: x86-64-v3, x86-64-v4 or aarch64, or several with commas, of which the best "
                   "that a machine runs is used; default: this machine's")
       ->type_name("LEVEL[,LEVEL]");
+  add_ranks(command, arguments->n_ranks);
   command.add_option("--out", arguments->out_dir, "The bundle's directory")
       ->required()
       ->type_name("DIR");

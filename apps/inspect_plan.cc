@@ -11,6 +11,7 @@
 #include "apps/model_options.h"
 #include "apps/output.h"
 #include "apps/plan_text.h"
+#include "base/usage_error.h"
 #include "graph/passes/passes.h"
 #include "measure/launch_bench.h"
 #include "measure/limits.h"
@@ -22,6 +23,7 @@ namespace {
 struct PlanArguments {
   ModelArguments model;
   std::string target;
+  std::int64_t n_ranks = 1;
   bool with_passes = false;
   bool with_choices = false;
   bool is_measured = false;
@@ -89,9 +91,11 @@ std::string passes_text(const program::Planner& eager, const program::Planner& p
 }
 
 int run_plan(const PlanArguments& arguments) {
+  if (arguments.is_measured && arguments.n_ranks > 1)
+    throw UsageError("--measure times one device's launches: expected it without --ranks");
   const Options options = resolve(arguments.model);
   const auto config = model::ModelConfig::load(options.model_dir);
-  const auto settings = program::resolve(config, options, arguments.target);
+  const auto settings = program::resolve(config, options, arguments.target, {0, arguments.n_ranks});
   const auto tables = program::KernelTables::builtin();
   if (arguments.with_passes) {
     const auto reduced = program::representative(config);
@@ -141,6 +145,7 @@ void add_inspect_plan(CLI::App& inspect, Command& chosen) {
   command.add_option("--target", arguments->target, "cpu, cuda:80, cuda:90, hip:gfx942")
       ->type_name("NAME")
       ->capture_default_str();
+  add_ranks(command, arguments->n_ranks);
   command.add_flag("--choices", arguments->with_choices,
                    "The tile sizes of each launch too, and the reasons in full");
   command.add_flag("--measure", arguments->is_measured,

@@ -166,10 +166,17 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->group(kMachineGroup);
 }
 
+CLI::Option* add_ranks(CLI::App& command, std::int64_t& n_ranks) {
+  return command.add_option("--ranks", n_ranks, "As many devices of the target as share the model")
+      ->check(in_range(engine::ranges::kRanks))
+      ->capture_default_str();
+}
+
 void add_device_options(CLI::App& command, Options& options) {
   command
       .add_option("--device", options.device,
-                  "Where to compute: auto, cpu, cuda[:i], null (runs no kernel)")
+                  "Where to compute: auto, cpu, cuda[:i], null (runs no kernel); cuda:0,cuda:1 or "
+                  "cpu:2: a model on two, each a part of it")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kMachineGroup);
@@ -208,6 +215,18 @@ void add_model_options(CLI::App& command, ModelArguments& arguments) {
           "--check-numbers", options.check_numbers,
           "Look at what every kernel wrote (slow): where logits are not finite, the error says "
           "in which layer NaN or infinity first appeared")
+      ->group(kMachineGroup);
+  command
+      .add_flag("--check-ranks", options.check_ranks,
+                "Of a model on several devices (slow): whether all have the same bits after each "
+                "exchange; where not, the error says after which")
+      ->group(kMachineGroup);
+  command
+      .add_option("--rank-deadline", options.rank_deadline_s,
+                  "Of a model on several devices: a step in which none gets on for so long fails")
+      ->check(in_range(engine::ranges::kRankDeadline))
+      ->capture_default_str()
+      ->type_name("SECONDS")
       ->group(kMachineGroup);
   command
       .add_flag("--print-launches", options.print_launches,

@@ -33,6 +33,8 @@ CLI::Option* add_kv_cache(CLI::App& command, std::string& format);
 // By which design attention is computed.
 CLI::Option* add_attention(CLI::App& command, std::string& design);
 CLI::Option* add_untuned(CLI::App& command, bool& is_tuned);
+// How many devices a model is to be planned for.
+CLI::Option* add_ranks(CLI::App& command, std::int64_t& n_ranks);
 // Where to compute, and with which kernels.
 void add_device_options(CLI::App& command, Options& options);
 // MODEL and the options that decide which kernels it needs.

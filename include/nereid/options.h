@@ -12,8 +12,9 @@ namespace nereid {
 struct Options {
   std::filesystem::path model_dir =
       {};  // a Hugging Face snapshot: config.json, *.safetensors, tokenizer.json
-  std::string device = "auto";  // auto | cpu | cuda[:i] | null
-  int n_threads = 0;            // cpu: 0 is every cpu the process may run on
+  // auto | cpu | cuda[:i] | null; or several that share one model: cuda:0,cuda:1 | cpu:N (N ranks)
+  std::string device = "auto";
+  int n_threads = 0;  // cpu: 0 is every cpu the process may run on
   // auto (the fastest that the device has) | eager | compiled | graph
   std::string mode = "auto";
   // By which design attention is computed: nereid, or a published one (amd, tutorial, dao, flex,
@@ -49,6 +50,11 @@ struct Options {
   // Debugging, slow: looks at what every launch wrote; where logits are not finite, the error says
   // where the first NaN or infinity appeared.
   bool check_numbers = false;
+  // Debugging, slow: of a model on several devices, whether all have the same bits after each
+  // exchange; a step where they have not is an error.
+  bool check_ranks = false;
+  // Of a model on several devices: a step in which none of them gets on for so long has failed.
+  double rank_deadline_s = 60.0;
 };
 
 }  // namespace nereid

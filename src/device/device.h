@@ -230,6 +230,10 @@ class Device {
   virtual std::unique_ptr<CapturedWork> capture(const std::function<void()>& work) = 0;
   virtual void replay(const CapturedWork& work) = 0;
 
+  // The memory of this device is also that of kernels which run on `peer`: another rank of a model.
+  // An Error where `peer` does not reach it.
+  virtual void admit(const DeviceInfo& peer) = 0;
+
   // True where kernels can read host memory in place: large weights are then used where the file
   // is mapped.
   virtual bool reads_host_memory() const = 0;

@@ -45,9 +45,33 @@ std::string available() {
   return names;
 }
 
+constexpr std::string_view kCpuRanks = "cpu:";
+constexpr int kMaxCpuRanks = 64;
+
+bool is_several(std::string_view name) {
+  return name.find(',') != std::string_view::npos || name.starts_with(kCpuRanks);
+}
+
+// Each has as many threads, on processors of its own where there are so many.
+std::vector<std::unique_ptr<Device>> open_cpu_ranks(const DeviceOptions& options) {
+  const auto digits = std::string_view(options.name).substr(kCpuRanks.size());
+  int n_ranks = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n_ranks);
+  if (error != std::errc{} || end != digits.data() + digits.size() || n_ranks < 1 ||
+      n_ranks > kMaxCpuRanks)
+    throw Error("device \"{}\": expected a number of ranks, 1 to {}, after \"{}\"", options.name,
+                kMaxCpuRanks, kCpuRanks);
+  std::vector<std::unique_ptr<Device>> devices;
+  for (int rank = 0; rank < n_ranks; ++rank)
+    devices.push_back(std::make_unique<CpuDevice>(options.n_threads, CpuShare{rank, n_ranks}));
+  return devices;
+}
+
 }  // namespace
 
 std::unique_ptr<Device> open_device(const DeviceOptions& options) {
+  if (is_several(options.name))
+    throw Error("device \"{}\" is several devices; expected one here", options.name);
   if (options.n_threads < 0)
     throw Error("number of threads: expected 0 (every cpu) or more, got {}", options.n_threads);
   const std::string_view name = options.name;
@@ -68,6 +92,20 @@ std::unique_ptr<Device> open_device(const DeviceOptions& options) {
     throw Error("device \"{}\" is not part of this build; available: {}", options.name,
                 available());
   throw Error("unknown device \"{}\"; available: auto, {}", options.name, available());
+}
+
+std::vector<std::unique_ptr<Device>> open_devices(const DeviceOptions& options) {
+  if (options.name.starts_with(kCpuRanks)) return open_cpu_ranks(options);
+  std::vector<std::unique_ptr<Device>> devices;
+  for (std::size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
+    end = options.name.find(',', begin);
+    auto one = options;
+    one.name = options.name.substr(begin, end - begin);
+    if (one.name.empty())
+      throw Error("device \"{}\": expected names between the commas", options.name);
+    devices.push_back(open_device(one));
+  }
+  return devices;
 }
 
 }  // namespace nereid::device

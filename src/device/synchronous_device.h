@@ -30,6 +30,8 @@ class SynchronousDevice : public Device {
   std::unique_ptr<CapturedWork> capture(const std::function<void()>& work) override;
   void replay(const CapturedWork& work) override;
 
+  void admit(const DeviceInfo&) override {}  // all memory is the process's own
+
   TensorMap tensor_map(const TiledMatrix& matrix) const override;
 
  protected:

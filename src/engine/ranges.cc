@@ -22,6 +22,7 @@ void check_options(const Options& options) {
   check("max_mixed_tokens", options.max_mixed_tokens, ranges::kBatchTokens);
   check("max_sequences", options.max_sequences, ranges::kSequences);
   check("n_kv_blocks", options.n_kv_blocks, ranges::kKvBlocks);
+  check("rank_deadline_s", options.rank_deadline_s, ranges::kRankDeadline);
 }
 
 void check_options(const ServiceOptions& options) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "device/registry.h"
+#include "model/shard.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
 #include "nereid/service.h"
@@ -50,6 +51,7 @@ inline constexpr IntegerRange kBatchTokens{0, program::kMaxBatchTokens,
                                            "1 to 65536, or 0 (what suits the device)"};
 inline constexpr IntegerRange kSequences{1, 65536, "1 to 65536"};
 inline constexpr IntegerRange kKvBlocks{0, 16'777'216, "0 (as many as fit) to 16777216"};
+inline constexpr RealRange kRankDeadline{0, 86400, "more than 0 s, to 86400", true};
 inline constexpr IntegerRange kThreads{0, device::kMaxCpuThreads, "0 (all) to 1024"};
 
 // Of a service.
@@ -58,6 +60,7 @@ inline constexpr IntegerRange kQueue{1, std::numeric_limits<std::int64_t>::max()
 // Of measuring and compiling.
 inline constexpr IntegerRange kCount{1, kMaxInt32, "1 to 2147483647"};
 inline constexpr IntegerRange kCountOrNone{0, kMaxInt32, "0 to 2147483647"};
+inline constexpr IntegerRange kRanks{1, model::kMaxRanks, "1 to 8"};
 inline constexpr IntegerRange kJobs{0, 4096, "0 (one a processor) to 4096"};
 inline constexpr RealRange kRate{0, kMaxFloat, "0 (all at once) or more, a second"};
 inline constexpr RealRange kPart{0, 1, "0 to 1"};

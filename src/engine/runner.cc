@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "program/program.h"
+#include "program/parallel_program.h"
 
 namespace nereid::engine {
 
@@ -38,10 +38,10 @@ struct Handles {
 
 class ProgramRunner final : public Runner {
  public:
-  ProgramRunner(device::Device& device, const model::ModelConfig& config, const Options& options,
-                const ProgressSink& progress)
-      : device_(device),
-        program_(device, config, options, {}, progress),
+  ProgramRunner(std::span<device::Device* const> devices, const model::ModelConfig& config,
+                const Options& options, const ProgressSink& progress)
+      : device_(*devices[0]),
+        program_(devices, config, options, progress),
         handles_(program_.inputs()),
         sampling_inputs_(program_.inputs()),
         print_launches_(options.print_launches) {
@@ -185,8 +185,8 @@ class ProgramRunner final : public Runner {
     program_.write_state(table, static_cast<std::size_t>(slot) * bytes.size(), bytes);
   }
 
-  device::Device& device_;
-  program::Program program_;
+  device::Device& device_;  // as the others are
+  program::ParallelProgram program_;
   Handles handles_;
   SamplingInputs sampling_inputs_;
   std::array<model::Tail, 2> tails_{};  // of the steps that are queued, the oldest first
@@ -204,9 +204,10 @@ std::string not_finite_text(std::string_view first_odd) {
   return fmt::format("{}; first: {}", kWhat, first_odd);
 }
 
-std::unique_ptr<Runner> Runner::create(device::Device& device, const model::ModelConfig& config,
-                                       const Options& options, const ProgressSink& progress) {
-  return std::make_unique<ProgramRunner>(device, config, options, progress);
+std::unique_ptr<Runner> Runner::create(std::span<device::Device* const> devices,
+                                       const model::ModelConfig& config, const Options& options,
+                                       const ProgressSink& progress) {
+  return std::make_unique<ProgramRunner>(devices, config, options, progress);
 }
 
 }  // namespace nereid::engine

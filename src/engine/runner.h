@@ -1,4 +1,4 @@
-// Goal: one model on one device, a step at a time: a batch of tokens in, one sampled id for each
+// Goal: one model on its devices, a step at a time: a batch of tokens in, one sampled id for each
 // row that wants one out. A second step may be queued while the first runs; its tokens may be the
 // ids that the first is about to choose.
 // Non-goal: which sequences run (sched), text (tokenizer), requests (Generator).
@@ -6,6 +6,7 @@
 // sequence.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -62,8 +63,13 @@ class Runner {
  public:
   // A Program of the model, warmed. Errors: whatever a model directory, a bundle or memory can
   // lack.
+  static std::unique_ptr<Runner> create(std::span<device::Device* const> devices,
+                                        const model::ModelConfig& config, const Options& options,
+                                        const ProgressSink& progress = {});
   static std::unique_ptr<Runner> create(device::Device& device, const model::ModelConfig& config,
-                                        const Options& options, const ProgressSink& progress = {});
+                                        const Options& options, const ProgressSink& progress = {}) {
+    return create(std::array{&device}, config, options, progress);
+  }
   virtual ~Runner() = default;
 
   // Of its steps and its cache, as options, model and memory made them.

@@ -27,8 +27,10 @@ Session::Session(const Options& options, const ProgressSink& progress) : options
       std::async(std::launch::async, [&] { return load_tokenizer(options_.model_dir); });
   config_ = model::ModelConfig::load(options_.model_dir);
   if (options.strict) config_.refuse_ignored();
-  device_ = device::open_device({.name = options_.device, .n_threads = options_.n_threads});
-  runner_ = Runner::create(*device_, config_, options_, progress);
+  devices_ = device::open_devices({.name = options_.device, .n_threads = options_.n_threads});
+  std::vector<device::Device*> devices;
+  for (const auto& device : devices_) devices.push_back(device.get());
+  runner_ = Runner::create(devices, config_, options_, progress);
   tokenizer_ = tokenizer.get();
   constraints_.emplace(tokenizer_, runner_->vocab_size());
   eos_ids_ = end_ids(config_.generation, tokenizer_.get());

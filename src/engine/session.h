@@ -24,7 +24,8 @@ class Session {
   explicit Session(const Options& options, const ProgressSink& progress = {});
 
   const model::ModelConfig& config() const { return config_; }
-  const device::Device& device() const { return *device_; }
+  // The first, where there are several.
+  const device::Device& device() const { return *devices_[0]; }
   Runner& runner() { return *runner_; }
   const Options& options() const { return options_; }
   // Null where the model has no tokenizer.json.
@@ -39,8 +40,8 @@ class Session {
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
   std::optional<ConstraintCache> constraints_;
   std::vector<std::int32_t> eos_ids_;
-  std::unique_ptr<device::Device> device_;
-  std::unique_ptr<Runner> runner_;  // dies before its device
+  std::vector<std::unique_ptr<device::Device>> devices_;
+  std::unique_ptr<Runner> runner_;  // dies before its devices
 };
 
 // Null where the directory has no tokenizer.json.

@@ -36,6 +36,7 @@ enum class OpClass : std::uint8_t {
   matmul,
   attention,
   sampling,
+  exchange,
   opaque,  // a user's: no pass looks into it
   view,
   layout

@@ -34,6 +34,8 @@ std::optional<Dim> step_size(std::string_view name) {
 
 // What a graph's text may hold (text.cc).
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
+// As many inboxes as an exchange has operands for.
+constexpr std::int64_t kMaxRanks = 8;
 
 // A node held against its row. Letters stand for the size that an operand has where the letter is
 // alone, the first in order.
@@ -412,6 +414,24 @@ void check_slice(const Fit& fit) {
     fit.fail("x", fmt::format("{} columns from {}", size, begin));
 }
 
+void check_exchange(const Fit& fit) {
+  const auto& node = fit.node();
+  const auto ranks = node.int_attr("ranks"), rank = node.int_attr("rank");
+  std::int64_t n_inboxes = 0;
+  while (n_inboxes < kMaxRanks && node.has(fmt::format("inbox{}", n_inboxes))) ++n_inboxes;
+  if (ranks < 1 || ranks > kMaxRanks || ranks != n_inboxes || rank < 0 || rank >= ranks)
+    throw Error("{}: expected an inbox for each of 1 to {} ranks, got {} for rank {} of {}",
+                node.row().name, kMaxRanks, n_inboxes, rank, ranks);
+}
+
+// The columns of all ranks.
+void infer_all_gather(const Fit& fit, Types& results) {
+  check_exchange(fit);
+  auto& n_cols = results[0].shape[1];
+  if (!n_cols.is_constant()) fit.fail("x", "a number of columns that is known");
+  n_cols.offset *= fit.node().int_attr("ranks");
+}
+
 // A bit a token, 32 a word.
 void check_allowed(const Fit& fit) {
   constexpr std::int64_t kWordBits = 32;
@@ -501,6 +521,12 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::slice:
       check_slice(fit);
+      break;
+    case Op::all_reduce:
+      check_exchange(fit);
+      break;
+    case Op::all_gather:
+      infer_all_gather(fit, results);
       break;
     case Op::adjust_logits:
       check_allowed(fit);

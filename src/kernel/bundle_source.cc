@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <optional>
 #include <set>
 
@@ -184,6 +185,9 @@ Bundle compile_bundle(const std::string& target, const std::string& isas,
 
 Bundle find_bundle(const SpecTable& specs, const std::string& target, const std::string& isa,
                    std::span<const KernelRequest> requests, const BundleOptions& options) {
+  // The ranks of a model ask for the same bundle at the same time; it is made at one place.
+  static std::mutex mutex;
+  const std::lock_guard one_at_a_time(mutex);
   if (!options.bundle_dir.empty()) {
     Bundle bundle = Bundle::open(options.bundle_dir, isa);
     const auto why = unfitness(bundle, specs, target, isa, requests);

@@ -83,6 +83,7 @@ class RecordingDevice final : public device::Device {
   void replay(const device::CapturedWork& work) override;
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
   const device::Function* load(const device::KernelImage& image) override;
+  void admit(const device::DeviceInfo& peer) override { device_->admit(peer); }
   device::TensorMap tensor_map(const device::TiledMatrix& matrix) const override {
     return device_->tensor_map(matrix);
   }

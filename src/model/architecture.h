@@ -16,6 +16,7 @@
 #include "model/cache_scales.h"
 #include "model/config.h"
 #include "model/quantization.h"
+#include "model/shard.h"
 
 namespace nereid::model {
 
@@ -47,6 +48,8 @@ struct GraphOptions {
   std::int64_t n_slots = 1;         // rows of the tables that sampling reads
   std::int64_t max_logit_rows = 1;  // of any step
   Tail tail = Tail::greedy;
+  Shard shard;                  // what of the model the graph computes
+  std::int64_t slot_words = 0;  // of an exchange among ranks (shard.h)
 };
 
 // Names of the values that a program fills or owns, but for the parameters of sampling: those are
@@ -67,6 +70,14 @@ inline constexpr const char* kRowSlots = "row_slots";        // i32[L]; -1: noth
 inline constexpr const char* kNTop = "n_top";                // i32[L]; -1: no log-probabilities
 inline constexpr const char* kCachePrefix = "cache.";        // states that hold keys or values
 inline constexpr const char* kLastIds = "last_ids";          // i32[max_logit_rows]
+// Of exchanges among ranks (kernels/lib/exchange.py): an input, the epoch of a step's first one;
+// and states, none of them a program's own: a rank's inbox, once more each rank's, and its word
+// `stop`.
+inline constexpr const char* kEpoch = "exchange_epoch";         // i32[1]
+inline constexpr const char* kExchangePrefix = "exchange.";     // of those states
+inline constexpr const char* kMyInbox = "exchange.mine";        // i32[words]
+inline constexpr const char* kInboxPrefix = "exchange.inbox.";  // and the rank
+inline constexpr const char* kStop = "exchange.stop";           // i32[1]
 // States by slot: what a request asks, and what it has said.
 inline constexpr const char* kTokenCounts = "token_counts";  // i32[slots, V]
 inline constexpr const char* kBiasIds = "bias_ids";          // i32[slots, kMaxBiases]

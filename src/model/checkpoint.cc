@@ -121,9 +121,32 @@ bool Checkpoint::contains(std::string_view name) const {
   return find(stored_name(name).tensor) != places_.end();
 }
 
-HostTensor Checkpoint::get(std::string_view name) const { return rows_of(name, false); }
+HostTensor Checkpoint::get(std::string_view name) const {
+  std::vector<std::byte> none;
+  const auto tensor = part_of(name, false, none);
+  NEREID_CHECK(none.empty(), "columns of {} lie apart in the file", name);
+  return tensor;
+}
 
-HostTensor Checkpoint::get_of_any_type(std::string_view name) const { return rows_of(name, true); }
+HostTensor Checkpoint::get_of_any_type(std::string_view name) const {
+  std::vector<std::byte> none;
+  const auto tensor = part_of(name, true, none);
+  NEREID_CHECK(none.empty(), "columns of {} lie apart in the file", name);
+  return tensor;
+}
+
+HostTensor Checkpoint::get(std::string_view name, std::vector<std::byte>& storage) const {
+  return part_of(name, false, storage);
+}
+
+HostTensor Checkpoint::get_of_any_type(std::string_view name,
+                                       std::vector<std::byte>& storage) const {
+  return part_of(name, true, storage);
+}
+
+DType Checkpoint::dtype_of(std::string_view name) const {
+  return whole(stored_name(name).tensor, false).dtype;
+}
 
 HostTensor Checkpoint::rows_of(std::string_view name, bool is_of_any_type) const {
   const auto stored = stored_name(name);
@@ -137,6 +160,29 @@ HostTensor Checkpoint::rows_of(std::string_view name, bool is_of_any_type) const
   tensor.bytes =
       tensor.bytes.subspan(std::size_t(begin) * row_bytes, std::size_t(count) * row_bytes);
   tensor.shape[0] = count;
+  return tensor;
+}
+
+HostTensor Checkpoint::part_of(std::string_view name, bool is_of_any_type,
+                               std::vector<std::byte>& storage) const {
+  auto tensor = rows_of(name, is_of_any_type);
+  const auto stored = stored_name(name);
+  if (!stored.columns) return tensor;
+  const auto [begin, count, n_stored] = *stored.columns;
+  if (tensor.shape.size() != 2 || tensor.shape[1] != n_stored)
+    throw Error("{}: expected {} columns from config.json, got shape {}", stored.tensor, n_stored,
+                shape_text(tensor.shape));
+  const auto element_bytes = dtype_size_bytes(tensor.dtype);
+  const auto row_bytes = std::size_t(n_stored) * element_bytes;
+  const auto part_bytes = std::size_t(count) * element_bytes;
+  storage.resize(std::size_t(tensor.shape[0]) * part_bytes);
+  for (std::size_t row = 0; row < std::size_t(tensor.shape[0]); ++row)
+    std::ranges::copy(
+        tensor.bytes.subspan(row * row_bytes + std::size_t(begin) * element_bytes, part_bytes),
+        storage.begin() + std::ptrdiff_t(row * part_bytes));
+  release(tensor);
+  tensor.bytes = storage;
+  tensor.shape[1] = count;
   return tensor;
 }
 

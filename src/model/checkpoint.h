@@ -6,6 +6,7 @@
 // reads.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -33,6 +34,11 @@ class Checkpoint {
   HostTensor get(std::string_view name) const;
   // Likewise of any type: what quantised weights are made of.
   HostTensor get_of_any_type(std::string_view name) const;
+  // Likewise, and of columns, where the name asks for some, a copy in `storage`.
+  HostTensor get(std::string_view name, std::vector<std::byte>& storage) const;
+  HostTensor get_of_any_type(std::string_view name, std::vector<std::byte>& storage) const;
+  // Of the tensor that has it.
+  DType dtype_of(std::string_view name) const;
   // These bytes will not be read again: they stop counting as resident memory.
   void release(const HostTensor& tensor) const;
 
@@ -52,6 +58,8 @@ class Checkpoint {
   Places::const_iterator find(std::string_view name) const;
   const HostTensor& whole(std::string_view name, bool is_of_any_type) const;
   HostTensor rows_of(std::string_view name, bool is_of_any_type) const;
+  HostTensor part_of(std::string_view name, bool is_of_any_type,
+                     std::vector<std::byte>& storage) const;
   [[noreturn]] void fail_missing(std::string_view name) const;
 
   std::filesystem::path dir_;

@@ -1,8 +1,10 @@
 // Llama and what descends from it (families.cc). Per layer:
 //   x += attention(rope(q), rope(k), v) of norm(x);  x += down(silu(gate) * up) of norm(x)
 // where norms may stand behind attention and feed-forward instead, or as well.
+// Of several ranks each has the rows of q, k, v, gate and up of its heads and columns, and the
+// columns of o and down that these are multiplied by; the sum of these two is everybody's.
 // Letters: T tokens, D hidden, H query heads, G key/value heads, Dh head dimension, F feed-forward,
-// V vocabulary.
+// V vocabulary; of H, G, F and V a rank's share.
 
 #include "base/error.h"
 #include "model/architecture.h"
@@ -19,10 +21,15 @@ using graph::Symbol;
 using graph::ValueId;
 using graph::ValueKind;
 
+// Of a stored weight; all of what is left out.
+struct Part {
+  std::optional<StoredRange> rows = {}, columns = {};
+};
+
 class LlamaBuilder {
  public:
   LlamaBuilder(const ModelConfig& config, const GraphOptions& options)
-      : config_(config), options_(options) {
+      : config_(config), options_(options), shard_(options.shard) {
     graph_.name = "llama";
   }
 
@@ -38,16 +45,19 @@ class LlamaBuilder {
     inv_freq_ = frequencies(names::kInvFreq);
     if (config_.window_rope) window_inv_freq_ = frequencies(names::kWindowInvFreq);
     if (config_.has_alibi)
-      alibi_slopes_ =
-          graph_.add_value(ValueKind::weight, names::kAlibiSlopes, DType::fp32, {config_.n_heads});
+      alibi_slopes_ = graph_.add_value(ValueKind::weight, names::kAlibiSlopes, DType::fp32,
+                                       {shard_.share(config_.n_heads)});
+    if (!shard_.is_whole()) declare_exchange();
     last_ids_ = state(names::kLastIds, DType::i32, {options_.max_logit_rows});
     token_ids_ = graph_.add(Op::take_ids, {given_ids, last_ids_});
     const ValueId embedding =
-        weight("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size});
+        weight(of_vocabulary("model.embed_tokens.weight"), {vocabulary(), config_.hidden_size});
 
-    ValueId x = graph_.add(  // [T, D]
-        Op::gather_rows, {embedding, token_ids_},
-        {{"scale", embedding_scale()}, {"dtype", options_.activation}});
+    graph::Attrs of_embedding{{"scale", embedding_scale()}, {"dtype", options_.activation}};
+    if (has_part_of_vocabulary())
+      of_embedding.emplace_back("first", shard_.first(config_.vocab_size));
+    ValueId x = graph_.add(Op::gather_rows, {embedding, token_ids_}, of_embedding);  // [T, D]
+    if (has_part_of_vocabulary()) x = sum_of_ranks(x);
     for (std::int64_t layer = 0; layer < config_.n_layers; ++layer) x = block(x, layer);
     logits(x, embedding);
     return std::move(graph_);
@@ -86,21 +96,43 @@ class LlamaBuilder {
     return graph_.add(Op::rms_norm, {x, factors}, {{"eps", config_.rms_norm_eps}});
   }
 
-  // [T, n_in] -> [T, n_out]. `rows`: where the weight lies in one that several share.
+  // A rank's rows of as many.
+  std::optional<StoredRange> rows_of_rank(std::int64_t n) const {
+    if (shard_.is_whole()) return std::nullopt;
+    return StoredRange{shard_.first(n), shard_.share(n), n};
+  }
+
+  static std::string name_of(const std::string& stored, const Part& part) {
+    auto name = part.rows ? rows_name(stored, *part.rows) : stored;
+    return part.columns ? columns_name(name, *part.columns) : name;
+  }
+
+  // [T, n_in] -> [T, n_out], of a part's rows and columns.
   ValueId linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
-                 bool has_bias, std::optional<RowRange> rows = std::nullopt) {
+                 bool has_bias, const Part& part = {}) {
     graph::Node node(Op::linear, {x});
-    set_weight(node, name, n_out, n_in, rows);
-    if (has_bias) node.set_operand("bias", weight(name + ".bias", {n_out}));
+    set_weight(node, name, n_out, n_in, part);
+    if (has_bias)
+      node.set_operand("bias", weight(name_of(name + ".bias", {.rows = part.rows}), {n_out}));
     return graph_.add_node(std::move(node))[0];
+  }
+
+  // [T, a rank's share of n_in] -> [T, n_out]: each rank has the columns of the weight that its x
+  // is multiplied by, and all have the sum.
+  ValueId reducing_linear(ValueId x, const std::string& name, std::int64_t n_out, std::int64_t n_in,
+                          bool has_bias) {
+    if (shard_.is_whole()) return linear(x, name, n_out, n_in, has_bias);
+    const ValueId y =
+        linear(x, name, n_out, shard_.share(n_in), false,
+               {.columns = StoredRange{shard_.first(n_in), shard_.share(n_in), n_in}});
+    return sum_of_ranks(y, has_bias ? weight(name + ".bias", {n_out}) : graph::kNoValue);
   }
 
   // As it is stored, or quantised with what belongs to it.
   void set_weight(graph::Node& node, const std::string& module, std::int64_t n_out,
-                  std::int64_t n_in, std::optional<RowRange> rows = std::nullopt) {
-    const auto stored = rows ? rows_name(module + ".weight", *rows) : module + ".weight";
-    const auto format = options_.quantization ? options_.quantization->format_of(module, n_in)
-                                              : std::optional<WeightFormat>();
+                  std::int64_t n_in, const Part& part) {
+    const auto stored = name_of(module + ".weight", part);
+    const auto format = format_of(module, n_in, part);
     if (!format) {
       node.set_operand("weight", weight(stored, {n_out, n_in}));
       return;
@@ -130,15 +162,68 @@ class LlamaBuilder {
                                             DType::i32, {n_in})}));
   }
 
+  std::optional<WeightFormat> format_of(const std::string& module, std::int64_t n_in,
+                                        const Part& part) const {
+    if (!options_.quantization) return std::nullopt;
+    return part.columns ? options_.quantization->format_of_columns(module, *part.columns)
+                        : options_.quantization->format_of(module, n_in);
+  }
+
+  // ---- exchanges among ranks
+
+  void declare_exchange() {
+    epoch_ = input(names::kEpoch, DType::i32, {1});
+    stop_ = state(names::kStop, DType::i32, {1});
+    const auto n_words = inbox_words(shard_.n_ranks, options_.slot_words);
+    my_inbox_ = state(names::kMyInbox, DType::i32, {n_words});
+    for (std::int64_t rank = 0; rank < shard_.n_ranks; ++rank)
+      inboxes_.push_back(state(names::kInboxPrefix + std::to_string(rank), DType::i32, {n_words}));
+  }
+
+  ValueId exchanged(graph::Node node, const char* name = "") {
+    node.set_operand("epoch", epoch_);
+    node.set_operand("stop", stop_);
+    node.set_operand("mine", my_inbox_);
+    for (std::size_t rank = 0; rank < inboxes_.size(); ++rank)
+      node.set_operand("inbox" + std::to_string(rank), inboxes_[rank]);
+    node.set_attr("rank", shard_.rank);
+    node.set_attr("ranks", shard_.n_ranks);
+    node.set_attr("slot_words", options_.slot_words);
+    return graph_.add_node(std::move(node), {name})[0];
+  }
+
+  ValueId sum_of_ranks(ValueId x, ValueId bias = graph::kNoValue) {
+    graph::Node node(Op::all_reduce, {x});
+    if (bias != graph::kNoValue) node.set_operand("bias", bias);
+    return exchanged(std::move(node));
+  }
+
+  ValueId columns_of_ranks(ValueId x, const char* name = "") {
+    return exchanged(graph::Node(Op::all_gather, {x}), name);
+  }
+
+  // Each rank has as many rows of embedding and head; all have all where ranks do not divide them.
+  bool has_part_of_vocabulary() const { return divides_vocabulary(config_, shard_.n_ranks); }
+  std::int64_t vocabulary() const {
+    return has_part_of_vocabulary() ? shard_.share(config_.vocab_size) : config_.vocab_size;
+  }
+  Part part_of_vocabulary() const {
+    return {.rows = has_part_of_vocabulary() ? rows_of_rank(config_.vocab_size) : std::nullopt};
+  }
+  std::string of_vocabulary(const std::string& stored) const {
+    return name_of(stored, part_of_vocabulary());
+  }
+
   ValueId residual(ValueId x, ValueId y) {
     return graph_.add(Op::add, {x, y}, {{"alpha", config_.residual_multiplier}});
   }
 
-  // Heads of queries, of keys or of values, and which they are of all, in this order.
+  // Heads of queries, of keys or of values.
   struct HeadGroup {
     const char* name;
-    const char* norm_name;  // null: never normalised
-    std::int64_t first, count;
+    const char* norm_name;      // null: never normalised
+    std::int64_t first, all;    // which they are of all three, in this order
+    std::int64_t begin, count;  // those of this rank, from its first
   };
 
   // A projection to heads: [T, heads * Dh] -> [T, heads, Dh], normalised where the family does
@@ -146,29 +231,40 @@ class LlamaBuilder {
   ValueId heads(ValueId x, const HeadGroup& group, const std::string& prefix) {
     const auto head_dim = config_.head_dim;
     const auto n_cols = group.count * head_dim;
-    const auto project = [&](const char* name, std::optional<RowRange> rows) {
-      return linear(x, prefix + name, n_cols, config_.hidden_size, config_.attention_bias, rows);
+    const auto project = [&](const char* name, std::optional<StoredRange> rows) {
+      return linear(x, prefix + name, n_cols, config_.hidden_size, config_.attention_bias,
+                    {.rows = rows});
     };
     const auto n_heads = config_.n_heads + 2 * config_.n_kv_heads;
-    ValueId y =
-        config_.has_fused_projections
-            ? project("qkv_proj", RowRange{group.first * head_dim, n_cols, n_heads * head_dim})
-            : project(group.name, std::nullopt);
-    const auto normed = [&](QkNorm kind, std::int64_t size) {
-      const bool is_normed = group.norm_name != nullptr && config_.qk_norm == kind;
-      return is_normed ? norm(y, prefix + group.norm_name, size) : y;
+    std::optional<StoredRange> own_rows;
+    if (group.count < group.all)
+      own_rows = StoredRange{group.begin * head_dim, n_cols, group.all * head_dim};
+    ValueId y = config_.has_fused_projections
+                    ? project("qkv_proj", StoredRange{(group.first + group.begin) * head_dim,
+                                                      n_cols, n_heads * head_dim})
+                    : project(group.name, own_rows);
+    const auto is_normed = [&](QkNorm kind) {
+      return group.norm_name != nullptr && config_.qk_norm == kind;
     };
-    y = normed(QkNorm::row, n_cols);
+    if (is_normed(QkNorm::row)) {
+      // The norm is over the heads of all ranks.
+      if (own_rows) y = columns_of_ranks(y);
+      y = norm(y, prefix + group.norm_name, group.all * head_dim);
+      if (own_rows) y = graph_.add(Op::slice, {y}, {{"begin", own_rows->begin}, {"size", n_cols}});
+    }
     y = graph_.add(Op::reshape, {y}, {{"heads", group.count}});
-    return normed(QkNorm::head, head_dim);
+    return is_normed(QkNorm::head) ? norm(y, prefix + group.norm_name, head_dim) : y;
   }
 
   ValueId attention(ValueId x, std::int64_t layer, const std::string& prefix) {
-    const auto n_heads = config_.n_heads;
-    const auto n_kv_heads = config_.n_kv_heads;
-    ValueId q = heads(x, {"q_proj", "q_norm", 0, n_heads}, prefix);
-    ValueId k = heads(x, {"k_proj", "k_norm", n_heads, n_kv_heads}, prefix);
-    const ValueId v = heads(x, {"v_proj", nullptr, n_heads + n_kv_heads, n_kv_heads}, prefix);
+    const auto all = config_.n_heads, all_kv = config_.n_kv_heads;
+    const auto n_heads = shard_.share(all), first = shard_.first(all);
+    const auto n_kv_heads = model::n_kv_heads(config_, shard_);
+    const auto first_kv = first_kv_head(config_, shard_);
+    ValueId q = heads(x, {"q_proj", "q_norm", 0, all, first, n_heads}, prefix);
+    ValueId k = heads(x, {"k_proj", "k_norm", all, all_kv, first_kv, n_kv_heads}, prefix);
+    const ValueId v =
+        heads(x, {"v_proj", nullptr, all + all_kv, all_kv, first_kv, n_kv_heads}, prefix);
     const bool is_of_window = &config_.layer_rope(layer) != &config_.rope;
     const ValueId inv_freq = is_of_window ? window_inv_freq_ : inv_freq_;
     q = graph_.add(Op::rope, {q, positions_, inv_freq});
@@ -198,22 +294,24 @@ class LlamaBuilder {
       node.set_attr("score", std::string("alibi(a)"));
     }
     const ValueId out = graph_.add_node(std::move(node))[0];
-    return linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
-                  config_.n_heads * config_.head_dim, config_.attention_out_bias);
+    return reducing_linear(graph_.add(Op::reshape, {out}), prefix + "o_proj", config_.hidden_size,
+                           config_.n_heads * config_.head_dim, config_.attention_out_bias);
   }
 
   ValueId feed_forward(ValueId x, const std::string& prefix) {
     const auto n_hidden = config_.hidden_size;
     const auto n_inner = config_.intermediate_size;
     const auto half = [&](const char* name, std::int64_t begin) {
-      if (!config_.has_fused_projections)
-        return linear(x, prefix + name, n_inner, n_hidden, config_.mlp_bias);
-      return linear(x, prefix + "gate_up_proj", n_inner, n_hidden, config_.mlp_bias,
-                    RowRange{begin, n_inner, 2 * n_inner});
+      auto rows = rows_of_rank(n_inner);
+      if (config_.has_fused_projections)
+        rows = StoredRange{begin + shard_.first(n_inner), shard_.share(n_inner), 2 * n_inner};
+      return linear(x, prefix + (config_.has_fused_projections ? "gate_up_proj" : name),
+                    shard_.share(n_inner), n_hidden, config_.mlp_bias, {.rows = rows});
     };
     const ValueId gate = half("gate_proj", 0);
     const ValueId up = half("up_proj", n_inner);
-    return linear(gated(gate, up), prefix + "down_proj", n_hidden, n_inner, config_.mlp_bias);
+    return reducing_linear(gated(gate, up), prefix + "down_proj", n_hidden, n_inner,
+                           config_.mlp_bias);
   }
 
   // The gate, activated, times the other half.
@@ -254,11 +352,14 @@ class LlamaBuilder {
     const auto name_if = [](bool is_last) { return is_last ? names::kLogits : ""; };
     graph::Node head(Op::linear, {x});
     if (has_own_head())
-      set_weight(head, "lm_head", config_.vocab_size, config_.hidden_size);
+      set_weight(head, "lm_head", vocabulary(), config_.hidden_size, part_of_vocabulary());
     else
       head.set_operand("weight", embedding);
     head.set_attr("dtype", DType::fp32);
-    ValueId y = graph_.add_node(std::move(head), {name_if(!is_scaled && !is_capped)})[0];
+    const bool is_gathered = has_part_of_vocabulary();
+    ValueId y =
+        graph_.add_node(std::move(head), {name_if(!is_gathered && !is_scaled && !is_capped)})[0];
+    if (is_gathered) y = columns_of_ranks(y, name_if(!is_scaled && !is_capped));
     if (is_scaled)
       y = graph_.add(Op::scale, {y}, {{"alpha", 1.0 / config_.logits_scaling}},
                      name_if(!is_capped));
@@ -330,10 +431,13 @@ class LlamaBuilder {
 
   const ModelConfig& config_;
   const GraphOptions& options_;
+  const Shard shard_;
   Graph graph_;
   ValueId token_ids_ = -1, positions_ = -1, slots_ = -1, query_starts_ = -1, context_lens_ = -1;
   ValueId block_tables_ = -1, logit_rows_ = -1, inv_freq_ = -1, window_inv_freq_ = -1,
           alibi_slopes_ = -1, last_ids_ = -1;
+  ValueId epoch_ = -1, stop_ = -1, my_inbox_ = -1;
+  std::vector<ValueId> inboxes_;
 };
 
 }  // namespace

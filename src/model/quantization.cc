@@ -304,4 +304,26 @@ std::optional<WeightFormat> Quantization::format_of(std::string_view module,
       .dtype = dtype, .n_groups = n_in / columns, .scale = scale, .has_zero = has_zero};
 }
 
+std::optional<WeightFormat> Quantization::format_of_columns(std::string_view module,
+                                                            const StoredRange& columns) const {
+  auto format = format_of(module, columns.n_stored);
+  if (!format) return format;
+  if (format->n_groups == 1) return format;
+  if (has_order)
+    throw Error(
+        "{}: {} with columns in an order of their own (\"desc_act\") is not divided among devices: "
+        "a device's columns are of all groups; use one device",
+        module, name);
+  const auto n_each = columns.n_stored / format->n_groups;
+  if (columns.count % n_each == 0) {
+    format->n_groups = columns.count / n_each;
+    return format;
+  }
+  if (packing == WeightPacking::floats) return format_of(module, columns.count);
+  throw Error(
+      "{}: {} columns a device of {} in groups of {}: expected groups that end with a device's "
+      "columns; choose another number of devices",
+      module, columns.count, columns.n_stored, n_each);
+}
+
 }  // namespace nereid::model

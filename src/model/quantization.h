@@ -14,6 +14,7 @@
 
 #include "base/json_fwd.h"
 #include "model/name_pattern.h"
+#include "model/stored_name.h"
 #include "tensor/dtype.h"
 
 namespace nereid::model {
@@ -65,6 +66,9 @@ struct Quantization {
   // Nothing where the weight of that module ("model.layers.0.mlp.up_proj"), of so many columns, is
   // as it ever was. An Error where the format does not fit it.
   std::optional<WeightFormat> format_of(std::string_view module, std::int64_t n_in) const;
+  // Of some of its columns: a rank's. Groups are those of the whole where they end with the part.
+  std::optional<WeightFormat> format_of_columns(std::string_view module,
+                                                const StoredRange& columns) const;
 
   std::string name = {};  // for people: "int4", "gptq"
   WeightPacking packing = WeightPacking::floats;

@@ -26,6 +26,13 @@ std::int64_t bucket_rows(std::size_t bucket, std::int64_t limit) {
                                      : std::max(limit, kBucketRows.back() + 1);
 }
 
+// In the order in which a step has them, which passes decide.
+void number_exchanges(graph::Graph& graph) {
+  std::int64_t n = 0;
+  for (auto& node : graph.nodes)
+    if (node.row().op_class == graph::OpClass::exchange) node.set_attr("index", n++);
+}
+
 }  // namespace
 
 Planner::Planner(const model::ModelConfig& config, const Settings& settings,
@@ -38,7 +45,7 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
       settings_.quantization->has_cache_scales)
     graph_options_.cache_scales = model::read_cache_scales(*checkpoint, config.n_layers);
   graph_options_.weight_dtype = [checkpoint, dtype = config.dtype](const std::string& name) {
-    return checkpoint == nullptr ? dtype : checkpoint->get(name).dtype;
+    return checkpoint == nullptr ? dtype : checkpoint->dtype_of(name);
   };
   graph_options_.quantization = settings_.quantization;
   if (checkpoint != nullptr)
@@ -50,6 +57,11 @@ Planner::Planner(const model::ModelConfig& config, const Settings& settings,
   graph_options_.max_blocks_per_sequence = limits.max_blocks_per_sequence();
   graph_options_.n_slots = limits.max_sequences;
   graph_options_.max_logit_rows = limits.max_logit_rows;
+  graph_options_.shard = settings_.shard;
+  if (!settings_.shard.is_whole())
+    graph_options_.slot_words =
+        model::slot_words(config, graph_options_.activation, settings_.shard.n_ranks,
+                          limits.max_batch_tokens, limits.max_logit_rows);
 }
 
 const graph::Graph& Planner::graph(model::Tail tail) const {
@@ -65,9 +77,13 @@ const graph::Graph& Planner::graph(model::Tail tail) const {
 }
 
 graph::Graph Planner::graph(const StepClass& steps) const {
-  if (settings_.mode == "eager")
-    return steps.is_decode ? graph(steps.tail) : graph::split_attention(graph(steps.tail));
-  return legalise(graph(steps.tail), bounds(steps), tables_.specs, settings_.skip_passes);
+  graph::Graph result;
+  if (settings_.mode != "eager")
+    result = legalise(graph(steps.tail), bounds(steps), tables_.specs, settings_.skip_passes);
+  else
+    result = steps.is_decode ? graph(steps.tail) : graph::split_attention(graph(steps.tail));
+  number_exchanges(result);
+  return result;
 }
 
 StepPlan Planner::plan(const StepClass& steps) const {

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/error.h"
@@ -45,7 +46,8 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
+                     settings.shard.n_ranks,
                      settings.quantization ? settings.quantization->name : "",
                      dtype_name(settings.kv_cache), settings.attention, settings.is_tuned,
                      settings.is_batch_invariant, fmt::join(settings.skip_passes, ","),
@@ -89,7 +91,8 @@ struct Program::Ready {
   };
   std::vector<Output> outputs;
   device::Address logits = 0;  // 0: used up
-  // For checking numbers: what the launches compute. Else empty.
+  ExchangeCount exchanges;
+  // For checking numbers or ranks: what the launches compute. Else empty.
   std::vector<std::size_t> nodes;  // of the launches
   graph::Graph graph;
   std::vector<device::Address> values;
@@ -98,15 +101,18 @@ struct Program::Ready {
 };
 
 Program::Program(device::Device& device, const model::ModelConfig& config, const Options& options,
-                 std::optional<kernel::Bundle> bundle, const ProgressSink& progress)
+                 std::optional<kernel::Bundle> bundle, const ProgressSink& progress,
+                 const Rank& rank)
     : device_(device),
       config_(config),
-      settings_(resolve(config, options, device.info().target)),
+      settings_(resolve(config, options, device.info().target, rank.shard)),
       executor_(device),
-      weights_(device),
+      exchange_(device),
+      weights_(device, rank.shard),
       inputs_(device),
       masks_(device),
       checks_numbers_(options.check_numbers),
+      checks_ranks_(options.check_ranks && !rank.shard.is_whole()),
       ready_(StepClass::kNumber) {
   if (bundle) executor_.use(*std::move(bundle));
   // Read beside the files of the model.
@@ -128,14 +134,22 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
         static_cast<std::size_t>(settings_.limits.max_logit_rows) * kResultBytes, "ids");
     step.done = device_.make_event();
   }
-  states_.allocate(device_, planner_->values(graph::ValueKind::state), planner_->largest(),
-                   settings_.limits);
+  const auto states = planner_->values(graph::ValueKind::state);
+  const auto agree = [&](std::int64_t n_blocks) {
+    if (rank.meeting == nullptr) return n_blocks;
+    // Ranks that share one machine's memory share its room.
+    if (device_.reads_host_memory()) n_blocks /= rank.shard.n_ranks;
+    return std::ranges::min(rank.meeting->all(rank.shard.rank, n_blocks));
+  };
+  states_.allocate(device_, states, planner_->largest(), agree, settings_.limits);
+  exchange_.open(states, rank);
   masks_.place(states_.address(names::kAllowed), settings_.limits.max_sequences,
                model::n_mask_words(config_.vocab_size));
   const auto largest_decode = decode_sizes(settings_.limits.max_sequences);
   for (const auto& value : planner_->values(graph::ValueKind::input))
     inputs_.declare(value, largest_decode, planner_->largest());
   inputs_.seal(names::kBlockTables);
+  epoch_input_ = inputs_.handle(names::kEpoch);
   query_starts_ = inputs_.handle(names::kQueryStarts);
   logit_rows_ = inputs_.handle(names::kLogitRows);
   for (const auto& [name, value] : {std::pair(names::kTokenIds, 0),
@@ -155,7 +169,7 @@ void Program::choose_captured(const std::string& asked_mode) {
   if (settings_.mode != "graph") return;
   if (device_.can_capture()) {
     // A replayed step shows nothing between its launches.
-    may_capture_ = !checks_numbers_;
+    may_capture_ = !checks_numbers_ && !checks_ranks_;
     return;
   }
   if (asked_mode == "graph")
@@ -231,7 +245,8 @@ device::Address Program::address_of(const StepClass& steps, const graph::Value& 
     case graph::ValueKind::weight:
       return weights_.address(value.name);
     case graph::ValueKind::state:
-      return states_.address(value.name);
+      return value.name.starts_with(names::kExchangePrefix) ? exchange_.address(value.name)
+                                                            : states_.address(value.name);
     case graph::ValueKind::intermediate:
       break;
   }
@@ -243,11 +258,13 @@ Program::Ready& Program::prepare(const StepClass& steps) {
   if (ready) return *ready;
   const auto planned = planned_.extract(steps.index());
   auto plan = planned ? std::move(planned.mapped()) : planner_->plan(steps);
+  progress_.fetch_add(1, std::memory_order_relaxed);
   auto addresses = addresses_of(plan);
   auto made = std::make_unique<Ready>();
   made->launches = executor_.bind(plan, addresses);
-  if (checks_numbers_)
+  if (checks_numbers_ || checks_ranks_)
     for (const auto& launch : plan.launches) made->nodes.push_back(launch.node);
+  made->exchanges = ExchangeCount::of(plan.graph);
   const auto first_masked =
       std::ranges::find_if(plan.launches, [&](const auto& it) { return reads_masks(plan, it); });
   const auto n_forward = static_cast<std::size_t>(first_masked - plan.launches.begin());
@@ -265,7 +282,7 @@ Program::Ready& Program::prepare(const StepClass& steps) {
       row_bytes *= static_cast<std::size_t>(value.shape[i].offset);
     made->outputs.push_back({address, row_bytes});
   }
-  if (checks_numbers_) {
+  if (checks_numbers_ || checks_ranks_) {
     made->graph = std::move(plan.graph);
     made->values = std::move(addresses.values);
   }
@@ -307,16 +324,43 @@ void Program::launch(Ready& ready, std::size_t part, const graph::Sizes& sizes,
                      std::string& first_odd) {
   const auto begin = ready.parts[part].begin, end = ready.parts[part].end;
   if (begin == 0) first_odd.clear();
-  if (!checks_numbers_) {
-    for (auto i = begin; i < end; ++i) ready.launches[i].run(device_, sizes);
+  if (!checks_numbers_ && !checks_ranks_) {
+    for (auto i = begin; i < end; ++i) {
+      ready.launches[i].run(device_, sizes);
+      progress_.fetch_add(1, std::memory_order_relaxed);
+    }
     return;
   }
+  if (begin == 0) exchange_hashes_.clear();
   const NumberCheck check(device_, ready.graph, sizes, ready.values);
   for (auto i = begin; i < end; ++i) {
     if (!ready.launches[i].run(device_, sizes)) continue;
+    progress_.fetch_add(1, std::memory_order_relaxed);
     device_.synchronize();
-    if (first_odd.empty()) first_odd = check.odd_results(ready.nodes[i]);
+    if (checks_numbers_ && first_odd.empty()) first_odd = check.odd_results(ready.nodes[i]);
+    const auto& node = ready.graph.nodes[ready.nodes[i]];
+    if (checks_ranks_ && node.row().op_class == graph::OpClass::exchange)
+      exchange_hashes_.push_back(hash_of(ready, ready.nodes[i], sizes));
   }
+}
+
+// Of the bytes that an exchange gave.
+std::uint64_t Program::hash_of(const Ready& ready, std::size_t node, const graph::Sizes& sizes) {
+  const auto id = ready.graph.nodes[node].outputs[0];
+  std::vector<std::byte> bytes(graph::value_bytes(ready.graph.value(id), sizes));
+  device_.download(bytes, ready.values[static_cast<std::size_t>(id)]);
+  return std::hash<std::string_view>()({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+// The inputs are this rank's own by now.
+void Program::number_exchanges(const Step& step, const Ready& ready) {
+  if (epoch_input_ < 0) return;
+  inputs_.elements<std::int32_t>(epoch_input_)[0] = epoch_;
+  const auto n =
+      ready.exchanges.of_tokens + (step.sizes.n_logits > 0 ? ready.exchanges.of_logits : 0);
+  // Around the end of 32 bits, as kernels count.
+  epoch_ =
+      static_cast<std::int32_t>(static_cast<std::uint32_t>(epoch_) + static_cast<std::uint32_t>(n));
 }
 
 void Program::queue_launches(const Step& step, Ready& ready, std::size_t part) {
@@ -332,6 +376,7 @@ void Program::queue_launches(const Step& step, Ready& ready, std::size_t part) {
   auto& captured = ready.parts[part].captured;
   if (!captured) captured = device_.capture([&] { launch(ready, part, sizes, first_odd); });
   device_.replay(*captured);
+  progress_.fetch_add(1, std::memory_order_relaxed);
 }
 
 std::vector<Step> Program::first_steps() const {
@@ -357,6 +402,7 @@ void Program::warm() {
     if (!is_captured(step)) continue;
     begin(step);
     pad_inputs({.n_sequences = 0}, step.sizes);
+    number_exchanges(step, ready);
     inputs_.send();
     queue_launches(step, ready, kWhole);
     if (step.sizes.n_sequences == settings_.limits.max_sequences)
@@ -381,6 +427,7 @@ void Program::queue(const Step& step) {
   NEREID_CHECK(sizes.n_logits <= limits().max_logit_rows, "{} rows", sizes.n_logits);
   auto& ready = prepare(StepClass::of(step.tail, sizes));
   if (sizes != step.sizes) pad_inputs(step.sizes, sizes);
+  number_exchanges({step.tail, sizes}, ready);
   inputs_.send();
   if (step.waits_for_masks) {
     NEREID_CHECK(ready.parts[kMasked].begin < ready.parts[kMasked].end, "no launch reads masks");
@@ -433,6 +480,7 @@ void Program::recover() {
   n_queued_ = 0;
   held_.reset();
   device_.synchronize();
+  exchange_.allow_waiting();
   executor_.reset_counters();
   inputs_.forget_sent();
   device_.synchronize();

@@ -1,8 +1,8 @@
-// Goal: one model on one device, ready to run: it owns all that a step needs (planner, bundle,
-// loaded kernels, weights, states, activations, captured steps) and runs steps of any size, of
-// which two may be queued at a time. Non-goal: which sequences run and how their ids are chosen
-// (engine). Rejected: interpreting the graph in each step: look-ups by name and allocation in the
-// hottest host loop.
+// Goal: one model, or a rank's part of one, on one device, ready to run: it owns all that a step
+// needs (planner, bundle, loaded kernels, weights, states, activations, captured steps) and runs
+// steps of any size, of which two may be queued at a time. Non-goal: which sequences run and how
+// their ids are chosen (engine). Rejected: interpreting the graph in each step: look-ups by name
+// and allocation in the hottest host loop.
 //
 //   Program program(device, config, options);
 //   program.warm();
@@ -15,6 +15,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -30,6 +31,7 @@
 #include "kernel/bundle.h"
 #include "model/checkpoint.h"
 #include "nereid/options.h"
+#include "program/exchange.h"
 #include "program/executor.h"
 #include "program/mask_rows.h"
 #include "program/planner.h"
@@ -59,9 +61,11 @@ class Program {
  public:
   // Loads weights, finds or compiles the kernels, and allocates. Errors: whatever a model
   // directory, a bundle or memory can lack.
-  // `bundle`: in place of what would be found.
+  // `bundle`: in place of what would be found. `rank`: of several, which are set up at the same
+  // time and run the same steps.
   Program(device::Device& device, const model::ModelConfig& config, const Options& options,
-          std::optional<kernel::Bundle> bundle = {}, const ProgressSink& progress = {});
+          std::optional<kernel::Bundle> bundle = {}, const ProgressSink& progress = {},
+          const Rank& rank = {});
   ~Program();
 
   const model::ModelConfig& config() const { return config_; }
@@ -76,6 +80,8 @@ class Program {
   const StepInputs& inputs() const { return inputs_; }
   // What the step is to read, to be filled for its sizes.
   StepInputs& begin(const Step& step);
+  // Of the step begun: those that another rank's were filled with.
+  void copy_inputs(const StepInputs& other) { inputs_.copy_from(other); }
   // Queues the step begun. Its plan is made when the first of its class comes; after that nothing
   // is allocated.
   void queue(const Step& step);
@@ -89,6 +95,17 @@ class Program {
   // After a call that threw: nothing is queued any more. An Error says why the device can do no
   // more.
   void recover();
+
+  // ---- of several ranks: who runs them may call these from another thread
+  // Grows with each launch, each replay, and each class of steps that is made ready.
+  std::uint64_t progress() const { return progress_; }
+  // Ends what kernels wait for other ranks with; after that steps fail or are worth nothing until
+  // recover(), after which all ranks must be given one epoch.
+  void stop_waiting() { exchange_.stop_waiting(); }
+  std::int32_t epoch() const { return epoch_; }
+  void set_epoch(std::int32_t epoch) { epoch_ = epoch; }
+  // Options::check_ranks: of what each exchange of the last step gave, a hash.
+  std::span<const std::uint64_t> exchange_hashes() const { return exchange_hashes_; }
   // The last step's logits, [n_logits, V] row-major. Not after a tail that samples: it uses them
   // up.
   void read_logits(std::span<float> out);
@@ -116,6 +133,8 @@ class Program {
   bool is_captured(const Step& step) const;
   graph::Sizes padded(const Step& step) const;
   void pad_inputs(const graph::Sizes& used, const graph::Sizes& padded);
+  void number_exchanges(const Step& step, const Ready& ready);
+  std::uint64_t hash_of(const Ready& ready, std::size_t node, const graph::Sizes& sizes);
   void queue_launches(const Step& step, Ready& ready, std::size_t part);
   void queue_results(const Step& step, const Ready& ready);
   device::Address address_of(const StepClass& steps, const graph::Value& value) const;
@@ -128,13 +147,15 @@ class Program {
   KernelTables tables_;
   std::optional<Planner> planner_;
   Executor executor_;
+  Exchange exchange_;
   Weights weights_;
   States states_;
   StepInputs inputs_;
   MaskRows masks_;
   // Inputs, each with what it holds in a row without a sequence.
   std::vector<std::pair<int, std::int32_t>> padding_;
-  int query_starts_ = -1, logit_rows_ = -1;
+  int query_starts_ = -1, logit_rows_ = -1, epoch_input_ = -1;
+  std::int32_t epoch_ = 1;  // of the next step's first exchange
   // Of the steps that are queued, and of those whose results are still read: they take turns.
   struct Queued {
     device::HostBuffer results;
@@ -146,7 +167,9 @@ class Program {
   std::size_t next_step_ = 0, n_queued_ = 0;
   std::optional<Step> held_;  // its tail waits for masks; not among those that are queued
   bool may_capture_ = false;
-  bool checks_numbers_ = false;
+  bool checks_numbers_ = false, checks_ranks_ = false;
+  std::atomic<std::uint64_t> progress_ = 0;
+  std::vector<std::uint64_t> exchange_hashes_;
   std::unordered_map<std::size_t, StepPlan> planned_;  // ahead of use, by StepClass::index()
   std::vector<std::unique_ptr<Ready>> ready_;          // by the same
   const Ready* last_ = nullptr;

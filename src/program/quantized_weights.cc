@@ -37,6 +37,41 @@ graph::ValueId reader_x(const graph::Graph& graph, const graph::Node& numbers) {
   NEREID_UNREACHABLE("no linear reads %{}", graph.value(numbers.result("out")).name);
 }
 
+// How many the checkpoint has, and the first that the weight has, of columns and their groups.
+struct StoredColumns {
+  std::int64_t n_columns = 0, first_column = 0, n_groups = 0, first_group = 0;
+};
+
+StoredColumns stored_columns(const QuantizedWeight& weight,
+                             const model::Quantization& quantization) {
+  const auto part = model::stored_name(weight.name).columns;
+  if (!part) return {.n_columns = weight.n_in, .n_groups = weight.format.n_groups};
+  const auto format = quantization.format_of(weight.module(), part->n_stored);
+  NEREID_CHECK(format, "{} is not quantised", weight.name);
+  return {part->n_stored, part->begin, format->n_groups,
+          part->begin / (part->n_stored / format->n_groups)};
+}
+
+// What takes the words of a packed weight apart: its numbers, and its zeros where it has some.
+std::vector<UnpackProblem> unpack_problems(const QuantizedWeight& weight,
+                                           const model::Quantization& quantization) {
+  const auto columns = stored_columns(weight, quantization);
+  std::vector<UnpackProblem> problems{{.packing = quantization.packing,
+                                       .q = weight.format.dtype,
+                                       .has_order = weight.has_order,
+                                       .n_in = weight.n_in,
+                                       .n_stored = weight.n_stored(),
+                                       .n_stored_in = columns.n_columns}};
+  if (weight.format.has_zero)
+    problems.push_back({.packing = quantization.packing,
+                        .is_of_zeros = true,
+                        .n_in = weight.format.n_groups,
+                        .n_stored = weight.n_stored(),
+                        .n_stored_in = columns.n_groups,
+                        .zero_add = quantization.zero_add});
+  return problems;
+}
+
 void check_scales(const std::vector<float>& scales, const std::string& name) {
   const auto is_wrong = [](float scale) { return !std::isfinite(scale) || scale == 0.0F; };
   const auto wrong = std::ranges::find_if(scales, is_wrong);
@@ -85,8 +120,8 @@ bool is_stored_as_read(const model::Quantization& quantization) {
 }
 
 HostTensor QuantizedLoader::tensor(const model::Checkpoint& checkpoint, const std::string& name,
-                                   DType dtype, const Shape& shape) const {
-  const auto tensor = checkpoint.get_of_any_type(name);
+                                   DType dtype, const Shape& shape) {
+  const auto tensor = checkpoint.get_of_any_type(name, columns_);
   if (tensor.dtype != dtype || tensor.shape != shape)
     throw Error("{}: expected {} {} as config.json says ({}), got {} {}", name,
                 dtype_row(dtype).safetensors, shape_text(shape), quantization_.name,
@@ -110,7 +145,7 @@ void QuantizedLoader::load(const QuantizedWeight& weight, const model::Checkpoin
 
 void QuantizedLoader::load_floats(const QuantizedWeight& weight,
                                   const model::Checkpoint& checkpoint) {
-  const auto source = checkpoint.get(weight.name);
+  const auto source = checkpoint.get(weight.name, columns_);
   if (const Shape wanted{weight.n_out, weight.n_in}; source.shape != wanted)
     throw Error("{}: expected shape {} from config.json, got {}", weight.name, shape_text(wanted),
                 shape_text(source.shape));
@@ -134,7 +169,8 @@ std::vector<std::size_t> QuantizedLoader::scale_places(const QuantizedWeight& we
                                                        const HostTensor& scale,
                                                        const std::string& name) const {
   const auto n_scales = n_elements(scale.shape);
-  const auto n_groups = weight.format.n_groups;
+  const auto columns = stored_columns(weight, quantization_);
+  const auto n_groups = columns.n_groups;
   const auto n_stored = weight.n_stored();
   const bool is_of_groups_first =
       quantization_.packing == WeightPacking::gptq || quantization_.packing == WeightPacking::awq;
@@ -149,9 +185,10 @@ std::vector<std::size_t> QuantizedLoader::scale_places(const QuantizedWeight& we
         "shape {}",
         name, n_row_blocks, n_groups, shape_text(scale.shape));
   std::vector<std::size_t> places;
-  places.reserve(static_cast<std::size_t>(weight.n_out * n_groups));
+  places.reserve(static_cast<std::size_t>(weight.n_out * weight.format.n_groups));
+  const auto end_group = columns.first_group + weight.format.n_groups;
   for (std::int64_t row = 0; row < weight.n_out; ++row)
-    for (std::int64_t group = 0; group < n_groups; ++group) {
+    for (auto group = columns.first_group; group < end_group; ++group) {
       const auto block = (weight.first_row() + row) / n_block_rows;
       const auto place = is_of_groups_first ? group * n_stored + block : block * n_groups + group;
       places.push_back(static_cast<std::size_t>(is_one_for_all ? 0 : place));
@@ -212,43 +249,39 @@ void QuantizedLoader::load_packed(const QuantizedWeight& weight,
                                   const model::Checkpoint& checkpoint) {
   load_scales(weight, checkpoint);
   if (weight.has_order) load_order(weight, checkpoint);
-  const auto unpack = [&](const UnpackProblem& problem, std::string_view of, device::Address order,
-                          device::Address target) {
-    const auto name = fmt::format("{}.{}", weight.module(), of);
+  const auto columns = stored_columns(weight, quantization_);
+  for (const auto& problem : unpack_problems(weight, quantization_)) {
+    const auto name =
+        fmt::format("{}.{}", weight.module(),
+                    problem.is_of_zeros ? quantization_.zero_tensor() : quantization_.q_tensor());
     const auto n_fields = problem.n_fields();
     const auto n_stored = weight.n_stored();
     const auto in_words = [&](std::int64_t n) { return (n + n_fields - 1) / n_fields; };
     const auto first = weight.first_row();
+    const auto first_column = problem.is_of_zeros ? columns.first_group : columns.first_column;
     if (problem.is_along_rows() && (n_stored % n_fields != 0 || first % n_fields != 0))
       throw Error("{}: {} rows from {} of {}: expected multiples of {}, which share a word", name,
                   weight.n_out, first, n_stored, n_fields);
-    Shape shape{n_stored, problem.n_in};
+    if (!problem.is_along_rows() && first_column % n_fields != 0)
+      throw Error("{}: columns from {}: expected a multiple of {}, which share a word", name,
+                  first_column, n_fields);
+    Shape shape{n_stored, problem.n_stored_in};
     auto& packed = shape[problem.is_along_rows() ? 0 : 1];
     packed = in_words(packed);
     if (quantization_.packing != WeightPacking::compressed) std::swap(shape[0], shape[1]);
     const auto words = tensor(checkpoint, name, DType::i32, shape);
+    const bool is_along_rows = problem.is_along_rows();
     const auto first_word =
-        (problem.is_along_rows() ? first / n_fields : first) * problem.row_stride();
+        (is_along_rows ? first / n_fields : first) * problem.row_stride() +
+        (is_along_rows ? first_column : first_column / n_fields) * problem.column_stride();
     const auto address = staging_.address_of(words.bytes);
     kernels_().unpack(problem,
                       address + static_cast<device::Address>(first_word) * sizeof(std::int32_t),
-                      order, weight.n_out, target);
+                      problem.is_of_zeros ? 0 : weight.order, weight.n_out,
+                      problem.is_of_zeros ? weight.zero : weight.q);
     device_.synchronize();  // staging and file may change after
     checkpoint.release(words);
-  };
-  unpack({.packing = quantization_.packing,
-          .q = weight.format.dtype,
-          .has_order = weight.has_order,
-          .n_in = weight.n_in,
-          .n_stored = weight.n_stored()},
-         quantization_.q_tensor(), weight.order, weight.q);
-  if (weight.format.has_zero)
-    unpack({.packing = quantization_.packing,
-            .is_of_zeros = true,
-            .n_in = weight.format.n_groups,
-            .n_stored = weight.n_stored(),
-            .zero_add = quantization_.zero_add},
-           quantization_.zero_tensor(), 0, weight.zero);
+  }
 }
 
 std::int64_t QuantizedWeight::n_stored() const {
@@ -277,18 +310,8 @@ std::vector<kernel::KernelRequest> weight_requests(const QuantizedWeight& weight
   // Also of random numbers, whatever a checkpoint would have.
   requests.push_back(QuantizeProblem{floats, weight.format, weight.n_in}.request(target, tables));
   if (quantization.packing < WeightPacking::compressed) return requests;
-  UnpackProblem problem{.packing = quantization.packing,
-                        .q = weight.format.dtype,
-                        .has_order = weight.has_order,
-                        .n_in = weight.n_in,
-                        .n_stored = weight.n_stored()};
-  requests.push_back(problem.request(target, tables));
-  if (!weight.format.has_zero) return requests;
-  problem = {.packing = quantization.packing,
-             .is_of_zeros = true,
-             .n_in = weight.format.n_groups,
-             .n_stored = weight.n_stored()};
-  requests.push_back(problem.request(target, tables));
+  for (const auto& problem : unpack_problems(weight, quantization))
+    requests.push_back(problem.request(target, tables));
   return requests;
 }
 

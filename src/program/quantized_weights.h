@@ -5,6 +5,7 @@
 // kernels.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -66,7 +67,7 @@ class QuantizedLoader {
  private:
   // Of the checkpoint, held against a type and a shape.
   HostTensor tensor(const model::Checkpoint& checkpoint, const std::string& name, DType dtype,
-                    const Shape& shape) const;
+                    const Shape& shape);
   void load_floats(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
   void load_rows(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
   void load_packed(const QuantizedWeight& weight, const model::Checkpoint& checkpoint);
@@ -83,6 +84,7 @@ class QuantizedLoader {
   const model::Quantization& quantization_;
   std::function<WeightKernels&()> kernels_;
   Staging staging_;
+  std::vector<std::byte> columns_;  // of the tensor read last, where it is not all of them
 };
 
 // Whether the loader leaves the elements of such weights as the checkpoint has them, so that a

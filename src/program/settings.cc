@@ -56,7 +56,8 @@ DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked)
 }
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
-                 const std::string& target) {
+                 const std::string& target, const model::Shard& shard) {
+  model::check_ranks(config, shard.n_ranks);
   graph::check_pass_names(options.skip_passes);
   const auto& design = attention_design(options.attention);
   const auto kv_cache = kv_cache_dtype(config, options.kv_cache);
@@ -96,7 +97,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .caches_answers = !options.batch_invariant},
           quantization_of(config, options.quantize),
           design.name == kOwnAttention ? std::string() : std::string(design.name),
-          kv_cache};
+          kv_cache,
+          shard};
 }
 
 }  // namespace nereid::program

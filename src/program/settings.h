@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "model/config.h"
+#include "model/shard.h"
 #include "nereid/options.h"
 #include "sched/limits.h"
 #include "tensor/dtype.h"
@@ -28,6 +29,7 @@ struct Settings {
   std::optional<model::Quantization> quantization = {};  // of the checkpoint, or of this run
   std::string attention = {};  // a design (attention_designs.h); empty: this program's own
   DType kv_cache = DType::fp16;
+  model::Shard shard = {};  // what of the model this program is
 };
 
 // What the checkpoint is, or becomes when it is loaded as `asked` (Options::quantize).
@@ -39,7 +41,7 @@ std::optional<model::Quantization> quantization_of(const model::ModelConfig& con
 DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked);
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
-                 const std::string& target);
+                 const std::string& target, const model::Shard& shard = {});
 
 // "auto" becomes the fastest mode of the target. An Error where there is no such mode.
 std::string resolve_mode(const std::string& mode, std::string_view target);

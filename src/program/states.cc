@@ -20,9 +20,11 @@ double gib(std::size_t block_bytes, std::int64_t n_blocks) {
   return static_cast<double>(block_bytes) * static_cast<double>(n_blocks) / (1 << 30);
 }
 
-void choose_blocks(const device::Device& device, std::size_t block_bytes, sched::Limits& limits) {
-  const auto affordable = static_cast<std::int64_t>(
-      static_cast<double>(device.free_bytes()) * kKvShareOfFree / static_cast<double>(block_bytes));
+void choose_blocks(const device::Device& device, std::size_t block_bytes,
+                   const States::Agree& agree, sched::Limits& limits) {
+  const auto affordable =
+      agree(static_cast<std::int64_t>(static_cast<double>(device.free_bytes()) * kKvShareOfFree /
+                                      static_cast<double>(block_bytes)));
   const auto blocks_of_one = limits.max_blocks_per_sequence();
   const auto wanted = limits.n_kv_blocks > 0 ? limits.n_kv_blocks : blocks_of_one;
   if (wanted > affordable)
@@ -51,11 +53,11 @@ std::size_t cache_bytes(const graph::Value& value, std::int64_t n_blocks) {
 }
 
 void States::allocate(device::Device& device, const std::vector<graph::Value>& values,
-                      const graph::Sizes& largest, sched::Limits& limits) {
+                      const graph::Sizes& largest, const Agree& agree, sched::Limits& limits) {
   std::size_t block_bytes = 0;
   for (const auto& value : values)
     if (is_cache(value)) block_bytes += cache_bytes(value, 1);
-  choose_blocks(device, block_bytes, limits);
+  choose_blocks(device, block_bytes, agree, limits);
   // One piece of memory for the caches of all layers: asking for many takes milliseconds.
   std::size_t pool_bytes = 0;
   for (const auto& value : values) {
@@ -65,6 +67,7 @@ void States::allocate(device::Device& device, const std::vector<graph::Value>& v
       pool_bytes = (pool_bytes + kCacheAlignmentBytes - 1) & ~(kCacheAlignmentBytes - 1);
       continue;
     }
+    if (value.name.starts_with(model::names::kExchangePrefix)) continue;
     const auto size_bytes = graph::value_bytes(value, largest);
     buffers_.push_back(device.allocate(size_bytes, value.name));
     addresses_[value.name] = buffers_.back().address();

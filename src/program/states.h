@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,10 +17,13 @@ namespace nereid::program {
 
 class States {
  public:
+  // Of the blocks that fit a device's memory, those that fit every rank's.
+  using Agree = std::function<std::int64_t(std::int64_t n_blocks)>;
   // limits.n_kv_blocks 0 becomes what max_sequences contexts need, within the device's free memory.
-  // An Error says what a cache would take and what is free.
+  // An Error says what a cache would take and what is free. What ranks exchange is not the states'
+  // (exchange.h).
   void allocate(device::Device& device, const std::vector<graph::Value>& values,
-                const graph::Sizes& largest, sched::Limits& limits);
+                const graph::Sizes& largest, const Agree& agree, sched::Limits& limits);
 
   device::Address address(const std::string& name) const { return addresses_.at(name); }
 

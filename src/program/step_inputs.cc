@@ -110,6 +110,17 @@ void StepInputs::note_changed(std::size_t begin, std::size_t end) {
   changed_.push_back({begin, end});
 }
 
+void StepInputs::copy_from(const StepInputs& other) {
+  const auto place = static_cast<std::size_t>(layout_);
+  NEREID_CHECK(other.layout_ == layout_ && other.end_bytes_ == end_bytes_, "other inputs");
+  std::copy(other.host_[other.set_] + begin_bytes_[place],
+            other.host_[other.set_] + end_bytes_[place], host_[set_] + begin_bytes_[place]);
+  for (const auto& [begin, end] : other.changed_)
+    std::ranges::copy(std::span(other.tables_).subspan(begin, end - begin),
+                      tables_.begin() + static_cast<std::ptrdiff_t>(begin));
+  changed_ = other.changed_;
+}
+
 void StepInputs::send() {
   for (const auto& [begin, end] : changed_) {
     const auto offset = tables_offset_ + begin * sizeof(std::int32_t);

@@ -52,6 +52,9 @@ class StepInputs {
   // A row of the tables: its first elements, those that the step reads.
   void set_table_row(std::size_t row, std::span<const std::int32_t> elements);
 
+  // What another's were filled with since its begin(), which had the same layout: those of another
+  // rank of one model.
+  void copy_from(const StepInputs& other);
   // Queued: what was filled since begin().
   void send();
   // What was sent last may not have arrived: the next send() leaves nothing out.

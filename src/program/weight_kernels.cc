@@ -30,7 +30,7 @@ bool UnpackProblem::is_along_rows() const {
 // [K / F, N] of GPTQ, [K, N / F] of AWQ, [G, N / F] the zeros of both.
 std::int64_t UnpackProblem::row_stride() const {
   if (packing != model::WeightPacking::compressed) return 1;
-  return is_of_zeros ? n_in : (n_in + n_fields() - 1) / n_fields();
+  return is_of_zeros ? n_stored_in : (n_stored_in + n_fields() - 1) / n_fields();
 }
 
 std::int64_t UnpackProblem::column_stride() const {

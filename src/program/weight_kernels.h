@@ -31,8 +31,9 @@ struct UnpackProblem {
   DType q = DType::u8;
   bool is_of_zeros = false;
   bool has_order = false;
-  std::int64_t n_in = 0;      // columns of what is made: groups, of zeros
-  std::int64_t n_stored = 0;  // rows of the whole of what is stored
+  std::int64_t n_in = 0;  // columns of what is made: groups, of zeros
+  // Rows and columns of the whole of what is stored.
+  std::int64_t n_stored = 0, n_stored_in = 0;
   std::int64_t zero_add = 0;
 
   bool is_along_rows() const;  // the numbers of a word are of rows below one another

@@ -53,11 +53,12 @@ std::size_t size_bytes(const graph::Value& value) {
          dtype_size_bytes(value.dtype);
 }
 
-// 2^(-8 (h + 1) / H)
-std::vector<float> alibi_slopes(std::int64_t n_heads) {
+// 2^(-8 (h + 1) / H), of a rank's heads.
+std::vector<float> alibi_slopes(std::int64_t n_heads, const model::Shard& shard) {
   constexpr double kLast = -8.0;
   std::vector<float> slopes;
-  for (std::int64_t head = 1; head <= n_heads; ++head)
+  const auto first = shard.first(n_heads);
+  for (auto head = first + 1; head <= first + shard.share(n_heads); ++head)
     slopes.push_back(static_cast<float>(
         std::exp2(kLast * static_cast<double>(head) / static_cast<double>(n_heads))));
   return slopes;
@@ -91,7 +92,7 @@ void Weights::load_computed(const model::ModelConfig& config) {
   };
   add(model::names::kInvFreq, frequencies(config.rope));
   if (config.window_rope) add(model::names::kWindowInvFreq, frequencies(*config.window_rope));
-  if (config.has_alibi) add(model::names::kAlibiSlopes, alibi_slopes(config.n_heads));
+  if (config.has_alibi) add(model::names::kAlibiSlopes, alibi_slopes(config.n_heads, shard_));
 }
 
 std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
@@ -167,9 +168,9 @@ void Weights::place_quantized(std::vector<Part>& parts) {
   std::erase_if(parts, is_placed);
 }
 
-HostTensor Weights::tensor_of(const graph::Value& value) const {
-  const auto tensor = is_quantised(value.dtype) ? checkpoint_->get_of_any_type(value.name)
-                                                : checkpoint_->get(value.name);
+HostTensor Weights::tensor_of(const graph::Value& value, std::vector<std::byte>& storage) const {
+  const auto tensor = is_quantised(value.dtype) ? checkpoint_->get_of_any_type(value.name, storage)
+                                                : checkpoint_->get(value.name, storage);
   if (const auto wanted = constant_shape(value); tensor.shape != wanted)
     throw Error("{}: expected shape {} from config.json, got {}", value.name, shape_text(wanted),
                 shape_text(tensor.shape));
@@ -182,7 +183,8 @@ HostTensor Weights::tensor_of(const graph::Value& value) const {
 
 // As it is stored, or one more in fp32.
 void Weights::upload(const Part& part) {
-  const auto tensor = tensor_of(*part.value);
+  std::vector<std::byte> columns;
+  const auto tensor = tensor_of(*part.value, columns);
   if (is_one_plus(*part.value)) {
     auto factors = widened(tensor);
     for (auto& factor : factors) factor += 1.0F;
@@ -196,7 +198,9 @@ void Weights::upload(const Part& part) {
 std::optional<device::Address> Weights::mapped_address(const graph::Value& value) const {
   if (!may_use_mapped_ || part_of(value) != model::StoredPart::value) return std::nullopt;
   if (is_quantised(value.dtype) && !is_stored_as_read(*quantization_)) return std::nullopt;
-  const auto tensor = tensor_of(value);
+  if (model::stored_name(value.name).columns) return std::nullopt;
+  std::vector<std::byte> none;
+  const auto tensor = tensor_of(value, none);
   if (!is_aligned(tensor.bytes)) return std::nullopt;
   return reinterpret_cast<device::Address>(tensor.bytes.data());
 }

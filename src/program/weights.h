@@ -3,6 +3,7 @@
 // Non-goal: reading files (model/checkpoint.h), choosing layouts.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -17,6 +18,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/quantization.h"
+#include "model/shard.h"
 #include "program/quantized_weights.h"
 #include "program/random_fill.h"
 
@@ -31,7 +33,8 @@ std::vector<PackedPart> packed_parts(const graph::Graph& graph);
 
 class Weights {
  public:
-  explicit Weights(device::Device& device) : device_(device) {}
+  // `shard`: of the model whose graph it is.
+  Weights(device::Device& device, const model::Shard& shard) : device_(device), shard_(shard) {}
 
   // Gives the kernels that make quantised weights, which may be waited for.
   using KernelsOf = std::function<WeightKernels&()>;
@@ -64,11 +67,13 @@ class Weights {
   // Quantised ones are no parts: they get their addresses here.
   void place_quantized(std::vector<Part>& parts);
   std::optional<device::Address> mapped_address(const graph::Value& value) const;
-  HostTensor tensor_of(const graph::Value& value) const;
+  // Columns that are a part of a tensor's are copied into `storage`.
+  HostTensor tensor_of(const graph::Value& value, std::vector<std::byte>& storage) const;
   void upload(const Part& part);
   void load_computed(const model::ModelConfig& config);
 
   device::Device& device_;
+  const model::Shard shard_;
   std::shared_ptr<const model::Checkpoint> checkpoint_;  // what is used in place lies there
   bool may_use_mapped_ = false;
   const model::Quantization* quantization_ = nullptr;

@@ -10,6 +10,8 @@ FP16_ERROR = 5e-3
 BF16_ERROR = 3e-2
 NEAR_TIE = 0.05
 BF16_FIXTURES = ("llama3", "qwen2")
+# A device's columns of such a weight are of all its groups.
+UNDIVIDED = "quantized/gptq_act_order"
 
 
 def relative_error(out, reference):
@@ -64,6 +66,10 @@ class Fixtures(cli.TestCase):
         print(f"{name}: token {at} differs, logits {ours:.4f} and {theirs:.4f}")
         self.assertLess(abs(ours - theirs), NEAR_TIE)
 
+    def check_refused(self, name):
+        done = cli.run("score", cli.FIXTURES / name, "--ids", "1,2,3")
+        self.expect_error(done, "is not divided among devices")
+
     def test_bf16_copies(self):
         for name in BF16_FIXTURES:
             with self.subTest(fixture=name):
@@ -82,6 +88,9 @@ class Fixtures(cli.TestCase):
 
 def add_cases(name):
     of = name.replace("/", "_")
+    if name == UNDIVIDED and cli.has_ranks():
+        setattr(Fixtures, f"test_refused_{of}", lambda self: self.check_refused(name))
+        return
     setattr(Fixtures, f"test_logits_{of}", lambda self: self.check_logits(name))
     setattr(Fixtures, f"test_greedy_{of}", lambda self: self.check_greedy(name))
 

@@ -46,6 +46,11 @@ nereid_path = None
 MODEL_OPTIONS = os.environ.get("NEREID_TEST_OPTIONS", "").split()
 
 
+def has_ranks():
+    """Whether a model is divided among devices."""
+    return "cpu:2" in MODEL_OPTIONS
+
+
 def command(*arguments):
     options = MODEL_OPTIONS if arguments and arguments[0] in ("generate", "score") else ()
     return [str(nereid_path), *map(str, arguments), *options]

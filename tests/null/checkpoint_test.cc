@@ -3,9 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
@@ -119,6 +122,30 @@ TEST(Checkpoint, RowsOfATensor) {
   }
 }
 
+TEST(Checkpoint, ColumnsOfATensor) {
+  const auto checkpoint = Checkpoint::open(kSource / "tests/fixtures/phi3");
+  const std::string name = "model.layers.1.self_attn.qkv_proj.weight";
+  const auto whole = checkpoint.get(name);
+  std::mt19937 random(3);
+  for (int i = 0; i < 20; ++i) {
+    const std::int64_t row = random() % 256, n_rows = 1 + random() % (256 - row);
+    const std::int64_t column = random() % 128, n_columns = 1 + random() % (128 - column);
+    std::vector<std::byte> storage;
+    const auto part = checkpoint.get(
+        columns_name(rows_name(name, {row, n_rows, 256}), {column, n_columns, 128}), storage);
+    ASSERT_THAT(part.shape, ElementsAre(n_rows, n_columns));
+    ASSERT_EQ(part.bytes.size(), std::size_t(n_rows * n_columns * 2));
+    for (std::int64_t r = 0; r < n_rows; ++r)
+      ASSERT_TRUE(std::ranges::equal(
+          part.bytes.subspan(std::size_t(r * n_columns * 2), std::size_t(n_columns * 2)),
+          whole.bytes.subspan(std::size_t(((row + r) * 128 + column) * 2),
+                              std::size_t(n_columns * 2))));
+  }
+  std::vector<std::byte> storage;
+  EXPECT_THROW(checkpoint.get(columns_name(name, {0, 64, 256}), storage), Error);
+  EXPECT_EQ(checkpoint.dtype_of(columns_name(name, {0, 64, 128})), whole.dtype);
+}
+
 TEST(StoredName, SaysWhereAWeightLies) {
   const std::string rows = rows_name("a.b.weight", {3, 4, 9});
   EXPECT_EQ(stored_name(rows).tensor, "a.b.weight");
@@ -134,6 +161,13 @@ TEST(StoredName, SaysWhereAWeightLies) {
     EXPECT_FALSE(stored_name(factor).rows);
     EXPECT_EQ(stored_name(part_name(part, rows)).rows->begin, 3);
   }
+  const auto part = columns_name(rows, {8, 2, 16});
+  const auto columns = stored_name(part);
+  EXPECT_EQ(columns.tensor, "a.b.weight");
+  EXPECT_EQ(columns.rows->begin, 3);
+  EXPECT_EQ(columns.columns->begin, 8);
+  EXPECT_EQ(columns.columns->n_stored, 16);
+  EXPECT_FALSE(stored_name(columns_name("a.b.weight", {8, 2, 16})).rows);
   // A tensor of a strange name is that tensor.
   for (const char* name : {"x.rows.", "x.rows.1.2", "x.rows.1.2.x", "x.rows.-1.2.3", "x.rows.2.2.3",
                            "x.rows.99999999999999999999.1.2"}) {

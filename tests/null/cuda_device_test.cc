@@ -406,6 +406,28 @@ TEST_F(CudaDeviceTest, UsesFreedMemoryAgain) {
   EXPECT_EQ(device->free_bytes(), 1000u);
 }
 
+TEST_F(CudaDeviceTest, AdmitsThePeersThatReachIt) {
+  driver_->n_devices = 3;
+  const auto first = open(0), second = open(1);
+  first->admit(second->info());
+  first->admit(first->info());  // two ranks on one: no link is needed
+  EXPECT_THAT(driver_->admitted, ElementsAre(std::pair(0, 1)));
+  second->admit(first->info());
+  EXPECT_THAT(driver_->admitted, ElementsAre(std::pair(0, 1), std::pair(1, 0)));
+  driver_->has_peer_access = false;
+  std::optional<ErrorCode> code;
+  EXPECT_THAT(error_of([&] { first->admit(second->info()); }, &code),
+              AllOf(HasSubstr("cuda:1 does not reach the memory of cuda:0"),
+                    HasSubstr("no peer access"), HasSubstr("use one of them")));
+  EXPECT_EQ(code, ErrorCode::device);
+  driver_->has_peer_access = true;
+  driver_->fail_at = driver_->n_calls + 3;
+  driver_->fail_result = 217;
+  EXPECT_THAT(
+      error_of([&] { first->admit(second->info()); }),
+      AllOf(HasSubstr("does not reach the memory"), HasSubstr("cuMemPoolSetAccess failed")));
+}
+
 TEST_F(CudaDeviceTest, TellsTheTimeBetweenTwoEvents) {
   const auto device = open();
   const Buffer buffer = device->allocate(8, "zeros");

@@ -33,6 +33,7 @@ struct DriverStandIn {
   int arch = 90;  // major * 10 + minor
   int driver_version = 12040;
   bool has_memory_pools = true;
+  bool has_peer_access = true;
   std::uint64_t memory_bytes = std::uint64_t{256} << 20;
   int fail_at = 0;  // the call of this number, from 1, fails; 0: none
   int fail_result = 719;
@@ -43,8 +44,9 @@ struct DriverStandIn {
   int n_calls = 0;          // error texts do not count
   std::string failed_call;  // the one that fail_at made fail
   std::vector<std::string> calls;
-  std::vector<std::string> violations;  // calls with arguments that no caller may pass
-  std::vector<StandInLaunch> launches;  // in the order in which they ran
+  std::vector<std::string> violations;        // calls with arguments that no caller may pass
+  std::vector<StandInLaunch> launches;        // in the order in which they ran
+  std::vector<std::pair<int, int>> admitted;  // whose memory which other device's kernels may use
 
   std::string (*leaks)() = nullptr;  // what is still allocated, loaded or retained
   void (*reset)() = nullptr;         // as a new process finds it

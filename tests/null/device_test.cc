@@ -20,6 +20,7 @@ namespace {
 
 using testing::AllOf;
 using testing::AnyOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 template <typename Function>
@@ -64,8 +65,36 @@ TEST(Registry, OpensByNameAndSaysWhatThereIs) {
                 open_device({"tpu", 0});
               }),
               HasSubstr("available: auto, cuda, cpu, null"));
+  EXPECT_THAT(error_of([] {
+                open_device({"cpu:2", 0});
+              }),
+              HasSubstr("\"cpu:2\" is several devices; expected one here"));
   EXPECT_THAT(error_of([] { open_device({"cpu", -1}); }), HasSubstr("got -1"));
   EXPECT_THAT(error_of([] { open_device({"cpu", 1000000}); }), HasSubstr("got 1000000"));
+}
+
+TEST(Registry, OpensSeveralForOneModel) {
+  const auto names_of = [](const std::string& name, int n_threads) {
+    std::vector<std::string> names;
+    for (const auto& device : open_devices({name, n_threads}))
+      names.push_back(fmt::format("{} {}", device->info().name, device->info().n_units));
+    return names;
+  };
+  EXPECT_THAT(names_of("cpu", 1), ElementsAre("cpu 1"));
+  EXPECT_THAT(names_of("cpu:3", 7), ElementsAre("cpu 2", "cpu 2", "cpu 2"));
+  EXPECT_THAT(names_of("cpu:2", 1), ElementsAre("cpu 1", "cpu 1"));
+  EXPECT_THAT(names_of("null,cpu,null", 2), ElementsAre("null 1", "cpu 2", "null 1"));
+  for (const char* name : {"cpu:0", "cpu:", "cpu:two", "cpu:-1", "cpu:65", "cpu:2 "})
+    EXPECT_THAT(error_of([&] {
+                  open_devices({name, 1});
+                }),
+                HasSubstr("expected a number of ranks, 1 to 64, after \"cpu:\""));
+  for (const char* name : {"cpu,", ",cpu", "cpu,,cpu"})
+    EXPECT_THAT(error_of([&] {
+                  open_devices({name, 1});
+                }),
+                HasSubstr("expected names between the commas"));
+  EXPECT_THAT(error_of([] { open_devices({"cpu,tpu", 1}); }), HasSubstr("unknown device \"tpu\""));
 }
 
 TEST(CpuDevice, DescribesThisMachine) {

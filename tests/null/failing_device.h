@@ -1,9 +1,12 @@
-// Goal: a device that fails at a launch of the test's choice.
-// Non-goal: what a real one leaves behind then; it leaves the results of the launches before.
+// Goal: a device that fails at a launch of the test's choice, or does what else the test wants
+// then. Non-goal: what a real one leaves behind then; it leaves the results of the launches before.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -18,6 +21,8 @@ class FailingDevice final : public Device {
 
   std::int64_t n_launches = 0;  // and replays
   std::int64_t fail_at = -1;
+  std::function<void(std::int64_t n)> before_launch = {};
+  std::function<void(std::span<std::byte> bytes)> on_download = {};
 
   const DeviceInfo& info() const override { return device_->info(); }
   Buffer allocate(std::size_t size_bytes, const std::string& what) override {
@@ -30,6 +35,7 @@ class FailingDevice final : public Device {
   }
   void download(std::span<std::byte> target, Address source) override {
     device_->download(target, source);
+    if (on_download) on_download(target);
   }
   void fill_zero(Address target, std::size_t size_bytes) override {
     device_->fill_zero(target, size_bytes);
@@ -64,6 +70,7 @@ class FailingDevice final : public Device {
   }
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
   const Function* load(const KernelImage& image) override { return device_->load(image); }
+  void admit(const DeviceInfo& peer) override { device_->admit(peer); }
   TensorMap tensor_map(const TiledMatrix& matrix) const override {
     return device_->tensor_map(matrix);
   }
@@ -75,6 +82,7 @@ class FailingDevice final : public Device {
 
  private:
   void count() {
+    if (before_launch) before_launch(n_launches);
     if (n_launches++ == fail_at)
       throw Error(ErrorCode::device, "launch {} failed, as the test asked", fail_at);
   }

@@ -65,6 +65,34 @@ INSTANTIATE_TEST_SUITE_P(Families, EveryModel,
                                          "tests/fixtures/olmo2", "tests/fixtures/phi3",
                                          "tests/fixtures/qwen3"));
 
+// One bundle serves all ranks of a model; and steps number what they exchange from 0 on, in order.
+TEST(Planner, EveryRankAsksForTheSame) {
+  const auto tables = KernelTables::builtin();
+  for (const char* dir : {"tests/fixtures/olmo2", "tests/fixtures/llama3", "tests/fixtures/phi3"})
+    for (const char* target : {"cpu", "cuda:90"}) {
+      const auto config = config_of(dir);
+      std::set<std::string> asked;
+      for (const auto& request : requests_for(config, resolve(config, {}, target, {0, 2}), tables))
+        asked.insert(request.key());
+      for (std::int64_t rank = 0; rank < 2; ++rank) {
+        const Planner planner(config, resolve(config, {}, target, {rank, 2}), tables);
+        for (const std::size_t tokens : {std::size_t{0}, std::size_t{5}, kNBuckets - 1})
+          for (const bool is_decode : {false, true}) {
+            const auto plan = planner.plan({model::Tail::full, is_decode, tokens, 0});
+            std::int64_t n_exchanges = 0;
+            for (const auto& launch : plan.launches) {
+              ASSERT_TRUE(asked.contains(launch.choice->key)) << launch.choice->key;
+              const auto& node = plan.graph.nodes[launch.node];
+              if (node.row().op_class != graph::OpClass::exchange) continue;
+              EXPECT_EQ(node.int_attr("index"), n_exchanges++);
+              EXPECT_EQ(node.int_attr("rank"), rank);
+            }
+            EXPECT_GE(n_exchanges, 2 + 2 * config.n_layers);
+          }
+      }
+    }
+}
+
 // Of the rows that decode and of the prompts, in the order of the layers; as the launch numbers
 // them: [first sequence, end).
 using Range = std::pair<std::int64_t, std::int64_t>;

@@ -40,6 +40,7 @@ class MockDevice : public device::Device {
   MOCK_METHOD(bool, reads_host_memory, (), (const, override));
   MOCK_METHOD(const device::Function*, load, (const device::KernelImage&), (override));
   MOCK_METHOD(device::TensorMap, tensor_map, (const device::TiledMatrix&), (const, override));
+  MOCK_METHOD(void, admit, (const device::DeviceInfo&), (override));
   MOCK_METHOD(void, release, (Address, std::size_t), (noexcept, override));
   MOCK_METHOD(void, release_host, (std::span<std::byte>), (noexcept, override));
 };
@@ -103,8 +104,10 @@ TEST_F(Recording, OtherCallsGoOn) {
   EXPECT_CALL(inner_, can_capture).WillOnce(Return(true));
   EXPECT_CALL(inner_, reads_host_memory).WillOnce(Return(true));
   EXPECT_CALL(inner_, tensor_map(_)).WillOnce(Return(map));
+  EXPECT_CALL(inner_, admit(testing::Ref(info)));
   EXPECT_EQ(&recording_.info(), &info);
   EXPECT_EQ(recording_.free_bytes(), 123u);
+  recording_.admit(info);
   recording_.upload(kAddress, bytes);
   recording_.download(bytes, kAddress);
   recording_.fill_zero(kAddress, kBytes);

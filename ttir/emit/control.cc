@@ -273,6 +273,12 @@ void Emitter::while_loop(const Op& o) {
     for (const Value* v : list) declare(v);
   carry(args, inits);
   assign_scalars(args, inits);
+  // A loop that looks at an atomic each time waits for somebody.
+  const bool is_waiting = std::any_of(before.ops.begin(), before.ops.end(), [](const auto& each) {
+    return each->kind == OpKind::atomic_rmw || each->kind == OpKind::atomic_cas;
+  });
+  const std::string looks = is_waiting ? scope_.names.fresh("looks") : "";
+  if (is_waiting) out_.line(cat("std::uint32_t ", looks, " = 0;"));
   out_.open("for (;;) {");
   const std::size_t mark = arena_;
   for (const auto& op_in : before.ops) op(*op_in);
@@ -288,6 +294,7 @@ void Emitter::while_loop(const Op& o) {
                                          after.ops.back()->operands.end());
   carry(args, yields);
   assign_scalars(args, yields);
+  if (is_waiting) out_.line(cat("rt::give_way(", looks, ");"));
   arena_ = mark;
   out_.close();
 }

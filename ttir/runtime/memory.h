@@ -5,6 +5,7 @@
 #pragma once
 
 #include <hwy/cache_control.h>
+#include <sched.h>
 
 #include <algorithm>
 
@@ -283,6 +284,15 @@ RT_INLINE void scatter(const Vec<std::int64_t>& address, const Vec<ValueT<T>>& v
   const std::uint32_t bits = to_bits(lanes(active));
   for (int i = 0; i < kVec; ++i)
     if (bits >> i & 1) *reinterpret_cast<T*>(at[i]) = part[i];
+}
+
+// ---- waiting for what another thread writes
+
+// Once a look at it; who is waited for may need this processor.
+RT_INLINE void give_way(std::uint32_t& n_looks) {
+  constexpr std::uint32_t kLooksBetween = 64;
+  hwy::Pause();
+  if (++n_looks % kLooksBetween == 0) ::sched_yield();
 }
 
 // ---- atomics: `op` makes the new value of the old; the old one is returned

@@ -30,17 +30,19 @@ std::size_t round_up(std::size_t size_bytes, std::size_t unit) {
   return (size_bytes + unit - 1) / unit * unit;
 }
 
-int choose_n_threads(int n_threads, const HostCpus& cpus) {
+int choose_n_threads(int n_threads, const HostCpus& cpus, const CpuShare& share) {
   if (n_threads < 0 || n_threads > kMaxCpuThreads)
     throw Error("number of threads: expected 0 (every cpu) to {}, got {}", kMaxCpuThreads,
                 n_threads);
-  return n_threads > 0 ? n_threads : cpus.n_usable;
+  const int n_all = n_threads > 0 ? n_threads : cpus.n_usable;
+  return std::max(n_all / share.of, 1);
 }
 
-// Pinning helps only where each worker has a cpu of its own.
-std::vector<int> cpus_to_pin(int n_threads, const HostCpus& cpus) {
-  if (n_threads > cpus.n_usable || cpus.n_usable < static_cast<int>(cpus.ids.size())) return {};
-  return cpus.ids;
+// Pinning helps only where each worker has a cpu of its own: those behind the shares before this.
+std::vector<int> cpus_to_pin(int n_threads, const HostCpus& cpus, const CpuShare& share) {
+  if (n_threads * share.of > cpus.n_usable || cpus.n_usable < static_cast<int>(cpus.ids.size()))
+    return {};
+  return {cpus.ids.begin() + n_threads * share.index, cpus.ids.end()};
 }
 
 struct LaunchContext {
@@ -81,11 +83,11 @@ struct CpuDevice::Loaded final : Function {
 
 void CpuDevice::Free::operator()(std::byte* memory) const { std::free(memory); }
 
-CpuDevice::CpuDevice(int n_threads) : CpuDevice(n_threads, host_cpus()) {}
+CpuDevice::CpuDevice(int n_threads, const CpuShare& share)
+    : CpuDevice(choose_n_threads(n_threads, host_cpus(), share), host_cpus(), share) {}
 
-CpuDevice::CpuDevice(int n_threads, const HostCpus& cpus)
-    : pool_(choose_n_threads(n_threads, cpus),
-            cpus_to_pin(choose_n_threads(n_threads, cpus), cpus)) {
+CpuDevice::CpuDevice(int n_threads, const HostCpus& cpus, const CpuShare& share)
+    : pool_(n_threads, cpus_to_pin(n_threads, cpus, share)) {
   info_.name = "cpu";
   info_.target = "cpu";
   info_.isa = host_isa();

@@ -16,9 +16,16 @@
 
 namespace nereid::device {
 
+// Which of several devices that share the processor.
+struct CpuShare {
+  int index = 0, of = 1;
+};
+
 class CpuDevice final : public SynchronousDevice {
  public:
-  explicit CpuDevice(int n_threads = 0);  // 0: every cpu the process may use
+  // `n_threads` of all that share the processor, at least one each; 0: every cpu the process may
+  // use.
+  explicit CpuDevice(int n_threads = 0, const CpuShare& share = {});
   ~CpuDevice() override;
 
   const DeviceInfo& info() const override { return info_; }
@@ -41,7 +48,7 @@ class CpuDevice final : public SynchronousDevice {
   };
   using Arena = std::unique_ptr<std::byte, Free>;
 
-  CpuDevice(int n_threads, const HostCpus& cpus);
+  CpuDevice(int n_threads, const HostCpus& cpus, const CpuShare& share);
 
   void grow_arenas(std::size_t size_bytes);
 

@@ -1,6 +1,8 @@
 #include "device/cuda/cuda_device.h"
 
 #include <array>
+#include <charconv>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -130,6 +132,16 @@ const Function* CudaDevice::load(const KernelImage& image) {
 
 TensorMap CudaDevice::tensor_map(const TiledMatrix& matrix) const {
   return cuda::encode_tensor_map(session_, matrix);
+}
+
+void CudaDevice::admit(const DeviceInfo& peer) {
+  constexpr std::string_view kFamily = "cuda:";
+  int ordinal = 0;
+  const auto* end = peer.name.data() + peer.name.size();
+  NEREID_CHECK(peer.name.starts_with(kFamily) &&
+                   std::from_chars(peer.name.data() + kFamily.size(), end, ordinal).ptr == end,
+               "{} is no peer of {}", peer.name, info_.name);
+  memory_.admit(ordinal);
 }
 
 HostBuffer CudaDevice::allocate_host(std::size_t size_bytes, const std::string& what) {

@@ -1,6 +1,6 @@
 // Goal: an NVIDIA GPU through its driver alone: kernels are cubins, work is queued on one stream,
 // uploads go through pinned memory so that they overlap what follows.
-// Non-goal: several streams; multi-GPU.
+// Non-goal: several streams; how several GPUs share a model (program/parallel_program.h).
 // Rejected: the CUDA runtime library: it adds a toolkit to install and nothing that we use.
 #pragma once
 
@@ -40,6 +40,7 @@ class CudaDevice final : public Device {
   bool reads_host_memory() const override { return false; }
   const Function* load(const KernelImage& image) override;
   TensorMap tensor_map(const TiledMatrix& matrix) const override;
+  void admit(const DeviceInfo& peer) override;
 
   HostBuffer allocate_host(std::size_t size_bytes, const std::string& what) override;
   void queue_upload(Address target, std::span<const std::byte> host) override;

@@ -50,6 +50,13 @@ struct PoolProperties {
 };
 static_assert(sizeof(PoolProperties) == 88 && offsetof(PoolProperties, max_bytes) == 24);
 
+struct AccessDescription {
+  int location_type;
+  int location_id;
+  int access;
+};
+static_assert(sizeof(AccessDescription) == 12);
+
 inline constexpr int kAttributeMaxThreadsPerBlock = 1;
 inline constexpr int kAttributeMultiprocessors = 16;
 inline constexpr int kAttributeMajor = 75;
@@ -68,6 +75,7 @@ inline constexpr int kPoolReservedBytes = 5;
 inline constexpr int kPoolUsedBytes = 7;
 inline constexpr int kAllocationPinned = 1;
 inline constexpr int kLocationDevice = 1;
+inline constexpr int kAccessReadWrite = 3;
 inline constexpr int kCaptureThreadLocal = 1;
 inline constexpr Result kOutOfMemory = 2;
 inline constexpr Result kNoBinaryForDevice = 209;

@@ -28,6 +28,26 @@ Memory::~Memory() {
   session_.api().pool_destroy(pool_);
 }
 
+void Memory::admit(int ordinal) {
+  const auto& api = session_.api();
+  DeviceHandle peer = 0;
+  session_.call(api.device_get, &peer, ordinal);
+  if (peer == session_.device()) return;
+  int can_access = 0;
+  session_.call(api.can_access_peer, &can_access, peer, session_.device());
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorCode::device,
+                "cuda:{} does not reach the memory of {} ({}): expected GPUs of one host with a "
+                "link between them, as `nvidia-smi topo -p2p rw` shows it; use one of them, or a "
+                "replica each",
+                ordinal, session_.name(), why);
+  };
+  if (can_access == 0) refuse("the driver has no peer access for the two");
+  const AccessDescription access{kLocationDevice, peer, kAccessReadWrite};
+  if (const auto result = api.pool_set_access(pool_, &access, 1); result != 0)
+    refuse(fmt::format("{} failed: {}", api.pool_set_access.symbol, api.describe(result)));
+}
+
 std::uint64_t Memory::allocate(std::size_t size_bytes, const std::string& what) {
   session_.make_current();
   const auto& api = session_.api();

@@ -1,7 +1,7 @@
 // Goal: device memory in the order of the queue, from a pool of this device's own: freeing waits
 // for nothing, and what is freed is used again before the driver is asked for more. Non-goal:
-// sharing between GPUs or processes. Rejected: the driver's default pool. Other libraries of the
-// process take from it, and what is free there says nothing about us.
+// sharing between processes. Rejected: the driver's default pool. Other libraries of the process
+// take from it, and what is free there says nothing about us.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,8 @@ class Memory {
   // An Error says what was asked for, how much is free and how much there is.
   std::uint64_t allocate(std::size_t size_bytes, const std::string& what);
   void release(std::uint64_t address) noexcept;
+  // Kernels of that GPU may read and write all of it; an Error where there is no link.
+  void admit(int ordinal);
   std::size_t free_bytes() const;
   std::size_t total_bytes() const { return total_bytes_; }
 

@@ -79,9 +79,12 @@ class Clusters {
  private:
   std::size_t computed_by(ValueId id) const { return computed_by_[static_cast<std::size_t>(id)]; }
 
-  // States are written in place: what reads one stays where it is.
+  // States are written in place: what reads one stays where it is. Rows of a table that ranks share
+  // out are summed before anything is made of them.
   bool may_join(std::size_t node) const {
-    return is_row_op(graph_.nodes[node].op) &&
+    const auto& candidate = graph_.nodes[node];
+    return is_row_op(candidate.op) &&
+           (candidate.op != Op::gather_rows || candidate.int_attr("first") == 0) &&
            std::ranges::none_of(graph_.nodes[node].reads(), [&](ValueId id) {
              return graph_.value(id).kind == ValueKind::state;
            });

@@ -103,6 +103,14 @@ Result cuDeviceGetAttribute(int* value, int attribute, DeviceHandle device) {
   }
 }
 
+Result cuDeviceCanAccessPeer(int* can_access, DeviceHandle device, DeviceHandle peer) {
+  ENTER(driver);
+  if (!is_device(device) || !is_device(peer) || device == peer)
+    return violation(__func__, "device", kInvalidDevice);
+  *can_access = control().has_peer_access ? 1 : 0;
+  return 0;
+}
+
 Result cuDeviceTotalMem_v2(std::size_t* bytes, DeviceHandle device) {
   ENTER(driver);
   if (!is_device(device)) return violation(__func__, "device", kInvalidDevice);

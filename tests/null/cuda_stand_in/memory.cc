@@ -24,6 +24,7 @@ Result cuMemPoolCreate(MemoryPool* pool, const PoolProperties* wanted) {
   if (!is_device(wanted->location_id) || std::memcmp(wanted, &expected, sizeof(expected)) != 0)
     return violation(__func__, "properties", kInvalidValue);
   auto made = std::make_unique<MemoryPoolTag>();
+  made->device = wanted->location_id;
   *pool = made.get();
   state().pools[*pool] = std::move(made);
   return 0;
@@ -50,6 +51,18 @@ Result cuMemPoolSetAttribute(MemoryPool pool, int attribute, void* value) {
   if (!state().pools.contains(pool)) return violation(__func__, "pool", kInvalidHandle);
   if (attribute != kPoolReleaseThreshold) return violation(__func__, "attribute", kInvalidValue);
   pool->release_threshold = *static_cast<const std::uint64_t*>(value);
+  return 0;
+}
+
+Result cuMemPoolSetAccess(MemoryPool pool, const AccessDescription* accesses, std::size_t n) {
+  ENTER(context);
+  if (!state().pools.contains(pool)) return violation(__func__, "pool", kInvalidHandle);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (accesses[i].location_type != kLocationDevice || accesses[i].access != kAccessReadWrite ||
+        !is_device(accesses[i].location_id))
+      return violation(__func__, "access", kInvalidValue);
+    control().admitted.emplace_back(pool->device, accesses[i].location_id);
+  }
   return 0;
 }
 

@@ -51,6 +51,7 @@ struct ModuleTag {
 struct MemoryPoolTag {
   std::size_t reserved_bytes = 0, used_bytes = 0;
   std::uint64_t release_threshold = 0;
+  int device = 0;
 };
 struct GraphTag {
   std::vector<Work> work;
