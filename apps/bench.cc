@@ -104,7 +104,10 @@ void add_count(CLI::App& command, const char* name, T& value, const char* what) 
 }
 
 void add_bench_machine(CLI::App& command, Options& options, bool& is_json) {
-  command.add_option("--device", options.device, "Where to compute: auto, cpu, cuda[:i]")
+  command
+      .add_option("--device", options.device,
+                  "Where to compute: auto, cpu, cuda[:i]; a model on several: "
+                  "cuda:0,cuda:1 or cpu:2 (e2e, sweep)")
       ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--threads", options.n_threads, "Threads of the cpu device; 0: all")

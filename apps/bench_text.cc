@@ -45,12 +45,24 @@ nlohmann::ordered_json device_json(const device::DeviceInfo& info) {
           {"units", info.n_units}};
 }
 
+// "this device reads 12.3"
+std::string reads_text(const measure::Limits& limits, std::size_t n_devices) {
+  return fmt::format(
+      "{} {:.1f}",
+      n_devices == 1 ? "this device reads" : fmt::format("{} devices, which read", n_devices),
+      limits.stream_bytes_per_s / 1e9);
+}
+
 // What every bench prints with --json.
 nlohmann::ordered_json document(const device::DeviceInfo& info, const measure::Limits& limits,
-                                nlohmann::ordered_json rows) {
-  return {{"machine", machine_json()},     {"device", device_json(info)},
-          {"limits", limits_json(limits)}, {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
-          {"version", NEREID_VERSION},     {"rows", std::move(rows)}};
+                                nlohmann::ordered_json rows, std::size_t n_devices = 1) {
+  return {{"machine", machine_json()},
+          {"device", device_json(info)},
+          {"n_devices", n_devices},
+          {"limits", limits_json(limits)},
+          {"time", utc_text("%Y-%m-%dT%H:%M:%SZ")},
+          {"version", NEREID_VERSION},
+          {"rows", std::move(rows)}};
 }
 
 nlohmann::ordered_json rows_json(const measure::EndToEndResult& result,
@@ -130,7 +142,8 @@ nlohmann::ordered_json rows_json(const measure::KernelBenchResult& result,
 nlohmann::ordered_json bench_json(const measure::EndToEndResult& result,
                                   const measure::EndToEndOptions& options,
                                   const std::string& model) {
-  auto json = document(result.device, result.limits, rows_json(result, options, model));
+  auto json =
+      document(result.device, result.limits, rows_json(result, options, model), result.n_devices);
   if (result.proof) json["proof"] = proof_json(*result.proof);
   return json;
 }
@@ -144,12 +157,12 @@ std::string table_text(const measure::EndToEndResult& result,
                        const measure::EndToEndOptions& options) {
   std::string text = fmt::format(
       "{}: {}\nbatch {}, prompt {}, output {}; medians of {} repeats after {} warm-up\n"
-      "this device reads {:.1f} GB/s and multiplies {:.2f} TFLOP/s ({}); a decode step reads "
+      "{} GB/s; products: {:.2f} TFLOP/s ({}); a decode step reads "
       "{:.1f} "
       "MB of weights: {:.3f} ms at least\n\n",
       result.device.name, result.device.description, options.workload.n_batch,
       options.workload.n_prompt_tokens, options.workload.n_output_tokens, options.n_repeats,
-      options.n_warmup, result.limits.stream_bytes_per_s / 1e9,
+      options.n_warmup, reads_text(result.limits, result.n_devices),
       result.limits.dot_flops_per_s / 1e12, dtype_name(result.limits.dot_dtype),
       double(result.streamed_weight_bytes) / 1e6,
       1e3 * double(result.streamed_weight_bytes) / result.limits.stream_bytes_per_s);
@@ -271,16 +284,16 @@ nlohmann::ordered_json bench_json(const measure::SweepResult& result, const std:
                     {"mode", result.mode},
                     {"prompt", cell.n_tokens},
                     {"first_token_ms", cell.first_token_ms}});
-  return document(result.device, result.limits, std::move(rows));
+  return document(result.device, result.limits, std::move(rows), result.n_devices);
 }
 
 std::string table_text(const measure::SweepResult& result) {
   std::string text = fmt::format(
-      "{}: {}, mode {}\nthis device reads {:.1f} GB/s\n\n{:>9} {:>8}  {:<12} {:>9} {:>9} {:>9} "
+      "{}: {}, mode {}\n{} GB/s\n\n{:>9} {:>8}  {:<12} {:>9} {:>9} {:>9} "
       "{:>8}\n",
       result.device.name, result.device.description, result.mode,
-      result.limits.stream_bytes_per_s / 1e9, "sequences", "context", "sampler", "step ms", "p99",
-      "floor", "x floor");
+      reads_text(result.limits, result.n_devices), "sequences", "context", "sampler", "step ms",
+      "p99", "floor", "x floor");
   for (const auto& cell : result.decode)
     text += fmt::format("{:>9} {:>8}  {:<12} {:>9.3f} {:>9.3f} {:>9.3f} {:>8.2f}\n",
                         cell.n_sequences, cell.n_context, cell.sampler, cell.step_ms,

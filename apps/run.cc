@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -66,7 +67,9 @@ int run_run(const RunArguments& arguments) {
   if (arguments.n_bench > 0)
     write_out("\n" + table_text(measure::run_graph_bench(runner, engine::views_of(inputs),
                                                          arguments.n_bench)));
-  if (arguments.must_prove) write_out("\n" + proof_text(measure::prove(recorded)));
+  if (arguments.must_prove)
+    write_out("\n" + proof_text(measure::prove(
+                         std::array<const measure::RecordingDevice*, 1>{&recorded})));
   return 0;
 }
 

@@ -34,14 +34,25 @@ struct OpenMode {
   std::size_t device_bytes = 0;
 };
 
-OpenMode open_mode(RecordingDevice& device, const model::ModelConfig& config,
+// Those that share the model; recorded, to count and to prove.
+using Devices = std::vector<std::unique_ptr<RecordingDevice>>;
+
+std::size_t allocated_bytes(const Devices& devices) {
+  std::size_t n_bytes = 0;
+  for (const auto& device : devices) n_bytes += device->allocated_bytes();
+  return n_bytes;
+}
+
+OpenMode open_mode(const Devices& devices, const model::ModelConfig& config,
                    const EndToEndOptions& options, const Variant& variant) {
-  const auto before = device.allocated_bytes();
+  const auto before = allocated_bytes(devices);
   auto engine = engine_options(options.engine, options.workload);
   engine.mode = variant.mode;
   engine.is_tuned = variant.is_tuned;
-  auto runner = engine::Runner::create(device, config, engine);
-  return {variant, std::move(runner), device.allocated_bytes() - before};
+  std::vector<device::Device*> ranks;
+  for (const auto& device : devices) ranks.push_back(device.get());
+  auto runner = engine::Runner::create(ranks, config, engine);
+  return {variant, std::move(runner), allocated_bytes(devices) - before};
 }
 
 // One whole generation.
@@ -158,16 +169,21 @@ std::vector<Variant> variants_of(const EndToEndOptions& options, const device::D
 EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   check(options);
   const auto config = model::ModelConfig::load(options.engine.model_dir);
-  RecordingDevice device(
-      device::open_device({.name = options.engine.device, .n_threads = options.engine.n_threads}));
+  Devices devices;
+  for (auto& device :
+       device::open_devices({.name = options.engine.device, .n_threads = options.engine.n_threads}))
+    devices.push_back(std::make_unique<RecordingDevice>(std::move(device)));
+  auto& device = *devices[0];
   const auto variants = variants_of(options, device);
   EndToEndResult result;
   result.device = device.info();
+  result.n_devices = devices.size();
   const auto quantization = program::quantization_of(config, options.engine.quantize);
   result.weights = weights_name(config, quantization);
   result.streamed_weight_bytes = streamed_weight_bytes(config, quantization);
-  result.limits = measure_limits(device, config, options.engine,
-                                 static_cast<std::size_t>(result.streamed_weight_bytes));
+  result.limits = of_devices(measure_limits(device, config, options.engine,
+                                            static_cast<std::size_t>(result.streamed_weight_bytes)),
+                             devices.size());
 
   // Where memory holds them all, they take turns, so that a machine that slows down slows all.
   std::vector<OpenMode> open;
@@ -186,14 +202,18 @@ EndToEndResult run_end_to_end(const EndToEndOptions& options) {
   std::size_t first = 0;
   for (std::size_t i = 0; i < variants.size(); ++i) {
     // As much again as the last one took, and some of it for what a driver keeps.
-    if (!open.empty() && device.free_bytes() < open.back().device_bytes / 4 * 5) {
+    if (!open.empty() && device.free_bytes() < open.back().device_bytes / devices.size() / 4 * 5) {
       run_all(first);
       first = i;
     }
-    open.push_back(open_mode(device, config, options, variants[i]));
+    open.push_back(open_mode(devices, config, options, variants[i]));
   }
   run_all(first);
-  if (options.must_prove) result.proof = prove(device);
+  if (options.must_prove) {
+    std::vector<const RecordingDevice*> recorded;
+    for (const auto& each : devices) recorded.push_back(each.get());
+    result.proof = prove(recorded);
+  }
   return result;
 }
 

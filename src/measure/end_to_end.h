@@ -36,16 +36,17 @@ struct EndToEndRow {
   double itl_ms = 0;         // (whole - ttft) / (n_output - 1)
   double itl_ms_median = 0;  // over all gaps between two steps
   double itl_ms_p99 = 0;
-  double weight_bytes_per_s = 0;  // read by a decode step, over itl_ms
-  std::int64_t launches_per_step = 0;
-  std::size_t device_bytes = 0;  // weights, cache and activations of this mode
+  double weight_bytes_per_s = 0;       // read by a decode step, over itl_ms
+  std::int64_t launches_per_step = 0;  // of one device
+  std::size_t device_bytes = 0;        // of all: weights, cache and activations of this mode
   std::int64_t host_peak_bytes = 0;
   std::vector<double> samples_tokens_per_s;  // a repeat each
 };
 
 struct EndToEndResult {
-  device::DeviceInfo device;
-  Limits limits;
+  device::DeviceInfo device;  // of several the first
+  std::size_t n_devices = 1;
+  Limits limits;                           // of all devices
   std::string weights;                     // weights_name of model_cost.h
   std::int64_t streamed_weight_bytes = 0;  // weights that a decode step reads whole
   std::vector<EndToEndRow> rows;

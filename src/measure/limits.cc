@@ -113,6 +113,12 @@ double measure_dot(device::Device& device, kernel::Bundle& bundle,
 
 }  // namespace
 
+Limits of_devices(Limits limits, std::size_t n_devices) {
+  limits.stream_bytes_per_s *= static_cast<double>(n_devices);
+  limits.dot_flops_per_s *= static_cast<double>(n_devices);
+  return limits;
+}
+
 std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& config,
                                                   const std::string& target) {
   return limit_requests(program::activation_dtype(target, config.dtype), target);

@@ -27,6 +27,9 @@ std::vector<kernel::KernelRequest> limit_requests(const model::ModelConfig& conf
                                                   const std::string& target);
 std::vector<kernel::KernelRequest> limit_requests(DType dot_dtype, const std::string& target);
 
+// Of as many devices of a kind.
+Limits of_devices(Limits limits, std::size_t n_devices);
+
 // The best of a few runs each. `stream_bytes` says what is read as a whole by the work that is to
 // be compared: 30 MB may come from a cache, 15 GB may not. At most a quarter of the free memory
 // and 4 GiB are used.

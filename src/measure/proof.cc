@@ -115,11 +115,14 @@ Proof prove(const std::vector<LoadedObject>& objects, std::string_view maps) {
   return proof;
 }
 
-Proof prove(const RecordingDevice& device) {
+Proof prove(std::span<const RecordingDevice* const> devices) {
   std::ifstream maps("/proc/self/maps");  // has no size: it cannot be mapped
   std::string text{std::istreambuf_iterator<char>(maps), {}};
   if (text.empty()) throw Error("cannot read /proc/self/maps: the proof needs it");
-  return prove(device.objects(), text);
+  std::vector<LoadedObject> objects;
+  for (const auto* device : devices)
+    std::ranges::copy(device->objects(), std::back_inserter(objects));
+  return prove(objects, text);
 }
 
 }  // namespace nereid::measure

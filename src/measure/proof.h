@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,7 +23,7 @@ struct Proof {
 // An Error names the object or the library at fault. `maps` is the text of /proc/self/maps.
 Proof prove(const std::vector<LoadedObject>& objects, std::string_view maps);
 // The same of this process, now.
-Proof prove(const RecordingDevice& device);
+Proof prove(std::span<const RecordingDevice* const> devices);
 
 // The files that /proc/self/maps names, each once.
 std::vector<std::string> mapped_files(std::string_view maps);

@@ -164,18 +164,22 @@ SweepResult run_sweep(const SweepOptions& options) {
   check(options);
   for (const auto& name : options.samplers) sampler_of(name);
   const auto config = model::ModelConfig::load(options.engine.model_dir);
-  const auto device =
-      device::open_device({.name = options.engine.device, .n_threads = options.engine.n_threads});
+  const auto opened =
+      device::open_devices({.name = options.engine.device, .n_threads = options.engine.n_threads});
+  std::vector<device::Device*> devices;
+  for (const auto& device : opened) devices.push_back(device.get());
   SweepResult result;
-  result.device = device->info();
+  result.device = devices[0]->info();
+  result.n_devices = devices.size();
   result.mode = program::resolve_mode(options.engine.mode, result.device.target);
   const auto quantization = program::quantization_of(config, options.engine.quantize);
   result.weights = weights_name(config, quantization);
   const auto weight_bytes = streamed_weight_bytes(config, quantization);
   const auto cache_dtype = program::kv_cache_dtype(config, options.engine.kv_cache);
-  result.limits =
-      measure_limits(*device, config, options.engine, static_cast<std::size_t>(weight_bytes));
-  const auto runner = engine::Runner::create(*device, config, engine_options(options));
+  result.limits = of_devices(
+      measure_limits(*devices[0], config, options.engine, static_cast<std::size_t>(weight_bytes)),
+      devices.size());
+  const auto runner = engine::Runner::create(devices, config, engine_options(options));
   Sweep sweep(options, *runner, config);
   for (const auto n_context : options.contexts)
     for (const auto n_sequences : options.sequences)

@@ -43,10 +43,11 @@ struct PromptCell {
 };
 
 struct SweepResult {
-  device::DeviceInfo device;
+  device::DeviceInfo device;  // of several the first
+  std::size_t n_devices = 1;
   std::string mode;
   std::string weights;  // weights_name of model_cost.h
-  Limits limits;
+  Limits limits;        // of all devices
   std::vector<DecodeCell> decode;
   std::vector<PromptCell> prompts;
 };
