@@ -1,5 +1,6 @@
 // Goal: what a test sets and reads of the driver stand-in, a libcuda.so.1 over host memory: it
 // checks every argument, works as late as the real one may, fails where it is told, counts leaks.
+// A capture is of one thread, as the engine asks for it.
 // Non-goal: running cubins. A "kernel" here is out[i] = in[i] + 1, to see data in its order.
 // Rejected: mocking the Device: then the driver calls, which are what can go wrong, are not run.
 #pragma once
@@ -25,6 +26,7 @@ struct StandInLaunch {
   std::vector<std::uint64_t> args;                                  // with the scratch pointers
   std::vector<std::pair<std::uint32_t, std::uint32_t>> attributes;  // id, first number of the value
   bool is_replayed = false;                                         // one of a graph's
+  int device = 0;
 };
 
 struct DriverStandIn {

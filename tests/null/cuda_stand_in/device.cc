@@ -128,6 +128,7 @@ Result cuDevicePrimaryCtxRetain(Context* context, DeviceHandle device) {
 
 // What releases does so even where it fails: the driver then reports an earlier fault.
 Result cuDevicePrimaryCtxRelease_v2(DeviceHandle device) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::driver);
   if (state().n_retained[device] == 0) return violation(__func__, "not retained", kInvalidContext);
   --state().n_retained[device];

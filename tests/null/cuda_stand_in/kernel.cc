@@ -21,6 +21,11 @@ bool is_pointer(char kind, std::uint64_t value) {
   return kind == 'p' || (kind == 'o' && value != 0);
 }
 
+// Kernels reach the host's pinned memory, too.
+bool is_pinned(std::uint64_t address) {
+  return covers(state().pinned, reinterpret_cast<void*>(address), 1);
+}
+
 bool is_right_attribute(const LaunchAttribute& attribute, const LaunchConfig& config) {
   const auto& value = attribute.value;
   switch (attribute.id) {
@@ -46,7 +51,9 @@ void run_kernel(StandInLaunch launch, const std::string& kinds, bool is_replayed
     return;
   }
   for (std::size_t i = 0; i < kinds.size(); ++i)
-    if (is_pointer(kinds[i], launch.args[i]) && !is_alive("kernel", launch.args[i], 1)) return;
+    if (is_pointer(kinds[i], launch.args[i]) && !is_pinned(launch.args[i]) &&
+        !is_alive("kernel", launch.args[i], 1))
+      return;
   if (control().on_launch) control().on_launch(launch);
   if (!kinds.starts_with("ppi")) return;
   const auto n = launch.args[2];
@@ -77,6 +84,7 @@ Result cuModuleLoadData(Module* module, const void* image) {
 }
 
 Result cuModuleUnload(Module module) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   run_all();
   if (state().modules.erase(module) == 0) return violation(__func__, "module", kInvalidHandle);
@@ -160,6 +168,7 @@ Result cuLaunchKernelEx(const LaunchConfig* config, FunctionHandle function, voi
                        config->shared_bytes,
                        {},
                        {}};
+  launch.device = current_device();
   for (std::uint32_t i = 0; i < config->n_attributes; ++i) {
     const auto& [id, padding, value] = config->attributes[i];
     if (!is_right_attribute(config->attributes[i], *config))
@@ -181,7 +190,7 @@ Result cuLaunchKernelEx(const LaunchConfig* config, FunctionHandle function, voi
       continue;
     }
     std::memcpy(&value, params[i], kind == 'i' ? 4 : kind == 'h' ? 2 : 8);
-    if (is_pointer(kind, value) && !covers(state().memory, value, 1))
+    if (is_pointer(kind, value) && !covers(state().memory, value, 1) && !is_pinned(value))
       return violation(__func__, "argument " + std::to_string(i) + " points nowhere",
                        kInvalidValue);
     if (kind == 's' && value != 0) return violation(__func__, "scratch is not null", kInvalidValue);

@@ -31,6 +31,7 @@ Result cuMemPoolCreate(MemoryPool* pool, const PoolProperties* wanted) {
 }
 
 Result cuMemPoolDestroy(MemoryPool pool) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   if (state().pools.erase(pool) == 0) return violation(__func__, "pool", kInvalidHandle);
   return result;
@@ -85,6 +86,7 @@ Result cuMemAllocFromPoolAsync(std::uint64_t* address, std::size_t bytes, Memory
 
 // In the order of the stream: what is queued before it still finds the memory.
 Result cuMemFreeAsync(std::uint64_t address, Stream stream) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   const auto found = state().memory.find(address);
   if (found == state().memory.end()) return violation(__func__, "address", kInvalidValue);
@@ -151,6 +153,7 @@ Result cuMemHostAlloc(void** memory, std::size_t bytes, unsigned flags) {
 }
 
 Result cuMemFreeHost(void* memory) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   run_all();
   if (state().pinned.erase(memory) == 0) return violation(__func__, "address", kInvalidValue);

@@ -10,6 +10,7 @@ namespace nereid::device::cuda {
 namespace {
 
 struct Library {
+  std::recursive_mutex one_at_a_time;
   DriverStandIn control;
   State state;
   std::array<ContextTag, 8> contexts;  // primary, one a device
@@ -22,6 +23,7 @@ Library& library() {
 
 }  // namespace
 
+std::recursive_mutex& one_at_a_time() { return library().one_at_a_time; }
 DriverStandIn& control() { return library().control; }
 State& state() { return library().state; }
 Context primary_context(DeviceHandle device) {
@@ -35,6 +37,10 @@ bool is_primary_context(Context context) {
 Context& current_context() {
   thread_local Context current = nullptr;
   return current;
+}
+
+DeviceHandle current_device() {
+  return static_cast<DeviceHandle>(current_context() - library().contexts.data());
 }
 
 Result violation(const char* call, std::string_view what, Result result) {
@@ -54,8 +60,7 @@ Result enter(const char* call, Needs needs) {
   if (!state().is_initialized) return violation(call, "before cuInit", kNotInitialized);
   if (needs == Needs::driver) return 0;
   if (current_context() == nullptr) return violation(call, "no current context", kInvalidContext);
-  const auto device = static_cast<DeviceHandle>(current_context() - library().contexts.data());
-  if (state().n_retained[device] == 0)
+  if (state().n_retained[current_device()] == 0)
     return violation(call, "the current context was released", kInvalidContext);
   return state().sticky;
 }
@@ -64,7 +69,7 @@ Result enter_outside_capture(const char* call) {
   const Result result = enter(call, Needs::context);
   if (result != 0) return result;
   for (auto& [handle, stream] : state().streams)
-    if (stream->is_capturing) {
+    if (stream->is_capturing && stream->capturing_thread == std::this_thread::get_id()) {
       stream->is_capture_broken = true;
       return violation(call, "within a capture", kCaptureUnsupported);
     }

@@ -11,8 +11,10 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "device/cuda/driver_api.h"
@@ -34,6 +36,7 @@ struct StreamTag {
   std::deque<std::function<void()>> work;  // done when somebody waits, never before
   std::uint64_t n_queued = 0, n_done = 0;
   bool is_capturing = false, is_capture_broken = false;
+  std::thread::id capturing_thread;
   std::vector<Work> captured;
 };
 struct EventTag {
@@ -96,6 +99,7 @@ State& state();
 Context primary_context(DeviceHandle device);
 bool is_primary_context(Context context);
 Context& current_context();  // of the calling thread
+DeviceHandle current_device();
 
 Result violation(const char* call, std::string_view what, Result result);
 
@@ -106,9 +110,14 @@ Result enter(const char* call, Needs needs);
 // Calls that wait, or take or give memory, break a capture that is under way.
 Result enter_outside_capture(const char* call);
 
+// Calls of several threads come one after another.
+std::recursive_mutex& one_at_a_time();
+#define ONE_AT_A_TIME() const std::lock_guard only_call(one_at_a_time())
 #define ENTER_OUTSIDE_CAPTURE() \
+  ONE_AT_A_TIME();              \
   if (const Result entered = enter_outside_capture(__func__); entered != 0) return entered
 #define ENTER(needs) \
+  ONE_AT_A_TIME();   \
   if (const Result entered = enter(__func__, Needs::needs); entered != 0) return entered
 
 bool is_device(DeviceHandle device);

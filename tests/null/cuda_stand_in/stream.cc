@@ -15,6 +15,7 @@ Result cuStreamCreate(Stream* stream, unsigned flags) {
 }
 
 Result cuStreamDestroy_v2(Stream stream) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
   run_until(*stream, stream->n_queued);
@@ -40,6 +41,7 @@ Result cuEventCreate(Event* event, unsigned flags) {
 }
 
 Result cuEventDestroy_v2(Event event) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   if (state().events.erase(event) == 0) return violation(__func__, "event", kInvalidHandle);
   return result;
@@ -78,6 +80,7 @@ Result cuStreamBeginCapture_v2(Stream stream, int mode) {
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
   if (mode < 0 || mode > 2) return violation(__func__, "mode", kInvalidValue);
   stream->is_capturing = true;
+  stream->capturing_thread = std::this_thread::get_id();
   stream->is_capture_broken = false;
   stream->captured.clear();
   return 0;
@@ -85,6 +88,7 @@ Result cuStreamBeginCapture_v2(Stream stream, int mode) {
 
 // The capture ends whatever the answer.
 Result cuStreamEndCapture(Stream stream, Graph* graph) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   *graph = nullptr;
   if (!state().streams.contains(stream)) return violation(__func__, "stream", kInvalidHandle);
@@ -111,6 +115,7 @@ Result cuGraphInstantiateWithFlags(GraphExec* executable, Graph graph, unsigned 
 }
 
 Result cuGraphDestroy(Graph graph) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   if (state().graphs.erase(graph) == 0) return violation(__func__, "graph", kInvalidHandle);
   return result;
@@ -136,6 +141,7 @@ Result cuGraphLaunch(GraphExec executable, Stream stream) {
 }
 
 Result cuGraphExecDestroy(GraphExec executable) {
+  ONE_AT_A_TIME();
   const Result result = enter(__func__, Needs::context);
   if (state().executables.erase(executable) == 0)
     return violation(__func__, "graph", kInvalidHandle);
