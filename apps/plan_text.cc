@@ -84,7 +84,8 @@ std::string operation_text(const graph::Graph& graph, const program::PlannedLaun
   std::string text(op.name);
   text += weights_text(graph, launch);
   for (std::size_t i = 0; i < op.operands.size(); ++i)
-    if (op.operands[i].is_optional && node.inputs[i] != graph::kNoValue)
+    if (op.operands[i].is_optional && node.inputs[i] != graph::kNoValue &&
+        !op.operands[i].name.starts_with("inbox"))
       text += fmt::format(", {}", op.operands[i].name);
   for (const auto& [name, value] : node.attrs)
     if (const auto* chosen = std::get_if<std::string>(&value)) {
