@@ -36,12 +36,12 @@ struct OpenMode {
 
 OpenMode open_mode(RecordingDevice& device, const model::ModelConfig& config,
                    const EndToEndOptions& options, const Variant& variant) {
-  const auto before = device.allocated_bytes();
+  const auto before = device.memory_count().allocated_bytes;
   auto engine = engine_options(options.engine, options.workload);
   engine.mode = variant.mode;
   engine.is_tuned = variant.is_tuned;
   auto runner = engine::Runner::create(device, config, engine);
-  return {variant, std::move(runner), device.allocated_bytes() - before};
+  return {variant, std::move(runner), device.memory_count().allocated_bytes - before};
 }
 
 // One whole generation.
