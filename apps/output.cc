@@ -78,6 +78,27 @@ bool InterruptFlag::take() {
   return true;
 }
 
+namespace {
+
+std::string memory_text(const MemoryUse& use) {
+  const auto mb = [](std::int64_t n_bytes) { return double(n_bytes) / kBytesPerMb; };
+  return fmt::format(
+      "device memory {:.1f} MB at most: weights {:.1f}, cache {:.1f}, activations {:.1f}, other "
+      "{:.1f}",
+      mb(use.peak_bytes), mb(use.weight_bytes), mb(use.cache_bytes), mb(use.activation_bytes),
+      mb(use.other_bytes()));
+}
+
+nlohmann::ordered_json memory_json(const MemoryUse& use) {
+  return {{"peak_bytes", use.peak_bytes},
+          {"weight_bytes", use.weight_bytes},
+          {"cache_bytes", use.cache_bytes},
+          {"activation_bytes", use.activation_bytes},
+          {"other_bytes", use.other_bytes()}};
+}
+
+}  // namespace
+
 nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_token_ms) {
   return {{"ttft_ms", stats.ttft_ms},
           {"start_to_first_token_ms", start_to_first_token_ms},
@@ -91,17 +112,19 @@ nlohmann::ordered_json stats_json(const Stats& stats, double start_to_first_toke
           {"generated_tokens", stats.n_generated_tokens},
           {"steps", stats.n_steps},
           {"preemptions", stats.n_preemptions},
-          {"peak_memory_bytes", stats.peak_memory_bytes}};
+          {"peak_memory_bytes", stats.peak_memory_bytes},
+          {"device_memory", memory_json(stats.device_memory)}};
 }
 
 std::string stats_line(const Stats& stats, double start_to_first_token_ms) {
   return fmt::format(
       "{} prompt + {} new tokens | first token {:.1f} ms ({:.1f} ms from process start) | "
       "between tokens {:.2f} ms (p99 {:.2f}) | prefill {:.1f} tokens/s | decode {:.1f} tokens/s | "
-      "weights {:.2f} GB/s | peak memory {:.1f} MB",
+      "weights {:.2f} GB/s | peak memory {:.1f} MB | {}",
       stats.n_prompt_tokens, stats.n_generated_tokens, stats.ttft_ms, start_to_first_token_ms,
       stats.itl_ms_median, stats.itl_ms_p99, stats.prefill_tokens_per_s, stats.decode_tokens_per_s,
-      stats.weight_gb_per_s, double(stats.peak_memory_bytes) / kBytesPerMb);
+      stats.weight_gb_per_s, double(stats.peak_memory_bytes) / kBytesPerMb,
+      memory_text(stats.device_memory));
 }
 
 }  // namespace nereid::apps

@@ -7,7 +7,8 @@ w [N, K] with a row stride; q [N, K], or [N, P] of 4 bits; scale [N, G]; bad [1]
 128, or 0, the whole row (G = 1). m is the largest |w| of a group. Of 8 bits scale is m / L, L the
 largest number of q's type, 127 of i8; q is w * (1 / scale), at most L, to nearest even. Of 4 bits
 scale is one of m / 112 * (16, 15, 14, -14, 13, -13, ..., 8, -8), from m on 7, or m or -m on -8, to
-half of m cut off: the first of those whose squared errors are, but for 1e-10 m^2, the least.
+half of m cut off: from the first on, each that has less squared error than the best before it by
+more than 2^-14 of itself and 1e-10 m^2: two that mirror each other are not told apart by rounding.
 scale is rounded to its type before q is made from it, and is never 0: a group of zeros has the
 smallest that type has (fp32, bf16: that is not subnormal) and values of 0. bad grows by the
 number of groups that q cannot stand for: with a number that is not finite, taken as 0, or with a
@@ -40,6 +41,8 @@ from kernels.spec import (
 )
 
 N_CANDIDATES = tl.constexpr(16)
+# Far more than sums differ by where their terms are added in another order.
+MARGIN = tl.constexpr(1.0 + 2.0**-14)
 TIE = tl.constexpr(1e-10)
 
 
@@ -134,7 +137,7 @@ def quantize_row(
                 w, _ = weights(w_row + k + lane, k + lane < n_in)
                 errors += relative_error(w, tried, inverse, unit, q_ptr)
             error = tl.sum(errors, axis=0)
-            is_better = error + TIE < least
+            is_better = error * MARGIN + TIE < least
             least = tl.where(is_better, error, least)
             scale = tl.where(is_better, tried, scale)
     else:
@@ -184,7 +187,7 @@ def choose_scale(parts, q_ptr, scale_ptr, BITS: tl.constexpr):
                     parts[i], tried[:, None], inverse[:, None], unit[:, None], q_ptr
                 )
                 error += tl.sum(errors, axis=1)
-            is_better = error + TIE < least
+            is_better = error * MARGIN + TIE < least
             least = tl.where(is_better, error, least)
             scale = tl.where(is_better, tried, scale)
         return scale, fits
@@ -279,8 +282,9 @@ def quantize_weight(
 
 SMALLEST = {"fp32": 2.0**-126, "bf16": 2.0**-126, "fp16": 2.0**-24}
 LARGEST = {"fp32": 3.0e38, "bf16": 3.0e38, "fp16": 65504.0}
-# How much nearer to equal two candidates' errors may be than the order of their sums decides.
-LEAD = 1e-4
+# So near to the margin rounding decides: of sums in another order, of each number in its term.
+LEAD = 2e-5
+TERM_ERROR = 2.0**-22
 
 
 def grouped(w, group):
@@ -308,6 +312,7 @@ def search(w, scale_type):
     """The scale [N, G] of each group of 4 bits; where the choice hangs on how sums are rounded."""
     most = np.abs(w).max(axis=2)
     unit = 1.0 / np.maximum(most.astype(np.float64), 2.0**-126)
+    squares = ((w * unit[..., None]) ** 2).sum(axis=2)
     largest = most / np.float32(112.0) * np.float32(16.0)
     best = rounded_scale(largest, scale_type)
     least = np.where(largest <= LARGEST[scale_type], np.inf, 0.0)
@@ -318,10 +323,11 @@ def search(w, scale_type):
         tried = tried if c < 2 or c % 2 == 0 else -tried
         dequantised = four_bits(w, tried).astype(np.float64) * tried[..., None]
         error = (((w.astype(np.float64) - dequantised) * unit[..., None]) ** 2).sum(axis=2)
-        is_better = error + TIE.value < least
+        bound = error * MARGIN.value + TIE.value
+        is_better = bound < least
         with np.errstate(invalid="ignore"):
-            distance = np.abs(error + TIE.value - least)
-        is_close |= (distance < LEAD * (TIE.value + error)) & (error != least)
+            rounding = LEAD * bound + TERM_ERROR * np.sqrt(squares * error)
+            is_close |= np.abs(bound - least) < rounding
         best, least = np.where(is_better, tried, best), np.where(is_better, error, least)
     return best, is_close
 
@@ -406,6 +412,11 @@ def too_large(w):
     w[2] = 2.0**-140
 
 
+def mirrored(w):
+    """The two largest of a group differ in their sign: so do its best scales, in nothing else."""
+    w[:, ::32], w[:, 1::32] = 0.25, -0.25
+
+
 def cases(act):
     for q in TYPES:
         yield case(f"row_{q}", 5, 300, q)
@@ -413,7 +424,9 @@ def cases(act):
         yield case(f"not_finite_{q}", 4, 200, q, w="fp32", change=not_finite)
         yield case(f"zeros_{q}", 3, 256, q, group=64, scale="fp16", change=zeros)
         yield case(f"too_large_{q}", 4, 160, q, 32, w="fp32", scale="fp16", change=too_large)
+    yield case("mirrored_row", 40, 300, "u8", change=mirrored)
     for group in GROUPS:
+        yield case(f"mirrored_{group}", 20, 384, "u8", group, scale="fp16", change=mirrored)
         yield case(f"group_{group}", 9, 384, "u8", group, scale="bf16", gap=7)
         yield case(f"ragged_{group}", 3, 420, "u8", group, scale="fp16", w="bf16")
         yield case(f"eight_bits_{group}", 5, 144, "i8", group, scale="fp16", w="fp32")

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "nereid/error.h"
+#include "nereid/memory_use.h"
 #include "nereid/options.h"
 #include "nereid/request.h"
 
@@ -40,6 +41,7 @@ struct Stats {
   std::int64_t n_steps = 0;
   std::int64_t n_preemptions = 0;      // sequences put back because the KV cache was full
   std::int64_t peak_memory_bytes = 0;  // resident set of the process
+  MemoryUse device_memory;
 };
 
 class NEREID_API Engine {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "nereid/memory_use.h"
 #include "nereid/request.h"
 
 namespace nereid {
@@ -43,6 +44,7 @@ struct Metrics {
   std::int64_t n_running_answers = 0;  // in the steps
   std::int64_t n_kv_blocks = 0;
   std::int64_t n_used_kv_blocks = 0;  // held by answers that run
+  MemoryUse device_memory = {};
 
   Histogram queue_s = {};           // submitted to the first step's end
   Histogram first_token_s = {};     // submitted to its first token

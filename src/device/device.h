@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "device/memory_count.h"
 #include "tensor/dtype.h"
 
 namespace nereid::device {
@@ -201,6 +202,8 @@ class Device {
   // `what` names the use in the out-of-memory Error: "KV cache".
   virtual Buffer allocate(std::size_t size_bytes, const std::string& what) = 0;
   virtual std::size_t free_bytes() const = 0;
+  // Of what allocate() gave out, and of memory of the device's own beside it.
+  virtual MemoryCount memory_count() const = 0;
   // That all of a buffer is about to be written, and then read again and again: worth large pages.
   virtual void prefer_large_pages(const Buffer& buffer) = 0;
 

@@ -202,6 +202,7 @@ Stats Generator::stats() const {
   Stats stats = stats_.summary();
   stats.n_preemptions = scheduler_.n_preemptions();
   stats.n_cached_tokens = scheduler_.n_prefix_hit_tokens();
+  stats.device_memory = memory_use();
   return stats;
 }
 

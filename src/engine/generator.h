@@ -75,6 +75,7 @@ class Generator {
   const std::string& broken() const { return broken_; }
 
   Stats stats() const;
+  MemoryUse memory_use() const { return runner_.memory_use(); }
   const Counts& counts() const { return stats_.counts(); }
   const sched::Scheduler& scheduler() const { return scheduler_; }
   // Of the scheduler, and that nothing here is left of what ended. For tests and idle moments.

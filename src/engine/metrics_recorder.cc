@@ -68,6 +68,7 @@ void MetricsRecorder::read(const Generator& generator) {
   metrics_.n_running_answers = scheduler.n_running();
   metrics_.n_kv_blocks = scheduler.pool().n_blocks();
   metrics_.n_used_kv_blocks = scheduler.pool().n_used_blocks();
+  metrics_.device_memory = generator.memory_use();
 }
 
 }  // namespace nereid::engine

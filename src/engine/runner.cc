@@ -51,6 +51,7 @@ class ProgramRunner final : public Runner {
   const sched::Limits& limits() const override { return program_.limits(); }
   std::int64_t vocab_size() const override { return program_.config().vocab_size; }
   std::int64_t weight_bytes() const override { return program_.weight_bytes(); }
+  MemoryUse memory_use() const override { return program_.memory_use(); }
   // Where kernels read host memory, the host is what runs them.
   bool works_beside_host() const override { return !device_.reads_host_memory(); }
 

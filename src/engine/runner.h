@@ -19,6 +19,7 @@
 #include "engine/sampling_params.h"
 #include "engine/token_bias.h"
 #include "model/config.h"
+#include "nereid/memory_use.h"
 #include "nereid/options.h"
 #include "sched/limits.h"
 #include "sched/step_batch.h"
@@ -76,6 +77,7 @@ class Runner {
   virtual const sched::Limits& limits() const = 0;
   virtual std::int64_t vocab_size() const = 0;
   virtual std::int64_t weight_bytes() const = 0;  // read by a decode step
+  virtual MemoryUse memory_use() const = 0;
   // Whether a step that is queued runs while the host goes on: then it is worth to queue the next.
   virtual bool works_beside_host() const = 0;
 

@@ -39,7 +39,7 @@ using Devices = std::vector<std::unique_ptr<RecordingDevice>>;
 
 std::size_t allocated_bytes(const Devices& devices) {
   std::size_t n_bytes = 0;
-  for (const auto& device : devices) n_bytes += device->allocated_bytes();
+  for (const auto& device : devices) n_bytes += device->memory_count().allocated_bytes;
   return n_bytes;
 }
 

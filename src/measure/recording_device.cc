@@ -55,7 +55,6 @@ device::Buffer RecordingDevice::allocate(std::size_t size_bytes, const std::stri
   auto buffer = device_->allocate(size_bytes, what);
   const auto address = buffer.address();
   if (size_bytes == 0) return {this, address, 0};
-  allocated_bytes_ += size_bytes;
   buffers_[address] = std::move(buffer);
   return {this, address, size_bytes};
 }
@@ -66,7 +65,6 @@ void RecordingDevice::prefer_large_pages(const device::Buffer& buffer) {
 
 void RecordingDevice::release(device::Address address, std::size_t size_bytes) noexcept {
   if (size_bytes == 0) return;
-  allocated_bytes_ -= size_bytes;
   buffers_.erase(address);
 }
 

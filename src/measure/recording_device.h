@@ -40,7 +40,6 @@ class RecordingDevice final : public device::Device {
 
   const std::vector<LoadedObject>& objects() const { return objects_; }
   std::uint64_t n_launches() const { return n_launches_; }
-  std::size_t allocated_bytes() const { return allocated_bytes_; }
 
   // From now on each launch's time is kept, between two events of the device around it: where the
   // host is slower than the device, a part of what a launch costs the host is in it.
@@ -51,6 +50,7 @@ class RecordingDevice final : public device::Device {
   const device::DeviceInfo& info() const override { return device_->info(); }
   device::Buffer allocate(std::size_t size_bytes, const std::string& what) override;
   std::size_t free_bytes() const override { return device_->free_bytes(); }
+  device::MemoryCount memory_count() const override { return device_->memory_count(); }
   void prefer_large_pages(const device::Buffer& buffer) override;
   void upload(device::Address target, std::span<const std::byte> source) override {
     device_->upload(target, source);
@@ -108,7 +108,6 @@ class RecordingDevice final : public device::Device {
   std::vector<std::unique_ptr<Recorded>> functions_;
   std::unordered_map<device::Address, device::Buffer> buffers_;
   std::uint64_t n_launches_ = 0;
-  std::size_t allocated_bytes_ = 0;
   std::vector<std::uint32_t>* capturing_ = nullptr;  // the objects of launches that are recorded
   bool is_tracing_ = false;
   std::unique_ptr<device::Event> trace_begin_;

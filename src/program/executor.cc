@@ -28,6 +28,12 @@ device::Address Executor::arena(std::size_t bytes) {
   return at_least(arenas_, bytes, "activations");
 }
 
+std::size_t Executor::arena_bytes() const {
+  std::size_t n_bytes = 0;
+  for (const auto& arena : arenas_) n_bytes += arena.size_bytes();
+  return n_bytes;
+}
+
 Addresses Executor::addresses_of(const LaunchPlan& plan, const Place& place) {
   Addresses all{
       .values = {}, .arena = arena(plan.memory.arena_bytes), .scratch = plan.memory.scratch};

@@ -30,6 +30,7 @@ class Executor {
   // The first arena that is large enough; made where none is. Activations live for a step: all
   // plans use the same bytes, but one that needs more than those before has its own.
   device::Address arena(std::size_t bytes);
+  std::size_t arena_bytes() const;  // of all
 
   // Of a value that is an input, a weight or a state.
   using Place = std::function<device::Address(const graph::Value& value)>;

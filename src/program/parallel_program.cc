@@ -106,6 +106,18 @@ std::int64_t ParallelProgram::weight_bytes() const {
   return bytes;
 }
 
+MemoryUse ParallelProgram::memory_use() const {
+  MemoryUse all;
+  for (const auto& program : programs_) {
+    const auto of_rank = program->memory_use();
+    all.weight_bytes += of_rank.weight_bytes;
+    all.cache_bytes += of_rank.cache_bytes;
+    all.activation_bytes += of_rank.activation_bytes;
+    all.peak_bytes += of_rank.peak_bytes;
+  }
+  return all;
+}
+
 void ParallelProgram::warm() {
   if (!is_parallel()) return programs_[0]->warm();
   threads_->run([programs = programs_](std::size_t rank) { programs[rank]->warm(); });

@@ -25,11 +25,12 @@ class ParallelProgram {
                   const Options& options, const ProgressSink& progress = {});
   ~ParallelProgram();
 
-  // As Program has them. What differs: weight_bytes() is of all ranks.
+  // As Program has them. What differs: weight_bytes() and memory_use() are of all ranks.
   const model::ModelConfig& config() const { return first().config(); }
   const sched::Limits& limits() const { return first().limits(); }
   const Planner& planner() const { return first().planner(); }
   std::int64_t weight_bytes() const;
+  MemoryUse memory_use() const;
   const StepInputs& inputs() const { return first().inputs(); }
   void warm();
   StepInputs& begin(const Step& step);

@@ -119,6 +119,12 @@ Bounds Planner::bounds(const StepClass& steps) const {
           settings_.attention};
 }
 
+StepClass Planner::largest_class() const {
+  const auto& limits = settings_.limits;
+  return {model::Tail::full, false, bucket_of(limits.max_batch_tokens),
+          bucket_of(limits.max_logit_rows)};
+}
+
 graph::Sizes Planner::largest() const {
   const auto& limits = settings_.limits;
   return {.n_tokens = limits.max_batch_tokens,

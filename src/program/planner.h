@@ -45,6 +45,9 @@ class Planner {
 
   Bounds bounds(const StepClass& steps) const;  // what variants are made for
   graph::Sizes largest() const;                 // of any step
+  // Of the steps that decide how much memory activations take: of the most rows that these limits
+  // let a step have, and so with no kernel that only larger steps need.
+  StepClass largest_class() const;
   // The values of this kind that any tail's graph reads, each once.
   std::vector<graph::Value> values(graph::ValueKind kind) const;
   // Every kernel variant that any step can launch, each once, sorted by key.

@@ -54,9 +54,6 @@ std::string plan_id(const model::ModelConfig& config, const Settings& settings) 
                      limits.max_batch_tokens, limits.max_sequences, limits.max_context_tokens);
 }
 
-// The largest steps, which decide how much memory activations take.
-constexpr StepClass kLargest{Tail::full, false, kNBuckets - 1, kNBuckets - 1};
-
 graph::Sizes decode_sizes(std::int64_t n_rows) {
   return {.n_tokens = n_rows, .n_sequences = n_rows, .n_decodes = n_rows, .n_logits = n_rows};
 }
@@ -127,8 +124,9 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
         model::Checkpoint::open(options.model_dir, config_.tie_word_embeddings));
   planner_.emplace(config_, settings_, tables_, checkpoint.get());
   load(std::move(checkpoint), std::move(tables), options, progress);
-  executor_.arena(planned_.at(kLargest.index()).memory.arena_bytes);
-  planned_.erase(kLargest.index());
+  const auto largest = planner_->largest_class().index();
+  executor_.arena(planned_.at(largest).memory.arena_bytes);
+  planned_.erase(largest);
   for (auto& step : steps_) {
     step.results = device_.allocate_host(
         static_cast<std::size_t>(settings_.limits.max_logit_rows) * kResultBytes, "ids");
@@ -164,6 +162,14 @@ Program::Program(device::Device& device, const model::ModelConfig& config, const
 }
 
 Program::~Program() = default;
+
+MemoryUse Program::memory_use() const {
+  const auto peak_bytes = static_cast<std::int64_t>(device_.memory_count().peak_bytes);
+  return {.weight_bytes = weights_.memory_bytes(),
+          .cache_bytes = static_cast<std::int64_t>(states_.pool_bytes()),
+          .activation_bytes = static_cast<std::int64_t>(executor_.arena_bytes()),
+          .peak_bytes = peak_bytes + weights_.mapped_bytes()};
+}
 
 void Program::choose_captured(const std::string& asked_mode) {
   if (settings_.mode != "graph") return;
@@ -212,7 +218,8 @@ void Program::load(std::shared_ptr<model::Checkpoint> checkpoint, std::future<Ke
 // Reads no weight, and asks nothing of a device that copies weights to memory of its own.
 void Program::prepare_kernels(bool has_mixed_weights, const Options& options,
                               const ProgressSink& progress) {
-  planned_.emplace(kLargest.index(), planner_->plan(kLargest));
+  const auto largest = planner_->largest_class();
+  planned_.emplace(largest.index(), planner_->plan(largest));
   // A bundle that was brought may hold just what is measured.
   if (executor_.has_bundle()) return;
   const auto requests = [&] {

@@ -30,6 +30,7 @@
 #include "device/device.h"
 #include "kernel/bundle.h"
 #include "model/checkpoint.h"
+#include "nereid/memory_use.h"
 #include "nereid/options.h"
 #include "program/exchange.h"
 #include "program/executor.h"
@@ -72,6 +73,7 @@ class Program {
   const sched::Limits& limits() const { return settings_.limits; }
   const Planner& planner() const { return *planner_; }
   std::int64_t weight_bytes() const { return weights_.bytes(); }
+  MemoryUse memory_use() const;
 
   // Loads what short prompts and decoding steps of up to max_sequences need; where steps are
   // captured, runs the latter once on nothing and captures those of max_sequences.

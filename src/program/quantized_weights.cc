@@ -270,16 +270,29 @@ void QuantizedLoader::load_packed(const QuantizedWeight& weight,
     packed = in_words(packed);
     if (quantization_.packing != WeightPacking::compressed) std::swap(shape[0], shape[1]);
     const auto words = tensor(checkpoint, name, DType::i32, shape);
-    const bool is_along_rows = problem.is_along_rows();
-    const auto first_word =
-        (is_along_rows ? first / n_fields : first) * problem.row_stride() +
-        (is_along_rows ? first_column : first_column / n_fields) * problem.column_stride();
-    const auto address = staging_.address_of(words.bytes);
-    kernels_().unpack(problem,
-                      address + static_cast<device::Address>(first_word) * sizeof(std::int32_t),
-                      problem.is_of_zeros ? 0 : weight.order, weight.n_out,
-                      problem.is_of_zeros ? weight.zero : weight.q);
-    device_.synchronize();  // staging and file may change after
+    // Where rows lie behind one another, some at a time, those of this weight alone.
+    const auto row_bytes = static_cast<std::size_t>(problem.row_stride()) * sizeof(std::int32_t);
+    const auto n_each =
+        problem.has_whole_rows() ? static_cast<std::int64_t>(staged_rows(row_bytes)) : weight.n_out;
+    const auto column_bytes =
+        static_cast<std::size_t>(
+            (problem.is_along_rows() ? first_column : first_column / n_fields) *
+            problem.column_stride()) *
+        sizeof(std::int32_t);
+    const auto order = problem.is_of_zeros ? 0 : weight.order;
+    const auto target = problem.is_of_zeros ? weight.zero : weight.q;
+    for (std::int64_t row = 0; row < weight.n_out; row += n_each) {
+      const auto n_rows = std::min(n_each, weight.n_out - row);
+      const auto first_place = problem.is_along_rows() ? first / n_fields : first + row;
+      const auto begin = static_cast<std::size_t>(first_place) * row_bytes;
+      const auto address = problem.has_whole_rows()
+                               ? staging_.address_of(words.bytes.subspan(
+                                     begin, static_cast<std::size_t>(n_rows) * row_bytes))
+                               : staging_.address_of(words.bytes) + begin;
+      kernels_().unpack(problem, address + column_bytes, order, n_rows,
+                        target + static_cast<device::Address>(row * problem.q_row_bytes()));
+      device_.synchronize();  // staging and file may change after
+    }
     checkpoint.release(words);
   }
 }

@@ -74,9 +74,9 @@ void States::allocate(device::Device& device, const std::vector<graph::Value>& v
     device.fill_zero(buffers_.back().address(), size_bytes);
   }
   // Not filled: caches are read only where they were written.
-  buffers_.push_back(device.allocate(pool_bytes, "KV cache"));
+  caches_ = device.allocate(pool_bytes, "KV cache");
   for (const auto& value : values)
-    if (is_cache(value)) addresses_[value.name] += buffers_.back().address();
+    if (is_cache(value)) addresses_[value.name] += caches_.address();
 }
 
 }  // namespace nereid::program

@@ -26,8 +26,11 @@ class States {
                 const graph::Sizes& largest, const Agree& agree, sched::Limits& limits);
 
   device::Address address(const std::string& name) const { return addresses_.at(name); }
+  // Of all caches.
+  std::size_t pool_bytes() const { return caches_.size_bytes(); }
 
  private:
+  device::Buffer caches_;  // of all layers
   std::vector<device::Buffer> buffers_;
   std::map<std::string, device::Address> addresses_;
 };

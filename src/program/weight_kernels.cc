@@ -26,6 +26,14 @@ bool UnpackProblem::is_along_rows() const {
   return packing == model::WeightPacking::awq || is_of_zeros;
 }
 
+bool UnpackProblem::has_whole_rows() const {
+  return packing == model::WeightPacking::compressed && !is_of_zeros;
+}
+
+std::int64_t UnpackProblem::q_row_bytes() const {
+  return is_of_zeros ? n_in : model::WeightFormat{.dtype = q}.n_columns(n_in);
+}
+
 // [N, K / F] of compressed-tensors, [N / F, G] its zeros; the others' lie the other way round:
 // [K / F, N] of GPTQ, [K, N / F] of AWQ, [G, N / F] the zeros of both.
 std::int64_t UnpackProblem::row_stride() const {

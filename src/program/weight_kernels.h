@@ -36,7 +36,9 @@ struct UnpackProblem {
   std::int64_t n_stored = 0, n_stored_in = 0;
   std::int64_t zero_add = 0;
 
-  bool is_along_rows() const;  // the numbers of a word are of rows below one another
+  bool is_along_rows() const;        // the numbers of a word are of rows below one another
+  bool has_whole_rows() const;       // all words of a row lie side by side, and are of no other
+  std::int64_t q_row_bytes() const;  // of what is made
   // From a row of q to the next, and from a column to the next, of words: of whole ones.
   std::int64_t row_stride() const;
   std::int64_t column_stride() const;

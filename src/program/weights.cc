@@ -122,7 +122,7 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
         continue;
       if (const auto address = mapped_address(value)) {
         addresses_[value.name] = *address;
-        bytes_ += static_cast<std::int64_t>(size_bytes(value));
+        mapped_bytes_ += static_cast<std::int64_t>(size_bytes(value));
       } else {
         parts.push_back({&value, own(size_bytes(value), value.name)});
       }
@@ -130,6 +130,7 @@ std::vector<Weights::Part> Weights::lay_out(const graph::Graph& graph) {
   }
   buffers_.push_back(device_.allocate(pool_bytes, "weights"));
   device_.prefer_large_pages(buffers_.back());
+  bytes_ = mapped_bytes_;
   const auto pool = buffers_.back().address();
   for (const auto& [name, offset] : owned) addresses_[*name] = pool + offset;
   for (auto& part : parts) {
@@ -261,6 +262,12 @@ void Weights::randomise(const graph::Graph& graph, const model::ModelConfig& con
     device_.synchronize();
   }
   load_computed(config);
+}
+
+std::int64_t Weights::memory_bytes() const {
+  auto n_bytes = mapped_bytes_;
+  for (const auto& buffer : buffers_) n_bytes += static_cast<std::int64_t>(buffer.size_bytes());
+  return n_bytes;
 }
 
 device::Address Weights::address(const std::string& name) const {

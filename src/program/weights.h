@@ -54,6 +54,10 @@ class Weights {
 
   device::Address address(const std::string& name) const;
   std::int64_t bytes() const { return bytes_; }
+  // Of them: used where the checkpoint is mapped.
+  std::int64_t mapped_bytes() const { return mapped_bytes_; }
+  // All memory that they take, mapped or allocated, with what lies between them.
+  std::int64_t memory_bytes() const;
 
  private:
   // A tensor of the checkpoint, at the beginning of `target` or in memory of its own.
@@ -80,7 +84,7 @@ class Weights {
   std::vector<QuantizedWeight> quantized_;
   std::vector<device::Buffer> buffers_;
   std::map<std::string, device::Address> addresses_;
-  std::int64_t bytes_ = 0;
+  std::int64_t bytes_ = 0, mapped_bytes_ = 0;
 };
 
 }  // namespace nereid::program

@@ -140,6 +140,14 @@ std::string metrics_text(const Serving& serving, const WireMetrics& wire) {
   text.begin("cache_config_info", "gauge", "The cache of keys and values.");
   text.value(1, fmt::format("block_size=\"{}\",num_gpu_blocks=\"{}\"", serving.kv_block_tokens(),
                             metrics.n_kv_blocks));
+  const MemoryUse& memory = metrics.device_memory;
+  text.begin("device_memory_bytes", "gauge", "Memory of the device; other: the rest of the peak.");
+  text.value(memory.weight_bytes, "kind=\"weights\"");
+  text.value(memory.cache_bytes, "kind=\"cache\"");
+  text.value(memory.activation_bytes, "kind=\"activations\"");
+  text.value(memory.other_bytes(), "kind=\"other\"");
+  text.gauge("device_memory_peak_bytes", "The most memory of the device that was taken at a time.",
+             memory.peak_bytes);
   text.counter("prompt_tokens_total", "Prompt tokens computed.", metrics.n_prompt_tokens);
   text.counter("prefix_cache_queries_total", "Prompt tokens looked up in the cache.",
                metrics.n_prompt_tokens + metrics.n_cached_tokens);

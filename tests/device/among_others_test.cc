@@ -1,13 +1,15 @@
-// Batch invariance on the whole model: a request gets the ids that it gets alone among 63 others
-// whose prompts arrive while it runs.
-// NEREID_AMONG_SEEDS: how many draws, where not the two that are quick. NEREID_AMONG_DEFAULT: the
-// engine as it is unless told to be invariant, to see how often near ties fall the other way.
+// Batch invariance on the whole model, in every format that weights are quantised to when loaded
+// and of the cache: a request gets the ids that it gets alone among 63 others whose prompts arrive
+// while it runs. NEREID_AMONG_SEEDS: how many draws, where not the two that are quick.
+// NEREID_AMONG_DEFAULT: the engine as it is unless told to be invariant, to see how often near ties
+// fall the other way.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "device/every_device.h"
@@ -25,14 +27,22 @@ int n_seeds() {
   return text == nullptr ? 2 : std::atoi(text);
 }
 
-class AmongOthers : public testing::TestWithParam<std::string> {
+struct Format {
+  const char* weights;  // empty: as they are stored
+  const char* cache;
+};
+
+class AmongOthers : public testing::TestWithParam<std::tuple<std::string, Format>> {
  protected:
-  void SetUp() override { device::require_device(GetParam()); }
+  void SetUp() override { device::require_device(std::get<0>(GetParam())); }
 
   Options options() const {
+    const auto& [device, format] = GetParam();
     return {.model_dir = std::filesystem::path(NEREID_SOURCE_DIR) / "models" / "demo",
-            .device = GetParam(),
+            .device = device,
             .n_threads = 2,
+            .quantize = format.weights,
+            .kv_cache = format.cache,
             .max_context_tokens = 512,
             .max_sequences = kNOthers + 1,
             .batch_invariant = std::getenv("NEREID_AMONG_DEFAULT") == nullptr};
@@ -115,8 +125,18 @@ TEST_P(AmongOthers, ARequestGetsTheIdsItGetsAlone) {
   EXPECT_EQ(n_different, 0) << "of " << 2 * n_seeds();
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, AmongOthers, testing::Values("cpu", "cuda"),
-                         [](const auto& param) { return param.param; });
+const auto kFormats = testing::Values(Format{"", "auto"}, Format{"", "fp8"}, Format{"int8", "auto"},
+                                      Format{"fp8", "auto"}, Format{"int4", "fp8"});
+
+INSTANTIATE_TEST_SUITE_P(Devices, AmongOthers,
+                         testing::Combine(testing::Values("cpu", "cuda"), kFormats),
+                         [](const auto& named) {
+                           const auto& format = std::get<1>(named.param);
+                           const std::string weights =
+                               *format.weights == '\0' ? "fp16" : format.weights;
+                           return std::get<0>(named.param) + "_" + weights + "_cache_" +
+                                  format.cache;
+                         });
 
 }  // namespace
 }  // namespace nereid

@@ -139,6 +139,14 @@ class Generate(cli.TestCase):
             "decode_tokens_per_s",
         ):
             self.assertGreater(out["stats"][name], 0, name)
+        memory = out["stats"]["device_memory"]
+        peak = memory.pop("peak_bytes")
+        self.assertEqual(sum(memory.values()), peak)
+        for name, n_bytes in memory.items():
+            self.assertGreater(n_bytes, 0, name)
+        # Of the demo: its file is its weights, but for a header.
+        file_bytes = sum(path.stat().st_size for path in cli.DEMO.glob("*.safetensors"))
+        self.assertAlmostEqual(memory["weight_bytes"], file_bytes, delta=0.01 * file_bytes)
 
     def test_prompt_from_a_file(self):
         prompt = self.folder / "prompt.txt"

@@ -44,6 +44,7 @@ class ScriptedRunner : public engine::Runner {
   const sched::Limits& limits() const override { return limits_; }
   std::int64_t vocab_size() const override { return vocab_size_; }
   std::int64_t weight_bytes() const override { return 1; }
+  MemoryUse memory_use() const override { return {.weight_bytes = 1, .peak_bytes = 1}; }
   bool works_beside_host() const override { return false; }
 
   void queue(const engine::StepRequest& request) override {

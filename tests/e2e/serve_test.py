@@ -159,6 +159,12 @@ class CompletionsTest(unittest.TestCase):
             self.complete(prompt="x " * 4000)
         self.assertEqual(caught.exception.code, "context_length_exceeded")
 
+    def test_memory_of_the_device(self):
+        kinds = ("weights", "cache", "activations", "other")
+        parts = [metric(self.server, "device_memory_bytes", kind=kind) for kind in kinds]
+        self.assertGreater(min(parts), 0)
+        self.assertEqual(sum(parts), metric(self.server, "device_memory_peak_bytes"))
+
     def test_unknown_fields_are_counted(self):
         self.complete(extra_body={"mirostat": 2, "user": "me"})
         self.assertGreaterEqual(

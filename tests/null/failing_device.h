@@ -29,6 +29,7 @@ class FailingDevice final : public Device {
     return device_->allocate(size_bytes, what);
   }
   std::size_t free_bytes() const override { return device_->free_bytes(); }
+  MemoryCount memory_count() const override { return device_->memory_count(); }
   void prefer_large_pages(const Buffer& buffer) override { device_->prefer_large_pages(buffer); }
   void upload(Address target, std::span<const std::byte> source) override {
     device_->upload(target, source);

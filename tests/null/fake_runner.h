@@ -102,6 +102,7 @@ class FakeRunner : public Runner {
   const sched::Limits& limits() const override { return limits_; }
   std::int64_t vocab_size() const override { return kVocab; }
   std::int64_t weight_bytes() const override { return 1000; }
+  MemoryUse memory_use() const override { return {.weight_bytes = 1000, .peak_bytes = 1000}; }
   bool works_beside_host() const override { return works_beside_host_; }
 
   void queue(const StepRequest& request) override {

@@ -165,7 +165,7 @@ class GraphModeTest : public testing::Test {
     }
   }
 
-  const StandInBundle bundle_{options("eager")};
+  const StandInBundle bundle_{fixture(), options("eager"), kTarget};
   ModelOfTheTest model_{bundle_};
   cuda::DriverStandIn* driver_ = nullptr;
 

@@ -124,7 +124,7 @@ class GraphRanksTest : public testing::Test {
     EXPECT_EQ(models_[1].epochs, epochs);
   }
 
-  const StandInBundle bundle_{options(), kNRanks};
+  const StandInBundle bundle_{fixture(), options(), kTarget, kNRanks};
   std::array<ModelOfTheTest, kNRanks> models_{ModelOfTheTest(bundle_), ModelOfTheTest(bundle_)};
   cuda::DriverStandIn* driver_ = nullptr;
   std::vector<std::unique_ptr<device::FailingDevice>> devices_;

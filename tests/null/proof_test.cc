@@ -169,11 +169,11 @@ TEST_F(ProofTest, RecordingDeviceCountsMemoryAndLaunches) {
   auto device = make_device();
   {
     const auto first = device.allocate(1000, "first");
-    EXPECT_EQ(device.allocated_bytes(), 1000U);
+    EXPECT_EQ(device.memory_count().allocated_bytes, 1000U);
     const auto second = device.allocate(500, "second");
-    EXPECT_EQ(device.allocated_bytes(), 1500U);
+    EXPECT_EQ(device.memory_count().allocated_bytes, 1500U);
   }
-  EXPECT_EQ(device.allocated_bytes(), 0U);
+  EXPECT_EQ(device.memory_count().allocated_bytes, 0U);
   device.start_trace();
   launch(device, object_path(0), "copy");
   launch(device, object_path(1), "copy");

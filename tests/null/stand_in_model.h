@@ -1,15 +1,12 @@
-// Goal: a model over the driver stand-in: a bundle of every kernel that a fixture may ask for, and
-// what these do: a token is a function of all tokens before it, as they are found through slots and
-// block tables in the memory of the "GPU" when a kernel runs.
-// Non-goal: numbers. Kernels are held to their references elsewhere.
+// Goal: what the kernels of a model over the driver stand-in do: a token is a function of all
+// tokens before it, as they are found through slots and block tables in the memory of the "GPU"
+// when a kernel runs. Non-goal: numbers. Kernels are held to their references elsewhere.
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <span>
@@ -17,13 +14,10 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/hash.h"
-#include "base/json.h"
-#include "kernel/spec.h"
 #include "nereid/request.h"
 #include "null/cuda_driver_stand_in.h"
 #include "null/scripted_matcher.h"
-#include "program/planner.h"
+#include "null/stand_in_bundle.h"
 
 namespace nereid::engine {
 
@@ -74,87 +68,6 @@ inline Ids continued(const Request& request) {
   }
   return added;
 }
-
-inline char kind_of(device::ArgType type) {
-  switch (device::arg_type_row(type).size_bytes) {
-    case 2:
-      return 'h';
-    case 4:
-      return 'i';
-    default:
-      return type == device::ArgType::pointer ? 'o' : 'l';
-  }
-}
-
-// A bundle of every kernel that the fixture may ask for, whose objects the stand-in takes.
-class StandInBundle {
- public:
-  explicit StandInBundle(const Options& options, std::int64_t n_ranks = 1)
-      : dir_(fs::path(testing::TempDir()) / fmt::format("nereid-graph-mode-{}", ::getpid())) {
-    fs::create_directories(dir_ / "objects");
-    Json variants = Json::array();
-    const auto config = model::ModelConfig::load(fixture());
-    for (const auto& request : program::requests_for_all_modes(
-             config, program::resolve(config, options, kTarget, {0, n_ranks}), tables_))
-      variants.push_back(variant(request));
-    const Json manifest{{"schema", 2},
-                        {"target", kTarget},
-                        {"triton", tables_.specs.triton_version()},
-                        {"variants", variants}};
-    std::ofstream(dir_ / "manifest.json") << manifest.dump();
-  }
-  ~StandInBundle() { fs::remove_all(dir_); }
-  StandInBundle(const StandInBundle&) = delete;
-  StandInBundle& operator=(const StandInBundle&) = delete;
-
-  const fs::path& dir() const { return dir_; }
-  // Names of a kernel's launch arguments, in order.
-  const std::vector<std::string>& args(const std::string& symbol) const { return args_.at(symbol); }
-
- private:
-  Json variant(const kernel::KernelRequest& request) {
-    const auto& spec =
-        request.generated ? request.generated->spec : tables_.specs.get(request.kernel);
-    Json args = Json::array();
-    std::string kinds;
-    auto& names = args_[request.kernel];
-    names.clear();
-    for (const auto& param : spec.params) {
-      if (param.is_constexpr()) continue;
-      const auto& asked = request.args.at(param.name);
-      const auto type =
-          param.is_pointer() ? std::string("pointer") : asked.substr(0, asked.find(':'));
-      args.push_back({param.name, type});
-      kinds += kind_of(device::arg_type_from_name(type).value());
-      names.push_back(param.name);
-    }
-    const auto text = fmt::format(
-                          "\x7f"
-                          "ELF90 {} {}ss\n",
-                          request.kernel, kinds) +
-                      '\0';
-    const auto hash = sha256_hex(std::as_bytes(std::span(text.data(), text.size())));
-    const auto object = "objects/" + hash + ".cubin";
-    std::ofstream(dir_ / object) << text;
-    return {{"key", request.key()},
-            {"kernel", request.kernel},
-            {"symbol", request.kernel},
-            {"object", object},
-            {"object_sha256", hash},
-            {"source_sha256", spec.source_sha256},
-            {"args", args},
-            {"grid", {spec.grid[0].text(), spec.grid[1].text(), spec.grid[2].text()}},
-            {"num_warps", request.num_warps},
-            {"n_threads", 32 * request.num_warps},
-            {"shared_bytes", 0},
-            {"arena_bytes", 0},
-            {"global_scratch_bytes", 0}};
-  }
-
-  const program::KernelTables tables_ = program::KernelTables::builtin();
-  fs::path dir_;
-  std::map<std::string, std::vector<std::string>> args_;
-};
 
 // What the kernels do. Arguments are found by name, so that any set of fused kernels serves.
 class ModelOfTheTest {

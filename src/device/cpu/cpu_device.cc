@@ -119,7 +119,7 @@ Buffer CpuDevice::allocate(std::size_t size_bytes, const std::string& what) {
     memory = std::aligned_alloc(kAlignment, round_up(size_bytes, kAlignment));
     if (memory == nullptr) fail();
   }
-  allocated_bytes_ += size_bytes;
+  memory_.add(size_bytes);
   return Buffer(this, reinterpret_cast<Address>(memory), size_bytes);
 }
 
@@ -138,14 +138,14 @@ void CpuDevice::release(Address address, std::size_t size_bytes) noexcept {
     ::munmap(memory, size_bytes);
   else
     std::free(memory);
-  allocated_bytes_ -= size_bytes;
+  memory_.subtract(size_bytes);
 }
 
 std::size_t CpuDevice::free_bytes() const {
   // Pages handed out but not yet written still look available to the system, hence the second
   // bound.
   const HostMemory memory = host_memory();
-  const std::size_t allocated = allocated_bytes_;
+  const std::size_t allocated = memory_.count().allocated_bytes;
   const std::size_t unpromised =
       memory.total_bytes > allocated ? memory.total_bytes - allocated : 0;
   return std::min(memory.available_bytes, unpromised);
@@ -217,6 +217,8 @@ void CpuDevice::grow_arenas(std::size_t size_bytes) {
   }
   std::transform(arenas_.begin(), arenas_.end(), arena_addresses_.begin(),
                  [](const Arena& arena) { return arena.get(); });
+  memory_.subtract(arena_bytes_ * arenas_.size());
+  memory_.add(n_bytes * arenas_.size());
   arena_bytes_ = n_bytes;
 }
 

@@ -4,7 +4,6 @@
 // overlap with.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -31,6 +30,7 @@ class CpuDevice final : public SynchronousDevice {
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(std::size_t size_bytes, const std::string& what) override;
   std::size_t free_bytes() const override;
+  MemoryCount memory_count() const override { return memory_.count(); }
   void prefer_large_pages(const Buffer& buffer) override;
   void upload(Address target, std::span<const std::byte> source) override;
   void download(std::span<std::byte> target, Address source) override;
@@ -53,8 +53,8 @@ class CpuDevice final : public SynchronousDevice {
   void grow_arenas(std::size_t size_bytes);
 
   DeviceInfo info_;
-  std::atomic<std::size_t> allocated_bytes_ = 0;  // kernels are loaded while weights are copied
-  std::size_t arena_bytes_ = 0;                   // of each worker
+  MemoryCounter memory_;         // kernels are loaded while weights are copied
+  std::size_t arena_bytes_ = 0;  // of each worker
   std::vector<Arena> arenas_;
   std::vector<std::byte*> arena_addresses_;  // of arenas_, as launches take them
   struct Loaded;

@@ -76,10 +76,15 @@ void CudaDevice::check_not_capturing(const char* what) const {
 
 Buffer CudaDevice::allocate(std::size_t size_bytes, const std::string& what) {
   check_not_capturing("allocate");
-  return {this, memory_.allocate(size_bytes, what), size_bytes};
+  const auto address = memory_.allocate(size_bytes, what);
+  count_.add(size_bytes);
+  return {this, address, size_bytes};
 }
 
-void CudaDevice::release(Address address, std::size_t) noexcept { memory_.release(address); }
+void CudaDevice::release(Address address, std::size_t size_bytes) noexcept {
+  memory_.release(address);
+  count_.subtract(size_bytes);
+}
 
 std::size_t CudaDevice::free_bytes() const { return memory_.free_bytes(); }
 

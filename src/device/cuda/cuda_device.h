@@ -31,6 +31,7 @@ class CudaDevice final : public Device {
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(std::size_t size_bytes, const std::string& what) override;
   std::size_t free_bytes() const override;
+  MemoryCount memory_count() const override { return count_.count(); }
   void prefer_large_pages(const Buffer&) override {}  // its pages are large
   void upload(Address target, std::span<const std::byte> source) override;
   void download(std::span<std::byte> target, Address source) override;
@@ -66,6 +67,7 @@ class CudaDevice final : public Device {
   DeviceInfo info_;
   cuda::Limits limits_;
   cuda::Memory memory_;
+  MemoryCounter count_;
   cuda::Staging staging_;
   std::vector<std::unique_ptr<cuda::LoadedKernel>> functions_;
   cuda::CapturedGraph* capturing_ = nullptr;

@@ -69,13 +69,13 @@ Buffer NullDevice::allocate(std::size_t size_bytes, const std::string& what) {
                 size_bytes, free_bytes(), info_.memory_bytes, info_.name);
   const Address address = next_address_;
   next_address_ += std::max<std::size_t>(64, (size_bytes + 63) / 64 * 64);
-  allocated_bytes_ += size_bytes;
+  memory_.add(size_bytes);
   log_.push_back({NullOperation::allocate, what, address, size_bytes, {}, {}, {}});
   return Buffer(this, address, size_bytes);
 }
 
 void NullDevice::release(Address address, std::size_t size_bytes) noexcept {
-  allocated_bytes_ -= size_bytes;
+  memory_.subtract(size_bytes);
   log_.push_back({NullOperation::release, "", address, size_bytes, {}, {}, {}});
 }
 

@@ -42,7 +42,10 @@ class NullDevice final : public SynchronousDevice {
 
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(std::size_t size_bytes, const std::string& what) override;
-  std::size_t free_bytes() const override { return info_.memory_bytes - allocated_bytes_; }
+  std::size_t free_bytes() const override {
+    return info_.memory_bytes - memory_.count().allocated_bytes;
+  }
+  MemoryCount memory_count() const override { return memory_.count(); }
   void upload(Address target, std::span<const std::byte> source) override;
   void download(std::span<std::byte> target, Address source) override;
   void fill_zero(Address target, std::size_t size_bytes) override;
@@ -60,7 +63,7 @@ class NullDevice final : public SynchronousDevice {
  private:
   struct Loaded;
   DeviceInfo info_;
-  std::size_t allocated_bytes_ = 0;
+  MemoryCounter memory_;
   Address next_address_;
   std::vector<NullEvent> log_;
   std::vector<std::unique_ptr<Loaded>> functions_;
