@@ -221,7 +221,7 @@ def draw(d, act):
 SPEC = Spec(
     fn=linear_int8,
     op="linear",
-    when="not gpu and rows > 8",
+    when="not gpu and rows > 4",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
         inp("x_ptr", "i8", "n_rows", "n_in"),
@@ -269,9 +269,9 @@ SPEC = Spec(
     },
     space={
         "cpu": {
-            "BLOCK_M": (16, 32, 64, 128, 256, 512),
+            "BLOCK_M": (8, 16, 32, 64, 128, 256, 512),
             "BLOCK_N": (32, 64, 128),
-            "where": "BLOCK_M <= max(16, next_pow2(n_rows)) and BLOCK_N <= n_out",
+            "where": "BLOCK_M <= max(8, next_pow2(n_rows)) and BLOCK_N <= n_out",
         }
     },
 )

@@ -211,6 +211,7 @@ TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
   const auto of_integers = ElementsAre("rms_norm", "quantize_rows", "linear_int8");
   EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cpu"), of_integers);
   EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 513, "cpu"), of_integers);
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 8, "cpu"), of_integers);
   EXPECT_THAT(kernels_of_linear("u8[64, 192]", "fp16[64, 3]", 64, "cpu"), of_integers);
   EXPECT_THAT(kernels_of_linear("i8[64, 96]", "fp16[64, 3]", 64, "cpu", 96), of_integers);
   EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 4, "cpu"),

@@ -152,12 +152,16 @@ template <class How, int NV, class Mode>
 inline void quads_panel(const std::int8_t* a, std::int64_t lda, const std::int32_t* b,
                         std::int64_t ldb, const std::int32_t* starts, std::int32_t* c,
                         std::int64_t ldc, std::int64_t m, std::int64_t n_quads, Mode mode) {
-  constexpr int MR = How::kRows;
+  // As dot_panel does: blocks of few sizes.
+  constexpr int MR = How::kRows, kFew = MR / 3;
   std::int64_t i = 0;
-  for (; i + MR <= m; i += MR)
-    quads_block<How, MR, NV>(a + i * lda, lda, b, ldb, starts, c + i * ldc, ldc, n_quads, mode);
-  for (; i < m; ++i)
-    quads_block<How, 1, NV>(a + i * lda, lda, b, ldb, starts, c + i * ldc, ldc, n_quads, mode);
+  const auto blocks = [&]<int N>(Index<N>) {
+    for (; i + N <= m; i += N)
+      quads_block<How, N, NV>(a + i * lda, lda, b, ldb, starts, c + i * ldc, ldc, n_quads, mode);
+  };
+  blocks(Index<MR>());
+  if constexpr (kFew > 1) blocks(Index<kFew>());
+  blocks(Index<1>());
 }
 
 // N columns in the tile, a multiple of 16, of which the first n count; m rows.
