@@ -451,7 +451,7 @@ Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable
     return has_kernel(from, plain, bounds, specs) ? "" : "fuse_dequantise";
   };
   const auto of_integers = graph::quantise_rows(graph, [&](const Graph& from, const Node& node) {
-    return has_kernel(from, node, bounds, specs);
+    return bounds.multiplies_bytes && has_kernel(from, node, bounds, specs);
   });
   const auto legal = graph::take_apart(of_integers, has_none, first, skip);
   return bounds.is_decode ? legal : graph::split_attention(legal);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/usage_error.h"
+#include "device/cpu/isa.h"
 #include "graph/passes/passes.h"
 #include "kernel/spec.h"
 #include "program/attention_designs.h"
@@ -96,7 +97,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .caches_answers = !options.batch_invariant},
           quantization_of(config, options.quantize),
           design.name == kOwnAttention ? std::string() : std::string(design.name),
-          kv_cache};
+          kv_cache,
+          kernel::target_family(target) == "cpu" && device::multiplies_bytes()};
 }
 
 }  // namespace nereid::program

@@ -188,7 +188,7 @@ TEST(Lower, AKernelComputesTheTypesThatItTakes) {
 // The kernels of a linear with a norm, whose weights and scales are of those types.
 std::vector<std::string> kernels_of_linear(const std::string& weight, const std::string& scale,
                                            std::int64_t n_tokens, const std::string& target,
-                                           std::int64_t n_in = 384) {
+                                           std::int64_t n_in = 384, bool multiplies_bytes = true) {
   const auto tables = KernelTables::builtin();
   const auto graph = graph::parse(
       fmt::format("graph g {{\n  input %x: {0}[T, {1}]\n  weight %g: fp16[{1}]\n  weight %w: {2}\n"
@@ -196,7 +196,8 @@ std::vector<std::string> kernels_of_linear(const std::string& weight, const std:
                   "  return %y\n}}\n",
                   target == "cpu" ? "fp32" : "fp16", n_in, weight, scale),
       "test");
-  const Bounds bounds{{.n_tokens = n_tokens, .n_sequences = 4}, false, target};
+  Bounds bounds{{.n_tokens = n_tokens, .n_sequences = 4}, false, target};
+  bounds.multiplies_bytes = multiplies_bytes;
   const auto legal = legalise(graph, bounds, tables.specs);
   verify(legal);
   std::vector<std::string> names;
@@ -219,6 +220,8 @@ TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
   const auto is_of_integers = Contains("linear_int8");
   EXPECT_THAT(kernels_of_linear("fp8e4nv[64, 384]", "fp32[64, 1]", 64, "cpu"), Not(is_of_integers));
   EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cuda:90"), Not(is_of_integers));
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cpu", 384, false),
+              ElementsAre("rms_norm", "linear_skinny"));
   // No group of 32 columns; a block of packed bytes that is half there.
   EXPECT_THAT(kernels_of_linear("i8[64, 100]", "fp32[64, 1]", 64, "cpu", 100), Not(is_of_integers));
   EXPECT_THAT(kernels_of_linear("u8[64, 128]", "fp16[64, 3]", 64, "cpu", 192), Not(is_of_integers));
