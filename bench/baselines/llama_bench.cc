@@ -56,11 +56,11 @@ int main(int argc, char** argv) {
                  "       llama_bench quantize FROM.gguf TO.gguf TYPE\n");
     return 1;
   }
-  const int n_prompt = std::atoi(argv[3]), n_output = std::atoi(argv[4]);
-  const int n_repeats = std::atoi(argv[5]);
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
   if (quantizes) return quantize(argv[2], argv[3], argv[4]);
+  const int n_prompt = std::atoi(argv[3]), n_output = std::atoi(argv[4]);
+  const int n_repeats = std::atoi(argv[5]);
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (model == nullptr) {
     std::fprintf(stderr, "%s: cannot be loaded\n", argv[1]);

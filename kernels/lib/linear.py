@@ -276,11 +276,14 @@ _EPILOGUES = (
 _MOST_ELEMENTS = 16384  # of a matrix that is drawn
 
 
-def draw_linear(d, x, weights, n_rows, **kwargs):
+# How many tiles a row is long is in the code of a stream of weights.
+_WIDTHS = (1, 16, 63, 64, 100, 128, 200, 256, 320, 512, 1024, 2048)
+
+
+def draw_linear(d, x, weights, n_rows, *, widths=_WIDTHS, case_of=linear_case, **kwargs):
     """Sizes, strides, types and contents by chance. `n_rows`: at most so many; of x and the weights
-    the kernel takes the types `x` and one of `weights`."""
-    # How many tiles it is long is in the code of a stream of weights.
-    n_in = d.turn(1, 16, 63, 64, 100, 128, 200, 256, 320, 512, 1024, 2048)
+    the kernel takes the types `x` and one of `weights`; K is one of `widths`."""
+    n_in = d.turn(*widths)
     n_out = d.width(1, min(300, _MOST_ELEMENTS // n_in))
     flag = d.variant.chance
     flags = {name: flag(0.5) for name in ("bias", "residual", "norm") if name in kwargs}
@@ -294,7 +297,7 @@ def draw_linear(d, x, weights, n_rows, **kwargs):
         flags["has_zero"] = weight == "u8" and flag(0.5)
         flags["scale"] = d.variant.of("fp32", "fp16", "bf16")
     n_rows = min(n_rows, _MOST_ELEMENTS // max(n_in, n_out))
-    case = linear_case(
+    case = case_of(
         d.name,
         n_rows,
         n_out,
@@ -308,7 +311,8 @@ def draw_linear(d, x, weights, n_rows, **kwargs):
         epilogue=d.variant.of(*_EPILOGUES) if flag(0.6) else "",
         **kwargs | flags,
     )
-    d.season(case.args["x_ptr"][:, :n_in], std)
+    if case.dtypes["x_ptr"] in FLOATS:
+        d.season(case.args["x_ptr"][:, :n_in], std)
     return case
 
 

@@ -5,9 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -68,7 +71,10 @@ std::string read_text_file(const std::filesystem::path& path) {
 }
 
 void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const std::filesystem::path partial = path.string() + fmt::format(".{}.part", ::getpid());
+  // Two threads that write one file do not write into each other's.
+  static std::atomic<std::uint64_t> n_written = 0;
+  const std::filesystem::path partial =
+      path.string() + fmt::format(".{}.{}.part", ::getpid(), n_written++);
   std::ofstream out(partial, std::ios::binary | std::ios::trunc);
   out.write(reinterpret_cast<const char*>(bytes.data()),
             static_cast<std::streamsize>(bytes.size()));
@@ -78,7 +84,11 @@ void write_file(const std::filesystem::path& path, std::span<const std::byte> by
     throw Error(ErrorCode::device, "cannot write {} ({} bytes): {}", path.string(), bytes.size(),
                 std::strerror(errno));
   }
-  std::filesystem::rename(partial, path);
+  std::error_code error;
+  std::filesystem::rename(partial, path, error);
+  if (!error) return;
+  std::filesystem::remove(partial);
+  throw Error(ErrorCode::device, "cannot write {}: {}", path.string(), error.message());
 }
 
 void write_text_file(const std::filesystem::path& path, const std::string& text) {

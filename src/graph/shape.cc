@@ -294,9 +294,41 @@ std::size_t check_epilogue(const Node& node) {
   return body.n_operands;
 }
 
+void check_groups(const Fit& fit, std::string_view role, std::int64_t n_groups) {
+  const auto& n_in = fit["x"].shape[1];
+  if (!n_in.is_constant() || n_groups < 1 || n_in.offset % n_groups != 0)
+    fit.fail(role, fmt::format("a number of groups that divides {} columns", dim_text(n_in)));
+}
+
+// Integers have scales, and are multiplied by integers alone: a group of theirs is of one of
+// weight's.
+void check_x(const Fit& fit) {
+  const auto& node = fit.node();
+  const auto& x = fit["x"];
+  if (node.has("x_low") != node.has("x_scale"))
+    throw Error("linear: operand {} is missing, which is beside {}",
+                node.has("x_low") ? "x_scale" : "x_low", node.has("x_low") ? "x_low" : "x_scale");
+  if (!node.has("x_scale")) {
+    if (!dtype_row(x.dtype).is_float) fit.fail("x", "a floating-point type, or x_scale beside it");
+    return;
+  }
+  if (x.dtype != DType::i8) fit.fail("x", "i8 beside x_scale");
+  if (node.has("norm")) fit.fail("norm", "none beside x_scale");
+  const auto& weight = fit["weight"];
+  if (weight.dtype != DType::i8 && weight.dtype != DType::u8)
+    fit.fail("weight", "i8 or u8 beside x_scale");
+  const auto& n_groups = fit["x_scale"].shape[1];
+  if (!n_groups.is_constant()) fit.fail("x_scale", "a constant number of columns");
+  check_groups(fit, "x_scale", n_groups.offset);
+  const auto n_weight_groups = fit["scale"].shape[1].offset;
+  if (n_groups.offset % n_weight_groups != 0)
+    fit.fail("x_scale", fmt::format("a multiple of {} columns", n_weight_groups));
+}
+
 // An epilogue of two values halves the rows of weight.
 void infer_linear(const Fit& fit, Types& results) {
   check_weight(fit, fit["x"].shape[1]);
+  check_x(fit);
   fit.is_of("eps", "norm");
   fit.is_of("alpha", "residual");
   const auto& rows = fit["weight"].shape[0];
@@ -503,6 +535,9 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::dequantise:
       check_weight(fit, node.int_attr("columns"));
+      break;
+    case Op::quantise_rows:
+      check_groups(fit, "x", node.int_attr("groups"));
       break;
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);

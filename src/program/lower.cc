@@ -69,8 +69,8 @@ bool is_in_place(const graph::OpRow& op, std::size_t operand) {
                              [&](const auto& alias) { return alias.second == operand; });
 }
 
-// Every optional operand that is there and every attribute that is set. Types of results and
-// operands in place show in the results, and for which rows a kernel is its `when` says.
+// Every optional operand that is there and every attribute that is set. Operands in place show in
+// the results, and for which rows a kernel is its `when` says.
 bool takes_all(const kernel::Spec& spec, const Node& node) {
   const auto takes = [&](std::string_view name, bool (kernel::ArgumentSource::*is_kind)() const) {
     return std::ranges::any_of(spec.params, [&](const kernel::Param& param) {
@@ -118,6 +118,16 @@ class Arguments {
         std::ranges::find(names_, of.name, &std::pair<std::string_view, ValueId>::first);
     NEREID_CHECK(it != names_.end(), "{} has no operand or result {}", node_.row().name, of.name);
     return it->second;
+  }
+
+  // Whether the kernel reads and writes values of such types.
+  bool fit_types(const kernel::Spec& spec) const {
+    return std::ranges::all_of(spec.params, [&](const kernel::Param& param) {
+      if (!param.is_pointer() || param.of.kind != Kind::value) return true;
+      const auto id = value(param.of);
+      return id == kNoValue ||
+             std::ranges::count(param.types, dtype_name(graph_.value(id).dtype)) > 0;
+    });
   }
 
   Dim size(const kernel::ArgumentSource& of) const {
@@ -219,6 +229,8 @@ const kernel::Spec* find_spec(const Graph& graph, const Node& node, const Bounds
   const kernel::Spec* found = nullptr;
   const auto look_at = [&](const kernel::Spec& spec) {
     if (spec.op != op.name || !takes_all(spec, node) || !is_for(spec)) return;
+    // A user's operation has the one kernel, which says what it expected.
+    if (node.op != graph::Op::own && !arguments.fit_types(spec)) return;
     if (!spec.design.empty() && spec.design != bounds.attention) return;
     if (found == nullptr || rank(spec) > rank(*found)) found = &spec;
   };
@@ -438,7 +450,10 @@ Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable
     plain.unset_attr("eps");
     return has_kernel(from, plain, bounds, specs) ? "" : "fuse_dequantise";
   };
-  const auto legal = graph::take_apart(graph, has_none, first, skip);
+  const auto of_integers = graph::quantise_rows(graph, [&](const Graph& from, const Node& node) {
+    return bounds.multiplies_bytes && has_kernel(from, node, bounds, specs);
+  });
+  const auto legal = graph::take_apart(of_integers, has_none, first, skip);
   return bounds.is_decode ? legal : graph::split_attention(legal);
 }
 

@@ -116,7 +116,8 @@ Bounds Planner::bounds(const StepClass& steps) const {
           steps.is_decode,
           settings_.target,
           steps.is_uneven,
-          settings_.attention};
+          settings_.attention,
+          settings_.multiplies_bytes};
 }
 
 StepClass Planner::largest_class() const {
@@ -210,9 +211,18 @@ std::vector<kernel::KernelRequest> requests_for_all_modes(const model::ModelConf
                                                           Settings settings,
                                                           const KernelTables& tables) {
   std::map<std::string, kernel::KernelRequest> by_key;
+  // A bundle that is made ahead has any processor's plans.
+  const bool is_for_any = kernel::target_family(settings.target) == "cpu" && settings.quantization;
+  std::vector<Settings> all;
   for (const char* mode : {"eager", "compiled"}) {
     settings.mode = mode;
-    for (auto& request : requests_for(config, settings, tables)) {
+    all.push_back(settings);
+    if (!is_for_any) continue;
+    all.push_back(settings);
+    all.back().multiplies_bytes = !settings.multiplies_bytes;
+  }
+  for (const auto& each : all) {
+    for (auto& request : requests_for(config, each, tables)) {
       auto key = request.key();
       by_key.try_emplace(std::move(key), std::move(request));
     }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/usage_error.h"
+#include "device/cpu/isa.h"
 #include "graph/passes/passes.h"
 #include "kernel/spec.h"
 #include "program/attention_designs.h"
@@ -98,7 +99,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
           quantization_of(config, options.quantize),
           design.name == kOwnAttention ? std::string() : std::string(design.name),
           kv_cache,
-          shard};
+          shard,
+          kernel::target_family(target) == "cpu" && device::multiplies_bytes()};
 }
 
 }  // namespace nereid::program

@@ -30,6 +30,8 @@ struct Settings {
   std::string attention = {};  // a design (attention_designs.h); empty: this program's own
   DType kv_cache = DType::fp16;
   model::Shard shard = {};  // what of the model this program is
+  // On a processor: whether products of integers are faster than those of fp32.
+  bool multiplies_bytes = true;
 };
 
 // What the checkpoint is, or becomes when it is loaded as `asked` (Options::quantize).

@@ -176,6 +176,57 @@ TEST(Lower, ADesignComputesWhatItServesWhereItIsAskedFor) {
   EXPECT_THAT(kernels("split"), testing::ElementsAre("b_prompts", "c_split"));
 }
 
+TEST(Lower, AKernelComputesTheTypesThatItTakes) {
+  auto halves = kernel_json("halves", "rows > 0", false);
+  for (std::size_t at = 0; (at = halves.find("fp32", at)) != std::string::npos;)
+    halves.replace(at, 4, "fp16");
+  const auto tables = tables_of(kernel_json("floats", "1", false) + "," + halves);
+  EXPECT_EQ(kernel_for(tables, 3), "floats");
+  EXPECT_THROW(kernel_for(tables_of(halves), 3), Error);
+}
+
+// The kernels of a linear with a norm, whose weights and scales are of those types.
+std::vector<std::string> kernels_of_linear(const std::string& weight, const std::string& scale,
+                                           std::int64_t n_tokens, const std::string& target,
+                                           std::int64_t n_in = 384, bool multiplies_bytes = true) {
+  const auto tables = KernelTables::builtin();
+  const auto graph = graph::parse(
+      fmt::format("graph g {{\n  input %x: {0}[T, {1}]\n  weight %g: fp16[{1}]\n  weight %w: {2}\n"
+                  "  weight %s: {3}\n  %y: {0}[T, 64] = linear %x, %w, norm = %g, scale = %s\n"
+                  "  return %y\n}}\n",
+                  target == "cpu" ? "fp32" : "fp16", n_in, weight, scale),
+      "test");
+  Bounds bounds{{.n_tokens = n_tokens, .n_sequences = 4}, false, target};
+  bounds.multiplies_bytes = multiplies_bytes;
+  const auto legal = legalise(graph, bounds, tables.specs);
+  verify(legal);
+  std::vector<std::string> names;
+  for (const auto& launch : lower(legal, bounds, tables)) names.push_back(launch.spec->name);
+  return names;
+}
+
+TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
+  using testing::Contains;
+  using testing::ElementsAre;
+  using testing::Not;
+  const auto of_integers = ElementsAre("rms_norm", "quantize_rows", "linear_int8");
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cpu"), of_integers);
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 513, "cpu"), of_integers);
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 8, "cpu"), of_integers);
+  EXPECT_THAT(kernels_of_linear("u8[64, 192]", "fp16[64, 3]", 64, "cpu"), of_integers);
+  EXPECT_THAT(kernels_of_linear("i8[64, 96]", "fp16[64, 3]", 64, "cpu", 96), of_integers);
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 4, "cpu"),
+              ElementsAre("linear_gemv"));
+  const auto is_of_integers = Contains("linear_int8");
+  EXPECT_THAT(kernels_of_linear("fp8e4nv[64, 384]", "fp32[64, 1]", 64, "cpu"), Not(is_of_integers));
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cuda:90"), Not(is_of_integers));
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 64, "cpu", 384, false),
+              ElementsAre("rms_norm", "linear_skinny"));
+  // No group of 32 columns; a block of packed bytes that is half there.
+  EXPECT_THAT(kernels_of_linear("i8[64, 100]", "fp32[64, 1]", 64, "cpu", 100), Not(is_of_integers));
+  EXPECT_THAT(kernels_of_linear("u8[64, 128]", "fp16[64, 3]", 64, "cpu", 192), Not(is_of_integers));
+}
+
 TEST(Lower, ANodeWithoutAKernelIsNamed) {
   const auto tables = tables_of(kernel_json("few", "rows <= 8", false));
   try {

@@ -211,7 +211,8 @@ TEST(Roles, OperandsComeByNameInAnyOrder) {
 }
 
 TEST(Roles, WhatIsMissingOrTooMuchIsAnError) {
-  const std::string all = "expected the operands x, weight, norm?, bias?, scale?, zero?, residual?";
+  const std::string all =
+      "expected the operands x, weight, norm?, bias?, scale?, zero?, residual?, x_low?, x_scale?";
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, bias = %b"),
             "linear: operand weight is missing; " + all);
   EXPECT_EQ(error_of_text("%y: fp32[T, 32] = linear %x, %w, %b"),
@@ -281,6 +282,49 @@ TEST(Linear, AQuantisedWeightHasScales) {
   EXPECT_THAT(error("i8[8, 192]", "fp32[9, 1]"), HasSubstr("expected float[8, 1]"));
   EXPECT_THAT(error_of_text("%y: fp32[T, 32] = linear %x, %w, scale = %s"),
               HasSubstr("expected float[32, G], got fp32[32]"));
+}
+
+TEST(Linear, RowsOfIntegersHaveScalesToo) {
+  const auto error = [](const std::string& weight, const std::string& groups,
+                        const std::string& x_scale, const std::string& rest = "x_low = %l",
+                        const std::string& x = "i8[T, 256]") {
+    return error_of([&] {
+      verify(parse("graph g {\n  input %x: " + x + "\n  input %l: i8[T, 256]\n  input %r: " +
+                       x_scale + "\n  weight %w: " + weight + "\n  weight %s: fp32[8, " + groups +
+                       "]\n  weight %n: fp32[256]\n  %y: fp32[T, 8] = linear %x, %w, scale = %s, " +
+                       "x_scale = %r, " + rest + " {dtype = fp32}\n  return %y\n}\n",
+                   "g"));
+    });
+  };
+  for (const char* weight : {"i8[8, 256]", "u8[8, 128]"})
+    for (const char* x_scale : {"fp32[T, 2]", "fp32[T, 8]"})
+      EXPECT_EQ(error(weight, "2", x_scale), "no error") << weight << x_scale;
+  EXPECT_THAT(error("i8[8, 256]", "2", "fp32[T, 1]"), HasSubstr("a multiple of 2 columns"));
+  EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 3]"), HasSubstr("that divides 256 columns"));
+  EXPECT_THAT(error("fp8e5[8, 256]", "1", "fp32[T, 2]"), HasSubstr("i8 or u8 beside x_scale"));
+  EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "x_low = %l, norm = %n"),
+              HasSubstr("none beside x_scale"));
+  EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "norm = %n"),
+              HasSubstr("x_low is missing, which is beside x_scale"));
+  EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "x_low = %l", "fp32[T, 256]"),
+              HasSubstr("expected i8 beside x_scale"));
+  EXPECT_THAT(error_of([&] {
+                verify(
+                    parse("graph g {\n  input %x: i8[T, 256]\n  weight %w: fp16[8, 256]\n"
+                          "  %y: fp32[T, 8] = linear %x, %w {dtype = fp32}\n  return %y\n}\n",
+                          "g"));
+              }),
+              HasSubstr("a floating-point type, or x_scale beside it"));
+}
+
+TEST(QuantiseRows, HaveAScaleAGroup) {
+  const auto text = [](const std::string& n_groups) {
+    return "graph g {\n  input %x: fp32[T, 96]\n  %h: i8[T, 96], %l: i8[T, 96], %s: fp32[T, " +
+           n_groups + "] = quantise_rows %x {groups = " + n_groups + "}\n  return %h, %l, %s\n}\n";
+  };
+  verify(parse(text("3"), "g"));
+  EXPECT_THAT(error_of([&] { verify(parse(text("5"), "g")); }),
+              HasSubstr("a number of groups that divides 96 columns"));
 }
 
 }  // namespace

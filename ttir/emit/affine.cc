@@ -439,8 +439,8 @@ std::vector<Linear> AffineAnalysis::zero_from(const Value* v, int dim) {
 
 bool AffineAnalysis::is_plain_rows(const Value* v) {
   const Op* op = v->def;
-  if (op == nullptr || op->kind != OpKind::load || v->type.scalar != Scalar::f32 ||
-      v->type.shape.size() != 2)
+  if (op == nullptr || op->kind != OpKind::load ||
+      (v->type.scalar != Scalar::f32 && v->type.scalar != Scalar::i8) || v->type.shape.size() != 2)
     return false;
   const Affine& a = of(op->operands[0]);
   if (a.root == nullptr || !a.terms.empty() || !a.stride[1].is_constant(1)) return false;

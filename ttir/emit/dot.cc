@@ -34,11 +34,27 @@ std::string Emitter::extent(const Value* v, int dim) {
   return text + ")";
 }
 
+bool Emitter::may_be_quads(const Value* v) {
+  if (v->type.is_pointer || v->type.scalar != Scalar::i8 || v->type.shape.size() != 2) return false;
+  return v->type.shape[0] % 4 == 0 && v->type.shape[1] % 16 == 0 &&
+         std::all_of(v->users.begin(), v->users.end(), [&](const Op* user) {
+           return user->kind == OpKind::dot && user->operands[1] == v && user->operands[0] != v &&
+                  user->result()->type.scalar == Scalar::i32;
+         });
+}
+
 // [K, N] from memory that is contiguous along K: sixteen columns at a time are read as rows, then
-// turned.
+// turned, words of 32 bits: a float, or a quad of bytes.
 void Emitter::fill_transposed(const Value* storage, const Value* value) {
   const std::int64_t k = storage->type.shape[0], n = storage->type.shape[1];
   const std::int64_t rows = std::min<std::int64_t>(n, 16);
+  const bool is_quads = storage->type.scalar == Scalar::i8;
+  const std::int64_t words = is_quads ? k / 4 : k;
+  const std::string type = is_quads ? "std::int8_t" : "float";
+  const auto as_words = [&](const std::string& p) {
+    return is_quads ? cat("reinterpret_cast<float*>(", p, ")") : p;
+  };
+  if (is_quads) quads_.insert(storage);
   // Columns that are zero are not read by a dot.
   const bool only_dots = std::all_of(value->users.begin(), value->users.end(), [&](const Op* user) {
     return user->kind == OpKind::dot && user->operands[1] == value && user->operands[0] != value &&
@@ -47,21 +63,20 @@ void Emitter::fill_transposed(const Value* storage, const Value* value) {
   const std::string columns = only_dots ? extent(value, 1) : std::to_string(n);
   const std::size_t mark = arena_;
   out_.open("{");
-  const std::string strip = temporary("strip", "float", static_cast<std::size_t>(rows * k) * 4);
+  const std::string strip = temporary("strip", type, static_cast<std::size_t>(rows * words) * 4);
+  const std::string turn = cat("rt::transpose_strip<", std::to_string(words), ">(", as_words(strip),
+                               ", ", as_words(scope_.storage_of(storage)));
   Nest nest(scope_);
   Coord column;
   if (n > rows) {
     const int outer =
         nest.add_loop(cat("for (std::int64_t n0 = 0; n0 < ", columns, "; n0 += 16) {"));
-    nest.after(outer, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ",
-                          scope_.storage_of(storage), " + n0, ", std::to_string(n), ", 16);"));
+    nest.after(outer, cat(turn, " + n0, ", std::to_string(n), ", 16);"));
     const int inner = nest.add_loop("for (std::int64_t r = 0; r < 16; ++r) {");
     nest.line(inner, "const std::int64_t column = n0 + r;");
     column = {Coord::Kind::index, inner, "column"};
   } else {
-    nest.after(
-        0, cat("rt::transpose_strip<", std::to_string(k), ">(", strip, ", ",
-               scope_.storage_of(storage), ", ", std::to_string(n), ", ", std::to_string(n), ");"));
+    nest.after(0, cat(turn, ", ", std::to_string(n), ", ", std::to_string(n), ");"));
     const int inner =
         nest.add_loop(cat("for (std::int64_t r = 0; r < ", std::to_string(n), "; ++r) {"));
     column = {Coord::Kind::index, inner, "r"};
@@ -93,8 +108,9 @@ void Emitter::dot(const Op& o) {
            cat(type_text(a->type), " * ", type_text(b->type), " -> ", type_text(d->type),
                " is not supported; expected floats, or i8 into i32"));
   const std::string data = declare_buffer(d);
-  const bool is_sum =
-      plan_.place(c) != Place::lazy || !is_fp32 || d->type.shape.size() != 2 || !is_zero(*c);
+  const bool is_quads = quads_.count(b) != 0;
+  const bool is_sum = plan_.place(c) != Place::lazy || (!is_fp32 && !is_quads) ||
+                      d->type.shape.size() != 2 || !is_zero(*c);
   if (is_sum && (plan_.place(c) == Place::lazy || plan_.home(c) != plan_.home(d))) fill({d}, {c});
   const std::size_t rank = d->type.shape.size();
   const std::int64_t m = d->type.shape[rank - 2], n = d->type.shape[rank - 1],
@@ -117,13 +133,15 @@ void Emitter::dot(const Op& o) {
   }
   const std::string rows = rank == 2 ? extent(a, 0) : text(m);
   const std::string columns = rank == 2 ? extent(b, 1) : text(n);
-  out_.line(cat(is_fp32 ? "rt::dot<" : "rt::dot_plain<", text(n), ">(", at_a, ", ", stride_a, ", ",
-                at_b, ", ", text(n), ", ", at_d, ", ", text(n), ", ", rows, ", ", columns, ", ",
-                text(k),
-                !is_fp32 ? ""
-                : is_sum ? ", rt::Add()"
-                         : ", rt::Set()",
-                ");"));
+  const std::string mode = is_sum ? ", rt::Add());" : ", rt::Set());";
+  if (is_quads)
+    out_.line(cat("rt::dot_quads<", text(n), ">(", at_a, ", ", stride_a,
+                  ", reinterpret_cast<const std::int32_t*>(", at_b, "), ", at_d, ", ", rows, ", ",
+                  columns, ", ", text(k / 4), mode));
+  else
+    out_.line(cat(is_fp32 ? "rt::dot<" : "rt::dot_plain<", text(n), ">(", at_a, ", ", stride_a,
+                  ", ", at_b, ", ", text(n), ", ", at_d, ", ", text(n), ", ", rows, ", ", columns,
+                  ", ", text(k), is_fp32 ? mode : ");"));
   if (!is_sum && (rows != text(m) || columns != text(n)))
     out_.line(
         cat("rt::zero_rest<", text(m), ", ", text(n), ">(", at_d, ", ", rows, ", ", columns, ");"));

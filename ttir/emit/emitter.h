@@ -46,6 +46,9 @@ class Emitter {
   void materialise(const Value* v);
   void fill(const std::vector<const Value*>& storages, const std::vector<const Value*>& values);
   void fill_transposed(const Value* storage, const Value* value);
+  // Whether only products of int8 read it, and only as their right operand, of which they take
+  // quads (runtime/dot_int8.h).
+  static bool may_be_quads(const Value* v);
   // How many indices along `dim` may be other than zero, as an expression that is at most the size.
   std::string extent(const Value* v, int dim);
   void store(const Op& o);
@@ -119,6 +122,7 @@ class Emitter {
   std::string rows_at_once_;  // and how many it takes together
   std::unordered_map<const Op*, std::string> kept_rows_;
   std::unordered_map<const Op*, std::string> ends_;  // of calls that return early: their labels
+  std::unordered_set<const Value*> quads_;           // stored as such
   std::unordered_set<const Op*> done_;               // written before their place in the program
   std::size_t arena_ = 0;                            // in use
   std::size_t arena_most_ = 0;

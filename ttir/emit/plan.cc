@@ -285,6 +285,13 @@ bool Plan::crosses_write(const Op& load, const Value* v) const {
   return false;
 }
 
+// A vector whose elements lie apart, read again for each row of a matrix.
+bool Plan::is_gathered_again(const Op& load, const Value* v) const {
+  if (v->type.shape.size() != 1 || is_repeated_.count(v) == 0) return false;
+  const Affine& a = analysis_.of(load.operands[0]);
+  return !a.stride[0].is_constant(1) && !a.stride[0].is_constant(0);
+}
+
 void Plan::place_block(const Block& block) {
   for (auto it = block.ops.rbegin(); it != block.ops.rend(); ++it) {
     const Op& op = **it;
@@ -358,7 +365,7 @@ void Plan::place_result(const Op& op, const Value* v) {
   // Only a row of it is wanted at a time.
   if (roots.empty() || (op.parent->parent != nullptr && rows_of(op.parent->parent) > 0)) return;
   if (op.kind == OpKind::load) {
-    if (crosses_write(op, v)) places_[v] = Place::buffer;
+    if (crosses_write(op, v) || is_gathered_again(op, v)) places_[v] = Place::buffer;
     return;
   }
   if (v->type.is_pointer || op_class(op.kind) != OpClass::elementwise) return;

@@ -48,6 +48,7 @@ class Plan {
   void place_block(const Block& block);
   void place_result(const Op& op, const Value* v);
   bool crosses_write(const Op& load, const Value* v) const;
+  bool is_gathered_again(const Op& load, const Value* v) const;
   void alias_loop(const Op& loop);
   int own_cost(const Op& op) const;
   int cost(const Value* v);

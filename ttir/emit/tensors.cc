@@ -188,7 +188,7 @@ void Emitter::fill(const std::vector<const Value*>& storages,
   const bool is_float =
       !storages[0]->type.is_pointer && (scalar == Scalar::f32 || is_narrow(scalar));
   if (is_definition && shape.size() == 2 && lanes.dim == 0 && shape[1] > 1 && !lanes.has_tile &&
-      is_float)
+      (is_float || may_be_quads(values[0])))
     return fill_transposed(storages[0], values[0]);
   open_rows();
   Nest nest(scope_);

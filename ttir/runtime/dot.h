@@ -79,11 +79,11 @@ inline void dot(const float* a, std::int64_t lda, const float* b, std::int64_t l
 
 // What a product leaves of a tile of M rows: zero beyond its m rows and the vectors of its n
 // columns.
-template <int M, int N>
-inline void zero_rest(float* c, std::int64_t m, std::int64_t n) {
+template <int M, int N, class T>
+inline void zero_rest(T* c, std::int64_t m, std::int64_t n) {
   const std::int64_t first = std::min<std::int64_t>((n + kVec - 1) / kVec * kVec, N);
   for (std::int64_t i = 0; i < M; ++i)
-    for (std::int64_t j = i < m ? first : 0; j < N; ++j) c[i * N + j] = 0.0f;
+    for (std::int64_t j = i < m ? first : 0; j < N; ++j) c[i * N + j] = T(0);
 }
 
 // Operands of any one type, summed in the type of c: int8 into int32, fp64. Four rows at a time.

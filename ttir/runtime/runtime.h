@@ -5,6 +5,7 @@
 
 #include "convert.h"
 #include "dot.h"
+#include "dot_int8.h"
 #include "libdevice.h"
 #include "loops.h"
 #include "math.h"

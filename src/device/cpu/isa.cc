@@ -40,4 +40,14 @@ bool isa_runs(std::string_view isa, std::string_view object_isa) {
   return isa == object_isa || (isa == "x86-64-v4" && object_isa == "x86-64-v3");
 }
 
+bool multiplies_bytes() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return host_isa() == "x86-64-v4" ? __builtin_cpu_supports("avx512vnni") != 0
+                                   : __builtin_cpu_supports("avxvnni") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace nereid::device

@@ -1,6 +1,7 @@
 // Goal: the level of instructions this processor runs, and whether an object compiled for some
 // level runs here.
-// Non-goal: single features; objects are compiled for levels and nothing finer.
+// Non-goal: single features, but for the one that decides what is planned: objects are compiled for
+// levels and nothing finer.
 #pragma once
 
 #include <string>
@@ -14,5 +15,10 @@ std::string host_isa();
 
 // True where an object compiled for `object_isa` runs on a processor of level `isa`.
 bool isa_runs(std::string_view isa, std::string_view object_isa);
+
+// Whether it multiplies bytes four pairs at a time (AVX512-VNNI, or AVX-VNNI below x86-64-v4).
+// Objects ask for themselves (ttir/runtime/dot_int8.h), and are slower than with fp32 where it does
+// not.
+bool multiplies_bytes();
 
 }  // namespace nereid::device

@@ -31,6 +31,20 @@ def product8(out, x, y, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
+def bytes_turned(out, x, y, n_rows, n_cols, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+                 ADDED: tl.constexpr):  # fmt: skip
+    """int8, of rows and columns that masks cut short: the columns from memory that lies along k."""
+    m, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    a = tl.load(x + m[:, None] * K + k[None, :], mask=m[:, None] < n_rows, other=0)
+    b = tl.load(y + n[:, None] * K + k[None, :], mask=n[:, None] < n_cols, other=0)
+    at = out + m[:, None] * N + n[None, :]
+    c = tl.dot(a, tl.trans(b), out_dtype=tl.int32)
+    if ADDED:
+        c = tl.dot(a, tl.trans(b), acc=tl.load(at) + c, out_dtype=tl.int32)
+    tl.store(at, c)
+
+
+@triton.jit
 def batched(out, x, y, B: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     b, m = tl.arange(0, B)[:, None, None], tl.arange(0, M)
     n, k = tl.arange(0, N), tl.arange(0, K)
@@ -68,6 +82,20 @@ def cases():
         x, y = (rng.integers(-128, 128, s).astype(np.int8) for s in ((m, k), (k, n)))
         yield Case(product8, (1,), [np.zeros((m, n), np.int32), x, y], {"M": m, "N": n, "K": k},
                    f"int8_{n}", want=lambda a: {0: a[1].astype(np.int32) @ a[2]})  # fmt: skip
+    for m, n, k, n_rows, n_cols, added in (
+        (16, 64, 128, 13, 64, 0), (8, 32, 64, 8, 31, 1), (2, 16, 4, 1, 16, 1), (32, 16, 8, 0, 5, 0),
+        (4, 128, 32, 4, 70, 1), (1, 4, 16, 1, 3, 1),
+    ):  # fmt: skip
+        x, y = (rng.integers(-128, 128, s).astype(np.int8) for s in ((m, k), (n, k)))
+        x[0], y[0] = -128, -128
+        used = np.where(np.arange(m)[:, None] < n_rows, x, 0).astype(np.int32) @ np.where(
+            np.arange(n)[:, None] < n_cols, y, 0
+        ).T.astype(np.int32)
+        before = rng.integers(-(2**31), 2**31, (m, n)).astype(np.int32)
+        want = before + 2 * used if added else used
+        yield Case(bytes_turned, (1,), [before, x, y, n_rows, n_cols],
+                   {"M": m, "N": n, "K": k, "ADDED": added}, f"{m}_{n}_{k}",
+                   want=lambda args, want=want: {0: want})  # fmt: skip
     for kind in ("fp8e4nv", "fp8e5"):
         x, y = (nearest(kind, rng.normal(size=s)) for s in (16 * 32, 32 * 16))
         args = [np.zeros((16, 16), np.float32), Tensor(x, kind), Tensor(y, kind)]
