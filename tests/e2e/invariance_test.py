@@ -16,7 +16,9 @@ N_TOP = 4
 # Between modes, where other kernels add up in another order: of one token's log-probability, and
 # between the two of which each chose another.
 LOGPROB_ERROR = 0.02
-NEAR_TIE = 0.02
+# The same where keys and values are rounded to 8 bits: one between two codes goes either way, and
+# the two are a sixteenth apart.
+NARROW_ERROR = 0.1
 # A family, what its weights become when they are loaded, and what its cache is.
 LOADED = (
     ("llama3", None, "fp8"),
@@ -52,17 +54,17 @@ class Invariance(cli.TestCase):
         self.assertEqual({len(answer["ids"]) for answer in out}, {N_NEW_TOKENS})
         return [(answer["ids"], answer["logprobs"]) for answer in out]
 
-    def check_near(self, one, other):
+    def check_near(self, one, other, error):
         """The same ids, but for a near tie, up to which the log-probabilities are near."""
         (ids, logprobs), (other_ids, other_logprobs) = one, other
         at = next((i for i, (a, b) in enumerate(zip(ids, other_ids)) if a != b), None)
         for mine, theirs in zip(logprobs[:at], other_logprobs[:at]):
-            self.assertAlmostEqual(mine["logprob"], theirs["logprob"], delta=LOGPROB_ERROR)
+            self.assertAlmostEqual(mine["logprob"], theirs["logprob"], delta=error)
         if at is None:
             return 0
         likely = {row["id"]: row["logprob"] for row in logprobs[at]["top"]}
         self.assertIn(other_ids[at], likely)
-        self.assertLess(likely[ids[at]] - likely[other_ids[at]], NEAR_TIE)
+        self.assertLess(likely[ids[at]] - likely[other_ids[at]], error)
         return 1
 
     def check(self, model, *options):
@@ -74,9 +76,11 @@ class Invariance(cli.TestCase):
             for sizes in AMONG_OTHERS:
                 with self.subTest(mode=mode, sizes=sizes):
                     self.assertEqual(self.outputs(model, prompts, *sizes, *run), alone[mode])
-        ties = [self.check_near(*pair) for pair in zip(alone["eager"], alone["compiled"])]
-        # Many of them would be a fault that looks like one.
-        self.assertLessEqual(sum(ties), 1)
+        # Many near ties would be a fault that looks like one.
+        is_narrow = options[-1] == "fp8"
+        error, most_ties = (NARROW_ERROR, 3) if is_narrow else (LOGPROB_ERROR, 1)
+        pairs = zip(alone["eager"], alone["compiled"])
+        self.assertLessEqual(sum(self.check_near(*pair, error) for pair in pairs), most_ties)
 
     def test_quantised_when_loaded(self):
         for family, weights, cache in LOADED:
