@@ -34,8 +34,6 @@ std::optional<Dim> step_size(std::string_view name) {
 
 // What a graph's text may hold (text.cc).
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
-// As many inboxes as an exchange has operands for.
-constexpr std::int64_t kMaxRanks = 8;
 
 // A node held against its row. Letters stand for the size that an operand has where the letter is
 // alone, the first in order.
@@ -449,11 +447,15 @@ void check_slice(const Fit& fit) {
 void check_exchange(const Fit& fit) {
   const auto& node = fit.node();
   const auto ranks = node.int_attr("ranks"), rank = node.int_attr("rank");
-  std::int64_t n_inboxes = 0;
-  while (n_inboxes < kMaxRanks && node.has(fmt::format("inbox{}", n_inboxes))) ++n_inboxes;
-  if (ranks < 1 || ranks > kMaxRanks || ranks != n_inboxes || rank < 0 || rank >= ranks)
+  const auto is_role = [&](std::int64_t i) {
+    return node.row().find_operand(fmt::format("inbox{}", i)).has_value();
+  };
+  std::int64_t n_roles = 0, n_inboxes = 0;
+  while (is_role(n_roles)) ++n_roles;
+  while (n_inboxes < n_roles && node.has(fmt::format("inbox{}", n_inboxes))) ++n_inboxes;
+  if (ranks < 1 || ranks != n_inboxes || rank < 0 || rank >= ranks)
     throw Error("{}: expected an inbox for each of 1 to {} ranks, got {} for rank {} of {}",
-                node.row().name, kMaxRanks, n_inboxes, rank, ranks);
+                node.row().name, n_roles, n_inboxes, rank, ranks);
 }
 
 // The columns of all ranks.

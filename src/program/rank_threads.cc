@@ -100,11 +100,6 @@ void RankThreads::run(std::function<void(std::size_t)> work) {
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
-std::string RankThreads::lost() const {
-  const std::lock_guard lock(mutex_);
-  return names_of_running();
-}
-
 std::string RankThreads::names_of_running() const {
   std::vector<std::string> names;
   for (std::size_t rank = 0; rank < is_running_.size(); ++rank)

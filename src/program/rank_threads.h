@@ -33,9 +33,8 @@ class RankThreads {
   // `work`(rank) on all; returns when all have returned. The first Error that one threw, with its
   // name; or one that names those that made no progress until the deadline. `work` owns what it
   // uses: a rank that does not come back uses it for longer than this call.
+  // While one has not come back, run() throws.
   void run(std::function<void(std::size_t rank)> work);
-  // The ranks that have not come back; empty: all have. While there are any, run() throws.
-  std::string lost() const;
 
  private:
   void serve(std::size_t rank);
@@ -43,7 +42,7 @@ class RankThreads {
   std::string names_of_running() const;
 
   const Watch watch_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void(std::size_t)> work_;
   std::vector<bool> is_running_;
