@@ -17,10 +17,14 @@ PDL: 0, or programmatic dependent launch: the kernel after may start 1: when thi
 a program has its sums. Earlier, its programs crowd where there is room, and are slower for it.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from kernels.hopper import linear_skinny as hopper
 from kernels.lib.linear import (
     GEGLU,
     SOFTCAP,
@@ -44,12 +48,15 @@ from kernels.spec import (
     FLOATS,
     Descriptor,
     Spec,
+    counter,
     derived,
+    filled,
     function,
     given,
     inp,
     out,
     scalar,
+    scratch,
     size,
     step_size,
     stride,
@@ -81,6 +88,8 @@ def weighted(x, squares, norm_ptr, offs_k, n_in, EVEN_K: tl.constexpr):
 @triton.jit
 def linear_skinny(
     y_ptr,
+    partial_ptr,
+    arrivals_ptr,
     x_ptr,
     w_ptr,
     scale_ptr,
@@ -106,8 +115,11 @@ def linear_skinny(
     GATED: tl.constexpr,
     EPILOGUE: tl.constexpr,
     ROWS: tl.constexpr,
+    HOPPER: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    N_PROGRAMS: tl.constexpr,
+    STAGES: tl.constexpr,
     PTX: tl.constexpr,
     TMA: tl.constexpr,
     PDL: tl.constexpr,
@@ -208,13 +220,29 @@ def linear_skinny(
     tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
-reference = linear_reference
+def reference(a):
+    return {**linear_reference(a), "arrivals_ptr": np.zeros_like(a["arrivals_ptr"])}
+
+
+def skinny_case(name, *args, **kwargs):
+    """With room for what programs of any choice share."""
+    case = linear_case(name, *args, may_quantise=True, rounds_norm=True, **kwargs)
+    a = case.args
+    tokens = min(max(case.constexprs["ROWS"], 16), 128)
+    n_groups = -(-max(a["n_rows"], 1) // tokens)
+    n_tiles = -(-a["n_out"] // 64)
+    n_programs = min(264, n_tiles * -(-a["n_in"] // 64))
+    scratch = {
+        "partial_ptr": filled(2 * n_programs * n_groups, 256 * tokens),
+        "arrivals_ptr": np.zeros(n_groups * n_tiles, np.int32),
+    }
+    types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
+    return replace(case, args={**a, **scratch}, dtypes={**case.dtypes, **types})
 
 
 def cases(act):
     def case(name, *args, act=act, norm=False, rows=16, **kwargs):
-        flags = {"norm": norm, "rounds_norm": True, "may_quantise": True}
-        return linear_case(name, *args, act=act, ROWS=rows, **flags, **kwargs)
+        return skinny_case(name, *args, act=act, norm=norm, ROWS=rows, **kwargs)
 
     yield case("demo_qkv", 16, 640, 384)
     yield case("demo_down", 44, 384, 1024, rows=64, residual=True)
@@ -259,13 +287,20 @@ def draw(d, act):
     x = d.types(act)
     n_rows = d.rows(2 * rows + 1, tile=rows)
     flags = {**dict.fromkeys(("bias", "residual", "norm")), "may_quantise": True}
-    return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, rounds_norm=True, **flags)
+
+    def case_of(name, *args, may_quantise, **kwargs):
+        return skinny_case(name, *args, **kwargs)
+
+    return draw_linear(d, x, exact_weights(x), n_rows, ROWS=rows, case_of=case_of, **flags)
 
 
 # Columns of a quantised weight that a tile has: of one group.
 _TILE = "64 if n_groups <= 1 else min(64, n_in // n_groups)"
+# How many programs share the steps of the form for Hopper.
+_PROGRAMS = "min(N_PROGRAMS, cdiv(n_out, BLOCK_N) * cdiv(w_width, BLOCK_K))"
 SPEC = Spec(
     fn=linear_skinny,
+    forms={"HOPPER": hopper.linear_skinny},
     op="linear",
     # Rows that each program norms for itself: few enough to hide behind its weights.
     when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)"
@@ -274,6 +309,15 @@ SPEC = Spec(
     " and rows <= (64 if not HAS_NORM else 16 if GATED else 32) and gpu)",
     params=(
         out("y_ptr", FLOATS, "n_rows", "y_stride"),
+        scratch(
+            "partial_ptr",
+            "fp32",
+            f"2 * {_PROGRAMS} * cdiv(n_rows, TOKENS) if HOPPER else 1",
+            "BLOCK_N * (1 + GATED) * TOKENS if HOPPER else 1",
+        ),
+        counter(
+            "arrivals_ptr", "i32", "cdiv(n_rows, TOKENS) * cdiv(n_out, BLOCK_N) if HOPPER else 1"
+        ),
         inp(
             "x_ptr",
             FLOATS,
@@ -283,7 +327,7 @@ SPEC = Spec(
                 when="USE_DESCRIPTORS and not HAS_NORM",
                 shape=("n_rows", "n_in"),
                 strides=("x_stride", "1"),
-                block=("TOKENS", "BLOCK_K"),
+                block=("TOKENS", "64 if HOPPER else BLOCK_K"),
             ),
         ),
         inp(
@@ -294,9 +338,9 @@ SPEC = Spec(
             of="weight",
             descriptor=Descriptor(
                 when="USE_DESCRIPTORS",
-                shape=("n_out * (1 + GATED)", "n_in"),
-                strides=("n_in", "1"),
-                block=("BLOCK_N", "BLOCK_K"),
+                shape=("n_out * (1 + GATED)", "w_width"),
+                strides=("w_width", "1"),
+                block=("64 if HOPPER else BLOCK_N", "BLOCK_K"),
             ),
         ),
         inp("scale_ptr", FLOATS, "n_out * (1 + GATED)", "n_groups"),
@@ -322,23 +366,30 @@ SPEC = Spec(
         given("GATED", of="@epilogue takes 2"),
         function("EPILOGUE", "expression", of="@epilogue"),
         given("ROWS", of="step.rows"),
+        tuned("HOPPER"),
         tuned("BLOCK_N"),
         tuned("BLOCK_K"),
+        tuned("N_PROGRAMS"),
+        tuned("STAGES"),
         tuned("PTX"),
         tuned("TMA"),
         tuned("PDL"),
         # Of quantised weights this is the kernel for more rows, too.
-        derived("TOKENS", "min(max(ROWS, 16), 128)"),
+        derived("TOKENS", "min(max(ROWS, 8 if HOPPER else 16), 128)"),
         derived(
             "USE_DESCRIPTORS",
-            "TMA if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"
+            "1 if HOPPER else TMA if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"
             " and n_in % 8 == 0 and x_stride % 8 == 0 else 0",
         ),
         derived("GROUPS", "n_groups"),
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
         derived("EVEN_K", "n_in % (max(BLOCK_K, 128) if HAS_SCALE else BLOCK_K) == 0"),
     ),
-    grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, TOKENS)", "1"),
+    grid=(
+        f"{_PROGRAMS} if HOPPER else cdiv(n_out, BLOCK_N)",
+        "cdiv(n_rows, TOKENS)",
+        "1",
+    ),
     bytes="(1 + GATED) * n_out * (w_width * sizeof(w_ptr) + HAS_BIAS * sizeof(bias_ptr)"
     " + n_groups * (HAS_SCALE * sizeof(scale_ptr) + HAS_ZERO))"
     " + HAS_NORM * n_in * sizeof(norm_ptr) + n_rows * (n_in * sizeof(x_ptr)"
@@ -347,12 +398,15 @@ SPEC = Spec(
     reference=reference,
     cases=cases,
     draw=draw,
-    tuned=("BLOCK_N", "BLOCK_K", "PTX", "TMA", "PDL"),
+    tuned=("HOPPER", "BLOCK_N", "BLOCK_K", "N_PROGRAMS", "STAGES", "PTX", "TMA", "PDL"),
     default={
         "cpu": {
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if n_in % 256 else 256)",
             "PTX": 0,
+            "HOPPER": 0,
+            "N_PROGRAMS": 0,
+            "STAGES": 0,
             "TMA": 0,
             "PDL": 0,
             "num_warps": 1,
@@ -362,6 +416,9 @@ SPEC = Spec(
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
             "PTX": "HAS_SCALE",
+            "HOPPER": 0,
+            "N_PROGRAMS": 0,
+            "STAGES": 0,
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,
@@ -371,6 +428,9 @@ SPEC = Spec(
             "BLOCK_N": 64,
             "BLOCK_K": f"({_TILE}) if HAS_SCALE else (128 if sizeof(x_ptr) <= 2 else 32)",
             "PTX": 0,
+            "HOPPER": 0,
+            "N_PROGRAMS": 0,
+            "STAGES": 0,
             "TMA": 0,
             "PDL": 0,
             "num_warps": 4,

@@ -252,6 +252,9 @@ class Spec:
     when: str = "1"
     design: str = ""
     tuned: tuple[str, ...] = ()
+    # Registers that a thread has at most on CUDA, over constexprs; 0: as many as the compiler likes.
+    # Warps that a form has for other work get theirs from these.
+    registers: str = "0"
     # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
     # "BLOCK_M <= n_rows"}}; a combination whose `where` is 0 is left out. A constexpr that decides
     # the order of a row's sum is in no space: a choice may depend on the number of rows, and what a
@@ -340,6 +343,7 @@ class Spec:
         texts += [(t, launched) for p in self.params for t in p.shape]
         texts += [(p.value, planned) for p in self.params if p.value is not None]
         texts += [(str(t), planned) for c in self.default.values() for t in c.values()]
+        texts += [(self.registers, {p.name for p in self.params if p.role == "constexpr"})]
         for space in self.space.values():
             texts += [(str(t), planned) for n, v in space.items() if n != WHERE for t in v]
             if WHERE in space:

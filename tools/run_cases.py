@@ -129,7 +129,8 @@ def check(result: int) -> None:
         raise RuntimeError(f"CUDA driver: error {result}")
 
 
-ELEMENT_CODES = {"fp16": 6, "fp32": 7, "bf16": 9}  # the driver's own numbers
+# The driver's own numbers; bytes are copied as they are.
+ELEMENT_CODES = {"fp16": 6, "fp32": 7, "bf16": 9}
 SWIZZLE_CODES = {0: 0, 32: 1, 64: 2, 128: 3}
 
 
@@ -150,14 +151,15 @@ class CudaMachine:
     def tensor_map(self, address: int, how: dict, shape: list[int], strides: list[int]):
         """The encoded map, 128-byte aligned in a larger piece."""
         rank = len(shape)
-        size = {"fp32": 4}.get(how["element"], 2)
+        code = ELEMENT_CODES.get(how["element"], 0)
+        size = {0: 1, ELEMENT_CODES["fp32"]: 4}.get(code, 2)
         memory = (ctypes.c_uint8 * 256)()
         start = -ctypes.addressof(memory) % 128
         inner_first = slice(None, None, -1)
         check(
             self._cuda.cuTensorMapEncodeTiled(
                 ctypes.c_void_p(ctypes.addressof(memory) + start),
-                ctypes.c_int(ELEMENT_CODES[how["element"]]),
+                ctypes.c_int(code),
                 ctypes.c_uint32(rank),
                 ctypes.c_void_p(address),
                 (ctypes.c_uint64 * rank)(*shape[inner_first]),

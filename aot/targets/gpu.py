@@ -9,6 +9,7 @@ from typing import Any
 from aot import sources
 from aot.request import Request, split_type
 from aot.targets import common
+from kernels import expr
 
 TARGETS = ("cuda:80", "cuda:90", "hip:gfx942")
 EXTENSIONS = {"cuda": "cubin", "hip": "hsaco"}
@@ -75,8 +76,11 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
         "num_warps": request.num_warps,
         "num_stages": request.num_stages,
         "enable_fp_fusion": True,
-        **request.options,
     }
+    registers = expr.evaluate(spec.registers, request.constexprs)
+    if toolchain.family == "cuda" and registers:
+        options["maxnreg"] = registers
+    options |= request.options
     done = triton.compile(source, target=toolchain.target, options=options)
     extension = EXTENSIONS[toolchain.family]
     if keep is not None:

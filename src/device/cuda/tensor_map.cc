@@ -11,7 +11,9 @@ int element_code(DType dtype) {
   switch (dtype) {
     case DType::i8:
     case DType::u8:
-      return 0;
+    case DType::fp8e4nv:
+    case DType::fp8e5:
+      return 0;  // bytes, which are copied as they are
     case DType::i32:
       return 3;
     case DType::i64:
