@@ -231,9 +231,9 @@ def skinny_case(name, *args, **kwargs):
     tokens = min(max(case.constexprs["ROWS"], 16), 128)
     n_groups = -(-max(a["n_rows"], 1) // tokens)
     n_tiles = -(-a["n_out"] // 64)
-    n_programs = min(264, n_tiles * -(-a["n_in"] // 64))
+    n_programs = min(264, n_tiles * -(-a["n_in"] // 128))
     scratch = {
-        "partial_ptr": filled(2 * n_programs * n_groups, 256 * tokens),
+        "partial_ptr": filled(2 * n_programs * n_groups, 128 * tokens),
         "arrivals_ptr": np.zeros(n_groups * n_tiles, np.int32),
     }
     types = {"partial_ptr": "fp32", "arrivals_ptr": "i32"}
@@ -272,6 +272,19 @@ def cases(act):
         yield case(f"{weight}_groups", 9, 50, 384, weight=weight, n_groups=12, epilogue=SWIGLU,
                    scale="fp16")  # fmt: skip
         yield case(f"{weight}_odd", 13, 77, 83, weight=weight, pad=5, norm=True)
+        # For Hopper's form: tiles that programs share, or have beyond rows, columns and K.
+        yield case(f"{weight}_shared", 33, 200, 1024, rows=64, weight=weight, act="fp16", pad=8,
+                   residual=True, alpha=-1.5)  # fmt: skip
+        yield case(f"{weight}_shared_groups", 20, 328, 1024, rows=32, weight=weight, act="bf16",
+                   n_groups=8, scale="bf16", epilogue=SWIGLU)  # fmt: skip
+        yield case(f"{weight}_scales_fp32", 100, 72, 768, rows=128, weight=weight, act="fp16",
+                   n_groups=3, epilogue=GEGLU, bias=False)  # fmt: skip
+        yield case(f"{weight}_tail", 12, 96, 1008, weight=weight, act="fp16", out="fp32")
+    yield case("wide_shared", 150, 4104, 128, rows=256, weight="i8", act="fp16")
+    yield case("zeros_shared", 17, 136, 2048, rows=32, weight="u8", n_groups=16, has_zero=True,
+               act="fp16", scale="fp16", residual=True)  # fmt: skip
+    yield case("zeros_row_half", 9, 136, 512, weight="u8", has_zero=True, act="bf16",
+               epilogue=SWIGLU)  # fmt: skip
     yield case("zeros", 9, 96, 1024, weight="u8", n_groups=8, has_zero=True, act="fp16")
     yield case("zeros_row", 20, 40, 200, rows=32, weight="u8", has_zero=True, residual=True)
     yield case("norm", 9, 640, 384, norm=True)
@@ -301,6 +314,7 @@ _PROGRAMS = "min(N_PROGRAMS, cdiv(n_out, BLOCK_N) * cdiv(w_width, BLOCK_K))"
 SPEC = Spec(
     fn=linear_skinny,
     forms={"HOPPER": hopper.linear_skinny},
+    registers="128 if HOPPER else 0",
     op="linear",
     # Rows that each program norms for itself: few enough to hide behind its weights.
     when="(HAS_SCALE and not HAS_NORM and rows > (4 if gpu else 8)"
@@ -375,7 +389,7 @@ SPEC = Spec(
         tuned("TMA"),
         tuned("PDL"),
         # Of quantised weights this is the kernel for more rows, too.
-        derived("TOKENS", "min(max(ROWS, 8 if HOPPER else 16), 128)"),
+        derived("TOKENS", "min(max(ROWS, 16), 128)"),
         derived(
             "USE_DESCRIPTORS",
             "1 if HOPPER else TMA if sizeof(x_ptr) == 2 and sizeof(w_ptr) == 2"

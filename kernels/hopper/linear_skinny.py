@@ -151,13 +151,13 @@ def halves_of_step(q, L: gl.constexpr):
 
 @gluon.jit
 def multiply(
-    sums, slot, before, has_before, x_ring, w_ring, empty, scales, zeros, SUMS: gl.constexpr,
-    PIECES: gl.constexpr, HAS_SCALE: gl.constexpr, HAS_GROUPS: gl.constexpr,
-    HAS_ZERO: gl.constexpr, L: gl.constexpr,
+    sums, held, slot, before, has_before, x_ring, w_ring, empty, scales, zeros, SUMS: gl.constexpr,
+    PIECES: gl.constexpr, HAS_GROUPS: gl.constexpr, HAS_ZERO: gl.constexpr, L: gl.constexpr,
 ):  # fmt: skip
-    """Begins a step's products, which are added to the sums; each sum's once those of the one before
-    are under way, so that numbers are made beside products. Then the slot before is free. `scales`,
-    `zeros`: of each group of the step."""
+    """Begins a step's products, which are added to the sums, and waits for those before them, so
+    that numbers are made beside products; then the slot before is free. `scales`, `zeros`: of each
+    group of the step. `held`: the numbers that products under way read, whose registers have to
+    keep them until these are done."""
     dtype: gl.constexpr = x_ring.dtype
     A: gl.constexpr = gl.DotOperandLayout(0, L, 2)
     PARTS: gl.constexpr = 2 if w_ring.dtype == gl.uint8 else 1
@@ -165,33 +165,33 @@ def multiply(
     new_sums = ()
     for i in gl.static_range(SUMS):
         acc = last if i == SUMS - 1 else sums[i]
-        if HAS_SCALE:
-            q = w_ring.index(slot * SUMS + i).load(A)
-            blocks = halves_of_step(q, A)
-            for piece in gl.static_range(PIECES):
-                # Of 4 bits a block of 64 bytes is two pieces, its low halves and its high ones,
-                # each of a group.
-                w = numbers(
-                    blocks[piece // PARTS], piece % PARTS, scales[piece * (PARTS - 1)],
-                    zeros[piece * (PARTS - 1)], i, HAS_GROUPS, HAS_ZERO, dtype,
-                )  # fmt: skip
-                x = x_ring.index(slot * PIECES + piece).permute((1, 0))
-                acc = warpgroup_mma(w, x, acc, is_async=True)
-        else:
-            x = x_ring.index(slot * PIECES).permute((1, 0))
-            acc = warpgroup_mma(w_ring.index(slot * SUMS + i), x, acc, is_async=True)
+        blocks = halves_of_step(w_ring.index(slot * SUMS + i).load(A), A)
+        weights = ()
+        for piece in gl.static_range(PIECES):
+            # Of 4 bits a block of 64 bytes is two pieces, its low halves and its high ones, each of
+            # a group.
+            w = numbers(
+                blocks[piece // PARTS], piece % PARTS, scales[piece * (PARTS - 1)],
+                zeros[piece * (PARTS - 1)], i, HAS_GROUPS, HAS_ZERO, dtype,
+            )  # fmt: skip
+            x = x_ring.index(slot * PIECES + piece).permute((1, 0))
+            acc = warpgroup_mma(w, x, acc, is_async=True)
+            weights = weights + (w,)
         if SUMS == 1:
-            acc = warpgroup_mma_wait(PIECES, [acc])
+            acc = warpgroup_mma_wait(PIECES, (acc,) + held)[0]
         elif i == 0:
-            last, acc = warpgroup_mma_wait(PIECES, [last, acc])
+            waited = warpgroup_mma_wait(PIECES, (last, acc) + held)
+            last = waited[0]
+            acc = waited[1]
         else:
-            done, acc = warpgroup_mma_wait(PIECES, [new_sums[i - 1], acc])
-            new_sums = replaced_last(new_sums, done)
-        if i == 0:
-            if has_before:
-                release(empty.index(before))
+            waited = warpgroup_mma_wait(PIECES, (new_sums[i - 1], acc) + held)
+            new_sums = replaced_last(new_sums, waited[0])
+            acc = waited[1]
+        held = weights
+        if i == 0 and has_before:
+            release(empty.index(before))
         new_sums = new_sums + (acc,)
-    return new_sums
+    return new_sums, held
 
 
 @gluon.jit
@@ -245,24 +245,34 @@ def leave(partial_at, sums):
 
 
 @gluon.jit
-def all_of(partial_ptr, tile, k_steps, n_steps, n_programs, sums):
-    """A tile's sums from those that programs have left, in the order of k."""
+def all_of(partial_ptr, tile, k_steps, n_steps, sums):
+    """A tile's sums from those that programs have left, in the order of k; several are on their way
+    at once."""
     TOKENS: gl.constexpr = sums[0].shape[1]
     L: gl.constexpr = sums[0].type.layout
     SIZE: gl.constexpr = len(sums) * ROWS_OF_SUM * TOKENS
+    AT_ONCE: gl.constexpr = max(128 // (len(sums) * TOKENS), 1)
     first = program_of(tile * k_steps, n_steps)
     last = program_of(tile * k_steps + k_steps - 1, n_steps)
     totals = ()
     for _ in gl.static_range(len(sums)):
         totals = totals + (gl.zeros([ROWS_OF_SUM, TOKENS], gl.float32, L),)
-    for program in range(first, last + 1):
-        begins_before = first_step(program, n_steps) <= tile * k_steps
-        place = (program * 2 + begins_before.to(gl.int32)).to(gl.int64)
-        new_totals = ()
-        for i in gl.static_range(len(sums)):
-            part = gl.load(partial_ptr + place * SIZE + places(i, TOKENS, L))
-            new_totals = new_totals + (totals[i] + part,)
-        totals = new_totals
+    for program in range(first, last + 1, AT_ONCE):
+        parts = ()
+        for j in gl.static_range(AT_ONCE):
+            begins_before = first_step(program + j, n_steps) <= tile * k_steps
+            place = ((program + j) * 2 + begins_before.to(gl.int32)).to(gl.int64)
+            of_program = ()
+            for i in gl.static_range(len(sums)):
+                at = partial_ptr + place * SIZE + places(i, TOKENS, L)
+                is_there = (program + j <= last) & (places(i, TOKENS, L) >= 0)
+                of_program = of_program + (gl.load(at, mask=is_there, other=0.0),)
+            parts = parts + (of_program,)
+        for j in gl.static_range(AT_ONCE):
+            new_totals = ()
+            for i in gl.static_range(len(sums)):
+                new_totals = new_totals + (totals[i] + parts[j][i],)
+            totals = new_totals
     return totals
 
 
@@ -272,8 +282,8 @@ def consume(
     full, empty, begin, end, k_steps, n_steps, n_rows, n_out, n_groups, group_steps, first_m,
     y_stride, residual_stride, alpha, SUMS: gl.constexpr, PIECES: gl.constexpr,
     STAGES: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr,
-    HAS_SCALE: gl.constexpr, HAS_ZERO: gl.constexpr, GROUPS: gl.constexpr, GATED: gl.constexpr,
-    EPILOGUE: gl.constexpr, PDL: gl.constexpr,
+    HAS_ZERO: gl.constexpr, GROUPS: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
+    PDL: gl.constexpr,
 ):  # fmt: skip
     TOKENS: gl.constexpr = x_ring.shape[1]
     L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TOKENS, 16])
@@ -287,7 +297,6 @@ def consume(
     arrivals_ptr += gl.program_id(1) * (n_steps // k_steps)
     if PDL > 0:
         gdc_wait()
-    if PDL == 3:
         gdc_launch_dependents()
     sizes = (n_out, n_groups)
     slot = 0
@@ -299,6 +308,9 @@ def consume(
         sums = ()
         for _ in gl.static_range(SUMS):
             sums = sums + (gl.zeros([ROWS_OF_SUM, TOKENS], gl.float32, L),)
+        held = ()
+        for _ in gl.static_range(PIECES):
+            held = held + (gl.zeros([ROWS_OF_SUM, PIECE], x_ring.dtype, A),)
         scales = ()
         zeros = ()
         for g in gl.static_range(GROUPS_AT_ONCE):
@@ -320,19 +332,17 @@ def consume(
                     group_values(zero_ptr, tile, group, sizes, SUMS, GATED, HAS_ZERO, A),
                 )
             mbarrier.wait(full.index(slot), phase)
-            sums = multiply(
-                sums, slot, before, step > from_step, x_ring, w_ring, empty, scales, zeros, SUMS,
-                PIECES, HAS_SCALE, HAS_GROUPS, HAS_ZERO, L,
+            sums, held = multiply(
+                sums, held, slot, before, step > from_step, x_ring, w_ring, empty, scales, zeros,
+                SUMS, PIECES, HAS_GROUPS, HAS_ZERO, L,
             )  # fmt: skip
             before = slot
             slot, phase = advance(slot, phase, STAGES)
             scales = next_scales
             zeros = next_zeros
-        last = warpgroup_mma_wait(0, [sums[SUMS - 1]])
+        last = warpgroup_mma_wait(0, (sums[SUMS - 1],) + held)[0]
         sums = replaced_last(sums, last)
         release(empty.index(before))
-        if PDL == 4 and (tile + 1) * k_steps >= end:
-            gdc_launch_dependents()
         is_mine = to_step - from_step == k_steps
         if not is_mine:
             place = (program * 2 + (from_step == 0).to(gl.int32)).to(gl.int64)
@@ -346,12 +356,12 @@ def consume(
             is_mine = arrived == n_parts - 1
             if is_mine:
                 gl.store(arrivals_ptr + tile, 0)
-                sums = all_of(partial_ptr, tile, k_steps, n_steps, gl.num_programs(0), sums)
+                sums = all_of(partial_ptr, tile, k_steps, n_steps, sums)
         if is_mine:
             finish(
                 sums, tile, y_ptr, scale_ptr, bias_ptr, residual_ptr, n_rows, n_out, first_m,
                 y_stride, residual_stride, alpha, SUMS, HAS_BIAS, HAS_RESIDUAL,
-                HAS_SCALE and not HAS_GROUPS, GATED, EPILOGUE,
+                not HAS_GROUPS, GATED, EPILOGUE,
             )  # fmt: skip
 
 
@@ -366,10 +376,10 @@ def linear_skinny(
     PDL: gl.constexpr, TOKENS: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
     GROUPS: gl.constexpr, EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
 ):  # fmt: skip
-    gl.static_assert(not HAS_NORM and x_ptr.dtype.primitive_bitwidth == 16)
+    gl.static_assert(HAS_SCALE and not HAS_NORM and x_ptr.dtype.primitive_bitwidth == 16)
     SUMS: gl.constexpr = BLOCK_N // ROWS_OF_SUM * (1 + GATED)
     W: gl.constexpr = w_ptr.dtype
-    PIECES: gl.constexpr = 1 if W.primitive_bitwidth == 16 else 4 if W.is_uint8() else 2
+    PIECES: gl.constexpr = 4 if W.is_uint8() else 2
     COLUMNS: gl.constexpr = PIECES * PIECE  # of a step
     x_ring = gl.allocate_shared_memory(x_ptr.dtype, [STAGES * PIECES, TOKENS, PIECE], x_ptr.layout)
     w_ring = gl.allocate_shared_memory(
@@ -382,8 +392,6 @@ def linear_skinny(
         mbarrier.init(empty.index(i), count=4)
     fence_async_shared()
     gl.barrier()
-    if PDL == 2:
-        gdc_launch_dependents()
     k_steps = gl.cdiv(n_in, COLUMNS)
     n_steps = gl.cdiv(n_out, BLOCK_N) * k_steps
     begin = first_step(gl.program_id(0), n_steps)
@@ -399,7 +407,7 @@ def linear_skinny(
                 y_ptr, scale_ptr, zero_ptr, bias_ptr, residual_ptr, partial_ptr, arrivals_ptr,
                 x_ring, w_ring, full, empty, begin, end, k_steps, n_steps, n_rows, n_out, n_groups,
                 group_steps, first_m, y_stride, residual_stride, alpha, SUMS, PIECES, STAGES,
-                HAS_BIAS, HAS_RESIDUAL, HAS_SCALE, HAS_ZERO, GROUPS, GATED, EPILOGUE, PDL,
+                HAS_BIAS, HAS_RESIDUAL, HAS_ZERO, GROUPS, GATED, EPILOGUE, PDL,
             )),
             (produce, (
                 x_ptr, w_ptr, x_ring, w_ring, full, empty, begin, end, k_steps, n_out, first_m,
