@@ -277,6 +277,13 @@ def cases(act):
     for name, choice in choices.items():
         lengths = [700, 1, 64, 65, 0, 300, 129, 2]
         yield with_scratch(case(name, lengths, 6, 2, 64, choice=choice))
+    # Bytes of a cache, in the types and heads that Hopper's form takes.
+    for dim in (64, 128):
+        for kind in ("fp16", "bf16"):
+            many = [1, 700, 64, 0, 330, 129]
+            flags = {"act": kind, "cache": "fp8e4nv", "scales": (0.02, 0.5)}
+            flags["softcap"] = 20.0 if dim == 64 else 0.0
+            yield with_scratch(fused_case(f"fp8_cache_{kind}_{dim}", many, 8, 2, dim, **flags))
     # So many that each has one program, of several tiles.
     yield with_scratch(case("many", [83 * i % 400 for i in range(40)], 4, 2, 64))
 
@@ -310,6 +317,9 @@ _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode_split,
     forms={"HOPPER": hopper.attention_decode_split},
+    # Of 8 bits four programs fit a multiprocessor: 64 sequences with 8 heads of keys are there at
+    # once.
+    registers="128 if HOPPER and sizeof(k_cache_ptr) == 1 else 0",
     op="rope_attention",
     when="decode and gpu",
     params=(

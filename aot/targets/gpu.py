@@ -70,6 +70,8 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
     """One request to a `Compiled`. `keep`: a folder that receives the text of every stage."""
     import triton
 
+    from kernels.spec import SIZEOF
+
     common.check_options(request, _OPTIONS[toolchain.family])
     spec, source = common.source(request)
     options = {
@@ -77,7 +79,10 @@ def compile_request(request: Request, toolchain: Toolchain, keep: Path | None = 
         "num_stages": request.num_stages,
         "enable_fp_fusion": True,
     }
-    registers = expr.evaluate(spec.registers, request.constexprs)
+    element_bytes = {
+        name: SIZEOF[split_type(text)[1]] for name, text in request.args.items() if text[0] == "*"
+    }
+    registers = expr.evaluate(spec.registers, request.constexprs, element_bytes)
     if toolchain.family == "cuda" and registers:
         options["maxnreg"] = registers
     options |= request.options

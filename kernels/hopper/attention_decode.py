@@ -2,7 +2,7 @@
 
 The same formula, parameters and meaning as kernels/attention_decode_split.py, which is its
 reference and its Spec: units of tiles, merged in their order. For heads of 64 or 128, at most 16
-to one of keys, pages of whole tiles of 64 keys, and 16-bit types.
+to one of keys, pages of whole tiles of 64 keys, 16-bit activations and caches of 16 or 8 bits.
 A ring of AHEAD tiles in shared memory takes what a program reads. All of them are asked for before
 it waits for the kernel before; once a tile is in registers, another is asked for in its place.
 Scores are products [keys, heads] and sums [D, heads], so that few heads waste little of the matrix
@@ -15,7 +15,7 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.lib import attention, decode
+from kernels.lib import attention, decode, paged
 
 WARPS = gl.constexpr(4)
 KEYS = gl.constexpr(64)  # of a tile
@@ -26,6 +26,8 @@ turned_heads = gluon.jit(decode.turned_heads.fn)
 merged = gluon.jit(decode.merged.fn)
 soft_cap = gluon.jit(attention.soft_cap.fn)
 normalised = gluon.jit(attention.normalised.fn)
+cached = gluon.jit(paged.cached.fn)
+of_cached = gluon.jit(paged.of_cached.fn)
 
 
 @gluon.jit
@@ -40,7 +42,10 @@ def first_row(block_table, tile, max_blocks, kv_head, n_kv_heads, BLOCK_TOKENS: 
 @gluon.jit
 def ask(rings, slot, caches, row, n_there, HEAD_DIM: gl.constexpr):
     """A tile into a slot; zeros where no key is."""
-    L: gl.constexpr = gl.BlockedLayout([1, 8], [256 // HEAD_DIM, HEAD_DIM // 8], [WARPS, 1], [1, 0])
+    N: gl.constexpr = 128 // rings[0].dtype.primitive_bitwidth  # elements of a copy, 16 bytes
+    L: gl.constexpr = gl.BlockedLayout(
+        [1, N], [32 * N // HEAD_DIM, HEAD_DIM // N], [WARPS, 1], [1, 0]
+    )
     rows = gl.arange(0, KEYS, gl.SliceLayout(1, L))[:, None]
     lane = gl.arange(0, HEAD_DIM, gl.SliceLayout(0, L))[None, :]
     at = row * HEAD_DIM + (rows * HEAD_DIM + lane)
@@ -77,19 +82,25 @@ def attention_decode_split(
     N: gl.constexpr = max(BLOCK_G, 8)
     HALF: gl.constexpr = HEAD_DIM // 2
     dtype: gl.constexpr = k_cache_ptr.dtype.element_ty
-    gl.static_assert(dtype.primitive_bitwidth == 16)
+    WIDTH: gl.constexpr = dtype.primitive_bitwidth
+    gl.static_assert(WIDTH == 16 or WIDTH == 8)
     # Of scores [keys, heads] and of sums [D, heads].
     MMA: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [WARPS, 1], [16, 8])
-    # Products of elements of both 16-bit types are of fp32, which lose nothing as tf32.
-    SAME: gl.constexpr = qkv_ptr.dtype.element_ty == dtype
-    product: gl.constexpr = dtype if SAME else gl.float32
+    # Products of elements of both 16-bit types are of fp32, which lose nothing as tf32; those of 8
+    # bits lose nothing in 16.
+    SAME: gl.constexpr = qkv_ptr.dtype.element_ty == dtype or WIDTH == 8
+    product: gl.constexpr = qkv_ptr.dtype.element_ty if SAME else gl.float32
     LEFT: gl.constexpr = gl.DotOperandLayout(0, MMA, 2 if SAME else 1)
     RIGHT: gl.constexpr = gl.DotOperandLayout(1, MMA, 2 if SAME else 1)
     HEAD_L: gl.constexpr = gl.SliceLayout(0, MMA)
     ROW_L: gl.constexpr = gl.SliceLayout(1, MMA)
     Q_L: gl.constexpr = gl.BlockedLayout([1, HEAD_DIM // 32], [1, 32], [WARPS, 1], [1, 0])
 
-    RING: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, order=[1, 0])
+    # Pieces of 16 bytes, at most 128 bytes of a row in turn.
+    PIECE: gl.constexpr = 128 // WIDTH
+    ROW_PIECES: gl.constexpr = min(HEAD_DIM // PIECE, 8)
+    RING: gl.constexpr = gl.SwizzledSharedLayout(PIECE, 8 // ROW_PIECES, ROW_PIECES, order=[1, 0])
+    Q_SHARED: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, order=[1, 0])
     k_ring = gl.allocate_shared_memory(dtype, [AHEAD, KEYS, HEAD_DIM], RING)
     v_ring = gl.allocate_shared_memory(dtype, [AHEAD, KEYS, HEAD_DIM], RING)
     rings = (k_ring, v_ring)
@@ -171,11 +182,11 @@ def attention_decode_split(
         heads_at + (head + q_heads)[:, None] * HEAD_DIM, (q_heads < HEADS)[:, None], lane, cos, sin,
         q_norm_ptr, qk_eps, HEAD_DIM, HAS_QK_NORM,
     ).to(qkv_ptr.dtype.element_ty)  # fmt: skip
-    new_v = gl.load(new_at + n_kv_heads * HEAD_DIM + lane_d).to(dtype)
+    new_v = cached(gl.load(new_at + n_kv_heads * HEAD_DIM + lane_d), v_scale, v_cache_ptr)
     new_k = turned_heads(
         new_at + one, one == 0, lane, cos, sin, k_norm_ptr, qk_eps, HEAD_DIM, HAS_QK_NORM
     )
-    new_k = gl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty).to(dtype)
+    new_k = cached(gl.sum(new_k, axis=0).to(qkv_ptr.dtype.element_ty), k_scale, k_cache_ptr)
     is_writer = (
         (slot_of_new >= 0) & (part == 0) & (context > 0) & (head % (n_heads // n_kv_heads) == 0)
     )
@@ -186,7 +197,7 @@ def attention_decode_split(
     new_score = gl.sum(q.to(gl.float32) * new_k.to(gl.float32)[None, :], axis=1) * factor
     if HAS_SOFTCAP:
         new_score = soft_cap(new_score, softcap) * attention.LOG2E
-    q_at = gl.allocate_shared_memory(qkv_ptr.dtype.element_ty, [N, HEAD_DIM], RING, q).permute(
+    q_at = gl.allocate_shared_memory(qkv_ptr.dtype.element_ty, [N, HEAD_DIM], Q_SHARED, q).permute(
         (1, 0)
     )
     q_lo = q_at.slice(0, HALF).load(RIGHT).to(product)
@@ -278,17 +289,20 @@ def attention_decode_split(
         arrived = gl.atomic_add(count_ptr, 1, sem="acq_rel", scope="gpu")
         if arrived == n_programs - 1:
             gl.store(count_ptr, 0)
-            merge_all(out_at, sums_ptr, n_units, HEADS, HEAD_DIM, BLOCK_G, UNITS)
+            merge_all(
+                out_at, sums_ptr, n_units, v_scale, v_cache_ptr, HEADS, HEAD_DIM, BLOCK_G, UNITS
+            )
     if ALONE | ((n_programs == 1) & (part == 0)):
-        y = normalised(acc, total[None, :]).to(out_ptr.dtype.element_ty)
+        y = of_cached(normalised(acc, total[None, :]), v_scale, v_cache_ptr)
+        y = y.to(out_ptr.dtype.element_ty)
         at = heads[None, :] * HEAD_DIM + lane_d[:, None]
         gl.store(out_at + at, y, mask=(heads < HEADS)[None, :] & (lane_d >= 0)[:, None])
 
 
 @gluon.jit
 def merge_all(
-    out_at, sums_ptr, n_units, HEADS: gl.constexpr, HEAD_DIM: gl.constexpr, BLOCK_G: gl.constexpr,
-    UNITS: gl.constexpr,
+    out_at, sums_ptr, n_units, v_scale, v_cache_ptr, HEADS: gl.constexpr, HEAD_DIM: gl.constexpr,
+    BLOCK_G: gl.constexpr, UNITS: gl.constexpr,
 ):  # fmt: skip
     """The output of HEADS heads from the sums that their programs have left."""
     ROUNDS: gl.constexpr = (UNITS + 17) // 17
@@ -315,5 +329,5 @@ def merge_all(
             units = units + ((unit_largest, unit_total, unit_acc),)
         for j in gl.static_range(AT_ONCE):
             largest, total, acc = merged(largest, total, acc, *units[j], 1)
-    y = normalised(acc, total[:, None]).to(out_at.dtype.element_ty)
+    y = of_cached(normalised(acc, total[:, None]), v_scale, v_cache_ptr).to(out_at.dtype.element_ty)
     gl.store(out_at + at_sums, y, mask=is_head[:, None] & (lane >= 0)[None, :])
