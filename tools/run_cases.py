@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from kernels import expr  # noqa: E402
 from kernels.lib.numbers import STORAGE, from_storage  # noqa: E402
+from kernels.spec import SIZEOF  # noqa: E402
 
 GUARD_BYTES = 4096
 CTYPES = {
@@ -129,7 +130,7 @@ def check(result: int) -> None:
         raise RuntimeError(f"CUDA driver: error {result}")
 
 
-ELEMENT_CODES = {"fp16": 6, "fp32": 7, "bf16": 9}  # the driver's own numbers
+ELEMENT_CODES = {"fp8e4nv": 0, "fp16": 6, "fp32": 7, "bf16": 9}  # the driver's own numbers
 SWIZZLE_CODES = {0: 0, 32: 1, 64: 2, 128: 3}
 
 
@@ -150,7 +151,7 @@ class CudaMachine:
     def tensor_map(self, address: int, how: dict, shape: list[int], strides: list[int]):
         """The encoded map, 128-byte aligned in a larger piece."""
         rank = len(shape)
-        size = {"fp32": 4}.get(how["element"], 2)
+        size = SIZEOF[how["element"]]
         memory = (ctypes.c_uint8 * 256)()
         start = -ctypes.addressof(memory) % 128
         inner_first = slice(None, None, -1)
