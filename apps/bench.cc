@@ -142,6 +142,7 @@ void add_workload(CLI::App& command, EndToEndArguments& arguments) {
   options.modes = {"auto"};
   add_attention(command, arguments.model.options.attention);
   add_quantize(command, arguments.model.options.quantize);
+  add_activations(command, arguments.model.options.activations);
   add_kv_cache(command, arguments.model.options.kv_cache);
   command.add_flag("--random-weights", arguments.model.options.random_weights,
                    "Needs only config.json: weights are made on the device");
@@ -250,6 +251,7 @@ void add_bench_serve(CLI::App& bench, Command& chosen) {
       ->type_name("NAME")
       ->capture_default_str();
   add_quantize(command, engine.quantize);
+  add_activations(command, engine.activations);
   add_kv_cache(command, engine.kv_cache);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");
@@ -283,6 +285,7 @@ void add_kernels(CLI::App& bench, Command& chosen) {
       ->capture_default_str();
   add_attention(command, arguments->model.options.attention);
   add_quantize(command, arguments->model.options.quantize);
+  add_activations(command, arguments->model.options.activations);
   command.add_flag("--all", options.has_all, "Norms, rotations and the rest too");
   add_bench_machine(command, arguments->model.options, arguments->is_json);
   command.callback([arguments, &chosen] {
@@ -373,6 +376,7 @@ void add_sweep(CLI::App& bench, Command& chosen) {
       ->check(in_range(engine::ranges::kBatchTokens))
       ->capture_default_str();
   add_quantize(command, engine.quantize);
+  add_activations(command, engine.activations);
   add_kv_cache(command, engine.kv_cache);
   command.add_flag("--random-weights", engine.random_weights,
                    "Needs only config.json: weights are made on the device");

@@ -116,9 +116,10 @@ int run_plan(const PlanArguments& arguments) {
     measured_us = std::move(measured.us);
   }
   write_out(fmt::format(
-      "{} on {}, mode {}: activations {}, weights {}, KV cache {}, context {}\n{}\n",
+      "{} on {}, mode {}: activations {}{}, weights {}, KV cache {}, context {}\n{}\n",
       arguments.model.model, arguments.target, settings.mode,
       dtype_name(program::activation_dtype(arguments.target, config.dtype)),
+      settings.has_fp8_activations ? " (fp8e4nv in products of many rows)" : "",
       dtype_name(config.dtype), dtype_name(settings.kv_cache), settings.limits.max_context_tokens,
       speed ? fmt::format("least times, all from memory: {} ({:.0f} GB/s, {:.3g} TFLOP/s)",
                           speed->name, speed->bytes_per_s / 1e9, speed->flops_per_s / 1e12)

@@ -82,6 +82,16 @@ CLI::Option* add_quantize(CLI::App& command, std::string& format) {
       ->type_name("FORMAT");
 }
 
+CLI::Option* add_activations(CLI::App& command, std::string& bits) {
+  return command
+      .add_option("--activations", bits,
+                  "What products of fp8 weights take of more than 64 rows: 16 bits, 8 (e4m3), or "
+                  "auto: 8 where the checkpoint was made for it and the device multiplies such "
+                  "(docs/quantization.md)")
+      ->type_name("BITS")
+      ->capture_default_str();
+}
+
 CLI::Option* add_kv_cache(CLI::App& command, std::string& format) {
   return command
       .add_option("--kv-cache", format,
@@ -130,6 +140,7 @@ void add_plan_options(CLI::App& command, ModelArguments& arguments) {
       ->capture_default_str()
       ->group(kMachineGroup);
   add_quantize(command, options.quantize)->group(kMachineGroup);
+  add_activations(command, options.activations)->group(kMachineGroup);
   add_kv_cache(command, options.kv_cache)->group(kMachineGroup);
   add_attention(command, options.attention)->group(kMachineGroup);
   add_skipped_passes(command, options.skip_passes)->group(kMachineGroup);

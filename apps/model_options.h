@@ -28,6 +28,8 @@ CLI::Option* add_skipped_passes(CLI::App& command, std::set<std::string>& passes
 CLI::Option* add_own_ops(CLI::App& command, std::vector<std::filesystem::path>& files);
 // What weights are quantised to when they are loaded.
 CLI::Option* add_quantize(CLI::App& command, std::string& format);
+// What the products of fp8 weights take.
+CLI::Option* add_activations(CLI::App& command, std::string& bits);
 // What keys and values are kept as.
 CLI::Option* add_kv_cache(CLI::App& command, std::string& format);
 // By which design attention is computed.

@@ -48,6 +48,8 @@ std::size_t n_periodic(std::size_t begin, std::size_t period, std::size_t n_item
 
 constexpr double kUsPerSecond = 1e6;
 constexpr double kBytesPerMegabyte = 1e6;
+// Products of 8-bit floats a second, of those of 16 bits: what matrix units make of them, if any.
+constexpr double kFp8Speed = 2.0;
 
 // The tensors that a product reads, by the last of their names: "gate_proj up_proj" of packed ones.
 std::string weights_text(const graph::Graph& graph, const program::PlannedLaunch& launch) {
@@ -120,9 +122,13 @@ PlanText::Row PlanText::row_of(const measure::StepShape& shape, const program::S
   const auto cost = measure::launch_cost(planner_, plan.graph, launch, shape, shape.n_sequences);
   Row row;
   row.bytes = cost.bytes;
-  if (speed_)
+  if (speed_) {
+    const auto x = launch.value_of("x_ptr");
+    const bool is_fp8 = x != graph::kNoValue && plan.graph.value(x).dtype == DType::fp8e4nv;
+    const auto flops_per_s = (is_fp8 ? kFp8Speed : 1.0) * speed_->flops_per_s;
     row.least_us =
-        kUsPerSecond * std::max(cost.bytes / speed_->bytes_per_s, cost.flops / speed_->flops_per_s);
+        kUsPerSecond * std::max(cost.bytes / speed_->bytes_per_s, cost.flops / flops_per_s);
+  }
   if (const auto time = measured_us.find(launch_id(launch, cost)); time != measured_us.end())
     row.measured_us = time->second;
   const auto axis = [&](std::size_t i) {

@@ -31,6 +31,7 @@ struct ScoreArguments {
   std::string logits_file;
   std::string other;           // the model that is compared
   std::string other_quantize;  // what its weights are quantised to
+  std::string other_activations = "auto";
   bool is_json = false;
 };
 
@@ -85,10 +86,12 @@ int run_plain(const ScoreArguments& arguments) {
   return 0;
 }
 
-// "demo", "demo --quantize int8"
+// "demo", "demo --quantize fp8 --activations 8"
 std::string name_of(const std::string& model, const Options& options) {
-  return options.quantize.empty() ? model
-                                  : fmt::format("{} --quantize {}", model, options.quantize);
+  auto name = model;
+  if (!options.quantize.empty()) name += " --quantize " + options.quantize;
+  if (options.activations != "auto") name += " --activations " + options.activations;
+  return name;
 }
 
 void print_comparison(const ScoreArguments& arguments, const Options& other_options,
@@ -134,6 +137,7 @@ int run_compare(const ScoreArguments& arguments) {
   Options options = resolve(arguments.model);
   ModelArguments other{.model = arguments.other, .options = arguments.model.options};
   other.options.quantize = arguments.other_quantize;
+  other.options.activations = arguments.other_activations;
   Options other_options = resolve(other);
   const auto tokenizer = engine::load_tokenizer(options.model_dir);
   const auto text = text_of(arguments);
@@ -202,6 +206,12 @@ void add_score(CLI::App& app, Command& chosen) {
                   "int4")
       ->needs(other)
       ->type_name("FORMAT");
+  command
+      .add_option("--compare-activations", arguments->other_activations,
+                  "What the products of that model's fp8 weights take: as --activations")
+      ->needs(other)
+      ->type_name("BITS")
+      ->capture_default_str();
   command.add_flag("--json", arguments->is_json, "One JSON object on stdout instead of text");
   command.callback([arguments, &chosen] {
     chosen = [arguments](const Environment&) { return run_score(*arguments); };

@@ -175,6 +175,7 @@ void add_tune(CLI::App& app, Command& chosen) {
       ->type_name("NAME")
       ->capture_default_str();
   add_quantize(command, arguments->model.options.quantize);
+  add_activations(command, arguments->model.options.activations);
   add_skipped_passes(command, arguments->model.options.skip_passes);
   command.add_option("--out", arguments->out_dir, "Where the tables are")
       ->type_name("DIR")

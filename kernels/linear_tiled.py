@@ -33,6 +33,7 @@ from kernels.lib.linear import (
     load_biases,
     load_weights,
     rows_of_sums,
+    scaled_both,
     zero_sums,
 )
 from kernels.spec import (
@@ -59,6 +60,7 @@ def tile_product(
     w_ptr,
     bias_ptr,
     residual_ptr,
+    scales,
     n_rows,
     n_out,
     n_in,
@@ -82,7 +84,9 @@ def tile_product(
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
-    """One tile of y, from the first product to the store."""
+    """One tile of y, from the first product to the store. `scales`: as in scaled_both, or ()."""
+    # Hopper adds up products of 8-bit floats in fewer bits than fp32 has: not over more columns.
+    IMPRECISE: tl.constexpr = min(BLOCK_K, 128) if len(scales) > 0 else None
     group = tile // (GROUP_M * tiles_n)
     group_rows = tl.minimum(tiles_m - group * GROUP_M, GROUP_M)
     in_group = tile % (GROUP_M * tiles_n)
@@ -101,7 +105,9 @@ def tile_product(
             new_sums = ()
             for i in tl.static_range(1 + GATED):
                 w = w_ptr.load([i * n_out + first_n, k])
-                new_sums = new_sums + (tl.dot(x, tl.trans(w.to(x.dtype)), sums[i]),)
+                w = tl.trans(w.to(x.dtype))
+                total = tl.dot(x, w, sums[i], max_num_imprecise_acc=IMPRECISE)
+                new_sums = new_sums + (total,)
             sums = new_sums
     else:
         lane_k = tl.arange(0, BLOCK_K)
@@ -116,11 +122,19 @@ def tile_product(
             new_sums = ()
             for i in tl.static_range(1 + GATED):
                 w = load_weights(w_rows[i], offs_k, mask_n, n_in, EVEN_N, EVEN_K).to(x.dtype)
-                total = tl.dot(x, tl.trans(w), sums[i], input_precision="ieee")
+                total = tl.dot(
+                    x,
+                    tl.trans(w),
+                    sums[i],
+                    input_precision="ieee",
+                    max_num_imprecise_acc=IMPRECISE,
+                )
                 new_sums = new_sums + (total,)
             sums = new_sums
     if EARLY:
         gdc_launch_dependents()
+    if len(scales) > 0:
+        sums = scaled_both(sums, scales, offs_m, offs_n, n_rows, n_out, GATED)
     biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 0)
     y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     mask = mask_m & (offs_n[None, :] < n_out)
@@ -132,6 +146,36 @@ def tile_product(
     else:
         target = y_ptr + rows * y_stride + offs_n[None, :]
         tl.store(target, y.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def tiled_product(
+    y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, scales, n_rows, n_out, n_in, y_stride, x_stride,
+    residual_stride, alpha, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+    GATED: tl.constexpr, EPILOGUE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, N_PROGRAMS: tl.constexpr, PDL: tl.constexpr,
+    USE_DESCRIPTORS: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr,
+):  # fmt: skip
+    """The tiles of this program."""
+    tiles_m = tl.cdiv(n_rows, BLOCK_M)
+    tiles_n = tl.cdiv(n_out, BLOCK_N)
+    if PDL > 0:
+        gdc_wait()
+    if N_PROGRAMS > 0:
+        for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, N_PROGRAMS, flatten=True):
+            tile_product(
+                y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, scales, n_rows, n_out, n_in,
+                y_stride, x_stride, residual_stride, alpha, tile, tiles_m, tiles_n,
+                HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+                False, USE_DESCRIPTORS, EVEN_N, EVEN_K,
+            )  # fmt: skip
+    else:
+        tile_product(
+            y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, scales, n_rows, n_out, n_in,
+            y_stride, x_stride, residual_stride, alpha, tl.program_id(0), tiles_m, tiles_n,
+            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
+            PDL == 4, USE_DESCRIPTORS, EVEN_N, EVEN_K,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -165,25 +209,11 @@ def linear_tiled(
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
 ):
-    tiles_m = tl.cdiv(n_rows, BLOCK_M)
-    tiles_n = tl.cdiv(n_out, BLOCK_N)
-    if PDL > 0:
-        gdc_wait()
-    if N_PROGRAMS > 0:
-        for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, N_PROGRAMS, flatten=True):
-            tile_product(
-                y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
-                y_stride, x_stride, residual_stride, alpha, tile, tiles_m, tiles_n,
-                HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
-                False, USE_DESCRIPTORS, EVEN_N, EVEN_K,
-            )  # fmt: skip
-    else:
-        tile_product(
-            y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in,
-            y_stride, x_stride, residual_stride, alpha, tl.program_id(0), tiles_m, tiles_n,
-            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M,
-            PDL == 4, USE_DESCRIPTORS, EVEN_N, EVEN_K,
-        )  # fmt: skip
+    tiled_product(
+        y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, (), n_rows, n_out, n_in, y_stride, x_stride,
+        residual_stride, alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K,
+        GROUP_M, N_PROGRAMS, PDL, USE_DESCRIPTORS, EVEN_N, EVEN_K,
+    )  # fmt: skip
 
 
 reference = linear_reference

@@ -23,6 +23,10 @@ struct Options {
   // What weights are quantised to when they are loaded: int8, fp8 or int4 (docs/quantization.md);
   // empty: they stay as they are stored.
   std::string quantize = {};
+  // What the products of fp8 weights take of more than 64 rows: 16 bits, 8 (e4m3, with a scale a
+  // row; docs/quantization.md), or auto: 8 where the checkpoint was made for it and the device
+  // multiplies such.
+  std::string activations = "auto";
   // What keys and values are kept as: auto, which is the model's type, or fp8 (e4m3: half the
   // memory; docs/quantization.md).
   std::string kv_cache = "auto";

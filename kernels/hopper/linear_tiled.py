@@ -1,7 +1,8 @@
 """linear_tiled on Hopper, in Gluon: loads, products and stores of different warps overlap.
 
 The same formula, parameters and meaning as kernels/linear_tiled.py, which is its reference and its
-Spec. For x and w of one 16-bit type whose rows tensor maps can take.
+Spec; and, in hopper/linear_fp8.py, that of kernels/linear_fp8.py. For x and w of one type of 16 or
+8 bits whose rows tensor maps can take.
 One warp copies tiles of x and w into a ring (tensor maps, mbarriers) and runs ahead into the next
 tile; two groups of four warps take 64 rows of x each and all rows of w that the tile has, and issue
 a product before they wait for the one before. With GATED half of a tile's rows of w are gates and
@@ -11,7 +12,9 @@ wide; where their last round would be short, the columns that would be computed 
 TAIL instead, if that ends sooner. How wide a tile is changes nothing in what a row gives: each
 element is the sum of the same products in the same order.
 PDL: the wait only, before the first copies; what comes after starts as this ends.
-Accumulation: fp32.
+Accumulation: fp32; of 8-bit floats in the tensor cores' own, where a product's terms and the sum
+so far are cut to about 14 bits below the largest of them, over all columns: a second set of sums in
+fp32 would be more registers than a tile of 256 columns leaves.
 """
 
 from triton.experimental import gluon
@@ -26,9 +29,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_wait
 
 from kernels.hopper.attention_prefill import release
-from kernels.lib.linear import epilogue, load_biases
+from kernels.lib.linear import epilogue, load_biases, scaled_both
 
-DEEP = gl.constexpr(64)  # elements of 16 bits that a row of a tensor map's box has: 128 bytes
+ROW_BYTES = gl.constexpr(128)  # of a tensor map's box
 ROWS = gl.constexpr(64)  # of a group
 TILE_M = gl.constexpr(128)  # rows of x of a tile, both groups'
 RING_BYTES = gl.constexpr(192 * 1024)
@@ -111,10 +114,10 @@ def produce_columns(
     n_tiles = tiles_m * tiles_n
     for tile in range(first_tile(before), n_tiles, gl.num_programs(0)):
         row, col = tile_at(tile, columns, GROUP_M, COLS)
-        for k in range(0, n_in, DEEP):
+        for k in range(0, n_in, x_ring.shape[2]):
             bar = full.index(slot)
             mbarrier.wait(empty.index(slot), phase ^ 1)
-            mbarrier.expect(bar, (TILE_M + WIDTH) * DEEP * 2)
+            mbarrier.expect(bar, (TILE_M + WIDTH) * ROW_BYTES)
             box = slot * (RING_N // BOX)
             tma.async_load(x_desc, [row, k], bar, x_ring.index(slot * 2))
             tma.async_load(x_desc, [row + ROWS, k], bar, x_ring.index(slot * 2 + 1))
@@ -214,7 +217,7 @@ def put(y, row, col, y_ptr, staging, CHUNK: gl.constexpr, BOX: gl.constexpr):
 
 @gluon.jit
 def finish(
-    acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
+    acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, scales, staging, sizes, strides, alpha,
     HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
     USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, CHUNK: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
@@ -225,6 +228,9 @@ def finish(
     N_COLS: gl.constexpr = sums[0].shape[1]
     L: gl.constexpr = sums[0].type.layout
     offs_n = col + gl.arange(0, N_COLS, gl.SliceLayout(0, L))
+    if len(scales) > 0:
+        offs_m = row + gl.arange(0, ROWS, gl.SliceLayout(1, L))
+        sums = scaled_both(sums, scales, offs_m, offs_n, n_rows, n_out, GATED)
     biases = load_biases(bias_ptr, offs_n, n_out, HAS_BIAS, GATED, 0)
     y = epilogue(sums, biases, HAS_BIAS, EPILOGUE)
     if HAS_RESIDUAL:
@@ -247,7 +253,7 @@ def finish(
 @gluon.jit
 def consume_columns(
     slot, phase, first_col, end_col, before, GROUP: gl.constexpr, x_ring, boxes, full, empty,
-    y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha, WIDTH: gl.constexpr,
+    y_ptr, bias_ptr, residual_ptr, scales, staging, sizes, strides, alpha, WIDTH: gl.constexpr,
     RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
     HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
     USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
@@ -257,8 +263,10 @@ def consume_columns(
     FIRST: gl.constexpr = 128 if WIDTH == 192 else WIDTH
     LEFT: gl.constexpr = FIRST // (1 + GATED)
     ADDS: gl.constexpr = HAS_RESIDUAL and not GATED
-    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, 16])
-    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
+    DEEP: gl.constexpr = x_ring.shape[2]
+    STEP: gl.constexpr = DEEP // 4  # columns of one instruction: 32 bytes
+    L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, FIRST, STEP])
+    NARROW_L: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, STEP])
     rings = (
         boxes.reinterpret(boxes.dtype, [STAGES * RING_N // FIRST, FIRST, DEEP], boxes.layout),
         boxes.reinterpret(boxes.dtype, [STAGES * RING_N // 64, 64, DEEP], boxes.layout),
@@ -297,23 +305,23 @@ def consume_columns(
             acc = warpgroup_mma_wait(0, [acc])
         release(empty.index(done))
         finish(
-            acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, staging, sizes, strides, alpha,
-            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
+            acc, residual, row, col, y_ptr, bias_ptr, residual_ptr, scales, staging, sizes, strides,
+            alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, 0, Y_BOX,
         )  # fmt: skip
         if WIDTH == 192:
             finish(
-                narrow, right, row, col + LEFT, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N,
-                LEFT // Y_BOX, Y_BOX,
+                narrow, right, row, col + LEFT, y_ptr, bias_ptr, residual_ptr, scales, staging,
+                sizes, strides, alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS,
+                EVEN_N, LEFT // Y_BOX, Y_BOX,
             )  # fmt: skip
     return slot, phase, before + n_tiles
 
 
 @gluon.jit
 def consume(
-    GROUP: gl.constexpr, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging_all,
-    sizes, strides, alpha, BLOCK_N: gl.constexpr, TAIL: gl.constexpr, RING_N: gl.constexpr,
-    STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
+    GROUP: gl.constexpr, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, scales,
+    staging_all, sizes, strides, alpha, BLOCK_N: gl.constexpr, TAIL: gl.constexpr,
+    RING_N: gl.constexpr, STAGES: gl.constexpr, GROUP_M: gl.constexpr, HAS_BIAS: gl.constexpr,
     HAS_RESIDUAL: gl.constexpr, GATED: gl.constexpr, EPILOGUE: gl.constexpr,
     USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr, Y_BOX: gl.constexpr,
 ):  # fmt: skip
@@ -327,33 +335,35 @@ def consume(
     phase = 0
     slot, phase, before = consume_columns(
         slot, phase, 0, wide, 0, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr,
-        staging, sizes, strides, alpha, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-        GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+        scales, staging, sizes, strides, alpha, BLOCK_N, RING_N, STAGES, GROUP_M, HAS_BIAS,
+        HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
     )  # fmt: skip
     if TAIL < BLOCK_N:
         consume_columns(
             slot, phase, wide, n_out, before, GROUP, x_ring, boxes, full, empty, y_ptr, bias_ptr,
-            residual_ptr, staging, sizes, strides, alpha, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
-            HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
+            residual_ptr, scales, staging, sizes, strides, alpha, TAIL, RING_N, STAGES, GROUP_M,
+            HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS,
+            EVEN_N and BLOCK_N % TAIL == 0, Y_BOX,
         )  # fmt: skip
     if USE_DESCRIPTORS > 1:
         tma.store_wait(0)
 
 
 @gluon.jit
-def linear_tiled(
-    y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in, y_stride, x_stride,
+def tiled_product(
+    y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, scales, n_rows, n_out, n_in, y_stride,
     residual_stride, alpha, HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr,
     GATED: gl.constexpr, EPILOGUE: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
-    BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr,
-    PDL: gl.constexpr, HOPPER: gl.constexpr, TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
-    EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
+    BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr, PDL: gl.constexpr, TAIL: gl.constexpr,
+    USE_DESCRIPTORS: gl.constexpr, EVEN_N: gl.constexpr,
 ):  # fmt: skip
+    """The tiles of this program. `scales`: as in scaled_both, or ()."""
+    DEEP: gl.constexpr = ROW_BYTES // (x_ptr.dtype.primitive_bitwidth // 8)
     gl.static_assert(BLOCK_M == TILE_M and BLOCK_K == DEEP)
     gl.static_assert(x_ptr.dtype == w_ptr.dtype)
     # A tile of 192 lies in room for 256.
     RING_N: gl.constexpr = 256 if BLOCK_N == 192 else BLOCK_N
-    STAGES: gl.constexpr = RING_BYTES // ((TILE_M + RING_N) * DEEP * 2)
+    STAGES: gl.constexpr = RING_BYTES // ((TILE_M + RING_N) * ROW_BYTES)
     BOX: gl.constexpr = 32 if GATED else 64
     Y_BOX: gl.constexpr = 32 if GATED else 64
     dtype: gl.constexpr = x_ptr.dtype
@@ -378,14 +388,14 @@ def linear_tiled(
     gl.warp_specialize(
         [
             (consume, (
-                0, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                0, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, scales, staging,
+                sizes, strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
+                HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (consume, (
-                1, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, staging, sizes,
-                strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS, HAS_RESIDUAL,
-                GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
+                1, x_ring, boxes, full, empty, y_ptr, bias_ptr, residual_ptr, scales, staging,
+                sizes, strides, alpha, BLOCK_N, TAIL, RING_N, STAGES, GROUP_M, HAS_BIAS,
+                HAS_RESIDUAL, GATED, EPILOGUE, USE_DESCRIPTORS, EVEN_N, Y_BOX,
             )),
             (produce, (
                 x_ptr, w_ptr, x_ring, boxes, full, empty, sizes, BLOCK_N, TAIL, RING_N, STAGES,
@@ -394,4 +404,20 @@ def linear_tiled(
         ],
         [4, 1],
         [240, 24],
+    )  # fmt: skip
+
+
+@gluon.jit
+def linear_tiled(
+    y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, n_rows, n_out, n_in, y_stride, x_stride,
+    residual_stride, alpha, HAS_BIAS: gl.constexpr, HAS_RESIDUAL: gl.constexpr,
+    GATED: gl.constexpr, EPILOGUE: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
+    BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr, TMA: gl.constexpr, N_PROGRAMS: gl.constexpr,
+    PDL: gl.constexpr, HOPPER: gl.constexpr, TAIL: gl.constexpr, USE_DESCRIPTORS: gl.constexpr,
+    EVEN_N: gl.constexpr, EVEN_K: gl.constexpr,
+):  # fmt: skip
+    tiled_product(
+        y_ptr, x_ptr, w_ptr, bias_ptr, residual_ptr, (), n_rows, n_out, n_in, y_stride,
+        residual_stride, alpha, HAS_BIAS, HAS_RESIDUAL, GATED, EPILOGUE, BLOCK_M, BLOCK_N, BLOCK_K,
+        GROUP_M, PDL, TAIL, USE_DESCRIPTORS, EVEN_N,
     )  # fmt: skip

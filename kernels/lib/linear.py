@@ -115,6 +115,15 @@ def load_biases(
 
 
 @triton.jit
+def scaled_both(sums, scales, offs_m, offs_n, n_rows, n_out, GATED: tl.constexpr):
+    """Times the scale of each row of x and that of each row of weights. `scales`: where they
+    lie."""
+    x_scale = tl.load(scales[0] + offs_m, mask=offs_m < n_rows, other=0.0)
+    sums = scaled(sums, tl.expand_dims(x_scale, 1))
+    return scaled_rows(sums, load_biases(scales[1], offs_n, n_out, True, GATED, 0), True)
+
+
+@triton.jit
 def epilogue(sums, biases, HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr):
     """A tile of what a linear computes. `sums`: one, or as many as EPILOGUE takes; `biases`: of
     each."""

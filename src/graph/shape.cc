@@ -298,23 +298,31 @@ void check_groups(const Fit& fit, std::string_view role, std::int64_t n_groups) 
     fit.fail(role, fmt::format("a number of groups that divides {} columns", dim_text(n_in)));
 }
 
-// Integers have scales, and are multiplied by integers alone: a group of theirs is of one of
-// weight's.
+// Of 8 bits it has scales, and is multiplied by weights of its own kind: integers by integers,
+// whose groups its own are within, 8-bit floats by such with a scale a row.
 void check_x(const Fit& fit) {
   const auto& node = fit.node();
   const auto& x = fit["x"];
-  if (node.has("x_low") != node.has("x_scale"))
-    throw Error("linear: operand {} is missing, which is beside {}",
-                node.has("x_low") ? "x_scale" : "x_low", node.has("x_low") ? "x_low" : "x_scale");
   if (!node.has("x_scale")) {
+    if (node.has("x_low")) throw Error("linear: operand x_scale is missing, which is beside x_low");
     if (!dtype_row(x.dtype).is_float) fit.fail("x", "a floating-point type, or x_scale beside it");
     return;
   }
-  if (x.dtype != DType::i8) fit.fail("x", "i8 beside x_scale");
+  const bool is_float8 = x.dtype == DType::fp8e4nv;
+  if (x.dtype != DType::i8 && !is_float8) fit.fail("x", "i8 or fp8e4nv beside x_scale");
+  if (!is_float8 && !node.has("x_low"))
+    throw Error("linear: operand x_low is missing, which is beside x_scale of integers");
   if (node.has("norm")) fit.fail("norm", "none beside x_scale");
   const auto& weight = fit["weight"];
+  if (is_float8) {
+    if (node.has("x_low")) fit.fail("x_low", "none beside x of fp8e4nv");
+    if (weight.dtype != DType::fp8e4nv) fit.fail("weight", "fp8e4nv beside x of that type");
+    for (const char* scale : {"scale", "x_scale"})
+      if (fit[scale].shape[1] != Dim(1)) fit.fail(scale, "one column beside x of fp8e4nv");
+    return;
+  }
   if (weight.dtype != DType::i8 && weight.dtype != DType::u8)
-    fit.fail("weight", "i8 or u8 beside x_scale");
+    fit.fail("weight", "i8 or u8 beside x_scale of integers");
   const auto& n_groups = fit["x_scale"].shape[1];
   if (!n_groups.is_constant()) fit.fail("x_scale", "a constant number of columns");
   check_groups(fit, "x_scale", n_groups.offset);
@@ -540,6 +548,9 @@ std::vector<TypedShape> infer_shapes(const Graph& graph, const Node& node) {
       break;
     case Op::quantise_rows:
       check_groups(fit, "x", node.int_attr("groups"));
+      break;
+    case Op::quantise_rows_fp8:
+      fit.is_of("eps", "norm");
       break;
     case Op::attention:
       check_heads(fit, fit["q"].shape[1]);

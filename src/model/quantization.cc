@@ -86,6 +86,7 @@ Quantization fp8(Fields& fields) {
     fields.fail("fmt", format, "\"e4m3\"");
   if (const Json* block = fields.find("weight_block_size"))
     read_block(result, fields, "weight_block_size", *block);
+  result.has_fp8_activations = fields.says_something("activation_scheme");
   return result;
 }
 
@@ -149,6 +150,11 @@ Quantization compressed(Fields& fields, const std::string& where, DType weights)
   if (is_packed != (result.dtype == DType::u8) && !(is_packed && result.dtype == DType::i8))
     fields.fail("format", format, "\"pack-quantized\" for 4 bits, and for integers only");
   if (is_packed) result.packing = WeightPacking::compressed;
+  if (result.dtype == DType::fp8e4nv && of_group.says_something("input_activations")) {
+    Fields of_x(*of_group.find("input_activations"), where, prefix + "input_activations.");
+    result.has_fp8_activations = of_x.text_if("type").value_or("int") == "float" &&
+                                 of_x.integer_if("num_bits", 1, 16).value_or(8) == 8;
+  }
   if (const auto status = fields.text_if("quantization_status").value_or("compressed");
       status != "compressed")
     fields.fail("quantization_status", status, "\"compressed\"");
@@ -262,7 +268,10 @@ Quantization Quantization::parse(const Json& config, const std::string& where, D
   } else if (*method == "fp8") {
     result = fp8(fields);
   } else if (*method == "fbgemm_fp8") {
-    result = {.name = *method, .packing = WeightPacking::rows, .dtype = DType::fp8e4nv};
+    result = {.name = *method,
+              .packing = WeightPacking::rows,
+              .dtype = DType::fp8e4nv,
+              .has_fp8_activations = true};
   } else if (*method == "compressed-tensors") {
     result = compressed(fields, where, weights);
     has_head = true;

@@ -60,6 +60,8 @@ struct Quantization {
   std::string_view q_tensor() const;
   std::string_view scale_tensor() const;
   std::string_view zero_tensor() const;
+  // Whether weights are e4m3 with a scale a row, which rows of e4m3 are multiplied by.
+  bool is_fp8_by_rows() const { return dtype == DType::fp8e4nv && group == 0 && block_rows == 0; }
   // Whether scales are of the type that the checkpoint has them in; else they are fp32.
   bool keeps_scales() const { return dtype == DType::u8; }
 
@@ -82,6 +84,8 @@ struct Quantization {
 
   std::vector<NamePattern> ignored = {};  // modules that are not quantised
 
+  // Whether the checkpoint was made for activations of 8-bit floats.
+  bool has_fp8_activations = false;
   // Whether the checkpoint has the scales of a cache of 8 bits (cache_scales.h).
   bool has_cache_scales = false;
   // It asks for a cache that is none of ours: the message, for who wants one of 8 bits.

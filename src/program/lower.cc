@@ -450,10 +450,12 @@ Graph legalise(const Graph& graph, const Bounds& bounds, const kernel::SpecTable
     plain.unset_attr("eps");
     return has_kernel(from, plain, bounds, specs) ? "" : "fuse_dequantise";
   };
-  const auto of_integers = graph::quantise_rows(graph, [&](const Graph& from, const Node& node) {
-    return bounds.multiplies_bytes && has_kernel(from, node, bounds, specs);
+  const auto of_bytes = graph::quantise_rows(graph, [&](const Graph& from, const Node& node) {
+    const bool is_integer = from.value(node.operand("x")).dtype == DType::i8;
+    return (is_integer ? bounds.multiplies_bytes : bounds.has_fp8_activations) &&
+           has_kernel(from, node, bounds, specs);
   });
-  const auto legal = graph::take_apart(of_integers, has_none, first, skip);
+  const auto legal = graph::take_apart(of_bytes, has_none, first, skip);
   return bounds.is_decode ? legal : graph::split_attention(legal);
 }
 

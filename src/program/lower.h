@@ -35,9 +35,10 @@ struct Bounds {
   graph::Sizes largest;
   bool is_decode = false;  // all sequences decode
   std::string target = "cpu";
-  bool is_uneven = false;        // a sequence that decodes is long for its share of a machine
-  std::string attention = {};    // the design asked for (attention_designs.h), if any
-  bool multiplies_bytes = true;  // Settings
+  bool is_uneven = false;            // a sequence that decodes is long for its share of a machine
+  std::string attention = {};        // the design asked for (attention_designs.h), if any
+  bool multiplies_bytes = true;      // Settings
+  bool has_fp8_activations = false;  // Settings
 };
 
 // The variant of a kernel that equal uses share, and its name in a bundle.

@@ -117,7 +117,8 @@ Bounds Planner::bounds(const StepClass& steps) const {
           settings_.target,
           steps.is_uneven,
           settings_.attention,
-          settings_.multiplies_bytes};
+          settings_.multiplies_bytes,
+          settings_.has_fp8_activations};
 }
 
 StepClass Planner::largest_class() const {

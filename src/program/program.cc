@@ -46,8 +46,9 @@ constexpr std::int64_t kShortPrompt = 64;
 std::string plan_id(const model::ModelConfig& config, const Settings& settings) {
   if (config.source_sha256.empty()) return {};
   const auto& limits = settings.limits;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", config.source_sha256, settings.mode,
-                     settings.shard.n_ranks, settings.multiplies_bytes,
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", config.source_sha256,
+                     settings.mode, settings.shard.n_ranks, settings.multiplies_bytes,
+                     settings.has_fp8_activations,
                      settings.quantization ? settings.quantization->name : "",
                      dtype_name(settings.kv_cache), settings.attention, settings.is_tuned,
                      settings.is_batch_invariant, fmt::join(settings.skip_passes, ","),

@@ -1,6 +1,8 @@
 #include "program/settings.h"
 
 #include <algorithm>
+#include <charconv>
+#include <utility>
 
 #include "base/error.h"
 #include "base/usage_error.h"
@@ -37,6 +39,17 @@ StepTokens step_tokens(std::string_view target) {
   return {.batch = 2048, .mixed = 512};
 }
 
+// Whether there are matrix units for e4m3.
+bool multiplies_fp8(std::string_view target) {
+  constexpr std::string_view kCuda = "cuda:";
+  constexpr int kAda = 89;
+  int arch = 0;
+  if (!target.starts_with(kCuda)) return false;
+  const auto digits = target.substr(kCuda.size());
+  std::from_chars(digits.data(), digits.data() + digits.size(), arch);
+  return arch >= kAda;
+}
+
 }  // namespace
 
 std::optional<model::Quantization> quantization_of(const model::ModelConfig& config,
@@ -54,6 +67,39 @@ DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked)
   if (config.quantization && !config.quantization->cache_refusal.empty())
     throw Error("{}", config.quantization->cache_refusal);
   return DType::fp8e4nv;
+}
+
+bool has_fp8_activations(const std::optional<model::Quantization>& quantization,
+                         const Options& options, std::string_view target) {
+  const auto& asked = options.activations;
+  if (asked != "auto" && asked != "16" && asked != "8")
+    throw UsageError("activations of \"{}\": expected auto, 16 or 8", asked);
+  if (asked == "16") return false;
+  const bool is_eager = resolve_mode(options.mode, target) == "eager";
+  const bool has_weights = quantization && quantization->is_fp8_by_rows();
+  if (asked == "auto")
+    return has_weights && quantization->has_fp8_activations && multiplies_fp8(target) &&
+           !is_eager && !options.batch_invariant;
+  if (!has_weights)
+    throw UsageError(
+        "activations of 8 bits are for weights of fp8 (e4m3) with a scale a row; this model's are "
+        "{}: "
+        "--quantize fp8 makes such of a model of 16 bits, else leave --activations out",
+        quantization ? fmt::format("others ({})", quantization->name) : "not quantised");
+  if (kernel::target_family(target) != "cpu" && !multiplies_fp8(target))
+    throw UsageError(
+        "activations of 8 bits on {}: expected cuda:89 or later, or cpu; leave "
+        "--activations out",
+        target);
+  if (is_eager)
+    throw UsageError(
+        "activations of 8 bits in mode eager: expected compiled or graph, whose steps "
+        "have kernels for them");
+  if (options.batch_invariant)
+    throw UsageError(
+        "activations of 8 bits beside --batch-invariant, which keeps them as they are: "
+        "expected 16 or auto");
+  return true;
 }
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
@@ -80,6 +126,8 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
   const auto batch_tokens = options.max_batch_tokens == 0 ? chosen.batch : options.max_batch_tokens;
   const auto mixed_tokens = options.max_mixed_tokens == 0 ? chosen.mixed : options.max_mixed_tokens;
   const auto sequences = std::min(options.max_sequences, batch_tokens);
+  auto quantization = quantization_of(config, options.quantize);
+  const bool fp8_activations = has_fp8_activations(quantization, options, target);
   return {target,
           resolve_mode(options.mode, target),
           options.skip_passes,
@@ -96,11 +144,12 @@ Settings resolve(const model::ModelConfig& config, const Options& options,
            .window_tokens = config.widest_window(),
            .prefix_caching = options.prefix_caching,
            .caches_answers = !options.batch_invariant},
-          quantization_of(config, options.quantize),
+          std::move(quantization),
           design.name == kOwnAttention ? std::string() : std::string(design.name),
           kv_cache,
           shard,
-          kernel::target_family(target) == "cpu" && device::multiplies_bytes()};
+          kernel::target_family(target) == "cpu" && device::multiplies_bytes(),
+          fp8_activations};
 }
 
 }  // namespace nereid::program

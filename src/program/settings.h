@@ -32,6 +32,9 @@ struct Settings {
   model::Shard shard = {};  // what of the model this program is
   // On a processor: whether products of integers are faster than those of fp32.
   bool multiplies_bytes = true;
+  // Whether weights of e4m3 with a scale a row are multiplied by rows of e4m3, where a kernel takes
+  // them.
+  bool has_fp8_activations = false;
 };
 
 // What the checkpoint is, or becomes when it is loaded as `asked` (Options::quantize).
@@ -41,6 +44,11 @@ std::optional<model::Quantization> quantization_of(const model::ModelConfig& con
 // Of keys and values, as asked (Options::kv_cache). An Error where the checkpoint asks for a narrow
 // cache that is another.
 DType kv_cache_dtype(const model::ModelConfig& config, const std::string& asked);
+
+// Whether rows become e4m3, as asked (Options::activations), for weights quantised so. An Error
+// where what was asked for is not to be had.
+bool has_fp8_activations(const std::optional<model::Quantization>& quantization,
+                         const Options& options, std::string_view target);
 
 Settings resolve(const model::ModelConfig& config, const Options& options,
                  const std::string& target, const model::Shard& shard = {});

@@ -11,6 +11,8 @@ import nereid_cli as cli
 import numpy as np
 
 sys.path.insert(0, str(cli.ROOT))
+from shapes.forward import Model
+
 from kernels.lib.numbers import from_storage, to_storage
 from kernels.quantize_weight import four_bits, grouped, search
 
@@ -18,6 +20,10 @@ PAIRS = [("qwen3", "fp8"), ("gemma3", "int4"), ("phi3", "int8")]
 FORMATS = ("int8", "fp8", "int4")
 IDS = cli.joined([5, 17, 3, 99, 42, 8, 120, 77, 64, 31, 2, 250, 11])
 TYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
+# Of more than 64 tokens, which one step computes.
+PROMPTS = [[(7 * i * i + a * i + 5) % 500 for i in range(66)] for a in (31, 77, 113, 208)]
+FP8_FAMILIES = ("llama3", "qwen3", "phi3")
+MOST_OF_FP8 = 2e-2  # of a row of logits
 MOST = 5e-3  # of the largest logit: keys and values are of 16 bits here, of 32 there
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -38,10 +44,15 @@ def fake(w, dtype, name, as_format):
     return q * scale
 
 
+def relative(got, want):
+    """Of each row."""
+    return np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
+
+
 class FakeQuantised(cli.TestCase):
-    def logits(self, model, *options):
+    def logits(self, model, *options, ids=IDS):
         out = self.folder / "logits.safetensors"
-        done = cli.run("score", model, "--ids", IDS, "--logits", out, *options)
+        done = cli.run("score", model, "--ids", ids, "--logits", out, *options)
         self.assertEqual(done.returncode, 0, done.stderr)
         return cli.read_safetensors(out)["logits"][1].astype(np.float64)
 
@@ -79,6 +90,38 @@ class FakeQuantised(cli.TestCase):
                 self.assertLess(error, MOST * spread)
                 # Else nothing was quantised.
                 self.assertLess(error, moved / 2)
+
+    def test_logits_of_activations_of_8_bits(self):
+        """Against numpy with weights and rows that are so quantised, and with the weights alone.
+
+        A number at the boundary of two goes to either; then later rows differ as much as rounding
+        makes them. Most rows come before any such."""
+        for family in FP8_FAMILIES:
+            with self.subTest(family=family):
+                model = self.fake_model(family, "fp8")
+                config = json.loads((model / "config.json").read_text())
+                tensors = cli.read_safetensors(model / "model.safetensors")
+                narrow, wide = (
+                    Model(config, tensors, cache="F16", has_fp8_products=is_narrow)
+                    for is_narrow in (True, False)
+                )
+                errors = {"narrow": [], "wide": [], "moved": []}
+                for ids in PROMPTS:
+                    want, exact = narrow.logits(ids), wide.logits(ids)
+                    for name, bits, compared in (("narrow", "8", want), ("wide", "16", exact)):
+                        got = self.logits(
+                            cli.FIXTURES / family, "--quantize", "fp8", "--activations", bits,
+                            "--batch-size", len(ids), ids=cli.joined(ids),
+                        )  # fmt: skip
+                        errors[name].append(relative(got, compared))
+                    errors["moved"].append(relative(exact, want))
+                medians = {name: np.median(rows) for name, rows in errors.items()}
+                print(f"{family}: " + ", ".join(f"{n} {x:.1e}" for n, x in medians.items()))
+                self.assertLess(medians["narrow"], MOST_OF_FP8)
+                self.assertLess(np.max([rows[0] for rows in errors["narrow"]]), MOST_OF_FP8)
+                self.assertLess(np.max(errors["wide"]), MOST)
+                # Else no row was rounded.
+                self.assertGreater(medians["moved"], 2 * MOST_OF_FP8)
 
 
 if __name__ == "__main__":

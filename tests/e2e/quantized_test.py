@@ -31,6 +31,20 @@ class WhenLoaded(cli.TestCase):
                 self.assertLess(got["kl_mean"], most_kl)
                 self.assertGreater(got["same_top"], least_same)
 
+    def test_perplexity_of_activations_of_8_bits(self):
+        # Steps of 128 rows: those of up to 64 have 16 bits.
+        got = cli.run_json(
+            "score", "demo", "-f", TEXT, "--batch-size", 128, "--compare", "demo",
+            "--compare-quantize", "fp8", "--compare-activations", "8",
+        )  # fmt: skip
+        print(
+            f"fp8 by fp8: {got['perplexity_ratio']:.4f} times the perplexity, KL"
+            f" {got['kl_mean']:.6f}, same likeliest {got['same_top']:.2%}"
+        )
+        self.assertLess(abs(got["perplexity_ratio"] - 1), 0.015)
+        self.assertLess(got["kl_mean"], 0.03)
+        self.assertGreater(got["same_top"], 0.9)
+
     def test_modes_agree(self):
         out = {
             mode: cli.run_json("generate", "demo", "-p", "def f(", "-n", 12, "--quantize", "int8",
@@ -43,6 +57,8 @@ class WhenLoaded(cli.TestCase):
         for arguments, words in (
             (("demo", "-p", "x", "--quantize", "int3"), ("int8", "int4", "fp8")),
             ((QUANTISED / "ct_int8", *IDS, "--quantize", "int8"), ("already",)),
+            ((QUANTISED / "ct_int8", *IDS, "--activations", "8"), ("compressed-tensors", "fp8")),
+            (("demo", *IDS, "--activations", "4"), ("auto", "16", "8")),
         ):
             done = cli.run("generate", *arguments)
             self.assertEqual(done.returncode, 2, done.stderr)

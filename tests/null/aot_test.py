@@ -343,6 +343,26 @@ class Bundles(unittest.TestCase):
         for target in ("cpu", "cuda:80", "hip:gfx942"):
             self.assertEqual(cases.request_of(spec, case, target).constexprs["HOPPER"], 0)
 
+    def test_another_form_of_a_product_of_8_bit_floats(self):
+        spec = sources.load_spec("linear_fp8")
+        asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}
+        forms = {name for name, each in asked.items() if each.constexprs["HOPPER"]}
+        self.assertLessEqual({"wide_half", "wide_qkv", "wide_residual", "wide_swiglu"}, forms)
+        self.assertFalse({"odd", "one_row", "llama3_8b_strip"} & forms)
+        row, _ = self.target.compile(asked["wide_half"], None)
+        self.assertEqual((row["num_warps"], row["n_threads"]), (12, 384))
+        for name in ("x_ptr", "w_ptr"):
+            how = row["tensor_maps"][name]
+            self.assertEqual((how["element"], how["box"]), ("fp8e4nv", [64, 128]))
+            self.assertEqual(how["swizzle_bytes"], 128)
+        # Rows that no multiple of 16 bytes is: none of them is a tensor map's.
+        case = next(case for case in spec.cases("fp16") if case.name == "wide_half")
+        odd = dataclasses.replace(case, args={**case.args, "n_in": 136})
+        request = cases.request_of(spec, odd, "cuda:90")
+        self.assertEqual(
+            (request.constexprs["HOPPER"], request.constexprs["USE_DESCRIPTORS"]), (0, 0)
+        )
+
     def test_another_form_by_pointers(self):
         spec = sources.load_spec("attention_decode_split")
         asked = {c.name: cases.request_of(spec, c, "cuda:90") for c in spec.cases("fp16")}

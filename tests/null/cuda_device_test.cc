@@ -535,6 +535,12 @@ TEST_F(CudaDeviceTest, GivesKernelsTensorMaps) {
   EXPECT_EQ(driver_->launches[0].args[0], buffer.address());
   EXPECT_TRUE(driver_->violations.empty());
 
+  // Of 8-bit floats, rows of as many bytes.
+  matrix = {buffer.address(), DType::fp8e4nv, 2, {100, 128}, {256, 1}, {64, 128}, 128};
+  map = device->tensor_map(matrix);
+  EXPECT_EQ(std::to_integer<int>(map.bytes[0]), static_cast<int>(buffer.address() & 0xFF));
+  EXPECT_TRUE(driver_->violations.empty());
+
   // What the hardware cannot read is refused by the driver, by name.
   matrix.strides[0] = 65;
   EXPECT_THAT(error_of([&] { static_cast<void>(device->tensor_map(matrix)); }),

@@ -188,7 +188,8 @@ TEST(Lower, AKernelComputesTheTypesThatItTakes) {
 // The kernels of a linear with a norm, whose weights and scales are of those types.
 std::vector<std::string> kernels_of_linear(const std::string& weight, const std::string& scale,
                                            std::int64_t n_tokens, const std::string& target,
-                                           std::int64_t n_in = 384, bool multiplies_bytes = true) {
+                                           std::int64_t n_in = 384, bool multiplies_bytes = true,
+                                           bool has_fp8_activations = false) {
   const auto tables = KernelTables::builtin();
   const auto graph = graph::parse(
       fmt::format("graph g {{\n  input %x: {0}[T, {1}]\n  weight %g: fp16[{1}]\n  weight %w: {2}\n"
@@ -198,6 +199,7 @@ std::vector<std::string> kernels_of_linear(const std::string& weight, const std:
       "test");
   Bounds bounds{{.n_tokens = n_tokens, .n_sequences = 4}, false, target};
   bounds.multiplies_bytes = multiplies_bytes;
+  bounds.has_fp8_activations = has_fp8_activations;
   const auto legal = legalise(graph, bounds, tables.specs);
   verify(legal);
   std::vector<std::string> names;
@@ -225,6 +227,31 @@ TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
   // No group of 32 columns; a block of packed bytes that is half there.
   EXPECT_THAT(kernels_of_linear("i8[64, 100]", "fp32[64, 1]", 64, "cpu", 100), Not(is_of_integers));
   EXPECT_THAT(kernels_of_linear("u8[64, 128]", "fp16[64, 3]", 64, "cpu", 192), Not(is_of_integers));
+}
+
+TEST(Lower, ProductsOfManyRowsAreOf8BitFloatsWhereAskedFor) {
+  using testing::Contains;
+  using testing::ElementsAre;
+  using testing::Not;
+  const auto is_of_floats = Contains("linear_fp8");
+  for (const char* target : {"cpu", "cuda:90"}) {
+    const auto kernels = [&](const std::string& weight, const std::string& scale,
+                             std::int64_t n_tokens, bool is_asked = true) {
+      return kernels_of_linear(weight, scale, n_tokens, target, 384, true, is_asked);
+    };
+    // The norm is computed with the rounding of its rows.
+    for (const std::int64_t n_tokens : {65, 128, 512, 513, 2048})
+      EXPECT_THAT(kernels("fp8e4nv[64, 384]", "fp32[64, 1]", n_tokens),
+                  ElementsAre("quantize_rows_fp8", "linear_fp8"))
+          << target << n_tokens;
+    EXPECT_THAT(kernels("fp8e4nv[64, 384]", "fp16[64, 1]", 128), is_of_floats);
+    for (const std::int64_t n_tokens : {1, 16, 64})
+      EXPECT_THAT(kernels("fp8e4nv[64, 384]", "fp32[64, 1]", n_tokens), Not(is_of_floats));
+    EXPECT_THAT(kernels("fp8e4nv[64, 384]", "fp32[64, 1]", 512, false), Not(is_of_floats));
+    EXPECT_THAT(kernels("fp8e4nv[64, 384]", "fp32[64, 3]", 512), Not(is_of_floats));
+    EXPECT_THAT(kernels("fp8e5[64, 384]", "fp32[64, 1]", 512), Not(is_of_floats));
+    EXPECT_THAT(kernels("i8[64, 384]", "fp32[64, 1]", 512), Not(is_of_floats));
+  }
 }
 
 TEST(Lower, ANodeWithoutAKernelIsNamed) {

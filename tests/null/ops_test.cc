@@ -301,13 +301,14 @@ TEST(Linear, RowsOfIntegersHaveScalesToo) {
       EXPECT_EQ(error(weight, "2", x_scale), "no error") << weight << x_scale;
   EXPECT_THAT(error("i8[8, 256]", "2", "fp32[T, 1]"), HasSubstr("a multiple of 2 columns"));
   EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 3]"), HasSubstr("that divides 256 columns"));
-  EXPECT_THAT(error("fp8e5[8, 256]", "1", "fp32[T, 2]"), HasSubstr("i8 or u8 beside x_scale"));
+  EXPECT_THAT(error("fp8e5[8, 256]", "1", "fp32[T, 2]"),
+              HasSubstr("i8 or u8 beside x_scale of integers"));
   EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "x_low = %l, norm = %n"),
               HasSubstr("none beside x_scale"));
   EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "norm = %n"),
-              HasSubstr("x_low is missing, which is beside x_scale"));
+              HasSubstr("x_low is missing, which is beside x_scale of integers"));
   EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 2]", "x_low = %l", "fp32[T, 256]"),
-              HasSubstr("expected i8 beside x_scale"));
+              HasSubstr("expected i8 or fp8e4nv beside x_scale"));
   EXPECT_THAT(error_of([&] {
                 verify(
                     parse("graph g {\n  input %x: i8[T, 256]\n  weight %w: fp16[8, 256]\n"
@@ -315,6 +316,34 @@ TEST(Linear, RowsOfIntegersHaveScalesToo) {
                           "g"));
               }),
               HasSubstr("a floating-point type, or x_scale beside it"));
+}
+
+TEST(Linear, RowsOfFloatsOf8BitsHaveAScaleEach) {
+  const auto error = [](const std::string& weight, const std::string& groups,
+                        const std::string& x_scale, const std::string& rest = "",
+                        const std::string& x = "fp8e4nv[T, 256]") {
+    return error_of([&] {
+      verify(parse("graph g {\n  input %x: " + x + "\n  input %l: i8[T, 256]\n  input %r: " +
+                       x_scale + "\n  weight %w: " + weight + "\n  weight %s: fp32[8, " + groups +
+                       "]\n  weight %n: fp32[256]\n  %y: fp32[T, 8] = linear %x, %w, scale = %s, " +
+                       "x_scale = %r" + rest + " {dtype = fp32}\n  return %y\n}\n",
+                   "g"));
+    });
+  };
+  const std::string weight = "fp8e4nv[8, 256]";
+  EXPECT_EQ(error(weight, "1", "fp32[T, 1]"), "no error");
+  EXPECT_THAT(error("i8[8, 256]", "1", "fp32[T, 1]"), HasSubstr("fp8e4nv beside x of that type"));
+  EXPECT_THAT(error("fp8e5[8, 256]", "1", "fp32[T, 1]"),
+              HasSubstr("fp8e4nv beside x of that type"));
+  EXPECT_THAT(error(weight, "2", "fp32[T, 1]"),
+              HasSubstr("operand scale (%s): expected one column"));
+  EXPECT_THAT(error(weight, "1", "fp32[T, 2]"),
+              HasSubstr("operand x_scale (%r): expected one column"));
+  EXPECT_THAT(error(weight, "1", "fp32[T, 1]", ", x_low = %l"),
+              HasSubstr("none beside x of fp8e4nv"));
+  EXPECT_THAT(error(weight, "1", "fp32[T, 1]", ", norm = %n"), HasSubstr("none beside x_scale"));
+  EXPECT_THAT(error(weight, "1", "fp32[T, 1]", "", "fp8e5[T, 256]"),
+              HasSubstr("i8 or fp8e4nv beside x_scale"));
 }
 
 TEST(QuantiseRows, HaveAScaleAGroup) {

@@ -275,6 +275,62 @@ TEST(Planner, ALargeModelIsPlanned) {
   fmt::print("planned in {:.1f} ms of processor time\n", ms);
 }
 
+// How many products a class of steps has of 8-bit floats, and how many of weights that were made
+// numbers of 16 bits again.
+std::pair<std::size_t, std::size_t> fp8_products(const Planner& planner, std::int64_t n_rows) {
+  const auto bucket = bucket_of(n_rows);
+  const auto plan = planner.plan({model::Tail::greedy, false, bucket, bucket_of(1)});
+  std::pair<std::size_t, std::size_t> counts{};
+  for (const auto& launch : plan.launches) {
+    counts.first += launch.spec->name == "linear_fp8" ? 1 : 0;
+    counts.second += launch.spec->name == "dequantize_weight" ? 1 : 0;
+  }
+  return counts;
+}
+
+TEST(Planner, StepsOfManyRowsMultiply8BitFloatsWhereAskedFor) {
+  const auto tables = KernelTables::builtin();
+  const auto config = config_of("tests/fixtures/llama3");
+  const auto n_products = static_cast<std::size_t>(4 * config.n_layers);  // qkv, o, gate_up, down
+  using testing::Pair;
+  for (const char* target : {"cpu", "cuda:90"}) {
+    const Planner planner(config, resolve(config, {.quantize = "fp8", .activations = "8"}, target),
+                          tables);
+    for (const std::int64_t n_rows : {1, 8, 64})
+      EXPECT_EQ(fp8_products(planner, n_rows).first, 0U) << target << n_rows;
+    for (const std::int64_t n_rows : {65, 128, 256, 512, 2048})
+      EXPECT_THAT(fp8_products(planner, n_rows), Pair(n_products, 0U)) << target << n_rows;
+    // What a plan launches is compiled ahead.
+    std::set<std::string> asked;
+    for (const auto& request : requests_for(config, planner.settings(), tables))
+      asked.insert(request.key());
+    const auto plan = planner.plan({model::Tail::greedy, false, bucket_of(128), bucket_of(1)});
+    for (const auto& launch : plan.launches) EXPECT_TRUE(asked.contains(launch.choice->key));
+    const Planner wide(config, resolve(config, {.quantize = "fp8", .activations = "16"}, target),
+                       tables);
+    EXPECT_EQ(fp8_products(wide, 2048).first, 0U);
+  }
+}
+
+TEST(Planner, CheckpointsSayWhetherActivationsHave8Bits) {
+  const auto has = [](const std::string& name, const Options& options, const char* target) {
+    const auto config = config_of("tests/fixtures/" + name);
+    return resolve(config, options, target).has_fp8_activations;
+  };
+  for (const char* name : {"quantized/ct_fp8", "quantized/ct_fp8_channel"}) {
+    EXPECT_TRUE(has(name, {}, "cuda:90"));
+    EXPECT_FALSE(has(name, {.activations = "16"}, "cuda:90"));
+    EXPECT_TRUE(has(name, {.activations = "8"}, "cpu"));
+    // Where there are no matrix units for them, or more is promised, nothing is rounded unasked.
+    for (const char* target : {"cpu", "cuda:80", "hip:gfx942"}) EXPECT_FALSE(has(name, {}, target));
+    EXPECT_FALSE(has(name, {.mode = "eager"}, "cuda:90"));
+    EXPECT_FALSE(has(name, {.batch_invariant = true}, "cuda:90"));
+  }
+  for (const char* name : {"quantized/fp8_block", "quantized/ct_int8", "llama3"})
+    EXPECT_FALSE(has(name, {}, "cuda:90"));
+  EXPECT_FALSE(has("llama3", {.quantize = "fp8"}, "cuda:90"));
+}
+
 TEST(Planner, BucketsOfRows) {
   EXPECT_EQ(bucket_of(1), 0U);
   EXPECT_EQ(bucket_of(3), 2U);
@@ -284,11 +340,11 @@ TEST(Planner, BucketsOfRows) {
 
 TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
   const auto config = config_of("tests/fixtures/llama3");
-  const auto message = [&](auto change) {
+  const auto message = [&](auto change, const char* target = "cpu") {
     Options options;
     change(options);
     try {
-      resolve(config, options, "cpu");
+      resolve(config, options, target);
     } catch (const Error& error) {
       return std::string(error.what());
     }
@@ -312,6 +368,32 @@ TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
                 o.attention = "dao";
               }),
               HasSubstr("design dao reads no cache of fp8; expected nereid"));
+  EXPECT_THAT(message([](auto& o) { o.activations = "4"; }),
+              HasSubstr("activations of \"4\": expected auto, 16 or 8"));
+  EXPECT_THAT(message([](auto& o) { o.activations = "8"; }),
+              HasSubstr("this model's are not quantised: --quantize fp8 makes such"));
+  EXPECT_THAT(message([](auto& o) {
+                o.activations = "8";
+                o.quantize = "int8";
+              }),
+              HasSubstr("this model's are others (int8)"));
+  const auto narrow = [](auto& o) {
+    o.activations = "8";
+    o.quantize = "fp8";
+  };
+  EXPECT_EQ(message(narrow), "");
+  EXPECT_THAT(message(narrow, "cuda:80"),
+              HasSubstr("on cuda:80: expected cuda:89 or later, or cpu"));
+  EXPECT_THAT(message([&](auto& o) {
+                narrow(o);
+                o.mode = "eager";
+              }),
+              HasSubstr("in mode eager: expected compiled or graph"));
+  EXPECT_THAT(message([&](auto& o) {
+                narrow(o);
+                o.batch_invariant = true;
+              }),
+              HasSubstr("beside --batch-invariant"));
 }
 
 }  // namespace

@@ -116,6 +116,25 @@ TEST(Quantization, PublishedForms) {
 }
 
 // A scheme that is not read is no error before a cache of 8 bits is asked for.
+TEST(Quantization, ActivationsThatACheckpointIsMadeFor) {
+  const auto of_group = [](Json config, const Json& activations) {
+    config["config_groups"]["group_0"]["input_activations"] = activations;
+    return config;
+  };
+  const Json floats{{"num_bits", 8}, {"type", "float"}, {"strategy", "token"}, {"dynamic", true}};
+  const Json integers{{"num_bits", 8}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}};
+  EXPECT_TRUE(parsed(of_group(kFloat8, floats)).has_fp8_activations);
+  EXPECT_TRUE(
+      parsed({{"quant_method", "fp8"}, {"activation_scheme", "static"}}).has_fp8_activations);
+  EXPECT_TRUE(parsed({{"quant_method", "fbgemm_fp8"}}).has_fp8_activations);
+  for (const Json& config : {kFloat8, of_group(kFloat8, integers), of_group(kInt8, integers),
+                             of_group(kInt8, floats), Json{{"quant_method", "fp8"}}, kGptq, kAwq})
+    EXPECT_FALSE(parsed(config).has_fp8_activations) << config;
+  EXPECT_TRUE(parsed(kFloat8).is_fp8_by_rows());
+  for (const Json& config : {kBlocks, kInt8, kInt4, kGptq})
+    EXPECT_FALSE(parsed(config).is_fp8_by_rows()) << config;
+}
+
 TEST(Quantization, SchemesOfTheCache) {
   EXPECT_FALSE(parsed(kFloat8).has_cache_scales);
   EXPECT_EQ(parsed(kFloat8).cache_refusal, "");

@@ -65,14 +65,16 @@ TensorMap encode_tensor_map(const Session& session, const TiledMatrix& matrix) {
     element_strides[i] = 1;
     if (i > 0) strides_bytes[i - 1] = static_cast<std::uint64_t>(matrix.strides[from]) * size_bytes;
   }
-  TensorMap map;
+  // Not right into what is returned: a temporary of the caller's may lie less aligned than its type
+  // says (GCC 12), which the driver refuses.
+  alignas(TensorMap) decltype(TensorMap::bytes) encoded{};
   session.make_current();
-  session.call(session.api().tensor_map_encode, static_cast<void*>(map.bytes.data()),
+  session.call(session.api().tensor_map_encode, static_cast<void*>(encoded.data()),
                element_code(matrix.element), static_cast<unsigned>(matrix.rank),
                reinterpret_cast<void*>(matrix.address), sizes.data(), strides_bytes.data(),
                box.data(), element_strides.data(), kNoInterleave,
                swizzle_code(matrix.swizzle_bytes), kPromote128Bytes, kFillZero);
-  return map;
+  return {encoded};
 }
 
 }  // namespace nereid::device::cuda

@@ -63,8 +63,8 @@ using NameOf = std::function<std::string_view(const Graph&, const Node&)>;
 Graph take_apart(const Graph& graph, const IsOne& which, const NameOf& first,
                  const std::set<std::string>& skip = {});
 
-// Linears of int8 and 4-bit weights with their rows as integers, those of which `has_kernel` then
-// is true (docs/quantization.md).
+// Linears of int8 and 4-bit weights with their rows as integers, and those of e4m3 with theirs as
+// such, where `has_kernel` is true of what then computes them (docs/quantization.md).
 Graph quantise_rows(const Graph& graph, const IsOne& has_kernel);
 
 // For steps that hold prompts and sequences that decode: attention of all rows as two launches.

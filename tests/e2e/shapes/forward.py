@@ -106,6 +106,11 @@ def rounded_to_e4m3(x):
     return np.copysign(np.minimum(np.round(size / unit) * unit, 448.0), x)
 
 
+def rows_in_e4m3(x):
+    scale = np.abs(x).max(axis=-1, keepdims=True) / 448.0
+    return rounded_to_e4m3(x / scale) * scale
+
+
 def first_of(*values):
     return next((value for value in values if value is not None), None)
 
@@ -231,14 +236,19 @@ class Model:
     """A config.json (as a dict) and its tensors {name: (dtype, array)}.
 
     `activations`, `cache` (keys and values) and `frequencies`: the types those are rounded to;
-    None: not at all. A cache of F8_E4M3 is divided by the tensors k_scale and v_scale of the layer
-    before, where there are such.
+    None: not at all. `has_fp8_products`: rows that matrices multiply are those of e4m3 times the
+    448th part of their largest number. A cache of F8_E4M3 is divided by the tensors k_scale and
+    v_scale of the layer before, where there are such.
     """
 
-    def __init__(self, config, tensors, activations=None, cache=None, frequencies=None):
+    def __init__(
+        self, config, tensors, activations=None, cache=None, frequencies=None,
+        has_fp8_products=False,
+    ):  # fmt: skip
         self.config, self.facts = config, facts_of(config)
         self.weights = {name: widened(*tensor) for name, tensor in tensors.items()}
         self.round, self.round_cache = rounder(activations), rounder(cache)
+        self.round_rows = rows_in_e4m3 if has_fp8_products else rounder(None)
         self.n_heads = config["num_attention_heads"]
         self.n_kv_heads = first_of(config.get("num_key_value_heads"), self.n_heads)
         self.head_dim = first_of(config.get("head_dim"), config["hidden_size"] // self.n_heads)
@@ -299,7 +309,9 @@ class Model:
             x = self._block(x, layer)
         x = self._norm(x[rows], "model.norm")
         head = "model.embed_tokens" if is_tied(config) else "lm_head"
-        logits = x @ weights[head + ".weight"].T / config.get("logits_scaling", 1.0)
+        logits = (
+            self.round_rows(x) @ weights[head + ".weight"].T / config.get("logits_scaling", 1.0)
+        )
         return soft_capped(logits, self.logit_cap)
 
     def _block(self, x, layer):
@@ -330,7 +342,7 @@ class Model:
         return self.round(x / np.sqrt(mean + eps) * factor)
 
     def _linear(self, x, name):
-        y = x @ self.weights[name + ".weight"].T
+        y = self.round_rows(x) @ self.weights[name + ".weight"].T
         bias = self.weights.get(name + ".bias")
         return self.round(y if bias is None else y + bias)
 
