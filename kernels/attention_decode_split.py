@@ -317,9 +317,9 @@ _CACHE_SHAPE = ("max_blocks * n_seqs", "n_kv_heads", "BLOCK_TOKENS", "HEAD_DIM")
 SPEC = Spec(
     fn=attention_decode_split,
     forms={"HOPPER": hopper.attention_decode_split},
-    # Of 8 bits four programs fit a multiprocessor: 64 sequences with 8 heads of keys are there at
-    # once.
-    registers="128 if HOPPER and sizeof(k_cache_ptr) == 1 else 0",
+    # So four programs whose cache has 8 bits fit a multiprocessor, and 64 sequences with 8 heads of
+    # keys are there at once.
+    registers="128 if HOPPER and sizeof(k_cache_ptr) == 1 and ROWS > 32 else 0",
     op="rope_attention",
     when="decode and gpu",
     params=(
