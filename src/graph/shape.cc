@@ -326,9 +326,8 @@ void check_x(const Fit& fit) {
   const auto& n_groups = fit["x_scale"].shape[1];
   if (!n_groups.is_constant()) fit.fail("x_scale", "a constant number of columns");
   check_groups(fit, "x_scale", n_groups.offset);
-  const auto n_weight_groups = fit["scale"].shape[1].offset;
-  if (n_groups.offset % n_weight_groups != 0)
-    fit.fail("x_scale", fmt::format("a multiple of {} columns", n_weight_groups));
+  if (const auto n = fit["scale"].shape[1].offset; n_groups.offset % n != 0)
+    fit.fail("x_scale", fmt::format("a multiple of {} columns", n));
 }
 
 // An epilogue of two values halves the rows of weight.
