@@ -12,6 +12,18 @@ std::string variable_type(const Value* v) {
   return v->type.is_pointer ? memory_type(v->type.scalar) + "*" : value_type(v->type.scalar);
 }
 
+// Whether the loop computes floats that are the same for every row of its matrices, such as those
+// of a vector that each row is multiplied by.
+bool computes_for_all_rows(const Op& loop) {
+  const auto& ops = loop.regions[0]->block->ops;
+  return std::any_of(ops.begin(), ops.end(), [](const auto& op) {
+    if (op_class(op->kind) != OpClass::elementwise) return false;
+    const Type& type = op->result()->type;
+    return is_float_type(type.scalar) && !type.is_pointer && type.is_tensor() &&
+           (type.shape.size() == 1 || type.shape[0] == 1);
+  });
+}
+
 }  // namespace
 
 // All at once: what is read is what was there before.
@@ -113,8 +125,12 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
   rows_at_once_ = scope_.names.fresh("rows_at_once");
   std::int64_t n_vectors = 0;
   for (const auto& result : o.results) n_vectors += (result->type.shape[1] + 15) / 16;
-  out_.line(cat("constexpr int ", rows_at_once_, " = rt::rows_at_once(", std::to_string(n_rows),
-                ", ", std::to_string(n_vectors), ");"));
+  // One after the other is how memory is read best.
+  out_.line(cat("constexpr int ", rows_at_once_, " = ",
+                computes_for_all_rows(o) ? cat("rt::rows_at_once(", std::to_string(n_rows), ", ",
+                                               std::to_string(n_vectors), ")")
+                                         : "1",
+                ";"));
   out_.open(cat("for (std::int64_t ", row_, "_at = 0; ", row_, "_at < ", std::to_string(n_rows),
                 "; ", row_, "_at += ", rows_at_once_, ") {"));
   loop(o);
