@@ -194,7 +194,8 @@ def cases(act):
     yield case("bf16", 50, 384, 384, act="bf16")
 
 
-def draw(d, act):
+def draw_int8(d, act, n_rows, **given):
+    """`given`: constexprs of the case."""
     weight = d.variant.of("i8", "u8")
     widths = (128, 256, 384, 512, 1024, 2048) if weight == "u8" else (32, 96, 160, 256, 384, 1024)
 
@@ -210,12 +211,16 @@ def draw(d, act):
             has_zero=weight == "u8" and d.variant.chance(0.5),
             scale=d.variant.of("fp32", "fp16", "bf16"),
             **kwargs | {"weight": weight},
+            **given,
         )
 
     flags = dict.fromkeys(("bias", "residual"))
-    n_rows = d.rows(300, tile=64)
     x = d.types(act)
     return draw_linear(d, x, ("fp32",), n_rows, widths=widths, case_of=case_of, **flags)
+
+
+def draw(d, act):
+    return draw_int8(d, act, d.rows(300, tile=64))
 
 
 SPEC = Spec(

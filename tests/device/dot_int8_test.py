@@ -32,9 +32,16 @@ namespace rt = nereid::rt;
   }
 #define WIDTHS(name, how) \\
   WAY(name, how, 16) WAY(name, how, 48) WAY(name, how, 64) WAY(name, how, 128)
+#define QUADS(name, how)                                                                   \\
+  EXPORT void name##_quads(std::int32_t* sums, const std::int32_t* a, const std::int32_t* b) { \\
+    rt::store(sums, rt::add_quads<rt::how>(rt::load(sums), rt::load(a), rt::load(b)),          \\
+              rt::All());                                                                      \\
+  }
 WIDTHS(pairs, Pairs)
+QUADS(pairs, Pairs)
 #if RT_HAS_VNNI
 WIDTHS(vnni, Vnni)
+QUADS(vnni, Vnni)
 EXPORT int has_vnni() { return rt::Vnni::is_there(); }
 #else
 EXPORT int has_vnni() { return 0; }
@@ -81,6 +88,17 @@ class DotInt8(unittest.TestCase):
         want[:, n_vectors:] = before[:, n_vectors:]
         np.testing.assert_array_equal(got, want)
 
+    def check_quads(self, run, rng):
+        a = rng.integers(0, 256, 64).astype(np.uint8)
+        b = rng.integers(-128, 128, 64).astype(np.int8)
+        if rng.random() < 0.3:  # what saturates where pairs are added in 16 bits
+            a[:], b[:] = 255, -128
+        sums = rng.integers(-(2**31), 2**31, 16).astype(np.int32)
+        products = a.astype(np.int32) * b
+        want = sums + products.reshape(16, 4).sum(axis=1, dtype=np.int32)
+        run(pointer(sums), pointer(a), pointer(b))
+        np.testing.assert_array_equal(sums, want)
+
     def test_ways(self):
         with tempfile.TemporaryDirectory() as folder:
             for level in levels():
@@ -88,6 +106,10 @@ class DotInt8(unittest.TestCase):
                 ways = ("pairs", "vnni") if objects.has_vnni() else ("pairs",)
                 print(level, *ways)
                 for way in ways:
+                    rng = np.random.default_rng(len(level))
+                    with self.subTest(level=level, way=way, quads=True):
+                        for _ in range(40):
+                            self.check_quads(getattr(objects, f"{way}_quads"), rng)
                     for width in WIDTHS:
                         for mode in ("set", "add"):
                             rng = np.random.default_rng([len(level), width, len(mode)])

@@ -27,6 +27,7 @@ CASES = {
     "linear_skinny": ("odd_residual",),
     "linear_tiled": ("both",),
     "linear_int8": ("both", "four_zeros"),
+    "linear_int8_gemv": ("both", "four_zeros"),
     "attention_prefill": ("demo_chunk",),
     "greedy": ("ties",),
     "silu_mul": ("demo",),

@@ -207,7 +207,7 @@ std::vector<std::string> kernels_of_linear(const std::string& weight, const std:
   return names;
 }
 
-TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
+TEST(Lower, ProductsOfQuantisedWeightsAreOfIntegersOnAProcessor) {
   using testing::Contains;
   using testing::ElementsAre;
   using testing::Not;
@@ -217,7 +217,12 @@ TEST(Lower, ProductsOfManyRowsAreOfIntegersOnAProcessor) {
   EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 8, "cpu"), of_integers);
   EXPECT_THAT(kernels_of_linear("u8[64, 192]", "fp16[64, 3]", 64, "cpu"), of_integers);
   EXPECT_THAT(kernels_of_linear("i8[64, 96]", "fp16[64, 3]", 64, "cpu", 96), of_integers);
-  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 4, "cpu"),
+  const auto of_few_rows = ElementsAre("rms_norm", "quantize_rows", "linear_int8_gemv");
+  EXPECT_THAT(kernels_of_linear("i8[64, 384]", "fp32[64, 1]", 4, "cpu"), of_few_rows);
+  EXPECT_THAT(kernels_of_linear("u8[64, 192]", "fp16[64, 3]", 1, "cpu"), of_few_rows);
+  EXPECT_THAT(kernels_of_linear("fp8e4nv[64, 384]", "fp32[64, 1]", 4, "cpu"),
+              ElementsAre("linear_gemv"));
+  EXPECT_THAT(kernels_of_linear("u8[64, 192]", "fp16[64, 3]", 1, "cpu", 384, false),
               ElementsAre("linear_gemv"));
   const auto is_of_integers = Contains("linear_int8");
   EXPECT_THAT(kernels_of_linear("fp8e4nv[64, 384]", "fp32[64, 1]", 64, "cpu"), Not(is_of_integers));

@@ -162,9 +162,14 @@ TEST(TtirEmit, a_transposed_operand_is_packed_and_the_sum_updated_in_place) {
   EXPECT_THAT(e.source, Not(HasSubstr("memcpy")));
 }
 
-TEST(TtirEmit, rows_that_are_only_summed_go_through_their_loop_in_registers) {
-  const Emitted e = emit(R"(module {
-  tt.func public @gemv(%y: !tt.ptr<f32>, %x: !tt.ptr<f32>, %w: !tt.ptr<f16>, %n: i32) {
+// A matrix of fp16 times a vector of type x.
+std::string rows_times(const std::string& x) {
+  const std::string widened =
+      x == "f32" ? "" : "\n      %xk = arith.extf %xl : tensor<64x" + x + "> to tensor<64xf32>";
+  const std::string loaded = x == "f32" ? "%xk" : "%xl";
+  return R"(module {
+  tt.func public @gemv(%y: !tt.ptr<f32>, %x: !tt.ptr<)" +
+         x + R"(>, %w: !tt.ptr<f16>, %n: i32) {
     %zero = arith.constant dense<0.000000e+00> : tensor<8x64xf32>
     %c0 = arith.constant 0 : i32
     %c64 = arith.constant 64 : i32
@@ -176,12 +181,15 @@ TEST(TtirEmit, rows_that_are_only_summed_go_through_their_loop_in_registers) {
     %w0 = tt.addptr %ws, %starts : tensor<8x1x!tt.ptr<f16>>, tensor<8x1xi32>
     %w1 = tt.broadcast %w0 : tensor<8x1x!tt.ptr<f16>> -> tensor<8x64x!tt.ptr<f16>>
     %lanes = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>
-    %xs = tt.splat %x : !tt.ptr<f32> -> tensor<64x!tt.ptr<f32>>
+    %xs = tt.splat %x : !tt.ptr<)" +
+         x + R"(> -> tensor<64x!tt.ptr<)" + x + R"(>>
     %sum = scf.for %k = %c0 to %n step %c64 iter_args(%acc = %zero) -> (tensor<8x64xf32>)  : i32 {
       %ks = tt.splat %k : i32 -> tensor<64xi32>
       %kl = arith.addi %ks, %lanes : tensor<64xi32>
-      %px = tt.addptr %xs, %kl : tensor<64x!tt.ptr<f32>>, tensor<64xi32>
-      %xk = tt.load %px : tensor<64x!tt.ptr<f32>>
+      %px = tt.addptr %xs, %kl : tensor<64x!tt.ptr<)" +
+         x + R"(>>, tensor<64xi32>
+      )" +
+         loaded + R"( = tt.load %px : tensor<64x!tt.ptr<)" + x + R"(>>)" + widened + R"(
       %xr = tt.expand_dims %xk {axis = 0 : i32} : tensor<64xf32> -> tensor<1x64xf32>
       %xb = tt.broadcast %xr : tensor<1x64xf32> -> tensor<8x64xf32>
       %kr = tt.expand_dims %kl {axis = 0 : i32} : tensor<64xi32> -> tensor<1x64xi32>
@@ -203,12 +211,79 @@ TEST(TtirEmit, rows_that_are_only_summed_go_through_their_loop_in_registers) {
     tt.store %py, %total : tensor<8x!tt.ptr<f32>>
     tt.return
   }
-})");
-  EXPECT_THAT(e.source, HasSubstr("constexpr int rows_at_once = rt::rows_at_once(8, 4);"));
+})";
+}
+
+TEST(TtirEmit, rows_that_are_only_summed_go_through_their_loop_in_registers) {
+  const Emitted e = emit(rows_times("f32"));
+  EXPECT_THAT(e.source, HasSubstr("constexpr int rows_at_once = 1;")) << "x is only loaded";
   EXPECT_THAT(e.source, HasSubstr("row_at < 8; row_at += rows_at_once) {"));
   EXPECT_THAT(e.source, HasSubstr("_tile[rows_at_once][4];")) << "a few rows, not a matrix";
   EXPECT_THAT(e.source, HasSubstr(" + row) = rt::sum_lanes("));
   EXPECT_EQ(e.arena_bytes, 64u + 128u) << "the eight sums alone";
+}
+
+TEST(TtirEmit, rows_go_together_where_something_is_computed_for_all_of_them) {
+  EXPECT_THAT(emit(rows_times("f16")).source,
+              HasSubstr("constexpr int rows_at_once = rt::rows_at_once(8, 4);"));
+}
+
+// The four products of the bytes of words, of which those of `last` are the last ones.
+std::string sum_of_quads(const std::string& last) {
+  return R"(module {
+  tt.func public @quads(%y: !tt.ptr<i32>, %a: !tt.ptr<i32>, %b: !tt.ptr<i32>) {
+    %c8 = arith.constant dense<8> : tensor<32xi32>
+    %c16 = arith.constant dense<16> : tensor<32xi32>
+    %c24 = arith.constant dense<24> : tensor<32xi32>
+    %c255 = arith.constant dense<255> : tensor<32xi32>
+    %lane = tt.make_range {end = 32 : i32, start = 0 : i32} : tensor<32xi32>
+    %as = tt.splat %a : !tt.ptr<i32> -> tensor<32x!tt.ptr<i32>>
+    %bs = tt.splat %b : !tt.ptr<i32> -> tensor<32x!tt.ptr<i32>>
+    %ys = tt.splat %y : !tt.ptr<i32> -> tensor<32x!tt.ptr<i32>>
+    %pa = tt.addptr %as, %lane : tensor<32x!tt.ptr<i32>>, tensor<32xi32>
+    %pb = tt.addptr %bs, %lane : tensor<32x!tt.ptr<i32>>, tensor<32xi32>
+    %py = tt.addptr %ys, %lane : tensor<32x!tt.ptr<i32>>, tensor<32xi32>
+    %wa = tt.load %pa : tensor<32x!tt.ptr<i32>>
+    %wb = tt.load %pb : tensor<32x!tt.ptr<i32>>
+    %sum = tt.load %py : tensor<32x!tt.ptr<i32>>
+    %a0 = arith.andi %wa, %c255 : tensor<32xi32>
+    %l0 = arith.shli %wb, %c24 : tensor<32xi32>
+    %b0 = arith.shrsi %l0, %c24 : tensor<32xi32>
+    %r1 = arith.shrui %wa, %c8 : tensor<32xi32>
+    %a1 = arith.andi %r1, %c255 : tensor<32xi32>
+    %l1 = arith.shli %wb, %c16 : tensor<32xi32>
+    %b1 = arith.shrsi %l1, %c24 : tensor<32xi32>
+    %r2 = arith.shrsi %wa, %c16 : tensor<32xi32>
+    %a2 = arith.andi %r2, %c255 : tensor<32xi32>
+    %l2 = arith.shli %wb, %c8 : tensor<32xi32>
+    %b2 = arith.shrsi %l2, %c24 : tensor<32xi32>
+    %r3 = arith.shrsi %wa, %c24 : tensor<32xi32>
+    %a3 = arith.andi %r3, %c255 : tensor<32xi32>
+    %b3 = arith.shrsi %wb, %c24 : tensor<32xi32>
+    %p0 = arith.muli %a0, %b0 : tensor<32xi32>
+    %p1 = arith.muli %b1, %a1 : tensor<32xi32>
+    %p2 = arith.muli %a2, %b2 : tensor<32xi32>
+    %p3 = arith.muli )" +
+         last + R"( : tensor<32xi32>
+    %s0 = arith.addi %sum, %p0 : tensor<32xi32>
+    %s1 = arith.addi %s0, %p1 : tensor<32xi32>
+    %s2 = arith.addi %s1, %p2 : tensor<32xi32>
+    %s3 = arith.addi %s2, %p3 : tensor<32xi32>
+    tt.store %py, %s3 : tensor<32x!tt.ptr<i32>>
+    tt.return
+  }
+})";
+}
+
+TEST(TtirEmit, products_of_four_bytes_are_one_sum_in_the_way_that_the_processor_has) {
+  const std::string source = emit(sum_of_quads("%a3, %b3")).source;
+  EXPECT_THAT(source, HasSubstr("rt::add_quads<Quads>("));
+  EXPECT_THAT(source, HasSubstr("rt::by_quads("));
+  EXPECT_THAT(source, Not(HasSubstr("shift_right"))) << "nothing of the bytes is left";
+  // The last byte of the one with the third of the other.
+  const std::string other = emit(sum_of_quads("%a3, %b2")).source;
+  EXPECT_THAT(other, Not(HasSubstr("quads<")));
+  EXPECT_THAT(other, HasSubstr("shift_right"));
 }
 
 TEST(TtirEmit, columns_of_factors_do_not_outvote_the_matrix_they_scale) {

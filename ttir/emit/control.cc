@@ -12,6 +12,26 @@ std::string variable_type(const Value* v) {
   return v->type.is_pointer ? memory_type(v->type.scalar) + "*" : value_type(v->type.scalar);
 }
 
+// So many vectors that each row of a matrix is multiplied by take longer to load, even from the
+// nearest cache, than memory to give the row's own.
+constexpr std::int64_t kManyLoads = 8;
+
+// Whether rows of the loop's matrices have enough in common to be worth taking together: floats
+// that are computed for all of them, or many loads.
+bool have_much_in_common(const Op& loop) {
+  std::int64_t n_loads = 0;
+  for (const auto& op : loop.regions[0]->block->ops) {
+    if (op->results.empty()) continue;
+    const Type& type = op->result()->type;
+    const bool is_for_all =
+        type.is_tensor() && !type.is_pointer && (type.shape.size() == 1 || type.shape[0] == 1);
+    if (!is_for_all) continue;
+    if (op->kind == OpKind::load) n_loads += (type.n_elements() + 15) / 16;
+    if (op_class(op->kind) == OpClass::elementwise && is_float_type(type.scalar)) return true;
+  }
+  return n_loads >= kManyLoads;
+}
+
 }  // namespace
 
 // All at once: what is read is what was there before.
@@ -113,8 +133,12 @@ void Emitter::row_loop(const Op& o, std::int64_t n_rows) {
   rows_at_once_ = scope_.names.fresh("rows_at_once");
   std::int64_t n_vectors = 0;
   for (const auto& result : o.results) n_vectors += (result->type.shape[1] + 15) / 16;
-  out_.line(cat("constexpr int ", rows_at_once_, " = rt::rows_at_once(", std::to_string(n_rows),
-                ", ", std::to_string(n_vectors), ");"));
+  // One after the other is how memory is read fastest.
+  out_.line(cat("constexpr int ", rows_at_once_, " = ",
+                have_much_in_common(o) ? cat("rt::rows_at_once(", std::to_string(n_rows), ", ",
+                                             std::to_string(n_vectors), ")")
+                                       : "1",
+                ";"));
   out_.open(cat("for (std::int64_t ", row_, "_at = 0; ", row_, "_at < ", std::to_string(n_rows),
                 "; ", row_, "_at += ", rows_at_once_, ") {"));
   loop(o);

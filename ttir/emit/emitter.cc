@@ -12,6 +12,10 @@ const char* kHead =
     "#include \"runtime/runtime.h\"\n"
     "\n"
     "namespace rt = nereid::rt;\n";
+const char* kLinkage = "extern \"C\" __attribute__((visibility(\"default\"))) ";
+const char* kParameters =
+    "(const void* const* args, void* arena, std::uint32_t x,\n"
+    "    std::uint32_t y, std::uint32_t z, std::uint32_t nx, std::uint32_t ny, std::uint32_t nz) ";
 
 }  // namespace
 
@@ -22,14 +26,10 @@ Emitter::Emitter(const Function& function, const std::string& where)
 
 Emitted Emitter::run() {
   const std::string& symbol = function_.name;
-  for (const char* p :
-       {"args", "arena", "x", "y", "z", "nx", "ny", "nz", "c", "j", "u", "active", "rt", "std"})
+  for (const char* p : {"args", "arena", "x", "y", "z", "nx", "ny", "nz", "c", "j", "u", "active",
+                        "rt", "std", "Quads"})
     scope_.names.fresh(p);
-  out_.line(cat("extern \"C\" __attribute__((visibility(\"default\"))) void ", symbol,
-                "(const void* const* args, void* arena, std::uint32_t x,"));
-  out_.open(
-      "    std::uint32_t y, std::uint32_t z, std::uint32_t nx, std::uint32_t ny, std::uint32_t nz) "
-      "{");
+  out_.open("{");
   if (!function_.body->args.empty())
     out_.line(cat("if (rt::lacks_arguments(args, \"", symbol, "\")) return;"));
   std::size_t i = 0;
@@ -50,9 +50,17 @@ Emitted Emitter::run() {
   }
   block(*function_.body);
   out_.close();
+  const std::string kernel = cat(kLinkage, "void ", symbol, kParameters), body = out_.take();
   Emitted e;
-  e.source = cat("// Kernel ", symbol, ", from Triton IR. Generated: do not edit.\n", kHead, "\n",
-                 out_.take());
+  e.source = cat("// Kernel ", symbol, ", from Triton IR. Generated: do not edit.\n", kHead, "\n");
+  if (scope_.has_quads)
+    // Each way is a kernel of its own: the processor is asked once a program.
+    e.source +=
+        cat("template <class Quads>\nstatic void by_quads", kParameters, body, "\n", kernel,
+            "{\n  rt::by_quads([&]<class Quads>(Quads) {\n    by_quads<Quads>(args, arena, ",
+            "x, y, z, nx, ny, nz);\n  });\n}\n");
+  else
+    e.source += kernel + body;
   e.symbol = symbol;
   // Vectors may be read past the last element.
   e.arena_bytes = arena_most_ == 0 ? 0 : arena_most_ + 128;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "elementwise.h"
+#include "quads.h"
 
 namespace nereid::ttir {
 
@@ -242,7 +243,24 @@ Expr Nest::compute(const Value* v, const Coords& coords) {
   return eval_elementwise(op, coords);
 }
 
+// A sum of products of bytes that one instruction computes; nothing where op is no such.
+std::optional<Expr> Nest::eval_quads(const Op& op, const Coords& coords) {
+  const auto quads = quads_of(op);
+  if (!quads) return std::nullopt;
+  const Expr a = eval(quads->a, coords), b = eval(quads->b, coords);
+  if (!a.is_vector && !b.is_vector) return std::nullopt;
+  const Expr sum =
+      quads->sum == nullptr ? Expr{int_literal(0, Scalar::i32)} : eval(quads->sum, coords);
+  std::string text = cat("rt::add_quads<Quads>(");
+  for (const Expr* e : {&sum, &a, &b})
+    text += cat(e == &sum ? "" : ", ",
+                e->is_vector ? e->text : broadcast_text(e->text, op.result()->type));
+  scope_.has_quads = true;
+  return declare(op.result(), text + ")", true, std::max({sum.level, a.level, b.level}));
+}
+
 Expr Nest::eval_elementwise(const Op& op, const Coords& coords) {
+  if (const auto quads = eval_quads(op, coords)) return *quads;
   std::vector<Expr> parts;
   bool is_vector = false;
   int level = 0;

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -40,7 +41,8 @@ struct Scope {
   AffineAnalysis analysis{names, where};
   const Plan* plan = nullptr;
   std::unordered_map<const Value*, std::string>
-      storage;  // of buffers (a pointer) and tiles (an array)
+      storage;             // of buffers (a pointer) and tiles (an array)
+  bool has_quads = false;  // adds up products of four bytes, in a way that the processor decides
 
   const std::string& storage_of(const Value* v) const;
   std::string scalar_text(const Value* v);
@@ -124,6 +126,7 @@ class Nest {
   Expr eval_load(const Op& op, const Coords& coords);
   Expr eval_buffer(const Value* v, const Coords& coords);
   Expr eval_elementwise(const Op& op, const Coords& coords);
+  std::optional<Expr> eval_quads(const Op& op, const Coords& coords);
   Expr declare(const Value* v, const std::string& text, bool is_vector, int level);
   Linear linear_at(const Affine& a, const Coords& coords, int lane_dim, int& level);
   Address address(const Value* pointer, const Coords& coords);

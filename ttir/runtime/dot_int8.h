@@ -44,6 +44,11 @@ struct Vnni {
 #endif
     }
   }
+  // sum + the products of the unsigned bytes of a with the signed ones of b.
+  RT_INLINE static void add_quads(Vec<std::int32_t>& sum, const Vec<std::int32_t>& a,
+                                  const Vec<std::int32_t>& b) {
+    add(sum, a, b);
+  }
   // Of the first n columns.
   static void start(const std::int32_t* b, std::int64_t ldb, std::int32_t* starts, std::int64_t n,
                     std::int64_t n_quads) {
@@ -91,6 +96,17 @@ struct Pairs {
                                                hn::BitCast(d, b.odd[i]), sum.r[i], none);
     }
   }
+  RT_INLINE static void add_quads(Vec<std::int32_t>& sum, const Vec<std::int32_t>& a,
+                                  const Vec<std::int32_t>& b) {
+    const hn::RebindToUnsigned<Tag16> d;
+    Operand x;
+    RT_UNROLL for (int i = 0; i < kRegs<std::int32_t>; ++i) {
+      const auto bytes = hn::BitCast(d, a.r[i]);
+      x.even[i] = hn::BitCast(Tag<std::int32_t>(), hn::And(bytes, hn::Set(d, 255)));
+      x.odd[i] = hn::BitCast(Tag<std::int32_t>(), hn::ShiftRight<8>(bytes));
+    }
+    add(sum, x, of_columns(b));
+  }
   static void start(const std::int32_t*, std::int64_t, std::int32_t* starts, std::int64_t n,
                     std::int64_t) {
     std::fill(starts, starts + (n + kVec - 1) / kVec * kVec, 0);
@@ -115,6 +131,15 @@ struct Pairs {
   RT_INLINE static Operand of_row(std::int32_t quad) { return of_columns(set<std::int32_t>(quad)); }
   RT_INLINE static void add(Vec<std::int32_t>& sum, const Operand& a, const Operand& b) {
     unroll<4>([&](auto i) RT_BODY { sum = sum + a.byte[i] * b.byte[i]; });
+  }
+  RT_INLINE static void add_quads(Vec<std::int32_t>& sum, const Vec<std::int32_t>& a,
+                                  const Vec<std::int32_t>& b) {
+    Operand x;
+    unroll<4>([&](auto i) RT_BODY {
+      RT_UNROLL for (int r = 0; r < kRegs<std::int32_t>; ++r) x.byte[i].r[r] =
+          hn::And(hn::ShiftRight<8 * i>(a.r[r]), hn::Set(Tag<std::int32_t>(), 255));
+    });
+    add(sum, x, of_columns(b));
   }
   static void start(const std::int32_t*, std::int64_t, std::int32_t* starts, std::int64_t n,
                     std::int64_t) {
@@ -180,14 +205,27 @@ inline void dot_quads_by(const std::int8_t* a, std::int64_t lda, const std::int3
     quads_panel<How, 1>(a, lda, b + j, N, starts + j, c + j, N, m, n_quads, mode);
 }
 
+// f(way) with the best way that this processor has.
+template <class F>
+RT_INLINE void by_quads(F f) {
+#if RT_HAS_VNNI
+  if (Vnni::is_there()) return f(Vnni());
+#endif
+  f(Pairs());
+}
+
+template <class How>
+RT_INLINE Vec<std::int32_t> add_quads(Vec<std::int32_t> sum, const Vec<std::int32_t>& a,
+                                      const Vec<std::int32_t>& b) {
+  How::add_quads(sum, a, b);
+  return sum;
+}
+
 template <int N, class Mode>
 inline void dot_quads(const std::int8_t* a, std::int64_t lda, const std::int32_t* b,
                       std::int32_t* c, std::int64_t m, std::int64_t n, std::int64_t n_quads,
                       Mode mode) {
-#if RT_HAS_VNNI
-  if (Vnni::is_there()) return dot_quads_by<Vnni, N>(a, lda, b, c, m, n, n_quads, mode);
-#endif
-  dot_quads_by<Pairs, N>(a, lda, b, c, m, n, n_quads, mode);
+  by_quads([&]<class How>(How) { dot_quads_by<How, N>(a, lda, b, c, m, n, n_quads, mode); });
 }
 
 }  // namespace nereid::rt

@@ -48,6 +48,23 @@ def high_products(out, x, y, BLOCK: tl.constexpr):
     tl.store(out + BLOCK + i, tl.abs(a))
 
 
+@triton.jit
+def products_of_bytes(out, x, y, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    # The same words of y for every row: the sum that the CPU target has an instruction for, on top
+    # of another and of nothing.
+    i = tl.arange(0, ROWS)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+    a, b = tl.load(x + i), tl.load(y + tl.arange(0, BLOCK))[None, :]
+    total = tl.zeros((ROWS, BLOCK), tl.int32)
+    for side in tl.static_range(2):
+        total += (a & 255) * ((b << 24) >> 24)
+        total += ((a >> 8) & 255) * ((b << 16) >> 24)
+        total += ((a >> 16) & 255) * ((b << 8) >> 24)
+        total += ((a >> 24) & 255) * (b >> 24)
+        if side == 0:
+            total = total << 8
+    tl.store(out + i, total)
+
+
 def cases():
     rng = np.random.default_rng(1)
     n = 75
@@ -72,6 +89,11 @@ def cases():
         x, y = (rng.integers(info.min + 1, info.max, 32, dtype) for _ in range(2))
         yield Case(high_products, (1,), [np.zeros(64, dtype), x, y], {"BLOCK": 32},
                    np.dtype(dtype).name, want=high)  # fmt: skip
+    info = np.iinfo(np.int32)
+    for block in (8, 16, 64):
+        x, y = (rng.integers(info.min, info.max, n, np.int32) for n in (4 * block, block))
+        yield Case(products_of_bytes, (1,), [np.zeros((4, block), np.int32), x, y],
+                   {"ROWS": 4, "BLOCK": block}, str(block))  # fmt: skip
 
 
 def converted(args):
