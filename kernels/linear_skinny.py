@@ -15,6 +15,8 @@ PTX: quantised weights become 16-bit numbers by NVIDIA's instructions (kernels/l
 TMA: x and w are tensor maps, where their rows lie so (USE_DESCRIPTORS); x without a norm only.
 PDL: 0, or programmatic dependent launch: the kernel after may start 1: when this one ends, 4: when
 a program has its sums. Earlier, its programs crowd where there is room, and are slower for it.
+HOPPER: the form of hopper/linear_skinny.py, of quantised weights without a norm, which alone reads
+N_PROGRAMS and STAGES; its weights are tensor maps whatever TMA says, PDL is 0 or 3, after the wait.
 """
 
 from dataclasses import replace

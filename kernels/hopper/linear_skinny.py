@@ -1,18 +1,19 @@
 """linear_skinny on Hopper, in Gluon: every multiprocessor reads as many weights, without a pause.
 
 The same formula, parameters and meaning as kernels/linear_skinny.py, which is its reference and its
-Spec. For x of 16 bits without a norm, and weights of its type or quantised; a group of columns that
-has a scale is 64 columns of 4 bits, 128 of 8, or a multiple.
+Spec. For quantised weights, and x of 16 bits without a norm; a group of columns that has a scale is
+64 columns of 4 bits, 128 of 8, or a multiple.
 A step is 64 * SUMS rows of weights by 128 bytes of them; the steps of all tiles of outputs, tile
 after tile, are cut into N_PROGRAMS parts that are equal to a step. A program's sums of a tile that
 it has in part lie in `partial` until all of them do; the last to come adds them in the order of k.
 So what a row gives does not depend on M, but on how many programs there are.
 One warp copies x and w into a ring (tensor maps, mbarriers): weights of the first steps before it
-waits for the kernel before, as nothing that runs writes weights. The other four read quantised
-weights into registers, make them numbers of x's type (kernels/lib/halves.py), and multiply them
-from there: they are written to shared memory once and never again.
-Rejected: x copied once for a cluster of programs: with barriers of two multiprocessors the products
-of linear_tiled were slower.
+waits for the kernel before, as nothing that runs writes weights. Four others read weights into
+registers, make them numbers of x's type (kernels/lib/halves.py), and multiply them from there.
+PDL: the kernel after may start once this one has waited: it asks for its first weights meanwhile.
+Rejected: two groups of warps that multiply, each half of the rows: slower at every size but one.
+Weights of 16 bits: linear_skinny's own form is as fast. A trigger before the wait: chains stood
+still now and then.
 Grid: (N_PROGRAMS, M / TOKENS). Accumulation: fp32.
 """
 
