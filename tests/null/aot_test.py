@@ -266,6 +266,24 @@ class Bundles(unittest.TestCase):
         self.assertGreater(min(reads), wait)
         self.assertGreater(start, text.rindex("wgmma.mma_async"))
 
+    def test_skinny_on_hopper(self):
+        spec = sources.load_spec("linear_skinny")
+        case = next(case for case in spec.cases("fp16") if case.name == "i8_shared")
+        asked = cases.request_of(spec, case, "cuda:90")
+        self.assertEqual((asked.constexprs["HOPPER"], asked.constexprs["PDL"]), (1, 3))
+        folder = self.folder / "keep"
+        row, _ = self.target.compile(asked, folder)
+        self.assertLessEqual(row["registers"], 128)  # of 65536 a multiprocessor, for two programs
+        # What products under way read in registers stays there until they are waited for.
+        text = (folder / "linear_skinny.ttgir").read_text()
+        waits = re.findall(r"warp_group_dot_wait ([^{]+)\{", text)
+        self.assertEqual([len(operands.split(",")) for operands in waits], [3, 3])
+        # Only weights are read before the wait: the x of the first steps comes behind it.
+        text = (folder / "linear_skinny.ptx").read_text()
+        copies = [m.start() for m in re.finditer(r"cp\.async\.bulk\.tensor", text)]
+        wait = text.index("griddepcontrol.wait", copies[0])
+        self.assertEqual((sum(at < wait for at in copies), len(copies)), (1, 6))
+
     def test_tensor_maps(self):
         spec = sources.load_spec("linear_tiled")
         case = next(case for case in spec.cases("fp16") if case.name == "half")
