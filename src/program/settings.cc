@@ -83,8 +83,7 @@ bool has_fp8_activations(const std::optional<model::Quantization>& quantization,
   if (!has_weights)
     throw UsageError(
         "activations of 8 bits are for weights of fp8 (e4m3) with a scale a row; this model's are "
-        "{}: "
-        "--quantize fp8 makes such of a model of 16 bits, else leave --activations out",
+        "{}; --quantize fp8 makes such of a model of 16 bits, else leave --activations out",
         quantization ? fmt::format("others ({})", quantization->name) : "not quantised");
   if (kernel::target_family(target) != "cpu" && !multiplies_fp8(target))
     throw UsageError(

@@ -371,7 +371,7 @@ TEST(Options, OutOfRangeIsAnErrorThatSaysWhatIsExpected) {
   EXPECT_THAT(message([](auto& o) { o.activations = "4"; }),
               HasSubstr("activations of \"4\": expected auto, 16 or 8"));
   EXPECT_THAT(message([](auto& o) { o.activations = "8"; }),
-              HasSubstr("this model's are not quantised: --quantize fp8 makes such"));
+              HasSubstr("this model's are not quantised; --quantize fp8 makes such"));
   EXPECT_THAT(message([](auto& o) {
                 o.activations = "8";
                 o.quantize = "int8";
