@@ -166,7 +166,8 @@ class Bench(cli.TestCase):
         # Half a byte a weight and two for each 128, and the whole of activations.
         bytes_of = {n_out: row["gb_per_s"] * row["us"] * 1e3 for n_out, row in linear.items()}
         self.assertEqual({row["weights"] for row in linear.values()}, {"int4"})
-        self.assertIn("HAS_SCALE=1", linear[2048]["choice"])
+        # By floats, or on a processor that multiplies bytes by integers.
+        self.assertRegex(linear[2048]["choice"], "HAS_SCALE=1|X_GROUPS=4")
         weights = 2048 * 384 * (1 / 2 + 2 / 128)
         self.assertAlmostEqual(bytes_of[2048] / weights, 1.0, delta=0.03)
 
