@@ -223,34 +223,45 @@ def draw(d, act):
     return draw_int8(d, act, d.rows(300, tile=64))
 
 
+# What this kernel and linear_int8_gemv are given of an operation, and what they move and compute.
+PARAMS = (
+    out("y_ptr", FLOATS, "n_rows", "y_stride"),
+    inp("x_ptr", "i8", "n_rows", "n_in"),
+    inp("x_low_ptr", "i8", "n_rows", "n_in"),
+    inp("x_scale_ptr", "fp32", "n_rows", "x_groups"),
+    inp("w_ptr", ("i8", "u8"), "n_out * (1 + GATED)", "w_width", of="weight"),
+    inp("scale_ptr", FLOATS, "n_out * (1 + GATED)", "n_groups"),
+    inp("zero_ptr", "u8", "n_out * (1 + GATED)", "n_groups"),
+    inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
+    inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
+    step_size("n_rows", of="y[0]"),
+    size("n_out", of="y[1]"),
+    size("n_in", of="x[1]"),
+    size("w_width", of="weight[1]"),
+    size("n_groups", of="scale[1]"),
+    size("x_groups", of="x_scale[1]"),
+    stride("y_stride"),
+    stride("residual_stride"),
+    scalar("alpha"),
+    given("HAS_BIAS"),
+    given("HAS_RESIDUAL"),
+    given("HAS_ZERO"),
+    given("GATED", of="@epilogue takes 2"),
+    function("EPILOGUE", "expression", of="@epilogue"),
+)
+BYTES = (
+    "(1 + GATED) * n_out * (w_width + n_groups * (sizeof(scale_ptr) + HAS_ZERO)"
+    " + HAS_BIAS * sizeof(bias_ptr)) + n_rows * (2 * n_in + 4 * x_groups"
+    " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))"
+)
+FLOPS = "2 * n_rows * n_out * n_in * (1 + GATED)"
+
 SPEC = Spec(
     fn=linear_int8,
     op="linear",
     when="not gpu and rows > 4",
     params=(
-        out("y_ptr", FLOATS, "n_rows", "y_stride"),
-        inp("x_ptr", "i8", "n_rows", "n_in"),
-        inp("x_low_ptr", "i8", "n_rows", "n_in"),
-        inp("x_scale_ptr", "fp32", "n_rows", "x_groups"),
-        inp("w_ptr", ("i8", "u8"), "n_out * (1 + GATED)", "w_width", of="weight"),
-        inp("scale_ptr", FLOATS, "n_out * (1 + GATED)", "n_groups"),
-        inp("zero_ptr", "u8", "n_out * (1 + GATED)", "n_groups"),
-        inp("bias_ptr", FLOATS, "n_out * (1 + GATED)"),
-        inp("residual_ptr", FLOATS, "n_rows", "residual_stride"),
-        step_size("n_rows", of="y[0]"),
-        size("n_out", of="y[1]"),
-        size("n_in", of="x[1]"),
-        size("w_width", of="weight[1]"),
-        size("n_groups", of="scale[1]"),
-        size("x_groups", of="x_scale[1]"),
-        stride("y_stride"),
-        stride("residual_stride"),
-        scalar("alpha"),
-        given("HAS_BIAS"),
-        given("HAS_RESIDUAL"),
-        given("HAS_ZERO"),
-        given("GATED", of="@epilogue takes 2"),
-        function("EPILOGUE", "expression", of="@epilogue"),
+        *PARAMS,
         tuned("BLOCK_M"),
         tuned("BLOCK_N"),
         derived("GROUPS", "n_groups"),
@@ -258,10 +269,8 @@ SPEC = Spec(
         derived("EVEN_N", "n_out % BLOCK_N == 0"),
     ),
     grid=("cdiv(n_out, BLOCK_N)", "cdiv(n_rows, BLOCK_M)", "1"),
-    bytes="(1 + GATED) * n_out * (w_width + n_groups * (sizeof(scale_ptr) + HAS_ZERO)"
-    " + HAS_BIAS * sizeof(bias_ptr)) + n_rows * (2 * n_in + 4 * x_groups"
-    " + n_out * (sizeof(y_ptr) + HAS_RESIDUAL * sizeof(residual_ptr)))",
-    flops="2 * n_rows * n_out * n_in * (1 + GATED)",
+    bytes=BYTES,
+    flops=FLOPS,
     reference=reference,
     cases=cases,
     draw=draw,

@@ -26,6 +26,7 @@ CASES = {
     "linear_gemv": ("norm_odd", "all"),
     "linear_skinny": ("odd_residual",),
     "linear_tiled": ("both",),
+    "linear_fp8": ("both",),
     "linear_int8": ("both", "four_zeros"),
     "linear_int8_gemv": ("both", "four_zeros"),
     "attention_prefill": ("demo_chunk",),

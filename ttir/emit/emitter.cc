@@ -55,10 +55,9 @@ Emitted Emitter::run() {
   e.source = cat("// Kernel ", symbol, ", from Triton IR. Generated: do not edit.\n", kHead, "\n");
   if (scope_.has_quads)
     // Each way is a kernel of its own: the processor is asked once a program.
-    e.source +=
-        cat("template <class Quads>\nstatic void by_quads", kParameters, body, "\n", kernel,
-            "{\n  rt::by_quads([&]<class Quads>(Quads) {\n    by_quads<Quads>(args, arena, ",
-            "x, y, z, nx, ny, nz);\n  });\n}\n");
+    e.source += cat("template <class Quads>\nstatic void ", symbol, "_by_quads", kParameters, body,
+                    "\n", kernel, "{\n  rt::by_quads([&]<class Quads>(Quads) {\n    ", symbol,
+                    "_by_quads<Quads>(args, arena, x, y, z, nx, ny, nz);\n  });\n}\n");
   else
     e.source += kernel + body;
   e.symbol = symbol;
