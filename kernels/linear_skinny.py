@@ -227,7 +227,7 @@ def reference(a):
 
 
 def skinny_case(name, *args, **kwargs):
-    """With room for what programs of any choice share."""
+    """With room for what programs share, of tiles of at most 128 rows of weights."""
     case = linear_case(name, *args, may_quantise=True, rounds_norm=True, **kwargs)
     a = case.args
     tokens = min(max(case.constexprs["ROWS"], 16), 128)

@@ -252,8 +252,8 @@ class Spec:
     when: str = "1"
     design: str = ""
     tuned: tuple[str, ...] = ()
-    # Registers that a thread has at most on CUDA, over constexprs; 0: as many as the compiler
-    # likes. Groups of warps with other work share out among them what all have.
+    # Registers that a thread has at most on CUDA, over constexprs and sizes of elements; 0: as many
+    # as the compiler likes. Groups of warps with other work share out among them what all have.
     registers: str = "0"
     # What `nereid tune` may try, by family: {"cpu": {"BLOCK_M": (32, 64, "n_out // 8"), "where":
     # "BLOCK_M <= n_rows"}}; a combination whose `where` is 0 is left out. A constexpr that decides

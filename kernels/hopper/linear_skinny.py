@@ -6,7 +6,9 @@ Spec. For quantised weights, and x of 16 bits without a norm; a group of columns
 A step is 64 * SUMS rows of weights by 128 bytes of them; the steps of all tiles of outputs, tile
 after tile, are cut into N_PROGRAMS parts that are equal to a step. A program's sums of a tile that
 it has in part lie in `partial` until all of them do; the last to come adds them in the order of k.
-So what a row gives does not depend on M, but on how many programs there are.
+So what a row gives depends on no other, but on how many programs there are, and choices have fewer
+of them for many rows: of quantised weights no more than that is promised (--batch-invariant widens
+them for linear_tiled).
 One warp copies x and w into a ring (tensor maps, mbarriers): weights of the first steps before it
 waits for the kernel before, as nothing that runs writes weights. Four others read weights into
 registers, make them numbers of x's type (kernels/lib/halves.py), and multiply them from there.
@@ -31,7 +33,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.hopper.attention_prefill import release
 from kernels.hopper.linear_tiled import advance
 from kernels.lib.halves import tile_as_halves
-from kernels.lib.linear import add_residual, epilogue, load_biases, scaled_rows
+from kernels.lib.linear import add_residual, epilogue, load_biases, scaled_rows, times_scale
 
 ROWS_OF_SUM = gl.constexpr(64)
 BYTES = gl.constexpr(128)  # of a row of weights, in a step
@@ -124,6 +126,23 @@ def group_values(
 
 
 @gluon.jit
+def groups_of_step(
+    step, scale_ptr, zero_ptr, tile, group_steps, sizes, SUMS: gl.constexpr, GATED: gl.constexpr,
+    HAS_GROUPS: gl.constexpr, HAS_ZERO: gl.constexpr, AT_ONCE: gl.constexpr, L: gl.constexpr,
+):  # fmt: skip
+    """Of a tile's rows of weights, scales and zeros of each of a step's groups of columns."""
+    scales = ()
+    zeros = ()
+    for g in gl.static_range(AT_ONCE):
+        group = (step * AT_ONCE + g) // group_steps
+        scale = group_values(scale_ptr, tile, group, sizes, SUMS, GATED, HAS_GROUPS, L)
+        zero = group_values(zero_ptr, tile, group, sizes, SUMS, GATED, HAS_ZERO, L)
+        scales = scales + (scale,)
+        zeros = zeros + (zero,)
+    return scales, zeros
+
+
+@gluon.jit
 def numbers(
     q, PART: gl.constexpr, scales, zeros, SUM: gl.constexpr, HAS_GROUPS: gl.constexpr,
     HAS_ZERO: gl.constexpr, dtype: gl.constexpr,
@@ -133,10 +152,7 @@ def numbers(
     if HAS_ZERO:
         w -= (zeros[SUM].to(gl.int32) - 8).to(dtype)
     if HAS_GROUPS:
-        if scales[SUM].dtype == dtype:
-            w *= scales[SUM]
-        else:
-            w = gl.fma(w.to(gl.float32), scales[SUM].to(gl.float32), 0.0).to(dtype)
+        w = times_scale(w, scales[SUM], scales[SUM].dtype == dtype).to(dtype)
     return w
 
 
@@ -312,26 +328,16 @@ def consume(
         held = ()
         for _ in gl.static_range(PIECES):
             held = held + (gl.zeros([ROWS_OF_SUM, PIECE], x_ring.dtype, A),)
-        scales = ()
-        zeros = ()
-        for g in gl.static_range(GROUPS_AT_ONCE):
-            group = (from_step * GROUPS_AT_ONCE + g) // group_steps
-            scales = scales + (
-                group_values(scale_ptr, tile, group, sizes, SUMS, GATED, HAS_GROUPS, A),
-            )
-            zeros = zeros + (group_values(zero_ptr, tile, group, sizes, SUMS, GATED, HAS_ZERO, A),)
+        scales, zeros = groups_of_step(
+            from_step, scale_ptr, zero_ptr, tile, group_steps, sizes, SUMS, GATED, HAS_GROUPS,
+            HAS_ZERO, GROUPS_AT_ONCE, A,
+        )  # fmt: skip
         for step in range(from_step, to_step):
             # Those of the next step are on their way under this one.
-            next_scales = ()
-            next_zeros = ()
-            for g in gl.static_range(GROUPS_AT_ONCE):
-                group = ((step + 1) * GROUPS_AT_ONCE + g) // group_steps
-                next_scales = next_scales + (
-                    group_values(scale_ptr, tile, group, sizes, SUMS, GATED, HAS_GROUPS, A),
-                )
-                next_zeros = next_zeros + (
-                    group_values(zero_ptr, tile, group, sizes, SUMS, GATED, HAS_ZERO, A),
-                )
+            next_scales, next_zeros = groups_of_step(
+                step + 1, scale_ptr, zero_ptr, tile, group_steps, sizes, SUMS, GATED, HAS_GROUPS,
+                HAS_ZERO, GROUPS_AT_ONCE, A,
+            )  # fmt: skip
             mbarrier.wait(full.index(slot), phase)
             sums, held = multiply(
                 sums, held, slot, before, step > from_step, x_ring, w_ring, empty, scales, zeros,
@@ -390,7 +396,7 @@ def linear_skinny(
     empty = mbarrier.allocate_mbarrier(batch=STAGES)
     for i in gl.static_range(STAGES):
         mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=4)
+        mbarrier.init(empty.index(i), count=4)  # warps that read
     fence_async_shared()
     gl.barrier()
     k_steps = gl.cdiv(n_in, COLUMNS)

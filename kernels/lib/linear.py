@@ -34,6 +34,18 @@ def rows_of_sums(w_rows, n_out, width, GATED: tl.constexpr):
 
 
 @triton.jit
+def times_scale(w, scale, IN_ITS_TYPE: tl.constexpr):
+    """Weights times the scale of their group, in fp32 but where it is of their type."""
+    if IN_ITS_TYPE:
+        w *= scale
+    else:
+        # Not w * scale: LLVM computes (i8 * bf16).to(fp16) in fp16, whose range holds no such
+        # scale.
+        w = tl.fma(w.to(tl.float32), scale.to(tl.float32), 0.0)
+    return w
+
+
+@triton.jit
 def dequantised(
     tiles, scale_rows, zero_rows, group, mask_n, PART: tl.constexpr, HAS_GROUPS: tl.constexpr,
     HAS_ZERO: tl.constexpr, dtype: tl.constexpr, PTX: tl.constexpr = False,
@@ -65,12 +77,7 @@ def dequantised(
                 w -= 8.0
         if HAS_GROUPS:
             scale = tl.load(scale_rows[i] + group, mask=mask_n)
-            if PTX and scale.dtype == dtype:
-                w *= scale
-            else:
-                # Not w * scale: LLVM computes (i8 * bf16).to(fp16) in fp16, whose range holds no
-                # such scale.
-                w = tl.fma(w.to(tl.float32), scale.to(tl.float32), 0.0)
+            w = times_scale(w, scale, PTX and scale.dtype == dtype)
         weights = weights + (w.to(dtype),)
     return weights
 
